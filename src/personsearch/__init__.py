@@ -1,0 +1,1 @@
+"""personsearch: find a person in whole pictures."""

@@ -1,0 +1,58 @@
+"""Box arithmetic: (N, 4) float arrays of ``x1, y1, x2, y2`` in pixels, x2 and y2 exclusive."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[Any]
+
+
+def from_xywh(boxes: Boxes) -> Boxes:
+    """``x, y, w, h`` (N, 4) to ``x1, y1, x2, y2``.
+
+    Integer input is widened first: x + w wraps round in the uint8 of some MATLAB files.
+    """
+    boxes = np.asarray(boxes)
+    if not np.issubdtype(boxes.dtype, np.floating):
+        boxes = boxes.astype(np.float64)
+    boxes = boxes.reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def to_xywh(boxes: Boxes) -> Boxes:
+    """``x1, y1, x2, y2`` (N, 4) to ``x, y, w, h``."""
+    boxes = np.asarray(boxes).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def clip(boxes: Boxes, size: tuple[int, int]) -> Boxes:
+    """Boxes cut to a picture of (width, height); a box outside becomes empty, it is not dropped."""
+    boxes = np.asarray(boxes).reshape(-1, 4)
+    width, height = size
+    return np.clip(boxes, 0, np.array([width, height, width, height], dtype=boxes.dtype))
+
+
+def area(boxes: Boxes) -> NDArray[Any]:
+    """(N,) areas in square pixels; 0 where a box is empty."""
+    boxes = np.asarray(boxes).reshape(-1, 4)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    product: NDArray[Any] = sides[:, 0] * sides[:, 1]
+    return product
+
+
+def intersection(a: Boxes, b: Boxes) -> NDArray[Any]:
+    """(N, M) shared areas of every box of `a` with every box of `b`."""
+    a, b = np.asarray(a).reshape(-1, 4), np.asarray(b).reshape(-1, 4)
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    sides = np.maximum(bottom_right - top_left, 0)
+    product: NDArray[Any] = sides[..., 0] * sides[..., 1]
+    return product
+
+
+def iou(a: Boxes, b: Boxes) -> NDArray[Any]:
+    """(N, M) intersection over union of every box of `a` with every box of `b`."""
+    shared = intersection(a, b)
+    union = area(a)[:, None] + area(b)[None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -1,0 +1,56 @@
+"""Every error that personsearch raises on purpose.
+
+    PersonSearchError
+    ├── DataError (ValueError)          something about scenes, boxes or protocols
+    │   ├── PictureError                a picture or video that cannot be read
+    │   └── AnnotationError             an annotation file that cannot be read or contradicts itself
+    ├── EvaluationError (ValueError)    detections or embeddings that cannot be evaluated
+    ├── RecipeError (ValueError)        a recipe that says something impossible
+    ├── ModelError                      a network, its weights or its description
+    │   └── CheckpointError             a checkpoint folder that is incomplete or of another kind
+    └── TrainingError                   training cannot go on
+        └── NonFiniteLossError          a loss became NaN or infinite
+
+A message says what came, what was expected, and what to do. The command line prints it as one line
+and exits with 1.
+"""
+
+
+class PersonSearchError(Exception):
+    """Base of everything below."""
+
+
+class DataError(PersonSearchError, ValueError):
+    """Scenes, boxes, identities or protocols that cannot be used."""
+
+
+class PictureError(DataError):
+    """A picture or video that is missing, truncated, too large, or not a picture."""
+
+
+class AnnotationError(DataError):
+    """An annotation file that is missing, of another format, or contradicts itself."""
+
+
+class EvaluationError(PersonSearchError, ValueError):
+    """Detections, embeddings or settings that the evaluator cannot score."""
+
+
+class RecipeError(PersonSearchError, ValueError):
+    """A recipe with an unknown key, a wrong type or a contradiction."""
+
+
+class ModelError(PersonSearchError):
+    """A network, its weights or its description cannot be used."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint folder is incomplete, damaged, or of another system."""
+
+
+class TrainingError(PersonSearchError):
+    """Training cannot go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """A loss became NaN or infinite; the message names the step and the pictures."""

@@ -1,0 +1,258 @@
+"""The few values that every part of personsearch passes around, checked when they are made.
+
+Boxes are float32 ``x1, y1, x2, y2`` in pixels, x2 and y2 exclusive. Identities are int64 >= 0, or
+`UNLABELLED`. Embeddings are float32 of unit length, one a row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from personsearch.errors import DataError
+
+UNLABELLED = -1
+"""The identity of a person whom nobody has named."""
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+
+def _to_numpy(value: Any) -> NDArray[Any]:
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
+        return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
+    return np.asarray(value)
+
+
+def as_boxes(value: ArrayLike | torch.Tensor, where: str) -> FloatArray:
+    """Boxes as a checked (N, 4) float32 array.
+
+    Args:
+        value: anything of shape (N, 4), or empty.
+        where: what the boxes belong to, named in the error.
+
+    Raises:
+        DataError: another shape, a coordinate that is not finite, or x2 <= x1 or y2 <= y1.
+    """
+    boxes = _to_numpy(value).astype(np.float32, copy=False)
+    if boxes.size == 0:
+        return np.zeros((0, 4), dtype=np.float32)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise DataError(f"{where}: boxes have shape {boxes.shape}, expected (N, 4)")
+    bad = ~np.isfinite(boxes).all(axis=1)
+    bad |= (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"{where}: box {row} is {boxes[row].tolist()}, expected finite x1 < x2 and y1 < y2; "
+            "drop or repair such boxes before making this object"
+        )
+    return boxes
+
+
+def _as_box(value: ArrayLike | torch.Tensor, where: str) -> FloatArray:
+    box = _to_numpy(value)
+    if box.shape != (4,):
+        raise DataError(f"{where}: box has shape {box.shape}, expected (4,)")
+    return as_boxes(box[None], where)[0]
+
+
+def _as_ids(value: ArrayLike | torch.Tensor, count: int, where: str) -> IntArray:
+    ids = _to_numpy(value)
+    if ids.size == 0:
+        ids = np.zeros((0,), dtype=np.int64)
+    if ids.shape != (count,):
+        raise DataError(f"{where}: {count} boxes but ids of shape {ids.shape}")
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise DataError(f"{where}: ids are {ids.dtype}, expected integers")
+    ids = ids.astype(np.int64, copy=False)
+    if (ids < UNLABELLED).any():
+        raise DataError(
+            f"{where}: id {int(ids.min())}, expected >= 0, or {UNLABELLED} (unlabelled)"
+        )
+    return ids
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One whole picture and everyone annotated in it.
+
+    Attributes:
+        name: unique in its data set.
+        path: the picture file, or the video that holds it (see `frame`).
+        size: (width, height) in pixels.
+        boxes: (N, 4) float32.
+        ids: (N,) int64, `UNLABELLED` for people without an identity.
+        camera: which camera took it, if known.
+        time: seconds, from any origin that its camera keeps.
+        frame: when `path` is a video, the index of the frame from zero.
+
+    Raises:
+        DataError: on shapes that disagree, or a box that is not one.
+    """
+
+    name: str
+    path: Path
+    size: tuple[int, int]
+    boxes: FloatArray
+    ids: IntArray
+    camera: int | None = None
+    time: float | None = None
+    frame: int | None = None
+
+    def __post_init__(self) -> None:
+        where = f"scene {self.name!r}"
+        width, height = self.size
+        if width <= 0 or height <= 0:
+            raise DataError(f"{where}: size is {self.size}, expected positive (width, height)")
+        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "size", (int(width), int(height)))
+        object.__setattr__(self, "boxes", as_boxes(self.boxes, where))
+        object.__setattr__(self, "ids", _as_ids(self.ids, len(self.boxes), where))
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """One person to look for: a box in a scene.
+
+    Attributes:
+        scene: name of the scene that shows the person.
+        box: (4,) float32.
+        id: the person's identity.
+        camera: the scene's camera, if known.
+    """
+
+    scene: str
+    box: FloatArray
+    id: int
+    camera: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "box", _as_box(self.box, f"query in scene {self.scene!r}"))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SearchProtocol:
+    """Who is looked for, where, and where the right answers are.
+
+    Attributes:
+        name: as printed in tables.
+        queries: Q of them.
+        galleries: per query the names of the gallery scenes; may be lazy sequences.
+        targets: per query the scenes that show the person, each with the person's box (4,).
+        ignored: per query, boxes (N, 4) by scene that count neither for nor against a detection
+            that overlaps them (only PRW's original protocol has them). Empty: none.
+        average_precision: ``"step"`` (area under the step function) or ``"trapezoid"`` (PRW's
+            original protocol).
+
+    Raises:
+        DataError: lengths that disagree, or a target outside its gallery.
+    """
+
+    name: str
+    queries: Sequence[Query]
+    galleries: Sequence[Sequence[str]]
+    targets: Sequence[Mapping[str, FloatArray]]
+    ignored: Sequence[Mapping[str, FloatArray]] = ()
+    average_precision: str = "step"
+
+    def __post_init__(self) -> None:
+        counts = (len(self.queries), len(self.galleries), len(self.targets))
+        if len(set(counts)) != 1:
+            raise DataError(
+                f"protocol {self.name!r}: {counts[0]} queries, {counts[1]} galleries and "
+                f"{counts[2]} target maps; expected one gallery and one target map a query"
+            )
+        if len(self.ignored) not in (0, counts[0]):
+            raise DataError(
+                f"protocol {self.name!r}: {len(self.ignored)} ignored maps for {counts[0]} queries"
+            )
+        if self.average_precision not in ("step", "trapezoid"):
+            raise DataError(
+                f"protocol {self.name!r}: average_precision is {self.average_precision!r}, "
+                "expected 'step' or 'trapezoid'"
+            )
+        for query, targets in zip(self.queries, self.targets, strict=True):
+            for scene, box in targets.items():
+                _as_box(box, f"protocol {self.name!r}, query {query.scene!r}, target {scene!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The people found in one picture. Takes numpy arrays or tensors, holds numpy arrays.
+
+    Attributes:
+        boxes: (N, 4) float32.
+        scores: (N,) float32, higher is surer.
+        embeddings: (N, D) float32; (N, 0) where a detector stands alone.
+
+    Raises:
+        DataError: on shapes that disagree or a value that is not finite.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    embeddings: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        boxes = as_boxes(self.boxes, "detections")
+        count = len(boxes)
+        scores = _to_numpy(self.scores).astype(np.float32, copy=False)
+        if scores.size == 0:
+            scores = np.zeros((0,), dtype=np.float32)
+        if scores.shape != (count,):
+            raise DataError(f"detections: {count} boxes but scores of shape {scores.shape}")
+        if not np.isfinite(scores).all():
+            raise DataError("detections: a score is NaN or infinite; the network has diverged")
+        if self.embeddings is None:
+            embeddings = np.zeros((count, 0), dtype=np.float32)
+        else:
+            embeddings = _to_numpy(self.embeddings).astype(np.float32, copy=False)
+            if embeddings.ndim != 2 or len(embeddings) != count:
+                raise DataError(
+                    f"detections: {count} boxes but embeddings of shape {embeddings.shape}, "
+                    "expected (N, D)"
+                )
+            if not np.isfinite(embeddings).all():
+                raise DataError(
+                    "detections: an embedding holds NaN or infinity; the network has diverged"
+                )
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "scores", scores)
+        object.__setattr__(self, "embeddings", embeddings)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a training picture shows, on the network's device.
+
+    Attributes:
+        boxes: (N, 4) float32 tensor.
+        ids: (N,) int64 tensor, `UNLABELLED` for people without an identity.
+
+    Raises:
+        DataError: on shapes that disagree.
+    """
+
+    boxes: torch.Tensor
+    ids: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise DataError(f"target: boxes have shape {tuple(self.boxes.shape)}, expected (N, 4)")
+        if self.ids.shape != self.boxes.shape[:1]:
+            raise DataError(
+                f"target: {len(self.boxes)} boxes but ids of shape {tuple(self.ids.shape)}"
+            )
+
+    def to(self, device: torch.device | str) -> "Target":
+        """The same target on another device."""
+        return Target(self.boxes.to(device), self.ids.to(device))
