@@ -30,7 +30,8 @@ def clip(boxes: Boxes, size: tuple[int, int]) -> Boxes:
     """Boxes cut to a picture of (width, height); a box outside becomes empty, it is not dropped."""
     boxes = np.asarray(boxes).reshape(-1, 4)
     width, height = size
-    return np.clip(boxes, 0, np.array([width, height, width, height], dtype=boxes.dtype))
+    clipped: Boxes = np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
+    return clipped
 
 
 def area(boxes: Boxes) -> NDArray[Any]:
@@ -55,4 +56,5 @@ def iou(a: Boxes, b: Boxes) -> NDArray[Any]:
     """(N, M) intersection over union of every box of `a` with every box of `b`."""
     shared = intersection(a, b)
     union = area(a)[:, None] + area(b)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    ratio: NDArray[Any] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ratio

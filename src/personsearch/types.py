@@ -24,9 +24,10 @@ IntArray = NDArray[np.int64]
 
 def _to_numpy(value: Any) -> NDArray[Any]:
     if isinstance(value, torch.Tensor):
-        value = value.detach()
-        return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
-    return np.asarray(value)
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    array: NDArray[Any] = np.asarray(value)
+    return array
 
 
 def as_boxes(value: ArrayLike | torch.Tensor, where: str) -> FloatArray:
@@ -59,7 +60,8 @@ def _as_box(value: ArrayLike | torch.Tensor, where: str) -> FloatArray:
     box = _to_numpy(value)
     if box.shape != (4,):
         raise DataError(f"{where}: box has shape {box.shape}, expected (4,)")
-    return as_boxes(box[None], where)[0]
+    checked: FloatArray = as_boxes(box[None], where)[0]
+    return checked
 
 
 def _as_ids(value: ArrayLike | torch.Tensor, count: int, where: str) -> IntArray:
