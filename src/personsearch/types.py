@@ -184,7 +184,7 @@ class SearchProtocol:
                 _as_box(box, f"protocol {self.name!r}, query {query.scene!r}, target {scene!r}")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Detections:
     """The people found in one picture. Takes numpy arrays or tensors, holds numpy arrays.
 
@@ -199,22 +199,27 @@ class Detections:
 
     boxes: FloatArray
     scores: FloatArray
-    embeddings: FloatArray | None = None
+    embeddings: FloatArray
 
-    def __post_init__(self) -> None:
-        boxes = as_boxes(self.boxes, "detections")
+    def __init__(
+        self,
+        boxes: ArrayLike | torch.Tensor,
+        scores: ArrayLike | torch.Tensor,
+        embeddings: ArrayLike | torch.Tensor | None = None,
+    ) -> None:
+        boxes = as_boxes(boxes, "detections")
         count = len(boxes)
-        scores = _to_numpy(self.scores).astype(np.float32, copy=False)
+        scores = _to_numpy(scores).astype(np.float32, copy=False)
         if scores.size == 0:
             scores = np.zeros((0,), dtype=np.float32)
         if scores.shape != (count,):
             raise DataError(f"detections: {count} boxes but scores of shape {scores.shape}")
         if not np.isfinite(scores).all():
             raise DataError("detections: a score is NaN or infinite; the network has diverged")
-        if self.embeddings is None:
+        if embeddings is None:
             embeddings = np.zeros((count, 0), dtype=np.float32)
         else:
-            embeddings = _to_numpy(self.embeddings).astype(np.float32, copy=False)
+            embeddings = _to_numpy(embeddings).astype(np.float32, copy=False)
             if embeddings.ndim != 2 or len(embeddings) != count:
                 raise DataError(
                     f"detections: {count} boxes but embeddings of shape {embeddings.shape}, "

@@ -1,0 +1,60 @@
+"""The command `personsearch`: gathers the commands, and turns errors into one line."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from personsearch.cli import data, demo, evaluate, search, train
+from personsearch.errors import PersonSearchError
+
+app = typer.Typer(
+    name="personsearch",
+    help="Find a person in whole pictures.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("search")(search.search)
+app.command("demo")(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"personsearch {version('personsearch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Find a person in whole pictures."""
+
+
+def main() -> None:
+    """Runs the command line; exits 0 on success, 1 on a failure of data or model, 2 on wrong
+    usage, 130 on Ctrl-C.
+    """
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except (PersonSearchError, OSError) as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)

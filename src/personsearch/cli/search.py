@@ -1,0 +1,231 @@
+"""`personsearch search`: one picture of a person, looked for in a folder of pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from personsearch.retrieval.gallery_search import GalleryResult
+
+
+def parse_box(text: str | None) -> tuple[float, float, float, float] | None:
+    """``x1,y1,x2,y2`` as four numbers.
+
+    Raises:
+        typer.BadParameter: not four numbers, or not x1 < x2 and y1 < y2.
+    """
+    if text is None:
+        return None
+    try:
+        sides = [float(part) for part in text.split(",")]
+    except ValueError:
+        sides = []
+    # The comparisons also refuse NaN.
+    if len(sides) != 4 or not (sides[0] < sides[2] and sides[1] < sides[3]):
+        raise typer.BadParameter(
+            f"{text!r} is not a box; expected x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2"
+        )
+    if any(abs(side) == float("inf") for side in sides):
+        raise typer.BadParameter(f"{text!r}: expected finite numbers")
+    return (sides[0], sides[1], sides[2], sides[3])
+
+
+def search(
+    query_image: Annotated[Path, typer.Argument(help="A picture that shows the person.")],
+    folder: Annotated[Path, typer.Option("--in", help="Folder of pictures to search.")],
+    model: Annotated[
+        Path,
+        typer.Option(help="A checkpoint folder, or a TOML that names two networks."),
+    ],
+    box: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X1,Y1,X2,Y2",
+            help="Where the person is, in pixels; without it the surest person found.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a picture of the hits (.jpg or .png).")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many hits to show.")] = 20,
+    score_threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Leave out people found with less.")
+    ] = 0.5,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Find one person in a folder of pictures, without an index.
+
+    Example: personsearch search me.jpg --box 40,60,120,300 --in photos --model
+    examples/omz_osnet.toml --out hits.jpg
+    """
+    corners = parse_box(box)
+    if out is not None and out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise typer.BadParameter(
+            f"{out}: expected a name ending in .jpg or .png", param_hint="--out"
+        )
+
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from personsearch.datasets.pictures import picture_size
+    from personsearch.loading import load
+    from personsearch.retrieval.gallery_search import query_person, search_folder
+
+    notes = Console(stderr=True)
+    if corners is not None:
+        # A box beside the picture is wrong usage; found out before a model is loaded.
+        width, height = picture_size(query_image)
+        if corners[0] >= width or corners[1] >= height or corners[2] <= 0 or corners[3] <= 0:
+            raise typer.BadParameter(
+                f"{box} lies outside of {query_image}, which has {width} x {height} pixels",
+                param_hint="--box",
+            )
+    network = load(model)
+    network.eval().to(_device(device))
+    given = None if corners is None else np.array(corners, dtype=np.float32)
+    query = query_person(network, query_image, given)
+    if query.score is not None and not as_json:
+        _say_who(notes, query)
+    with Progress(console=notes, transient=True, disable=as_json) as progress:
+        task = progress.add_task("searching")
+        result = search_folder(
+            network,
+            query,
+            folder,
+            top=top,
+            score_threshold=score_threshold,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if out is not None:
+        _write_picture(result, out)
+    if as_json:
+        _print_json(result, out)
+    else:
+        _print_table(result, notes, out)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise typer.BadParameter(f"{name!r}: there is no CUDA device here", param_hint="--device")
+    try:
+        return str(torch.device(name))
+    except RuntimeError:
+        raise typer.BadParameter(
+            f"{name!r}: expected auto, cpu, cuda or cuda:N", param_hint="--device"
+        ) from None
+
+
+def _say_who(notes: Any, query: Any) -> None:
+    notes.print(
+        f"no --box: looking for the surest person in {query.path}, "
+        f"box {_comma(query.box)} (score {query.score:.2f})",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
+    for box, score in zip(query.others.boxes, query.others.scores, strict=True):
+        notes.print(f"  also there: --box {_comma(box)} (score {score:.2f})", highlight=False)
+
+
+def _comma(box: Any) -> str:
+    return ",".join(f"{side:.0f}" for side in box)
+
+
+def _numbers(box: Any) -> list[float]:
+    return [round(float(side), 2) for side in box]
+
+
+def _print_table(result: "GalleryResult", notes: Any, out: Path | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("rank", "picture", "box", "similarity", "score")
+    for rank, hit in enumerate(result.hits, start=1):
+        table.add_row(
+            str(rank),
+            escape(hit.scene),
+            _comma(hit.box),
+            f"{hit.similarity:.3f}",
+            f"{hit.score:.2f}",
+        )
+    Console().print(table)
+    excluded = ", without the query's own picture" if result.excluded else ""
+    stopped = ", stopped early" if result.interrupted else ""
+    notes.print(
+        f"{result.people} people in {result.pictures} pictures{excluded}{stopped}", highlight=False
+    )
+    if result.unreadable:
+        notes.print(f"{len(result.unreadable)} could not be read:", highlight=False)
+        for item in result.unreadable:
+            notes.print(f"  {item.path}: {item.reason}", soft_wrap=True, markup=False)
+    if out is not None:
+        notes.print(f"hits drawn to {out}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _print_json(result: "GalleryResult", out: Path | None) -> None:
+    import json
+
+    query = result.query
+    people = query.others
+    report = {
+        "query": {
+            "picture": str(query.path),
+            "box": _numbers(query.box),
+            "score": query.score,
+            "chosen_by": "box" if query.score is None else "detector",
+            "others": []
+            if people is None
+            else [
+                {"box": _numbers(box), "score": float(score)}
+                for box, score in zip(people.boxes, people.scores, strict=True)
+            ],
+        },
+        "pictures": result.pictures,
+        "people": result.people,
+        "excluded": None if result.excluded is None else str(result.excluded),
+        "unreadable": [
+            {"path": str(item.path), "reason": item.reason} for item in result.unreadable
+        ],
+        "interrupted": result.interrupted,
+        "out": None if out is None else str(out),
+        "hits": [
+            {
+                "rank": rank,
+                "picture": hit.scene,
+                "path": str(hit.path),
+                "box": _numbers(hit.box),
+                "similarity": hit.similarity,
+                "score": hit.score,
+                "rank_score": hit.rank_score,
+            }
+            for rank, hit in enumerate(result.hits, start=1)
+        ],
+    }
+    print(json.dumps(report, indent=2))
+
+
+def _write_picture(result: "GalleryResult", out: Path) -> None:
+    from personsearch.datasets.pictures import read_picture
+    from personsearch.plots.rankings import Panel, draw_ranking, write_picture
+
+    name = result.query.path.name
+    query = Panel(read_picture(result.query.path), result.query.box, ["query", name])
+    hits = (
+        Panel(
+            read_picture(hit.path),
+            hit.box,
+            [f"{rank}: {hit.similarity:.3f}  score {hit.score:.2f}", hit.path.name],
+        )
+        for rank, hit in enumerate(result.hits, start=1)
+    )
+    write_picture(draw_ranking(query, hits), out)

@@ -1,0 +1,106 @@
+"""`personsearch train`: trains a recipe."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from personsearch.training.loop import Listener, Report
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The data set's folder; default: the recipe's.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("runs/latest"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'; default: a GPU where there is one.")
+    ] = "",
+    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the reports as JSON lines.")
+    ] = False,
+) -> None:
+    """Trains a system and keeps its best and last checkpoints.
+
+    Under `torchrun` every process takes its share of each batch.
+
+    Example: personsearch train recipes/synthetic-small/oim.toml --data synth --out runs/oim
+    """
+    from personsearch.datasets import open_dataset
+    from personsearch.errors import RecipeError
+    from personsearch.training.devices import joined_processes
+    from personsearch.training.loop import Trainer
+    from personsearch.training.recipe import read_recipe
+
+    wanted = read_recipe(recipe)
+    changes = {"data": str(data)} if data else {}
+    if not (changes or wanted.data):
+        raise RecipeError(f"{recipe}: names no data set; set data in it or give --data FOLDER")
+    updated = wanted.model_copy(update=changes | ({} if seed is None else {"seed": seed}))
+    dataset = open_dataset(Path(updated.data), updated.data_format or None)
+    with joined_processes(device) as where, progress_listener(json_output) as listener:
+        trainer = Trainer(updated, dataset, out, device=where, listener=listener)
+        try:
+            best = trainer.run(resume=resume)
+        except KeyboardInterrupt:
+            typer.echo(
+                f"interrupted: a checkpoint is in {out / 'last'}; go on with --resume", err=True
+            )
+            raise typer.Exit(130) from None
+    typer.echo(f"best checkpoint: {best}", err=json_output)
+
+
+class progress_listener:  # noqa: N801  # used like a function
+    """A progress bar with losses, rate and time left; or JSON lines."""
+
+    def __init__(self, json_output: bool = False) -> None:
+        self.json_output = json_output
+
+    def __enter__(self) -> "Listener":
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        if self.json_output:
+            return self._print_json
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=self._console,
+        )
+        self._progress.start()
+        self._tasks: dict[str, int] = {}
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if not self.json_output:
+            self._progress.stop()
+
+    def _show(self, report: "Report") -> None:
+        losses = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+        minutes, seconds = divmod(round(report.seconds_left), 60)
+        detail = f"{losses} | {report.images_per_second:.1f} img/s | {minutes}:{seconds:02} left"
+        if report.stage not in self._tasks:
+            self._tasks[report.stage] = self._progress.add_task(
+                report.stage, total=report.iterations, detail=detail
+            )
+        task = self._progress.tasks[self._tasks[report.stage]].id
+        self._progress.update(task, completed=report.iteration, detail=detail)
+        if report.validation:
+            figures = "  ".join(f"{name} {value:.3f}" for name, value in report.validation.items())
+            self._console.print(f"validation at {report.iteration}: {figures}")
+
+    @staticmethod
+    def _print_json(report: "Report") -> None:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps(asdict(report)))

@@ -1,0 +1,129 @@
+"""Training pictures as tensors: decoded, augmented, with who is in them.
+
+What happens to a picture depends on (seed, iteration, place in the batch) alone, so any number of
+loader processes, and any stop in between, gives the same run.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from personsearch.datasets.pictures import read_scene
+from personsearch.datasets.samplers import SceneSampler, generator
+from personsearch.datasets.transforms import Augmentation
+from personsearch.types import Scene, Target
+
+Slot = tuple[int, int, int]
+"""An iteration, a place in its batch, and the scene that fills it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures (3, H, W) in 0..1, who is in them, and the names to put into an error."""
+
+    images: list[Tensor]
+    targets: list[Target]
+    names: list[str]
+
+
+def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
+    """RGB (H, W, 3) uint8 to float32 (3, H, W) in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float().div_(255.0)
+
+
+class PictureCache:
+    """Reads the pictures of scenes, and keeps them if asked to."""
+
+    def __init__(self, scenes: Sequence[Scene], keep: bool) -> None:
+        self.scenes, self.keep = scenes, keep
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        picture = self._kept.get(index)
+        if picture is None:
+            picture = read_scene(self.scenes[index])
+            if self.keep:
+                self._kept[index] = picture
+        return picture
+
+
+class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
+    """Augmented training pictures by slot.
+
+    Args:
+        scenes: the training scenes.
+        pictures: where their pixels come from.
+        augmentation: what may happen to them.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        pictures: PictureCache,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.scenes, self.pictures = scenes, pictures
+        self.augmentation, self.seed = augmentation, seed
+
+    def __getitem__(self, slot: Slot) -> tuple[Tensor, Target, str]:
+        iteration, place, index = slot
+        scene = self.scenes[index]
+        rng = generator(self.seed, 3, iteration, place)
+        picture, boxes, kept = self.augmentation(self.pictures[index], scene.boxes, rng)
+        target = Target(torch.from_numpy(boxes), torch.from_numpy(scene.ids[kept]))
+        return to_tensor(picture), target, scene.name
+
+
+def _join(items: list[tuple[Tensor, Target, str]]) -> Batch:
+    images, targets, names = zip(*items, strict=True)
+    return Batch(list(images), list(targets), list(names))
+
+
+class _Slots:
+    """The slots of each batch from `start` on, of one process among several."""
+
+    def __init__(self, sampler: SceneSampler, start: int, stop: int, rank: int, world: int) -> None:
+        self.sampler, self.start, self.stop = sampler, start, stop
+        self.rank, self.world = rank, world
+
+    def __iter__(self) -> Iterator[list[Slot]]:
+        for iteration in range(self.start, self.stop):
+            chosen = self.sampler.batch(iteration)
+            share = len(chosen) // self.world
+            first = self.rank * share
+            yield [(iteration, p, chosen[p]) for p in range(first, first + share)]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def load_batches(
+    training_set: TrainingSet,
+    sampler: SceneSampler,
+    start: int,
+    stop: int,
+    workers: int,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """The batches of iterations `start`..`stop` - 1, decoded ahead by `workers` processes.
+
+    Under several processes each gets its share of every batch, in rank order.
+    """
+    slots = _Slots(sampler, start, stop, rank, world)
+    loader: DataLoader[Any] = DataLoader(
+        training_set,
+        batch_sampler=slots,
+        num_workers=workers,
+        collate_fn=_join,
+        prefetch_factor=2 if workers else None,
+    )
+    return iter(loader)

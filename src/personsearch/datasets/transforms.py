@@ -1,0 +1,110 @@
+"""Augmentation of whole pictures with their boxes, on uint8 arrays, from a given generator."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch import boxes as box_arithmetic
+from personsearch.types import FloatArray
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training picture; each part is off at 0.
+
+    Attributes:
+        flip: chance of a horizontal flip.
+        scale_jitter: pictures are scaled by a factor in 1 +- this, then cut or padded to size.
+        color_jitter: per-channel gain, brightness and gamma vary by a factor in 1 +- this, which
+            is how two cameras differ.
+        erase: chance, for each person, that a block of the box is covered with noise.
+    """
+
+    flip: float = 0.0
+    scale_jitter: float = 0.0
+    color_jitter: float = 0.0
+    erase: float = 0.0
+
+    def __call__(
+        self, picture: Picture, boxes: FloatArray, rng: np.random.Generator
+    ) -> tuple[Picture, FloatArray, NDArray[np.bool_]]:
+        """An augmented copy.
+
+        Args:
+            picture: RGB (H, W, 3) uint8.
+            boxes: (N, 4).
+            rng: where chance comes from.
+
+        Returns:
+            The picture, (H, W, 3) as before; the boxes of the people who are still at least half
+            in the picture; and which those are, (N,) bool.
+        """
+        kept = np.ones(len(boxes), dtype=bool)
+        if self.color_jitter > 0:
+            picture = recolor(picture, rng, self.color_jitter)
+        if self.scale_jitter > 0:
+            picture, boxes, kept = rescale(picture, boxes, rng, self.scale_jitter)
+        if self.flip > 0 and rng.random() < self.flip:
+            picture, boxes = flip(picture, boxes)
+        if self.erase > 0:
+            picture = picture.copy()
+            for box in boxes[rng.random(len(boxes)) < self.erase]:
+                erase(picture, box, rng)
+        return np.ascontiguousarray(picture), boxes.astype(np.float32), kept
+
+
+def flip(picture: Picture, boxes: FloatArray) -> tuple[Picture, FloatArray]:
+    """Picture and boxes mirrored left to right."""
+    width = picture.shape[1]
+    mirrored = boxes.copy()
+    mirrored[:, 0], mirrored[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
+    return picture[:, ::-1], mirrored
+
+
+def recolor(picture: Picture, rng: np.random.Generator, strength: float) -> Picture:
+    """Channel gains, brightness and gamma drawn in 1 +- `strength`, by one table a channel."""
+    gains = 1.0 + rng.uniform(-strength, strength, 3) * 0.5
+    brightness = 1.0 + rng.uniform(-strength, strength) * 0.5
+    gamma = np.exp(rng.uniform(-strength, strength))
+    ramp = (np.arange(256) / 255.0) ** gamma * 255.0
+    table = np.clip(ramp[:, None] * gains[None, :] * brightness, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(np.ascontiguousarray(picture), table[None]), dtype=np.uint8)
+
+
+def rescale(
+    picture: Picture, boxes: FloatArray, rng: np.random.Generator, strength: float
+) -> tuple[Picture, FloatArray, NDArray[np.bool_]]:
+    """The picture scaled about a random point, cut or padded with grey to its old size.
+
+    People of whom less than half remains in the picture are left out.
+    """
+    height, width = picture.shape[:2]
+    factor = 1.0 + rng.uniform(-strength, strength)
+    shift = rng.random(2) * (1.0 - factor) * np.array([width, height])
+    matrix = np.array([[factor, 0.0, shift[0]], [0.0, factor, shift[1]]])
+    grey = (124, 116, 104)
+    scaled = cv2.warpAffine(picture, matrix, (width, height), borderValue=grey)
+    moved = boxes * factor + np.tile(shift, 2)
+    clipped = box_arithmetic.clip(moved, (width, height))
+    kept = box_arithmetic.area(clipped) >= 0.5 * box_arithmetic.area(moved)
+    return np.asarray(scaled, dtype=np.uint8), clipped[kept].astype(np.float32), kept
+
+
+def erase(picture: Picture, box: FloatArray, rng: np.random.Generator) -> None:
+    """Covers a block of the box with noise, in place (Zhong et al. 2020, random erasing)."""
+    x1, y1, x2, y2 = (round(float(v)) for v in box)
+    width, height = x2 - x1, y2 - y1
+    if width < 8 or height < 8:
+        return
+    w = int(width * rng.uniform(0.2, 0.7))
+    h = int(height * rng.uniform(0.1, 0.4))
+    x = max(0, x1 + int(rng.integers(0, max(1, width - w))))
+    y = max(0, y1 + int(rng.integers(0, max(1, height - h))))
+    block = picture[y : y + h, x : x + w]
+    color = rng.integers(0, 256, 3)
+    noise = rng.integers(-20, 21, block.shape)
+    block[:] = np.clip(color + noise, 0, 255).astype(np.uint8)

@@ -1,0 +1,91 @@
+"""Memories that outlive a step: buffers, saved with the model, the same in every process.
+
+Each update first gathers the embeddings of all processes in rank order, so that N processes hold
+what one process would hold after the joined batch.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def gather(embeddings: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, D) and ids (N,) of every process, in rank order, without gradient.
+
+    Processes may hold different N. Alone, it returns what came.
+    """
+    embeddings, ids = embeddings.detach().float(), ids.detach()
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return embeddings, ids
+    world = dist.get_world_size()
+    count = torch.tensor([len(ids)], device=ids.device)
+    counts = [torch.zeros_like(count) for _ in range(world)]
+    dist.all_gather(counts, count)
+    longest = max(int(c) for c in counts)
+    padded = embeddings.new_zeros((longest, embeddings.shape[1]))
+    padded[: len(ids)] = embeddings
+    padded_ids = ids.new_zeros((longest,))
+    padded_ids[: len(ids)] = ids
+    all_embeddings = [torch.zeros_like(padded) for _ in range(world)]
+    all_ids = [torch.zeros_like(padded_ids) for _ in range(world)]
+    dist.all_gather(all_embeddings, padded)
+    dist.all_gather(all_ids, padded_ids)
+    kept = [int(c) for c in counts]
+    return (
+        torch.cat([e[:n] for e, n in zip(all_embeddings, kept, strict=True)]),
+        torch.cat([i[:n] for i, n in zip(all_ids, kept, strict=True)]),
+    )
+
+
+class LookupTable(nn.Module):
+    """One running unit embedding an identity; zero until the identity is first seen.
+
+    Args:
+        num_ids: how many identities.
+        dim: D, the length of an embedding.
+        momentum: the share of the old value that an update keeps.
+    """
+
+    values: Tensor
+
+    def __init__(self, num_ids: int, dim: int, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("values", torch.zeros(num_ids, dim))
+
+    @torch.no_grad()
+    def update(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Moves the rows of `ids` (N,) toward `embeddings` (N, D), one sample after the other."""
+        for embedding, row in zip(embeddings.float(), ids.tolist(), strict=True):
+            moved = self.momentum * self.values[row] + (1.0 - self.momentum) * embedding
+            self.values[row] = functional.normalize(moved, dim=0)
+
+
+class CircularQueue(nn.Module):
+    """The latest `size` embeddings; zero where nothing was written yet.
+
+    Args:
+        size: how many it holds; 0 holds none.
+        dim: D, the length of an embedding.
+    """
+
+    values: Tensor
+    position: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.zeros(size, dim))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def push(self, embeddings: Tensor) -> None:
+        """Writes `embeddings` (N, D) over the oldest."""
+        size = len(self.values)
+        if size == 0 or len(embeddings) == 0:
+            return
+        start = (int(self.position) + max(len(embeddings) - size, 0)) % size
+        embeddings = embeddings[-size:].float()
+        rows = (start + torch.arange(len(embeddings), device=self.values.device)) % size
+        self.values[rows] = embeddings
+        self.position.fill_((start + len(embeddings)) % size)

@@ -1,0 +1,74 @@
+"""Online instance matching, the loss of OIM (Xiao et al. 2017)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from personsearch.errors import TrainingError
+from personsearch.losses.memory import CircularQueue, LookupTable, gather
+
+
+class OnlineInstanceMatching(nn.Module):
+    """A softmax over what is remembered: labelled identities and recent unlabelled people.
+
+    With lookup table V (one unit row an identity) and circular queue U (unlabelled people), the
+    probability that unit embedding x shows identity t is
+
+        p_t = exp(v_t . x / tau) / (sum_j exp(v_j . x / tau) + sum_k exp(u_k . x / tau))   (eq. 1)
+
+    and the loss is the mean of -log p_t over the labelled samples (eq. 4). After the loss,
+    in training mode, v_t <- normalise(gamma v_t + (1 - gamma) x), and unlabelled samples are
+    pushed into U.
+
+    Args:
+        num_ids: L, how many labelled identities.
+        dim: D, the length of an embedding.
+        queue_size: Q, how many unlabelled embeddings are kept.
+        momentum: gamma.
+        temperature: tau.
+    """
+
+    def __init__(
+        self,
+        num_ids: int,
+        dim: int,
+        queue_size: int,
+        momentum: float = 0.5,
+        temperature: float = 1 / 30,
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.lookup = LookupTable(num_ids, dim, momentum)
+        self.queue = CircularQueue(queue_size, dim)
+
+    def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        """The loss, a float32 scalar; 0 where no sample is labelled.
+
+        Args:
+            embeddings: (N, D), unit length, of people only.
+            ids: (N,) int64, `UNLABELLED` (-1) for people without an identity.
+
+        Raises:
+            TrainingError: an id beyond the lookup table.
+        """
+        num_ids = len(self.lookup.values)
+        if len(ids) and int(ids.max()) >= num_ids:
+            raise TrainingError(
+                f"identity {int(ids.max())} came, the lookup table holds 0..{num_ids - 1}; "
+                "renumber the training identities without gaps"
+            )
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.float()
+            memory = torch.cat([self.lookup.values, self.queue.values])
+            labelled = ids >= 0
+            if labelled.any():
+                logits = embeddings[labelled] @ memory.t() / self.temperature
+                loss = functional.cross_entropy(logits, ids[labelled])
+            else:
+                loss = embeddings.sum() * 0.0
+        if self.training:
+            everyone, their_ids = gather(embeddings, ids)
+            known = their_ids >= 0
+            self.lookup.update(everyone[known], their_ids[known])
+            self.queue.push(everyone[~known])
+        return loss

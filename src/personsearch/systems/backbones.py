@@ -1,0 +1,251 @@
+"""Convolutional networks cut in two: a stem that sees the picture, a head that sees one RoI.
+
+Any torchvision classifier whose features are a chain of stages can be cut: the stem ends where
+the stride reaches 16 (conv1-conv4 of a ResNet, conv1-conv5 of VGG16), the head is what follows.
+`small` is our own, for machines without a GPU.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.ops import FrozenBatchNorm2d
+
+from personsearch.errors import ModelError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(eq=False)
+class Backbone:
+    """A network cut in two.
+
+    Attributes:
+        stem: (B, 3, H, W) -> (B, stem_channels, H / stride, W / stride).
+        head: (N, stem_channels, h, w) -> (N, head_channels, h', w'), run on each RoI.
+        stem_channels: channels of the shared map.
+        head_channels: channels after the head.
+        stride: pixels of the picture to one cell of the shared map.
+    """
+
+    stem: nn.Module
+    head: nn.Module
+    stem_channels: int
+    head_channels: int
+    stride: int
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut (He et al. 2016, figure 2)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+def small_backbone(width: int = 32) -> Backbone:
+    """A narrow residual network with a shared map of stride 8, for two cores.
+
+    People of 60 pixels still span seven cells of the map, and a 480 x 360 picture costs about
+    1.5 billion multiplications.
+
+    Args:
+        width: channels at stride 2; the map has four times as many, the head eight times.
+    """
+    stem = nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, width, 3, 2, 1, bias=False),
+            bn1=nn.BatchNorm2d(width),
+            relu=nn.ReLU(inplace=True),
+            layer1=ResidualBlock(width, 2 * width, 2),
+            layer2=nn.Sequential(
+                ResidualBlock(2 * width, 4 * width, 2), ResidualBlock(4 * width, 4 * width)
+            ),
+        )
+    )
+    head = nn.Sequential(
+        ResidualBlock(4 * width, 8 * width, 2), ResidualBlock(8 * width, 8 * width)
+    )
+    for module in (*stem.modules(), *head.modules()):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return Backbone(stem, head, 4 * width, 8 * width, 8)
+
+
+def _stages(network: nn.Module, name: str) -> OrderedDict[str, nn.Module]:
+    """The chain of modules that a torchvision classifier runs before its classifier."""
+    if hasattr(network, "layer4"):
+        names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+        return OrderedDict((n, getattr(network, n)) for n in names)
+    trunk, features = getattr(network, "trunk_output", None), getattr(network, "features", None)
+    if isinstance(trunk, nn.Sequential):
+        return OrderedDict([("stem", network.get_submodule("stem")), *trunk.named_children()])
+    if isinstance(features, nn.Sequential):
+        children = list(features.named_children())
+        # VGG's last pooling is what RoI pooling replaces.
+        if isinstance(children[-1][1], nn.MaxPool2d):
+            children = children[:-1]
+        return OrderedDict(children)
+    raise ModelError(
+        f"backbone {name!r} cannot be cut into stem and head: its features are not a chain of "
+        "stages; use a ResNet, ResNeXt, RegNet, VGG, MobileNet, EfficientNet or ConvNeXt"
+    )
+
+
+def _cut(stages: OrderedDict[str, nn.Module], max_stride: int = 16) -> Backbone:
+    """Cuts a chain where its stride passes `max_stride`, by sending a blank picture through."""
+    side = 128
+    stem: OrderedDict[str, nn.Module] = OrderedDict()
+    head: OrderedDict[str, nn.Module] = OrderedDict()
+    x = torch.zeros(1, 3, side, side)
+    stem_channels, stride = 3, 1
+    modes = {name: module.training for name, module in stages.items()}
+    with torch.no_grad():
+        for name, module in stages.items():
+            x = module.eval()(x)
+            if not head and side // x.shape[-1] <= max_stride:
+                stem[name] = module
+                stem_channels, stride = x.shape[1], side // x.shape[-1]
+            else:
+                head[name] = module
+    for name, module in stages.items():
+        module.train(modes[name])
+    # A chain of stride 16 in all, such as VGG's, has no convolutional head.
+    return Backbone(nn.Sequential(stem), nn.Sequential(head), stem_channels, x.shape[1], stride)
+
+
+def freeze_norm(module: nn.Module) -> nn.Module:
+    """The same module with every BatchNorm2d replaced by one that never changes."""
+    if isinstance(module, nn.BatchNorm2d):
+        frozen = FrozenBatchNorm2d(module.num_features, module.eps)
+        state = {k: v for k, v in module.state_dict().items() if k != "num_batches_tracked"}
+        frozen.load_state_dict(state)
+        result: nn.Module = frozen
+        return result
+    for name, child in module.named_children():
+        setattr(module, name, freeze_norm(child))
+    return module
+
+
+def _load_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file; give 'none', 'imagenet' or a file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelError(
+            f"{path}: cannot be read as weights ({type(error).__name__}: {error}); expected a "
+            ".safetensors file, or a .pth file that holds tensors only"
+        ) from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelError(f"{path}: holds no state dictionary of tensors")
+    return state
+
+
+def _published(name: str) -> dict[str, Tensor]:
+    weights = get_model_weights(name).DEFAULT
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(
+            progress=True, check_hash=True, weights_only=True
+        )
+    except (URLError, OSError) as error:
+        raise ModelError(
+            f"the published weights of {name} cannot be fetched from {weights.url} ({error}); "
+            "fetch that file on a machine with a network and give its path as 'weights', "
+            "or start from weights = 'none'"
+        ) from None
+    return state
+
+
+def build_backbone(
+    name: str = "resnet50",
+    weights: str = "none",
+    norm: str = "batch",
+    frozen_stages: int = 0,
+    width: int = 32,
+) -> Backbone:
+    """A backbone by name.
+
+    Args:
+        name: ``"small"``, or the name of a torchvision classifier.
+        weights: ``"none"``, ``"imagenet"`` (torchvision's published weights, fetched once) or the
+            path of a file with the classifier's state dictionary.
+        norm: ``"batch"`` trains batch normalisation, ``"frozen"`` holds it still.
+        frozen_stages: how many children of the stem, from the picture on, are not trained.
+        width: of ``"small"`` only.
+
+    Raises:
+        ModelError: an unknown name, or weights that cannot be had or do not fit.
+    """
+    if name == "small":
+        if weights == "imagenet":
+            raise ModelError("backbone 'small' has no published weights; use weights = 'none'")
+        backbone = small_backbone(width)
+        if weights != "none":
+            _fit(nn.ModuleDict({"stem": backbone.stem, "head": backbone.head}), weights, name)
+    else:
+        if name not in list_models():
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, ["small", *list_models()], n=3)
+            raise ModelError(
+                f"unknown backbone {name!r}; expected 'small' or a torchvision classifier"
+                + (f", such as {', '.join(map(repr, near))}" if near else "")
+            )
+        build: Callable[..., nn.Module] = get_model
+        network = build(name, weights=None)
+        if weights == "imagenet":
+            network.load_state_dict(_published(name))
+        elif weights != "none":
+            _fit(network, weights, name)
+        backbone = _cut(_stages(network, name))
+    if norm == "frozen":
+        backbone.stem, backbone.head = freeze_norm(backbone.stem), freeze_norm(backbone.head)
+    elif norm != "batch":
+        raise ModelError(f"norm is {norm!r}, expected 'batch' or 'frozen'")
+    for module in list(backbone.stem.children())[:frozen_stages]:
+        module.requires_grad_(False)
+    return backbone
+
+
+def _fit(network: nn.Module, weights: str, name: str) -> None:
+    # The classifier is cut off anyway, so only the features matter.
+    classifier = ("fc.", "classifier.")
+    state = {k: v for k, v in _load_file(Path(weights)).items() if not k.startswith(classifier)}
+    try:
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        first = str(error).split("\n\t")[1:2] or [str(error)]
+        raise ModelError(f"{weights}: does not fit backbone {name!r}: {first[0]}") from None
+    missing = [key for key in missing if not key.startswith(classifier)]
+    if missing:
+        raise ModelError(
+            f"{weights}: does not fit backbone {name!r}: {len(missing)} tensors are missing "
+            f"(first {missing[0]!r}) and {len(unexpected)} are unknown"
+            + (f" (first {unexpected[0]!r})" if unexpected else "")
+        )

@@ -1,0 +1,195 @@
+"""OIM: joint detection and identification feature learning for person search (Xiao et al. 2017).
+
+picture -> stem -> shared map -> proposals -> RoIAlign -> head -> average -> three branches:
+person or not, box, and a unit embedding trained by online instance matching.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import roi_align
+
+from personsearch.detectors.faster_rcnn import (
+    PictureTransform,
+    ProposalNetwork,
+    RegionSampler,
+    decode_boxes,
+    detection_losses,
+    select_detections,
+    split_targets,
+)
+from personsearch.errors import ModelError
+from personsearch.losses.oim import OnlineInstanceMatching
+from personsearch.systems.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from personsearch.systems.base import PersonSearchModel
+from personsearch.types import Detections, Target
+
+
+class OIM(PersonSearchModel):
+    """Faster R-CNN with an embedding on each region, trained by `OnlineInstanceMatching`.
+
+    Args:
+        backbone: the cut network; ResNet-50 in the paper.
+        num_ids: labelled identities in the training set.
+
+        embedding_dim: length of an embedding.
+        queue_size: unlabelled people that are remembered; 5,000 for CUHK-SYSU, 500 for PRW.
+        oim_momentum: the share of the old value in an update of the lookup table.
+        oim_temperature: of the softmax over what is remembered.
+        oim_weight: of the OIM loss in the sum.
+        embed_boxes: embed the final boxes instead of the proposals that they come from; queries
+            are embedded on their boxes either way.
+        confidence_weighted: multiply similarity by the gallery detection's score.
+
+        min_size, max_size: the picture is scaled to this shorter side, within this longer side.
+        anchor_sizes, aspect_ratios: anchors in scaled pixels, and their height to width.
+        rpn_train_proposals, rpn_test_proposals: proposals kept of a picture.
+        rpn_anchors_per_image: anchors in the proposal losses.
+        roi_size: height and width of a pooled region.
+        rois_per_image: regions in the losses.
+        roi_positive_fraction: the most of them that show a person.
+        detection_weight: of the four detection losses in the sum.
+        score_threshold, nms_iou, max_detections: what `detect` keeps.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_ids: int,
+        *,
+        # embedding
+        embedding_dim: int = 256,
+        queue_size: int = 5000,
+        oim_momentum: float = 0.5,
+        oim_temperature: float = 1 / 30,
+        oim_weight: float = 1.0,
+        embed_boxes: bool = False,
+        confidence_weighted: bool = False,
+        # input
+        min_size: int = 600,
+        max_size: int = 1000,
+        # proposals
+        anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512),
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        rpn_train_proposals: int = 2000,
+        rpn_test_proposals: int = 300,
+        rpn_anchors_per_image: int = 256,
+        # regions
+        roi_size: Sequence[int] = (14, 14),
+        rois_per_image: int = 128,
+        roi_positive_fraction: float = 0.5,
+        detection_weight: float = 1.0,
+        # detections
+        score_threshold: float = 0.01,
+        nms_iou: float = 0.4,
+        max_detections: int = 300,
+    ) -> None:
+        super().__init__()
+        if len(roi_size) != 2:
+            raise ModelError(f"roi_size is {list(roi_size)}, expected (height, width)")
+        self.embedding_dim = embedding_dim
+        self.confidence_weighted = confidence_weighted
+        self.embed_boxes = embed_boxes
+        self.oim_weight, self.detection_weight = oim_weight, detection_weight
+        self.roi_size = (int(roi_size[0]), int(roi_size[1]))
+        self.score_threshold = score_threshold
+        self.nms_iou = nms_iou
+        self.max_detections = max_detections
+
+        self.transform = PictureTransform(min_size, max_size, IMAGENET_MEAN, IMAGENET_STD)
+        self.stem, self.head, self.stride = backbone.stem, backbone.head, backbone.stride
+        self.proposals = ProposalNetwork(
+            backbone.stem_channels,
+            anchor_sizes,
+            aspect_ratios,
+            rpn_train_proposals,
+            rpn_test_proposals,
+            rpn_anchors_per_image,
+        )
+        self.sampler = RegionSampler(rois_per_image, roi_positive_fraction)
+        self.classifier = nn.Linear(backbone.head_channels, 2)
+        self.box_regressor = nn.Linear(backbone.head_channels, 4)
+        self.embedder = nn.Linear(backbone.head_channels, embedding_dim)
+        for layer, std in ((self.classifier, 0.01), (self.box_regressor, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+        self.oim = OnlineInstanceMatching(
+            num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
+        )
+
+    def _pool(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
+        """What the head sees in each box (R, C): RoIAlign, head, global average."""
+        # RoIAlign has no bfloat16 kernel on every device.
+        regions = roi_align(
+            features.float(), boxes, self.roi_size, 1.0 / self.stride, 2, aligned=True
+        )
+        pooled: Tensor = self.head(regions).mean(dim=(2, 3))
+        return pooled
+
+    def _embedding(self, pooled: Tensor) -> Tensor:
+        return functional.normalize(self.embedder(pooled).float(), dim=1)
+
+    def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Losses ``rpn_objectness``, ``rpn_box``, ``detection``, ``box`` and ``oim``."""
+        batch = self.transform.to_batch(images)
+        true_boxes, ids = split_targets(targets)
+        true_boxes = self.transform.scale(true_boxes, images, batch)
+        features = self.stem(batch.tensors)
+        proposals, losses = self.proposals(batch, features, true_boxes)
+        regions = self.sampler(proposals, true_boxes, ids)
+        pooled = self._pool(features, regions.boxes)
+        losses |= detection_losses(self.classifier(pooled), self.box_regressor(pooled), regions)
+        losses = {name: loss * self.detection_weight for name, loss in losses.items()}
+        person = regions.foreground
+        embeddings = self._embedding(pooled[person])
+        losses["oim"] = self.oim(embeddings, regions.ids[person]) * self.oim_weight
+        return losses
+
+    def identity_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Loss ``oim`` on the true boxes alone; no proposals are made."""
+        boxes, ids = split_targets(targets)
+        embeddings = torch.cat(self._embed(images, boxes))
+        return {"oim": self.oim(embeddings, torch.cat(ids)) * self.oim_weight}
+
+    @torch.no_grad()
+    def detect(self, images: list[Tensor]) -> list[Detections]:
+        """Everyone in each picture, boxes in the picture's pixels, by descending score."""
+        batch = self.transform.to_batch(images)
+        features = self.stem(batch.tensors)
+        proposals, _ = self.proposals(batch, features)
+        pooled = self._pool(features, proposals)
+        counts = [len(p) for p in proposals]
+        scores = self.classifier(pooled).float().softmax(dim=1)[:, 1].split(counts)
+        decoded = decode_boxes(
+            self.sampler.coder, self.box_regressor(pooled), proposals, batch.image_sizes
+        )
+        kept = [
+            select_detections(b, s, self.score_threshold, self.nms_iou, self.max_detections)
+            for b, s in zip(decoded, scores, strict=True)
+        ]
+        boxes = [b[k] for b, k in zip(decoded, kept, strict=True)]
+        if self.embed_boxes:
+            embeddings = self._embedding(self._pool(features, boxes))
+            per_image = list(embeddings.split([len(k) for k in kept]))
+        else:
+            regions = self._embedding(pooled).split(counts)
+            per_image = [e[k] for e, k in zip(regions, kept, strict=True)]
+        unscaled = self.transform.unscale(boxes, images, batch)
+        return [
+            Detections(b, s[k], e)
+            for b, s, k, e in zip(unscaled, scores, kept, per_image, strict=True)
+        ]
+
+    def _embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        batch = self.transform.to_batch(images)
+        features = self.stem(batch.tensors)
+        scaled = self.transform.scale(boxes, images, batch)
+        pooled = self._pool(features, scaled)
+        return list(self._embedding(pooled).split([len(b) for b in boxes]))
+
+    @torch.no_grad()
+    def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        """Embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
+        return self._embed(images, boxes)

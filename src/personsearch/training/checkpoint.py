@@ -1,0 +1,233 @@
+"""Checkpoints: folders of tensors and text. Nothing is ever unpickled.
+
+    model.safetensors     weights and memories
+    recipe.toml           what trained it
+    metrics.json          how far it was trained, and how good it was
+    README.md             the model card
+    training.safetensors  optimizer state   } only in the checkpoints that a run can go on from
+    training.json         where the run was }
+
+A folder is written beside its final place and moved there whole: a full disk or a kill leaves the
+last good one.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from personsearch.errors import CheckpointError
+from personsearch.systems.base import PersonSearchModel
+from personsearch.training.recipe import Recipe, read_recipe
+
+FORMAT = "personsearch-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run was when its checkpoint was written.
+
+    Attributes:
+        stage: the stage's name.
+        iteration: iterations of that stage that are done.
+        best: the best validation score so far, or None.
+        optimizer: the optimizer's state as tensors.
+    """
+
+    stage: str
+    iteration: int
+    best: float | None
+    optimizer: Mapping[str, Tensor]
+
+
+def save_checkpoint(
+    folder: Path,
+    model: PersonSearchModel,
+    recipe: Recipe,
+    num_ids: int,
+    metrics: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> None:
+    """Writes a checkpoint folder, in one move at the end.
+
+    Raises:
+        CheckpointError: it cannot be written; what was at `folder` before is still there.
+    """
+    folder = Path(folder)
+    fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        metadata = {"format": FORMAT, "system": recipe.system, "num_ids": str(num_ids)}
+        save_file(state, fresh / "model.safetensors", metadata)
+        (fresh / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
+        (fresh / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        card = _model_card(recipe, num_ids, metrics, sum(v.numel() for v in state.values()))
+        (fresh / "README.md").write_text(card, encoding="utf-8")
+        if progress is not None:
+            save_file(dict(progress.optimizer), fresh / "training.safetensors")
+            where = {
+                "stage": progress.stage,
+                "iteration": progress.iteration,
+                "best": progress.best,
+            }
+            (fresh / "training.json").write_text(json.dumps(where) + "\n", encoding="utf-8")
+        for file in fresh.iterdir():
+            _sync(file)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise CheckpointError(
+            f"{folder}: the checkpoint cannot be written ({error}); free room or choose another "
+            "folder. The last good checkpoint is kept"
+        ) from None
+
+
+def load_checkpoint(folder: Path) -> tuple[PersonSearchModel, Recipe]:
+    """The model of a checkpoint, in evaluation mode, and the recipe that trained it.
+
+    Raises:
+        CheckpointError: a part is missing or damaged, or it is of another system.
+    """
+    folder = find_checkpoint(folder)
+    recipe = read_recipe(folder / "recipe.toml")
+    metadata = _metadata(folder / "model.safetensors")
+    if metadata.get("system") != recipe.system:
+        raise CheckpointError(
+            f"{folder}: model.safetensors is of system {metadata.get('system')!r}, recipe.toml of "
+            f"{recipe.system!r}; the two belong to different checkpoints"
+        )
+    # The weights come from the checkpoint, so the backbone's first ones are not looked for.
+    blank = recipe.model_copy(update={"weights": "none"})
+    model = blank.build(int(metadata["num_ids"]))
+    restore(model, folder)
+    return model.eval(), recipe
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The folder itself, or the best or last checkpoint of the run in it.
+
+    Raises:
+        CheckpointError: there is none, or a part of it is missing.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint folder")
+    parts = ("model.safetensors", "recipe.toml")
+    if not any((folder / part).exists() for part in parts):
+        for name in ("best", "last", "last.old"):
+            if (folder / name / "model.safetensors").is_file():
+                return find_checkpoint(folder / name)
+    missing = [part for part in parts if not (folder / part).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{folder}: {' and '.join(missing)} missing; a checkpoint is a folder with "
+            "model.safetensors, recipe.toml, metrics.json and README.md"
+        )
+    return folder
+
+
+def load_progress(folder: Path) -> Progress:
+    """Where the run of this checkpoint was.
+
+    Raises:
+        CheckpointError: the checkpoint does not say.
+    """
+    try:
+        where = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        optimizer = load_file(folder / "training.safetensors")
+        return Progress(where["stage"], where["iteration"], where["best"], optimizer)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: cannot go on from this checkpoint ({error}); only the 'last' checkpoint "
+            "of a run holds its training state"
+        ) from None
+
+
+def restore(model: PersonSearchModel, folder: Path) -> None:
+    """Puts a checkpoint's tensors into a model of the same recipe.
+
+    Raises:
+        CheckpointError: the tensors do not fit.
+    """
+    try:
+        state = load_file(folder / "model.safetensors")
+        model.load_state_dict(state)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: model.safetensors cannot be read ({error})") from None
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise CheckpointError(
+            f"{folder}: model.safetensors does not fit recipe.toml: {first[0].strip()}"
+        ) from None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors."""
+    return {
+        f"{index}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts named tensors back into an optimizer over the same parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata: dict[str, str] = opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: is damaged or no safetensors file ({error})") from None
+    if metadata.get("format") != FORMAT or not metadata.get("num_ids", "").isdigit():
+        raise CheckpointError(f"{file}: was not written by personsearch; expected {FORMAT}")
+    return metadata
+
+
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _model_card(recipe: Recipe, num_ids: int, metrics: Mapping[str, Any], numbers: int) -> str:
+    lines = [
+        f"# {recipe.system}, {recipe.backbone}",
+        "",
+        f"A personsearch checkpoint that finds: {recipe.object_class}.",
+        "",
+        f"- system: {recipe.system}; backbone: {recipe.backbone}; {numbers:,} numbers",
+        f"- trained on: {recipe.data or 'not recorded'}, {num_ids} identities",
+        f"- seed: {recipe.seed}; everything else: recipe.toml",
+        "",
+        "## Measured",
+        "",
+        *(f"- {name}: {value}" for name, value in metrics.items()),
+        "",
+        "A match is a similarity, not an identity. Figures hold for data like those they were",
+        "measured on.",
+    ]
+    return "\n".join(lines) + "\n"

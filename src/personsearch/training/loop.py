@@ -1,0 +1,420 @@
+"""The loop that trains every system.
+
+A run is a folder: `log.jsonl` (one line a report), `curves.png`, and the checkpoints `last` (to go
+on from) and `best` (by validation). Each iteration's random numbers depend on the seed and the
+iteration alone, so a run that was killed and resumed ends with the same weights as one that was
+not: the same bytes on the same kind of machine with the same number of threads.
+"""
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from personsearch.datasets.dataset import Dataset
+from personsearch.datasets.validation import split_validation
+from personsearch.errors import CheckpointError, DataError, NonFiniteLossError, RecipeError
+from personsearch.evaluation.detection import evaluate_detection
+from personsearch.evaluation.runner import detect_scenes, embed_queries
+from personsearch.evaluation.search import evaluate_search
+from personsearch.systems.base import PersonSearchModel
+from personsearch.training.checkpoint import (
+    Progress,
+    load_progress,
+    optimizer_tensors,
+    restore,
+    restore_optimizer,
+    save_checkpoint,
+)
+from personsearch.training.precision import autocast
+from personsearch.training.recipe import Recipe, read_recipe
+from personsearch.training.stages import Stage, make_stages
+from personsearch.types import Scene, SearchProtocol
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run says while it goes on.
+
+    Attributes:
+        stage: the stage's name.
+        iteration: iterations of the stage that are done.
+        iterations: of the stage in all.
+        losses: mean of each named loss since the last report.
+        learning_rate: of the last iteration.
+        images_per_second: since the last report.
+        seconds_left: of the stage, at this rate.
+        validation: figures on the validation split, where they were just measured.
+    """
+
+    stage: str
+    iteration: int
+    iterations: int
+    losses: Mapping[str, float]
+    learning_rate: float
+    images_per_second: float
+    seconds_left: float
+    validation: Mapping[str, float] = field(default_factory=dict)
+
+
+Listener = Callable[[Report], None]
+
+
+class Trainer:
+    """Trains one recipe on one data set into one folder.
+
+    Args:
+        recipe: what is trained, and how.
+        dataset: with a ``train`` split whose ids are 0..n-1, and optionally a ``val`` split with a
+            protocol of that name; without one, it is split off by identity.
+        out: the run's folder.
+        device: where the network runs.
+        listener: told of every report.
+
+    Raises:
+        DataError: no labelled people to train on.
+        RecipeError: a batch larger than the data.
+        ModelError: the network cannot be built.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        out: Path,
+        *,
+        device: torch.device | str = "cpu",
+        listener: Listener | None = None,
+    ) -> None:
+        self.recipe, self.out = recipe, Path(out)
+        self.device = torch.device(device)
+        self.listener = listener
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        if "val" not in dataset.splits and recipe.validation_fraction > 0:
+            dataset = split_validation(dataset, recipe.validation_fraction, recipe.seed)
+        self.scenes: Sequence[Scene] = dataset.split("train")
+        self.validation: Sequence[Scene] = dataset.splits.get("val", ())
+        self.protocol: SearchProtocol | None = dataset.protocols.get("val")
+        ids = np.concatenate([scene.ids for scene in self.scenes] or [np.zeros(0, np.int64)])
+        self.num_ids = int(ids.max(initial=-1)) + 1
+        if not self.scenes or self.num_ids == 0:
+            raise DataError(
+                f"data set {dataset.name!r}: its training split has {len(self.scenes)} pictures "
+                f"and {self.num_ids} identities; training needs at least one of each"
+            )
+        torch.manual_seed(_seed(recipe.seed, 0, 0))
+        self.model: PersonSearchModel = recipe.build(self.num_ids)
+        self.model.to(self.device).to(memory_format=torch.channels_last)
+        self.stages = make_stages(recipe, self.scenes)
+        self.best: float | None = None
+        self._stop = threading.Event()
+
+    def run(self, *, resume: bool = False) -> Path:
+        """Trains to the end and returns the best checkpoint's folder.
+
+        Args:
+            resume: go on from the run's last checkpoint; start anew where there is none.
+
+        Raises:
+            NonFiniteLossError: a loss or gradient became NaN or infinite; the last good checkpoint
+                is kept.
+            CheckpointError: a checkpoint cannot be written, or belongs to another recipe.
+            KeyboardInterrupt: the run was interrupted, after a checkpoint was written.
+        """
+        self._make_folder(resume)
+        first_stage, first_iteration, optimizer_state = self._resume() if resume else (0, 0, {})
+        with self._interrupts():
+            for index in range(first_stage, len(self.stages)):
+                self._run_stage(index, first_iteration, optimizer_state)
+                first_iteration, optimizer_state = 0, {}
+        from personsearch.plots.curves import plot_training
+
+        if self.rank == 0:
+            plot_training(read_log(self.out / "log.jsonl"), self.out / "curves.png")
+        best = self.out / "best"
+        return best if best.is_dir() else self.out / "last"
+
+    def validate(self) -> dict[str, float]:
+        """Detection and search figures on the validation split; empty without one."""
+        if not self.validation:
+            return {}
+        precision, threshold = self.recipe.precision, self.recipe.eval_score_threshold
+        found = detect_scenes(self.model, self.validation, precision=precision)
+        detection = evaluate_detection(self.validation, found, score_threshold=threshold)
+        figures = {
+            "detection_ap": float(detection.average_precision),
+            "detection_recall": float(detection.recall),
+        }
+        if self.protocol is not None and len(self.protocol.queries):
+            queries = embed_queries(self.model, self.protocol, self.validation, precision=precision)
+            search = evaluate_search(
+                self.protocol,
+                found,
+                queries,
+                score_threshold=threshold,
+                confidence_weighted=self.model.confidence_weighted,
+            )
+            figures |= {"mean_ap": float(search.mean_ap), "top_1": float(search.top_k[1])}
+        return figures
+
+    def _run_stage(self, index: int, start: int, state: Mapping[str, Tensor]) -> None:
+        stage, recipe = self.stages[index], self.recipe
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = _make_optimizer(recipe, parameters)
+        if state:
+            restore_optimizer(optimizer, state)
+        batches = stage.batches(start, self.rank, self.world)
+        sums: dict[str, float] = {}
+        images, since, began = 0, start, time.perf_counter()
+        for iteration in range(start, stage.iterations):
+            self.model.train()
+            torch.manual_seed(_seed(recipe.seed, index + 1, iteration, self.rank))
+            rate = stage.learning_rate(iteration)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            for _ in range(stage.accumulate):
+                batch = next(batches)
+                images += len(batch.images)
+                for name, value in self._backward(stage, batch, iteration).items():
+                    sums[name] = sums.get(name, 0.0) + value / stage.accumulate
+            self._step(optimizer, parameters, stage, iteration)
+            done = iteration + 1
+            last = done == stage.iterations
+            if done % recipe.log_every == 0 or last:
+                seconds = time.perf_counter() - began
+                steps = done - since
+                self._report(
+                    Report(
+                        stage.name,
+                        done,
+                        stage.iterations,
+                        {name: value / steps for name, value in sums.items()},
+                        rate,
+                        images / seconds,
+                        (stage.iterations - done) * seconds / steps,
+                        self._validate_if_due(index, done),
+                    )
+                )
+                sums, images, since, began = {}, 0, done, time.perf_counter()
+            if done % recipe.checkpoint_every == 0 or last or self._stop.is_set():
+                self._save("last", stage, done, optimizer)
+            if self._stop.is_set():
+                raise KeyboardInterrupt
+
+    def _backward(self, stage: Stage, batch: Any, iteration: int) -> dict[str, float]:
+        images = [image.to(self.device) for image in batch.images]
+        batch = type(batch)(images, [t.to(self.device) for t in batch.targets], batch.names)
+        with autocast(self.device, self.recipe.precision):
+            losses = stage.losses(self.model, images, batch)
+        total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        if not all(map(math.isfinite, values.values())):
+            bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+            raise NonFiniteLossError(
+                f"stage {stage.name!r}, iteration {iteration}: loss {bad} on pictures "
+                f"{batch.names}; lower lr, lengthen the warm-up or set clip_norm. The last good "
+                f"checkpoint is in {self.out}"
+            )
+        # No picture of the batch may show anyone; then nothing depends on the network.
+        if total.requires_grad:
+            (total / stage.accumulate).backward()
+        return values
+
+    def _step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: list[torch.nn.Parameter],
+        stage: Stage,
+        iteration: int,
+    ) -> None:
+        if self.world > 1:
+            _average_gradients(parameters, self.world)
+        limit = self.recipe.clip_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        if not torch.isfinite(norm):
+            raise NonFiniteLossError(
+                f"stage {stage.name!r}, iteration {iteration}: the gradient is not finite though "
+                f"the losses are; lower lr. The last good checkpoint is in {self.out}"
+            )
+        optimizer.step()
+
+    def _validate_if_due(self, index: int, done: int) -> dict[str, float]:
+        """Measures and keeps the best, in the last stage, when it is time."""
+        stage = self.stages[index]
+        due = done % self.recipe.evaluate_every == 0 or done == stage.iterations
+        if index != len(self.stages) - 1 or not due:
+            return {}
+        figures = self.validate()
+        score = figures.get("mean_ap", figures.get("detection_ap"))
+        if score is not None and (self.best is None or score > self.best):
+            self.best = score
+            metrics = {"iteration": done, "validation": figures}
+            self._write("best", metrics, None)
+        return figures
+
+    def _save(self, name: str, stage: Stage, done: int, optimizer: torch.optim.Optimizer) -> None:
+        progress = Progress(stage.name, done, self.best, optimizer_tensors(optimizer))
+        metrics = {"stage": stage.name, "iteration": done, "best_validation": self.best}
+        self._write(name, metrics, progress)
+
+    def _write(self, name: str, metrics: Mapping[str, Any], progress: Progress | None) -> None:
+        if self.rank == 0:
+            save_checkpoint(
+                self.out / name, self.model, self.recipe, self.num_ids, metrics, progress
+            )
+
+    def _report(self, report: Report) -> None:
+        if self.rank != 0:
+            return
+        line = {
+            "stage": report.stage,
+            "iteration": report.iteration,
+            "losses": dict(report.losses),
+            "learning_rate": report.learning_rate,
+            "images_per_second": round(report.images_per_second, 2),
+        }
+        if report.validation:
+            line["validation"] = dict(report.validation)
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+        if self.recipe.tensorboard:
+            self._to_tensorboard(report)
+        if self.listener:
+            self.listener(report)
+
+    def _to_tensorboard(self, report: Report) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise RecipeError(
+                "tensorboard = true needs the extra: pip install 'personsearch[tensorboard]'"
+            ) from None
+        with SummaryWriter(str(self.out / "tensorboard")) as writer:
+            offset = 0
+            for stage in self.stages:
+                if stage.name == report.stage:
+                    break
+                offset += stage.iterations
+            values = {f"loss/{name}": value for name, value in report.losses.items()}
+            values |= {f"validation/{name}": v for name, v in report.validation.items()}
+            for name, value in values.items():
+                writer.add_scalar(name, value, offset + report.iteration)
+
+    def _make_folder(self, resume: bool) -> None:
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            probe = self.out / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.out}: cannot be written ({error}); choose another folder"
+            ) from None
+        if not resume and (self.out / "last").exists():
+            raise CheckpointError(
+                f"{self.out}: holds a run already; go on with it (--resume) or choose another "
+                "folder"
+            )
+        if not resume and self.rank == 0:
+            (self.out / "log.jsonl").unlink(missing_ok=True)
+
+    def _resume(self) -> tuple[int, int, Mapping[str, Tensor]]:
+        """Restores model and log; returns stage, iteration and optimizer state to go on from."""
+        last, old = self.out / "last", self.out / "last.old"
+        if not last.exists() and old.exists():
+            # Killed between the two renames of a save.
+            old.rename(last)
+        if not last.exists():
+            (self.out / "log.jsonl").unlink(missing_ok=True)
+            return 0, 0, {}
+        if read_recipe(last / "recipe.toml").to_toml() != self.recipe.to_toml():
+            raise CheckpointError(
+                f"{last}: was trained by another recipe; give that recipe or another folder"
+            )
+        progress = load_progress(last)
+        restore(self.model, last)
+        self.best = progress.best
+        names = [stage.name for stage in self.stages]
+        index = names.index(progress.stage)
+        if self.rank == 0:
+            self._truncate_log(names, index, progress.iteration)
+        if progress.iteration == self.stages[index].iterations:
+            return index + 1, 0, {}
+        return index, progress.iteration, progress.optimizer
+
+    def _truncate_log(self, names: list[str], index: int, iteration: int) -> None:
+        """Drops what was reported after the checkpoint; it will be reported again."""
+        path = self.out / "log.jsonl"
+        kept = [
+            line
+            for line in read_log(path)
+            if (names.index(line["stage"]), line["iteration"]) <= (index, iteration)
+        ]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    @contextmanager
+    def _interrupts(self) -> Iterator[None]:
+        """Lets the iteration finish on the first Ctrl-C; the second one ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self._stop.is_set():
+                raise KeyboardInterrupt
+            self._stop.set()
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The reports of a run; a last line that was cut by a kill is left out."""
+    if not path.is_file():
+        return []
+    reports = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            reports.append(json.loads(line))
+        except ValueError:
+            continue
+    return reports
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _make_optimizer(recipe: Recipe, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay
+        )
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def _average_gradients(parameters: list[torch.nn.Parameter], world: int) -> None:
+    """Every process steps on the mean gradient of all."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= world

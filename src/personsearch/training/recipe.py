@@ -1,0 +1,216 @@
+"""Recipes: one flat, complete TOML says all that a training run depends on.
+
+The keys are the fields of `Recipe`, plus the keyword arguments of the system's constructor: its
+signature is its recipe. Nothing is inherited, nothing is guessed: an unknown or mistyped key is an
+error that names the nearest valid one.
+"""
+
+import importlib
+import inspect
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from personsearch.errors import RecipeError
+from personsearch.systems.base import PersonSearchModel
+
+SYSTEMS = {"oim": "personsearch.systems.oim:OIM"}
+"""The systems that a recipe can name, and where their constructors are."""
+
+
+class Recipe(BaseModel):
+    """What every training run depends on, whatever its system.
+
+    Durations (`warmup`, `decay_at`, `evaluate_every`, `checkpoint_every`) are in iterations, an
+    iteration being one optimizer step.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    system: str = Field(description="which system is trained")
+    object_class: str = Field("person", description="what the boxes hold")
+
+    # data
+    data: str = Field("", description="data set folder; the command line may give it instead")
+    data_format: str = Field("", description="format of the data set; empty: found out")
+    validation_fraction: float = Field(
+        0.1, ge=0, lt=1, description="share of the training ids held out to choose the checkpoint"
+    )
+    sampler: Literal["random", "identity"] = Field(
+        "random", description="random pictures, or pictures that repeat a few identities"
+    )
+    pictures_per_identity: int = Field(2, ge=2, description="of the identity sampler")
+    cache_pictures: bool = Field(False, description="keep decoded pictures in memory")
+    loader_workers: int = Field(2, ge=0, description="processes that decode pictures")
+
+    # augmentation
+    flip: float = Field(0.5, ge=0, le=1, description="chance of a horizontal flip")
+    scale_jitter: float = Field(
+        0.0, ge=0, lt=1, description="pictures are scaled by 1 +- this, then cut or padded"
+    )
+    color_jitter: float = Field(
+        0.0, ge=0, lt=1, description="channel gains, brightness and gamma vary by 1 +- this"
+    )
+    erase: float = Field(0.0, ge=0, le=1, description="chance that part of a person is covered")
+
+    # network
+    backbone: str = Field("resnet50", description="'small' or a torchvision classifier")
+    backbone_width: int = Field(32, gt=0, description="channels of 'small' at stride 2")
+    weights: str = Field("none", description="'none', 'imagenet' or a file")
+    norm: Literal["batch", "frozen"] = Field("batch", description="batch normalisation")
+    frozen_stages: int = Field(0, ge=0, description="children of the stem that are not trained")
+
+    # first stage: identities alone, on people cut out and packed onto canvases
+    crop_iterations: int = Field(0, ge=0, description="length of the first stage")
+    crop_lr: float = Field(0.0, ge=0, description="its learning rate")
+    crops_per_canvas: int = Field(24, gt=0, description="people on a canvas at the most")
+    canvases_per_iteration: int = Field(4, gt=0, description="canvases in a step")
+
+    # schedule
+    iterations: int = Field(gt=0, description="length of the main stage")
+    images_per_iteration: int = Field(4, gt=0, description="pictures in a forward pass")
+    accumulate: int = Field(1, gt=0, description="forward passes in an iteration")
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(gt=0, description="learning rate after the warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(5e-4, ge=0)
+    warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
+    schedule: Literal["constant", "step", "cosine"] = "step"
+    decay_at: tuple[int, ...] = Field((), description="iterations at which 'step' decays")
+    decay_factor: float = Field(0.1, gt=0, le=1)
+    clip_norm: float = Field(0.0, ge=0, description="largest gradient norm; 0: not clipped")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="bfloat16 autocast where the device is fast at it ('auto')"
+    )
+
+    # supervision of the run
+    seed: int = Field(0, ge=0)
+    evaluate_every: int = Field(1000, gt=0)
+    checkpoint_every: int = Field(500, gt=0)
+    log_every: int = Field(20, gt=0)
+    eval_score_threshold: float = Field(0.5, ge=0, le=1, description="of detections in search")
+    tensorboard: bool = False
+
+    settings: dict[str, Any] = Field({}, exclude=True, description="the system's own keys")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.schedule == "step" and any(
+            b <= a for a, b in zip(self.decay_at, self.decay_at[1:], strict=False)
+        ):
+            raise ValueError(f"decay_at is {list(self.decay_at)}, expected rising iterations")
+        if self.schedule != "step" and self.decay_at:
+            raise ValueError(f"decay_at is only for schedule 'step', schedule is {self.schedule!r}")
+        if self.warmup > self.iterations:
+            raise ValueError(f"warmup {self.warmup} is longer than iterations {self.iterations}")
+        if self.crop_iterations and not self.crop_lr:
+            raise ValueError("crop_iterations is set but crop_lr is 0; set crop_lr")
+        return self
+
+    def build(self, num_ids: int) -> PersonSearchModel:
+        """The untrained system for `num_ids` labelled identities.
+
+        Raises:
+            ModelError: the backbone or its weights cannot be had.
+        """
+        from personsearch.systems.backbones import build_backbone
+
+        backbone = build_backbone(
+            self.backbone, self.weights, self.norm, self.frozen_stages, self.backbone_width
+        )
+        model: PersonSearchModel = _constructor(self.system)(backbone, num_ids, **self.settings)
+        return model
+
+    def to_toml(self) -> str:
+        """The whole recipe, one key a line; reads back as an equal recipe."""
+        lines = [f"{k} = {_toml(v)}" for k, v in self.model_dump().items()]
+        lines += ["", f"# {self.system}"]
+        lines += [f"{k} = {_toml(v)}" for k, v in self.settings.items()]
+        return "\n".join(lines) + "\n"
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from a TOML file.
+
+    Raises:
+        RecipeError: no such file, not TOML, or a key or value that does not belong.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: is not TOML ({error})") from None
+    return make_recipe(values, str(path))
+
+
+def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from keys and values; what the system's signature has and `values` lack is default.
+
+    Raises:
+        RecipeError: an unknown key, a wrong type, or a contradiction.
+    """
+    system = values.get("system")
+    if not isinstance(system, str) or system not in SYSTEMS:
+        raise RecipeError(
+            f"{where}: system is {system!r}, expected one of {', '.join(map(repr, SYSTEMS))}"
+        )
+    own = _settings_model(system)
+    common = set(Recipe.model_fields) - {"settings"}
+    known = common | set(own.model_fields)
+    for key in values:
+        if key not in known:
+            near = get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise RecipeError(f"{where}: unknown key {key!r}{hint}")
+    lists_as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        settings = own.model_validate({k: v for k, v in lists_as_tuples.items() if k not in common})
+        return Recipe.model_validate(
+            {k: v for k, v in lists_as_tuples.items() if k in common}
+            | {"settings": settings.model_dump()}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        came = f" (came {first['input']!r})" if first["loc"] else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"{where}: {f'{key}: ' if key else ''}{message}{came}") from None
+
+
+def _constructor(system: str) -> Any:
+    module, _, name = SYSTEMS[system].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _settings_model(system: str) -> type[BaseModel]:
+    """The keyword arguments of a system's constructor, as strictly typed fields."""
+    constructor = _constructor(system).__init__
+    hints = get_type_hints(constructor)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(constructor).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            hint = hints[name]
+            # TOML has lists only; a tuple keeps the recipe hashable and unchangeable.
+            if get_origin(hint) is Sequence:
+                hint = tuple.__class_getitem__((*get_args(hint), ...))
+            default = parameter.default
+            fields[name] = (hint, tuple(default) if isinstance(default, list) else default)
+    return create_model(
+        f"{system}_settings", __config__=ConfigDict(extra="forbid", strict=True), **fields
+    )
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
+    # JSON's strings, numbers and booleans are TOML's.
+    return json.dumps(value)
