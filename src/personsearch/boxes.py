@@ -8,27 +8,29 @@ from numpy.typing import NDArray
 Boxes = NDArray[Any]
 
 
-def from_xywh(boxes: Boxes) -> Boxes:
-    """``x, y, w, h`` (N, 4) to ``x1, y1, x2, y2``.
-
-    Integer input is widened first: x + w wraps round in the uint8 of some MATLAB files.
-    """
+def _rows(boxes: Boxes) -> Boxes:
+    """Floats (N, 4); integers are widened, which wrap round in the uint8 of some MATLAB files."""
     boxes = np.asarray(boxes)
     if not np.issubdtype(boxes.dtype, np.floating):
         boxes = boxes.astype(np.float64)
-    boxes = boxes.reshape(-1, 4)
+    return boxes.reshape(-1, 4)
+
+
+def from_xywh(boxes: Boxes) -> Boxes:
+    """``x, y, w, h`` (N, 4) to ``x1, y1, x2, y2``."""
+    boxes = _rows(boxes)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def to_xywh(boxes: Boxes) -> Boxes:
     """``x1, y1, x2, y2`` (N, 4) to ``x, y, w, h``."""
-    boxes = np.asarray(boxes).reshape(-1, 4)
+    boxes = _rows(boxes)
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def clip(boxes: Boxes, size: tuple[int, int]) -> Boxes:
     """Boxes cut to a picture of (width, height); a box outside becomes empty, it is not dropped."""
-    boxes = np.asarray(boxes).reshape(-1, 4)
+    boxes = _rows(boxes)
     width, height = size
     clipped: Boxes = np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
     return clipped
@@ -36,7 +38,7 @@ def clip(boxes: Boxes, size: tuple[int, int]) -> Boxes:
 
 def area(boxes: Boxes) -> NDArray[Any]:
     """(N,) areas in square pixels; 0 where a box is empty."""
-    boxes = np.asarray(boxes).reshape(-1, 4)
+    boxes = _rows(boxes)
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     product: NDArray[Any] = sides[:, 0] * sides[:, 1]
     return product
@@ -44,7 +46,7 @@ def area(boxes: Boxes) -> NDArray[Any]:
 
 def intersection(a: Boxes, b: Boxes) -> NDArray[Any]:
     """(N, M) shared areas of every box of `a` with every box of `b`."""
-    a, b = np.asarray(a).reshape(-1, 4), np.asarray(b).reshape(-1, 4)
+    a, b = _rows(a), _rows(b)
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     sides = np.maximum(bottom_right - top_left, 0)

@@ -64,6 +64,14 @@ def _as_box(value: ArrayLike | torch.Tensor, where: str) -> FloatArray:
     return checked
 
 
+def _are_boxes(values: Sequence[Any]) -> bool:
+    """Whether all values are good boxes (4,); False too where that is not quick to tell."""
+    if any(type(box) is not np.ndarray or box.shape != (4,) for box in values):
+        return False
+    boxes = np.array(values, dtype=np.float32).reshape(-1, 4)
+    return bool(np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all())
+
+
 def _as_ids(value: ArrayLike | torch.Tensor, count: int, where: str) -> IntArray:
     ids = _to_numpy(value)
     if ids.size == 0:
@@ -151,9 +159,14 @@ class SearchProtocol:
             that overlaps them (only PRW's original protocol has them). Empty: none.
         average_precision: ``"step"`` (area under the step function) or ``"trapezoid"`` (PRW's
             original protocol).
+        annotated: every annotated box (N, 4) by scene. Only of use together with `ignored`: a
+            detection belongs to the annotated person that it overlaps most. None: only targets and
+            ignored people are annotated.
+        published_targets: `targets` as the code of SeqNet reads them, where that differs (PRW);
+            read under the evaluator's convention ``"seqnet"`` alone. Empty: no difference.
 
     Raises:
-        DataError: lengths that disagree, or a target outside its gallery.
+        DataError: lengths that disagree, or a target's box that is not one.
     """
 
     name: str
@@ -162,6 +175,8 @@ class SearchProtocol:
     targets: Sequence[Mapping[str, FloatArray]]
     ignored: Sequence[Mapping[str, FloatArray]] = ()
     average_precision: str = "step"
+    annotated: Mapping[str, FloatArray] | None = None
+    published_targets: Sequence[Mapping[str, FloatArray]] = ()
 
     def __post_init__(self) -> None:
         counts = (len(self.queries), len(self.galleries), len(self.targets))
@@ -174,14 +189,21 @@ class SearchProtocol:
             raise DataError(
                 f"protocol {self.name!r}: {len(self.ignored)} ignored maps for {counts[0]} queries"
             )
+        if len(self.published_targets) not in (0, counts[0]):
+            raise DataError(
+                f"protocol {self.name!r}: {len(self.published_targets)} published target maps for "
+                f"{counts[0]} queries"
+            )
         if self.average_precision not in ("step", "trapezoid"):
             raise DataError(
                 f"protocol {self.name!r}: average_precision is {self.average_precision!r}, "
                 "expected 'step' or 'trapezoid'"
             )
         for query, targets in zip(self.queries, self.targets, strict=True):
-            for scene, box in targets.items():
-                _as_box(box, f"protocol {self.name!r}, query {query.scene!r}, target {scene!r}")
+            # All of a query's boxes in one go; one at a time only to name the bad one.
+            if not _are_boxes(list(targets.values())):
+                for scene, box in targets.items():
+                    _as_box(box, f"protocol {self.name!r}, query {query.scene!r}, target {scene!r}")
 
 
 @dataclass(frozen=True, eq=False, init=False)

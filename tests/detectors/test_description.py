@@ -67,8 +67,8 @@ def test_what_is_left_out_has_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("score_threshold", "scor_threshold", r"unknown key 'detector.scor_threshold'.*did you mean "
-         r"'score_threshold'"),
+        ("score_threshold", "scor_threshold", r"unknown key 'detector.scor_threshold'.*did you "
+         r"mean 'score_threshold'"),
         ("[embedder]", "[embeder]", r"'embedder' is missing.*unknown key 'embeder'.*'embedder'"),
         ("width = 512", "widht = 512", r"'detector.size.width' is missing.*'widht'|"
          r"unknown key 'detector.size.widht'.*did you mean 'width'"),

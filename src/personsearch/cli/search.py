@@ -66,6 +66,8 @@ def search(
             f"{out}: expected a name ending in .jpg or .png", param_hint="--out"
         )
 
+    import json
+
     import numpy as np
     from rich.console import Console
     from rich.progress import Progress
@@ -83,8 +85,7 @@ def search(
                 f"{box} lies outside of {query_image}, which has {width} x {height} pixels",
                 param_hint="--box",
             )
-    network = load(model)
-    network.eval().to(_device(device))
+    network = load(model, _device(device)).eval()
     given = None if corners is None else np.array(corners, dtype=np.float32)
     query = query_person(network, query_image, given)
     if query.score is not None and not as_json:
@@ -102,7 +103,7 @@ def search(
     if out is not None:
         _write_picture(result, out)
     if as_json:
-        _print_json(result, out)
+        print(json.dumps(result.as_json(), indent=2))
     else:
         _print_table(result, notes, out)
     if result.interrupted:
@@ -140,10 +141,6 @@ def _comma(box: Any) -> str:
     return ",".join(f"{side:.0f}" for side in box)
 
 
-def _numbers(box: Any) -> list[float]:
-    return [round(float(side), 2) for side in box]
-
-
 def _print_table(result: "GalleryResult", notes: Any, out: Path | None) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -161,57 +158,15 @@ def _print_table(result: "GalleryResult", notes: Any, out: Path | None) -> None:
     Console().print(table)
     excluded = ", without the query's own picture" if result.excluded else ""
     stopped = ", stopped early" if result.interrupted else ""
-    notes.print(
-        f"{result.people} people in {result.pictures} pictures{excluded}{stopped}", highlight=False
-    )
+    people = "1 person" if result.people == 1 else f"{result.people} people"
+    pictures = "1 picture" if result.pictures == 1 else f"{result.pictures} pictures"
+    notes.print(f"{people} in {pictures}{excluded}{stopped}", highlight=False)
     if result.unreadable:
         notes.print(f"{len(result.unreadable)} could not be read:", highlight=False)
         for item in result.unreadable:
             notes.print(f"  {item.path}: {item.reason}", soft_wrap=True, markup=False)
     if out is not None:
         notes.print(f"hits drawn to {out}", soft_wrap=True, markup=False, highlight=False)
-
-
-def _print_json(result: "GalleryResult", out: Path | None) -> None:
-    import json
-
-    query = result.query
-    people = query.others
-    report = {
-        "query": {
-            "picture": str(query.path),
-            "box": _numbers(query.box),
-            "score": query.score,
-            "chosen_by": "box" if query.score is None else "detector",
-            "others": []
-            if people is None
-            else [
-                {"box": _numbers(box), "score": float(score)}
-                for box, score in zip(people.boxes, people.scores, strict=True)
-            ],
-        },
-        "pictures": result.pictures,
-        "people": result.people,
-        "excluded": None if result.excluded is None else str(result.excluded),
-        "unreadable": [
-            {"path": str(item.path), "reason": item.reason} for item in result.unreadable
-        ],
-        "interrupted": result.interrupted,
-        "out": None if out is None else str(out),
-        "hits": [
-            {
-                "rank": rank,
-                "picture": hit.scene,
-                "path": str(hit.path),
-                "box": _numbers(hit.box),
-                "similarity": hit.similarity,
-                "score": hit.score,
-                "rank_score": hit.rank_score,
-            }
-            for rank, hit in enumerate(result.hits, start=1)
-        ],
-    }
-    print(json.dumps(report, indent=2))
 
 
 def _write_picture(result: "GalleryResult", out: Path) -> None:

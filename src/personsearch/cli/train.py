@@ -21,7 +21,7 @@ def train(
     device: Annotated[
         str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'; default: a GPU where there is one.")
     ] = "",
-    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.", min=0)] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the reports as JSON lines.")
     ] = False,
@@ -49,8 +49,12 @@ def train(
         try:
             best = trainer.run(resume=resume)
         except KeyboardInterrupt:
+            kept = (out / "last").is_dir()
             typer.echo(
-                f"interrupted: a checkpoint is in {out / 'last'}; go on with --resume", err=True
+                f"interrupted: a checkpoint is in {out / 'last'}; go on with --resume"
+                if kept
+                else "interrupted before the first checkpoint",
+                err=True,
             )
             raise typer.Exit(130) from None
     typer.echo(f"best checkpoint: {best}", err=json_output)

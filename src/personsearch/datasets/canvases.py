@@ -110,14 +110,18 @@ class Canvases:
         right, bottom = min(width, int(x2 + dx) + 1), min(height, int(y2 + dy) + 1)
         cut = picture[top:bottom, left:right]
         box = [x1 - left, y1 - top, x2 - left, y2 - top]
-        # A person may not fill more than half of the canvas, and comes in varied scales.
-        scale = float(rng.uniform(0.75, 1.25)) * min(1.0, self.size[1] / 2 / (y2 - y1))
+        # A person may not fill more than half of the canvas's height or all of its width, and
+        # comes in varied scales.
+        fits = min(1.0, self.size[1] / 2 / (y2 - y1), self.size[0] / 1.25 / cut.shape[1])
+        scale = float(rng.uniform(0.75, 1.25)) * fits
         w, h = max(8, round(cut.shape[1] * scale)), max(8, round(cut.shape[0] * scale))
         sx, sy = w / cut.shape[1], h / cut.shape[0]
         cut = cv2.resize(cut, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
         # Boxes of a detector are never exact, and neither are these.
         jitter = rng.uniform(-0.04, 0.04, 4) * [x2 - x1, y2 - y1, x2 - x1, y2 - y1]
         box = [(b + j) * s for b, j, s in zip(box, jitter, (sx, sy, sx, sy), strict=True)]
+        # At the border of a picture there is no margin to take up the jitter.
+        box = np.clip(box, 0, (w, h, w, h)).tolist()
         if self.color_jitter > 0:
             cut = recolor(cut, rng, self.color_jitter)
         if rng.random() < self.flip:

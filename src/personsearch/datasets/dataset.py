@@ -34,6 +34,9 @@ class Dataset:
             lazy mapping, because some are large.
         dropped: what the reader left out.
         object_class: what the boxes hold.
+        source_ids: the number by which the files call train id k, so that people of ``train`` can
+            be told among those of the other splits, which keep the files' numbers. None where
+            each split numbers its people for itself, so that equal ids mean nothing.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Dataset:
     protocols: Mapping[str, SearchProtocol] = field(default_factory=dict)
     dropped: Sequence[Dropped] = ()
     object_class: str = "person"
+    source_ids: Sequence[int] | None = None
 
     def split(self, name: str) -> Sequence[Scene]:
         """The scenes of one split.

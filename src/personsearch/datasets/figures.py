@@ -6,9 +6,9 @@ every view agree with every other: a backpack is hidden in front, a badge behind
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from personsearch.datasets.canvas import (
+from personsearch.datasets.drawing import (
     Colour,
     Shape,
     capsule,
@@ -74,6 +74,11 @@ def person(look: Look, view: int, step: int) -> list[Shape]:
     return shapes
 
 
+def shadow() -> list[Shape]:
+    """What a person's feet darken, in the same units."""
+    return [ellipse(0.03, -0.01, 0.20, 0.045, (0, 0, 0))]
+
+
 def _limb(
     camera: _Camera, start: _Point, r1: float, end: _Point, r2: float, paint: Colour
 ) -> list[Shape]:
@@ -134,8 +139,10 @@ def _leg(look: Look, camera: _Camera, step: int, side: int) -> tuple[float, list
         colour = look.lower.first
         hem = (0.028, 0.036, 0.047)[look.fit]
         shapes += _limb(camera, knee, 0.042 * wide, ankle, hem, colour)
+        if look.lower.pattern in ("hoops", "checks"):
+            shapes += _trim(look, camera, (hip, knee, ankle), side)
         shapes += _limb(camera, hip, 0.060 * wide, knee, 0.043 * wide, colour)
-        if look.lower.pattern != "plain":
+        if look.lower.pattern == "panels":
             shapes += _trim(look, camera, (hip, knee, ankle), side)
     else:
         skin = look.skin
@@ -151,7 +158,7 @@ def _leg(look: Look, camera: _Camera, step: int, side: int) -> tuple[float, list
 def _trim(
     look: Look, camera: _Camera, joints: tuple[_Point, _Point, _Point], side: int
 ) -> list[Shape]:
-    """The pattern of trousers: a stripe down the outside, or bands round the shin."""
+    """The second colour of trousers, as far as this view shows it."""
     hip, knee, ankle = joints
     colour = look.lower.second
     if look.lower.pattern == "panels":
@@ -161,21 +168,21 @@ def _trim(
         points = [(p[0] + lift, p[1], p[2]) for p in (hip, knee, ankle)]
         a, b, c = (camera(point) for point in points)
         return [capsule(a, 0.011, b, 0.011, colour), capsule(b, 0.011, c, 0.011, colour)]
-    places = (0.15, 0.45, 0.75) if look.lower.pattern == "hoops" else (0.1, 0.3, 0.5, 0.7)
-    shapes = []
-    for at in places:
-        x, y = camera(_lerp(knee, ankle, at))
-        shapes.append(ellipse(x, y, 0.036 * look.build, 0.012, colour))
-    return shapes
+    # A turned-up hem, or another colour from the knee down.
+    start = 0.72 if look.lower.pattern == "hoops" else 0.0
+    hem = (0.029, 0.037, 0.048)[look.fit]
+    knee_width = 0.042 * look.build
+    width = knee_width + (hem - knee_width) * start + 0.001
+    return _limb(camera, _lerp(knee, ankle, start), width, ankle, hem, colour)
 
 
 def _arm(look: Look, camera: _Camera, step: int, side: int) -> tuple[float, list[Shape]]:
     thigh, _ = _swing(step, side)
     upper = -thigh
     bend = 14 + max(0, upper) // 2
-    shoulder = (side * 0.104 * look.build, 0.793, 0.0)
+    shoulder = (side * 0.092 * look.build, 0.787, 0.0)
     elbow = (
-        shoulder[0] + side * 0.022,
+        shoulder[0] + side * 0.027,
         shoulder[1] - 0.155 * cosine(upper),
         0.155 * sine(upper),
     )
@@ -191,16 +198,16 @@ def _arm(look: Look, camera: _Camera, step: int, side: int) -> tuple[float, list
     shapes = [ellipse(x, y, 0.019, 0.027, shade(skin, 92))]
     if look.bag == "handbag" and side == 1:
         shapes = _handbag(look, camera, hand) + shapes
-    thick = (0.0, 0.004, 0.009)[look.fit] + (0.006 if look.top in ("coat", "jacket") else 0.0)
+    thick = (0.0, 0.003, 0.006)[look.fit] + (0.005 if look.top in ("coat", "jacket") else 0.0)
     if look.top in ("long", "jacket", "coat"):
-        shapes += _limb(camera, elbow, 0.031 * wide + thick, wrist, 0.023 + thick, sleeve)
-        shapes += _limb(camera, shoulder, 0.042 * wide + thick, elbow, 0.033 + thick, sleeve)
+        shapes += _limb(camera, elbow, 0.029 * wide + thick, wrist, 0.023 + thick, sleeve)
+        shapes += _limb(camera, shoulder, 0.036 * wide + thick, elbow, 0.031 + thick, sleeve)
     else:
         shapes += _limb(camera, elbow, 0.027 * wide, wrist, 0.019, skin)
         shapes += _limb(camera, shoulder, 0.036 * wide, elbow, 0.028 * wide, skin)
         if look.top == "tee":
             cuff = _lerp(shoulder, elbow, 0.62)
-            shapes += _limb(camera, shoulder, 0.043 * wide, cuff, 0.041 * wide + thick, sleeve)
+            shapes += _limb(camera, shoulder, 0.037 * wide, cuff, 0.037 * wide + thick, sleeve)
     return camera.depth(_lerp(shoulder, wrist, 0.6)), shapes
 
 
@@ -235,7 +242,9 @@ def _garments(look: Look, camera: _Camera, step: int) -> list[Shape]:
         (0.55, 0.092 * b, 0.060 * b),
         (hips - 0.03, 0.100 * b, 0.064 * b),
     ]
+    lower = replace(look.lower, pattern="plain")
     if look.bottom in ("skirt", "long_skirt"):
+        lower = look.lower
         hem = 0.30 if look.bottom == "skirt" else 0.14
         flare = 0.03 + 0.02 * look.fit
         belt += [
@@ -244,7 +253,7 @@ def _garments(look: Look, camera: _Camera, step: int) -> list[Shape]:
         ]
     else:
         belt.append((hips - 0.055, 0.085 * b, 0.050 * b))
-    shapes.append(_barrel(look, camera, belt, look.lower))
+    shapes.append(_barrel(look, camera, belt, lower))
     rows = [
         (0.842, 0.034, 0.032),
         (0.826, 0.078 * b, 0.042),
@@ -295,9 +304,7 @@ def _head(look: Look, camera: _Camera) -> list[Shape]:
         nose = math.copysign(1.0, turned)
         shapes.append(ellipse(centre + nose * half, y + 0.016, 0.008, 0.009, look.skin))
         if look.hair_style in ("short", "bald", "bun", "ponytail"):
-            shapes.append(
-                ellipse(x - nose * 0.012, y + 0.012, 0.009, 0.014, shade(look.skin, 86))
-            )
+            shapes.append(ellipse(x - nose * 0.012, y + 0.012, 0.009, 0.014, shade(look.skin, 86)))
     if look.beard:
         shapes.append(ellipse(centre, y + 0.047, half * 0.8, 0.021, shade(look.hair, 90)))
     shapes += _features(look, camera)
@@ -377,9 +384,7 @@ def _hat(look: Look, camera: _Camera) -> list[Shape]:
         return []
     x, y = camera(_HEAD)
     colour, dark = look.hat_colour, shade(look.hat_colour, 72)
-    crown = [
-        (x + 0.054 * cosine(a), y - 0.018 + 0.056 * sine(a)) for a in range(180, 361, 20)
-    ]
+    crown = [(x + 0.054 * cosine(a), y - 0.018 + 0.056 * sine(a)) for a in range(180, 361, 20)]
     shapes = [polygon(crown, colour)]
     if look.hat == "beanie":
         shapes.append(capsule((x - 0.046, y - 0.020), 0.012, (x + 0.046, y - 0.020), 0.012, dark))

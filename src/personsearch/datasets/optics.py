@@ -3,6 +3,7 @@
 Everything is whole numbers and table look-ups, so that no machine rounds differently.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,10 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.datasets.canvas import Picture
-
-PLACES = ("street", "park", "hall", "plaza", "arcade", "crossing")
-"""Where cameras stand."""
+from personsearch.datasets.drawing import Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,7 @@ class Camera:
     Attributes:
         index: from zero, as in `Scene.camera`.
         seed: where its view, furniture and noise come from.
-        place: one of `PLACES`.
+        place: what it looks at; each object class has places of its own.
         size: (width, height) of its pictures.
         horizon: row of the horizon as a share of the height.
         eye: its height above the ground in people: a person whose feet are `eye` units below
@@ -57,18 +55,20 @@ class Camera:
 
 
 _GAINS = (
-    (300, 252, 196),
-    (200, 246, 296),
+    (276, 256, 232),
+    (232, 252, 278),
     (256, 256, 256),
-    (238, 284, 214),
-    (272, 222, 272),
-    (214, 256, 250),
-    (286, 262, 240),
-    (228, 236, 284),
+    (250, 268, 240),
+    (264, 243, 264),
+    (240, 258, 252),
+    (270, 260, 248),
+    (243, 248, 268),
 )
 
 
-def make_cameras(count: int, size: tuple[int, int], seed: int) -> list[Camera]:
+def make_cameras(
+    count: int, size: tuple[int, int], places: Sequence[str], seed: int
+) -> list[Camera]:
     """Cameras that differ in everything a camera can differ in."""
     cameras = []
     for index in range(count):
@@ -80,15 +80,15 @@ def make_cameras(count: int, size: tuple[int, int], seed: int) -> list[Camera]:
             Camera(
                 index=index,
                 seed=int(rng.integers(1 << 31)),
-                place=PLACES[index % len(PLACES)],
+                place=places[index % len(places)],
                 size=size,
                 horizon=horizon,
                 eye=eye,
                 far=horizon + smallest * eye,
                 near=int(rng.integers(98, 112)) / 100,
                 gain=_jitter(_GAINS[index % len(_GAINS)], rng),
-                bend=int(rng.integers(-90, 110)),
-                saturation=int(rng.integers(120, 290)),
+                bend=int(rng.integers(-32, 48)),
+                saturation=int(rng.integers(200, 264)),
                 blur=(1, 3, 3, 5)[int(rng.integers(4))],
                 noise=int(rng.integers(3, 13)),
             )
@@ -97,7 +97,7 @@ def make_cameras(count: int, size: tuple[int, int], seed: int) -> list[Camera]:
 
 
 def _jitter(gain: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, int, int]:
-    b, g, r = (part + int(rng.integers(-14, 15)) for part in gain)
+    b, g, r = (part + int(rng.integers(-8, 9)) for part in gain)
     return b, g, r
 
 
@@ -109,8 +109,8 @@ def expose(picture: Picture, camera: Camera, rng: np.random.Generator) -> Pictur
         camera: the camera.
         rng: where the light of this one picture comes from.
     """
-    exposure = int(rng.integers(196, 300))
-    warmth = int(rng.integers(-14, 15))
+    exposure = int(rng.integers(234, 280))
+    warmth = int(rng.integers(-8, 9))
     saturated = _saturate(picture, camera.saturation)
     lit = cv2.LUT(saturated, _tone(camera, exposure, warmth))
     if camera.blur > 1:

@@ -1,6 +1,9 @@
 """Reads pictures, which are untrusted: the size is checked before a pixel is decoded."""
 
+import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from personsearch.errors import PictureError
+from personsearch.types import Scene
 
 MAX_PIXELS = 80_000_000
 """Larger pictures are refused, unless a caller says otherwise."""
@@ -15,28 +19,42 @@ MAX_PIXELS = 80_000_000
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """File endings that a folder of pictures is searched for."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "MPO")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # JPEG opens MPO, too
+
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises on damaged files
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what Pillow has to say of odd metadata off the user's screen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _damaged(path: Path, error: Exception) -> PictureError:
+    return PictureError(f"{path}: is truncated or damaged ({error}); replace or remove the file")
 
 
 def _open(path: Path, max_pixels: int) -> Image.Image:
     try:
         # Pillow warns of large pictures by itself; the check below is stricter and raises.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _quiet():
             image = Image.open(path, formats=_FORMATS)
     except FileNotFoundError:
         raise PictureError(f"{path}: no such picture") from None
     except IsADirectoryError:
         raise PictureError(f"{path}: is a folder, expected a picture file") from None
-    except Image.DecompressionBombError:
+    except Image.DecompressionBombError as error:
+        # Pillow's own limit holds even where a caller allows more.
         raise PictureError(
-            f"{path}: has far more than {max_pixels:,} pixels; scale it down"
+            f"{path}: is too large ({error}); the limit is {max_pixels:,} pixels; scale it down"
         ) from None
     except UnidentifiedImageError:
         empty = path.stat().st_size == 0
         what = "is empty (0 bytes)" if empty else "is not a picture that can be read"
         raise PictureError(f"{path}: {what}; expected JPEG, PNG, WebP, BMP or TIFF") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise PictureError(f"{path}: cannot be opened ({error})") from None
     width, height = image.size
     if width * height > max_pixels:
@@ -49,14 +67,20 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
 
 
 def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(width, height) as shown, EXIF rotation applied, without decoding the pixels.
+    """(width, height) as shown, EXIF rotation applied; only PNG needs its pixels decoded.
 
     Raises:
         PictureError: missing, unreadable or too large.
     """
-    with _open(Path(path), max_pixels) as image:
+    path = Path(path)
+    with _open(path, max_pixels) as image, _quiet():
         width, height = image.size
-        orientation = image.getexif().get(0x0112, 1)
+        if image.format == "TIFF":  # Pillow has turned it already
+            return width, height
+        try:
+            orientation = image.getexif().get(0x0112, 1)
+        except _DAMAGE as error:
+            raise _damaged(path, error) from None
     return (height, width) if orientation in (5, 6, 7, 8) else (width, height)
 
 
@@ -67,11 +91,42 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         PictureError: missing, truncated, not a picture, or too large.
     """
     path = Path(path)
-    with _open(path, max_pixels) as image:
+    with _open(path, max_pixels) as image, _quiet():
         try:
             upright = ImageOps.exif_transpose(image) or image
+            if upright.mode.startswith("I;16"):  # converting would clip, not scale
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return np.asarray(upright.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise PictureError(
-                f"{path}: is truncated or damaged ({error}); replace or remove the file"
-            ) from None
+        except _DAMAGE as error:
+            raise _damaged(path, error) from None
+
+
+def read_scene(scene: Scene, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """The whole picture of a scene as RGB (H, W, 3) uint8: its file, or its frame of a video.
+
+    Raises:
+        PictureError: missing, truncated, not a picture or video, or too large.
+    """
+    if scene.frame is None:
+        return read_picture(scene.path, max_pixels)
+    from personsearch.datasets.video import read_frame
+
+    return read_frame(scene.path, scene.frame, max_pixels)
+
+
+def save_scene(scene: Scene, path: Path) -> None:
+    """Puts the picture of a scene at `path`: the same bytes where the kind of file allows it.
+
+    A frame of a video, or a picture of another kind, is encoded anew, as JPEG of quality 95 or by
+    whatever the ending of `path` asks for.
+
+    Raises:
+        PictureError: the picture is missing, truncated or too large.
+    """
+    jpeg = (".jpg", ".jpeg")
+    kinds = (scene.path.suffix.lower(), path.suffix.lower())
+    if scene.frame is None and (kinds[0] == kinds[1] or all(kind in jpeg for kind in kinds)):
+        picture_size(scene.path)
+        shutil.copyfile(scene.path, path)
+    else:
+        Image.fromarray(read_scene(scene)).save(path, quality=95)

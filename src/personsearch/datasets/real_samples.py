@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.boxes import clip, from_xywh
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.datasets.pictures import picture_size
+from personsearch.datasets.video import video_size
 from personsearch.errors import AnnotationError, DataError, PictureError
 from personsearch.types import UNLABELLED, FloatArray, Query, Scene, SearchProtocol
 
@@ -114,7 +114,7 @@ def pets09(folder: Path, *, every: int = 25, last: int = 499, gap: int = 200) ->
     videos = sorted(root.glob("*.avi"))
     if len(videos) != 1:
         raise PictureError(f"{root}: {len(videos)} .avi videos in it, expected one")
-    size = _video_size(videos[0])
+    size = video_size(videos[0])
     rows, drawn_on = _mot_rows(root / "gt.txt"), _sequence_size(root / "seqinfo.ini")
     scale = np.array([size[0] / drawn_on[0], size[1] / drawn_on[1]] * 2)
     dropped: list[Dropped] = []
@@ -240,12 +240,3 @@ def _sequence_size(path: Path) -> tuple[int, int]:
         raise AnnotationError(
             f"{path}: expected imWidth and imHeight under [Sequence] ({error})"
         ) from None
-
-
-def _video_size(path: Path) -> tuple[int, int]:
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            return stream.width, stream.height
-    except (OSError, IndexError, ValueError) as error:
-        raise PictureError(f"{path}: is not a video that can be read ({error})") from None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from personsearch.datasets.canvas import (
+from personsearch.datasets.drawing import (
     Colour,
     Picture,
     Shape,
@@ -16,6 +16,9 @@ from personsearch.datasets.canvas import (
     shade,
 )
 from personsearch.datasets.optics import Camera
+
+PLACES = ("street", "park", "hall", "plaza", "arcade", "crossing")
+"""Where cameras stand."""
 
 _WALLS: tuple[Colour, ...] = (
     (120, 140, 165),
@@ -70,8 +73,8 @@ def _mottle(picture: Picture, rng: np.random.Generator) -> None:
     """Unevenness of real surfaces: coarse blocks and fine grain."""
     height, width = picture.shape[:2]
     fine = rng.integers(-7, 8, (height, width), dtype=np.int16)
-    coarse = rng.integers(-6, 7, (height // 12 + 1, width // 12 + 1), dtype=np.int16)
-    fine += np.repeat(np.repeat(coarse, 12, axis=0), 12, axis=1)[:height, :width]
+    coarse = rng.integers(-3, 4, (height // 6 + 1, width // 6 + 1), dtype=np.int16)
+    fine += np.repeat(np.repeat(coarse, 6, axis=0), 6, axis=1)[:height, :width]
     picture[...] = np.clip(picture + fine[..., None], 0, 255)
 
 
@@ -194,8 +197,9 @@ def _ground_detail(
             y += 5 + (y - horizon) * 0.12
         centre = width * (30 + int(rng.integers(40))) / 100
         for k in range(-30, 31):
-            near, far = centre + k * width * 0.11, centre + k * width * 0.11 * (
-                (floor - horizon) / (height - horizon)
+            near, far = (
+                centre + k * width * 0.11,
+                centre + k * width * 0.11 * ((floor - horizon) / (height - horizon)),
             )
             shapes.append(
                 polygon(((far, floor), (far + 1, floor), (near + 3, height), (near, height)), dark)

@@ -4,6 +4,7 @@ What happens to a picture depends on (seed, iteration, place in the batch) alone
 loader processes, and any stop in between, gives the same run.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from personsearch.datasets.pictures import read_scene
 from personsearch.datasets.samplers import SceneSampler, generator
 from personsearch.datasets.transforms import Augmentation
+from personsearch.errors import DataError
 from personsearch.types import Scene, Target
 
 Slot = tuple[int, int, int]
@@ -82,9 +84,41 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
         return to_tensor(picture), target, scene.name
 
 
-def _join(items: list[tuple[Tensor, Target, str]]) -> Batch:
-    images, targets, names = zip(*items, strict=True)
+class _Readable(Dataset[Any]):
+    """A training set that hands an error on as a value: from a loader process it would come back
+    as another one, with a traceback for its message.
+    """
+
+    def __init__(self, training_set: TrainingSet) -> None:
+        self.training_set = training_set
+
+    def __getitem__(self, slot: Slot) -> tuple[Tensor, Target, str] | DataError:
+        try:
+            return self.training_set[slot]
+        except DataError as error:
+            return error
+
+
+def _join(items: list[tuple[Tensor, Target, str] | DataError]) -> Batch | DataError:
+    read = []
+    for item in items:
+        if isinstance(item, DataError):
+            return item
+        read.append(item)
+    images, targets, names = zip(*read, strict=True)
     return Batch(list(images), list(targets), list(names))
+
+
+def _raise_errors(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches loader processes, too; the process that trains decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Slots:
@@ -117,13 +151,19 @@ def load_batches(
     """The batches of iterations `start`..`stop` - 1, decoded ahead by `workers` processes.
 
     Under several processes each gets its share of every batch, in rank order.
+
+    Raises:
+        DataError: when a batch with a picture that cannot be read is due.
     """
     slots = _Slots(sampler, start, stop, rank, world)
     loader: DataLoader[Any] = DataLoader(
-        training_set,
+        _Readable(training_set),
         batch_sampler=slots,
         num_workers=workers,
         collate_fn=_join,
         prefetch_factor=2 if workers else None,
+        worker_init_fn=_ignore_interrupts,
+        # A loader draws a seed for its processes; what the network draws may not depend on it.
+        generator=torch.Generator(),
     )
-    return iter(loader)
+    return _raise_errors(iter(loader))

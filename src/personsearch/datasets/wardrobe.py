@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.datasets.canvas import Colour, Picture, Points, shade
+from personsearch.datasets.drawing import Colour, Picture, Points, shade
 
 COLOURS: dict[str, Colour] = {
     "black": (38, 34, 34),
@@ -131,7 +131,7 @@ def random_look(rng: np.random.Generator) -> Look:
     upper = Cloth(pattern, _tint(rng, first), _tint(rng, second), int(rng.integers(3, 6)))
     hair = _pick(rng, _HAIRS)
     skin = _pick(rng, _SKINS)
-    look = Look(
+    return Look(
         stature=_factor(rng, 90, 108),
         build=_factor(rng, 86, 122),
         waist=_factor(rng, 78, 92) if skirts else _factor(rng, 88, 108),
@@ -153,7 +153,6 @@ def random_look(rng: np.random.Generator) -> Look:
         glasses=_chance(rng, 25),
         beard=not skirts and _chance(rng, 25),
     )
-    return look
 
 
 def _random_lower(rng: np.random.Generator) -> Cloth:
@@ -191,12 +190,18 @@ def look_alike(look: Look, taken: Sequence[Look], rng: np.random.Generator) -> L
     )
 
 
-def make_looks(count: int, rng: np.random.Generator) -> list[Look]:
-    """`count` people, most of them in groups of two to four who look alike."""
+def make_looks(count: int, alike: Sequence[int], rng: np.random.Generator) -> list[Look]:
+    """`count` people, many in groups who look alike.
+
+    Args:
+        count: how many.
+        alike: how many others resemble someone; each group draws one of these numbers.
+        rng: where chance comes from.
+    """
     looks: list[Look] = []
     while len(looks) < count:
         group = [random_look(rng)]
-        for _ in range(_pick(rng, (0, 1, 2, 3)) if count > 1 else 0):
+        for _ in range(_pick(rng, alike)):
             group.append(look_alike(group[0], group, rng))
         looks.extend(group)
     return looks[:count]
@@ -212,7 +217,7 @@ _LIGHT = np.interp(
 
 @dataclass(frozen=True, slots=True)
 class Draped:
-    """Cloth round a body part seen from one side: a texture for `canvas.draw`.
+    """Cloth round a body part seen from one side: a texture for `drawing.draw`.
 
     Attributes:
         cloth: pattern and colours.
@@ -248,7 +253,9 @@ class Draped:
         return lit
 
 
-def _is_second(cloth: Cloth, around: NDArray[np.int32], down: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _is_second(
+    cloth: Cloth, around: NDArray[np.int32], down: NDArray[np.int32]
+) -> NDArray[np.bool_]:
     """Where the second colour lies: `around` (1, W) in 0..359, `down` (H, 1) in 0..1023."""
     n = cloth.count
     nothing = np.zeros((down.shape[0], around.shape[1]), dtype=np.bool_)

@@ -83,12 +83,13 @@ class Decoder:
         kept = []
         for boxes, scores in found:
             strong = scores >= self._description.score_threshold
-            boxes, scores = boxes[strong], scores[strong]
-            if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            # Checked before the threshold: NaN is below any, and would vanish without a word.
+            if not (np.isfinite(scores).all() and np.isfinite(boxes[strong]).all()):
                 raise ModelError(
                     f"{self._network.file}: gave a box or score that is NaN or infinite; check "
                     "'scale', 'mean' and 'std'"
                 )
+            boxes, scores = boxes[strong], scores[strong]
             kept.append((boxes * self._to_pixels, scores))
         return kept
 

@@ -44,6 +44,10 @@ class PictureTransform(GeneralizedRCNNTransform):
     ) -> None:
         super().__init__(min_size, max_size, list(mean), list(std), size_divisible)
 
+    def torch_choice(self, k: list[int]) -> int:
+        """The one size there is; torchvision draws it, in training mode alone."""
+        return k[0]
+
     def to_batch(self, images: Sequence[Tensor]) -> ImageList:
         """Pictures (3, H, W) in 0..1 as one normalised, padded batch."""
         batch, _ = self(list(images))

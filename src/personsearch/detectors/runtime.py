@@ -124,8 +124,13 @@ class _OpenVino(Network):
             ports = [_openvino_port(port) for port in model.inputs]
             self.input = _only_input(file, ports)
             self.dtype = model.inputs[0].element_type.to_dtype()
-            # float32 whatever the processor offers, so that scores are the same on every machine.
-            settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+            settings = {
+                "PERFORMANCE_HINT": "LATENCY",
+                # float32 whatever the processor offers: scores are the same on every machine.
+                "INFERENCE_PRECISION_HINT": "f32",
+                # Pinned, several processes on one machine would crowd the same cores.
+                "ENABLE_CPU_PINNING": False,
+            }
             self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise ModelError(f"{file}: OpenVINO cannot load it: {_first_line(error)}") from None

@@ -1,0 +1,17 @@
+"""One evaluator for every system: detection and search figures that can be compared."""
+
+from personsearch.evaluation.detection import DetectionResult, SceneCounts, evaluate_detection
+from personsearch.evaluation.rerank import ContextMatching, query_context
+from personsearch.evaluation.scoring import RankedHit
+from personsearch.evaluation.search import SearchResult, evaluate_search
+
+__all__ = [
+    "ContextMatching",
+    "DetectionResult",
+    "RankedHit",
+    "SceneCounts",
+    "SearchResult",
+    "evaluate_detection",
+    "evaluate_search",
+    "query_context",
+]

@@ -4,24 +4,18 @@ The samples are small (see `personsearch.datasets.real_samples`): they show that
 is read and fed rightly, they do not rank systems.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from personsearch.classical.hsv_histogram import extract as hsv_histogram
-from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.real_samples import networks, read_real_samples
 from personsearch.detectors.description import parse_description
 from personsearch.errors import ModelError
-from personsearch.evaluation.detection import evaluate_detection
-from personsearch.evaluation.runner import detect_scenes, embed_queries, ground_truth_detections
-from personsearch.evaluation.search import evaluate_search
+from personsearch.evaluation.comparison import compare
+from personsearch.evaluation.detection import DetectionResult, evaluate_detection
+from personsearch.evaluation.runner import detect_scenes
 from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.crop_embedders import ExtractorEmbedder
 from personsearch.systems.two_step import TwoStep, from_description
 from personsearch.types import Detections, Scene
 
@@ -74,15 +68,17 @@ def sample_networks(folder: Path) -> TwoStep:
     Raises:
         ModelError: they are missing, or need a runtime that is not installed.
     """
-    files = {path.suffix: path for path in networks(folder)}
-    if set(files) != {".xml", ".onnx"}:
+    files = networks(folder)
+    detectors = [path for path in files if path.name == "person-detection-0202.xml"]
+    embedders = [path for path in files if path.match("osnet*.onnx")]
+    if not detectors or not embedders:
         raise ModelError(
-            f"{Path(folder) / 'models'}: expected person-detection-0202.xml and an OSNet .onnx; "
-            f"found {', '.join(path.name for path in files.values()) or 'none'}"
+            f"{Path(folder) / 'models'}: expected person-detection-0202.xml and an osnet*.onnx; "
+            f"found {', '.join(path.name for path in files) or 'none'}"
         )
     table = {
         "detector": {
-            "file": str(files[".xml"].resolve()),
+            "file": str(detectors[0].resolve()),
             "size": {"width": 512, "height": 512},
             "color": "bgr",
             "scale": 255,
@@ -91,7 +87,7 @@ def sample_networks(folder: Path) -> TwoStep:
             "score_threshold": 0.05,
         },
         "embedder": {
-            "file": str(files[".onnx"].resolve()),
+            "file": str(embedders[0].resolve()),
             "size": {"width": 128, "height": 256},
             "mean": [0.485, 0.456, 0.406],
             "std": [0.229, 0.224, 0.225],
@@ -119,8 +115,8 @@ def measure(
         DataError: no samples, or damaged ones.
         ModelError: no networks, or a network fails.
     """
-    model = model or sample_networks(folder)
-    floor = TwoStep(None, ExtractorEmbedder(hsv_histogram))
+    if model is None:
+        model = sample_networks(folder)
     detection: list[DetectionFigures] = []
     search: list[SearchFigures] = []
     speed: dict[str, float] = {}
@@ -129,64 +125,41 @@ def measure(
         if progress:
             progress(f"{data.name}: {len(scenes)} pictures")
         detect_scenes(model, scenes[:1])  # the first run of a network is slow
-        start = time.perf_counter()
-        found = detect_scenes(model, scenes)
-        speed[data.name] = len(scenes) / (time.perf_counter() - start)
-        detection += [_detection(data.name, scenes, found, value) for value in thresholds]
-        truth = ground_truth_detections(model, scenes)
-        histograms = ground_truth_detections(floor, scenes)
-        for boxes, system, gallery in (
-            ("detected", model, found),
-            ("ground truth", model, truth),
-            ("ground truth", floor, histograms),
-        ):
-            embedder = "HSV histogram" if system is floor else "network"
-            search += _search(data, system, embedder, boxes, gallery, thresholds[0])
+        figures = compare(model, data, list(data.protocols), score_thresholds=thresholds)
+        speed[data.name] = len(scenes) / figures.seconds["detect"]
+        detection += [
+            _detection(data.name, scenes, figures.found, result)
+            for result in figures.detection.values()
+        ]
+        search += [
+            SearchFigures(
+                data.name,
+                row.embeddings,
+                row.boxes,
+                row.search.num_queries,
+                row.search.mean_ap,
+                row.search.top_k[1],
+            )
+            for row in figures.rows
+        ]
     return RealFrames(detection, search, speed)
 
 
 def _detection(
-    name: str, scenes: Sequence[Scene], found: dict[str, Detections], threshold: float
+    name: str, scenes: Sequence[Scene], found: Mapping[str, Detections], whole: DetectionResult
 ) -> DetectionFigures:
-    truth = {scene.name: scene.boxes for scene in scenes}
-    whole = evaluate_detection(truth, found, score_threshold=threshold)
-    tall = {key: boxes[boxes[:, 3] - boxes[:, 1] >= TALL] for key, boxes in truth.items()}
-    # Only its recall is read: detections of shorter people count as false here.
-    tall_only = evaluate_detection(tall, found, score_threshold=threshold)
-    people, tall_people = (sum(len(b) for b in boxes.values()) for boxes in (truth, tall))
+    tall = {
+        scene.name: scene.boxes[scene.boxes[:, 3] - scene.boxes[:, 1] >= TALL] for scene in scenes
+    }
+    # Only what was found is read of it: detections of shorter people count as false here.
+    tall_only = evaluate_detection(tall, found, score_threshold=whole.score_threshold)
     return DetectionFigures(
         name,
-        threshold,
-        people,
-        round(whole.recall * people),
+        whole.score_threshold,
+        whole.num_ground_truth,
+        whole.num_true_positives,
         whole.recall,
         whole.average_precision,
-        tall_people,
-        round(tall_only.recall * tall_people) if tall_people else 0,
+        tall_only.num_ground_truth,
+        tall_only.num_true_positives,
     )
-
-
-def _search(
-    data: Dataset,
-    model: PersonSearchModel,
-    embedder: str,
-    boxes: str,
-    gallery: dict[str, Detections],
-    threshold: float,
-) -> list[SearchFigures]:
-    figures = []
-    for protocol in data.protocols.values():
-        queries = np.asarray(embed_queries(model, protocol, data.split("test")))
-        result = evaluate_search(
-            protocol,
-            gallery,
-            queries,
-            score_threshold=threshold,
-            confidence_weighted=model.confidence_weighted,
-        )
-        figures.append(
-            SearchFigures(
-                data.name, embedder, boxes, result.num_queries, result.mean_ap, result.top_k[1]
-            )
-        )
-    return figures

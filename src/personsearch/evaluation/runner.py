@@ -1,10 +1,11 @@
 """Runs a model over scenes: detections for the gallery, embeddings for the queries."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
+from personsearch.datasets.galleries import Excluding
 from personsearch.datasets.pictures import read_scene
 from personsearch.datasets.training_set import to_tensor
 from personsearch.errors import DataError
@@ -21,9 +22,16 @@ def _in_evaluation(model: PersonSearchModel) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def _chunks(scenes: Sequence[Scene], size: int) -> Iterator[Sequence[Scene]]:
-    for start in range(0, len(scenes), size):
-        yield scenes[start : start + size]
+def _chunks(scenes: Sequence[Scene], size: int) -> Iterator[list[int]]:
+    """Rows of scenes to run together: of one size, since a smaller picture would be padded, and
+    what the network sees at its border would depend on its neighbours in the batch.
+    """
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for row, scene in enumerate(scenes):
+        by_size.setdefault(scene.size, []).append(row)
+    for rows in by_size.values():
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
 
 
 @torch.inference_mode()
@@ -37,14 +45,14 @@ def detect_scenes(
 ) -> dict[str, Detections]:
     """Everyone whom the model finds in each scene, by scene name."""
     device = _in_evaluation(model)
-    found: dict[str, Detections] = {}
-    for chunk in _chunks(scenes, batch_size):
-        images = [to_tensor(read_scene(scene)).to(device) for scene in chunk]
+    found: dict[int, Detections] = {}
+    for rows in _chunks(scenes, batch_size):
+        images = [to_tensor(read_scene(scenes[row])).to(device) for row in rows]
         with autocast(device, precision):
-            found.update(zip((s.name for s in chunk), model.detect(images), strict=True))
+            found.update(zip(rows, model.detect(images), strict=True))
         if progress:
             progress(len(found), len(scenes))
-    return found
+    return {scene.name: found[row] for row, scene in enumerate(scenes)}
 
 
 @torch.inference_mode()
@@ -59,17 +67,17 @@ def embed_scenes(
 ) -> list[FloatArray]:
     """Embeddings (N_i, D) of given boxes (N_i, 4) in each scene."""
     device = _in_evaluation(model)
-    embedded: list[FloatArray] = []
-    for start in range(0, len(scenes), batch_size):
-        chunk = scenes[start : start + batch_size]
-        images = [to_tensor(read_scene(scene)).to(device) for scene in chunk]
-        given = [torch.from_numpy(b).to(device) for b in boxes[start : start + batch_size]]
+    embedded: dict[int, FloatArray] = {}
+    for rows in _chunks(scenes, batch_size):
+        images = [to_tensor(read_scene(scenes[row])).to(device) for row in rows]
+        # Copied, since boxes may be read-only.
+        given = [torch.tensor(boxes[row], device=device) for row in rows]
         with autocast(device, precision):
             vectors = model.embed(images, given)
-        embedded += [v.float().cpu().numpy() for v in vectors]
+        embedded.update(zip(rows, (v.float().cpu().numpy() for v in vectors), strict=True))
         if progress:
             progress(len(embedded), len(scenes))
-    return embedded
+    return [embedded[row] for row in range(len(scenes))]
 
 
 def embed_queries(
@@ -111,10 +119,22 @@ def embed_queries(
 
 
 def ground_truth_detections(
-    model: PersonSearchModel, scenes: Sequence[Scene], *, batch_size: int = 4
+    model: PersonSearchModel,
+    scenes: Sequence[Scene],
+    *,
+    batch_size: int = 4,
+    precision: str = "auto",
+    progress: Progress | None = None,
 ) -> dict[str, Detections]:
     """The annotated boxes of each scene as detections of score 1: the detector's upper bound."""
-    vectors = embed_scenes(model, scenes, [s.boxes for s in scenes], batch_size=batch_size)
+    vectors = embed_scenes(
+        model,
+        scenes,
+        [scene.boxes for scene in scenes],
+        batch_size=batch_size,
+        precision=precision,
+        progress=progress,
+    )
     return {
         scene.name: Detections(scene.boxes, np.ones(len(scene.boxes), np.float32), v)
         for scene, v in zip(scenes, vectors, strict=True)
@@ -123,19 +143,16 @@ def ground_truth_detections(
 
 def gallery_scenes(protocol: SearchProtocol, scenes: Sequence[Scene]) -> list[Scene]:
     """Those of `scenes` that stand in any gallery of the protocol."""
+    # Lazy galleries share their base list; reading it once is enough. The lists are kept, for
+    # another one could otherwise get the identity of one that is gone.
+    shared: dict[int, tuple[Sequence[str], frozenset[str]]] = {}
     names: set[str] = set()
-    seen: set[int] = set()
     for gallery in protocol.galleries:
-        # Lazy galleries share their base list; reading it once is enough.
-        base = getattr(gallery, "names", gallery)
-        if id(base) not in seen:
-            seen.add(id(base))
-            names.update(base)
+        if isinstance(gallery, Excluding):
+            base, excluded = shared.get(id(gallery.names), (gallery.names, gallery.excluded))
+            shared[id(base)] = (base, excluded & gallery.excluded)
+        else:
+            names.update(gallery)
+    for base, excluded in shared.values():
+        names.update(name for name in base if name not in excluded)
     return [scene for scene in scenes if scene.name in names]
-
-
-def detections_of(
-    found: Mapping[str, Detections], scenes: Sequence[Scene]
-) -> Mapping[str, Detections]:
-    """The detections of some scenes alone."""
-    return {scene.name: found[scene.name] for scene in scenes}

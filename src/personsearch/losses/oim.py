@@ -67,8 +67,12 @@ class OnlineInstanceMatching(nn.Module):
             else:
                 loss = embeddings.sum() * 0.0
         if self.training:
-            everyone, their_ids = gather(embeddings, ids)
-            known = their_ids >= 0
-            self.lookup.update(everyone[known], their_ids[known])
-            self.queue.push(everyone[~known])
+            self.remember(embeddings, ids)
         return loss
+
+    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Updates the lookup table and the queue with `embeddings` (N, D) of `ids` (N,)."""
+        everyone, their_ids = gather(embeddings, ids)
+        known = their_ids >= 0
+        self.lookup.update(everyone[known], their_ids[known])
+        self.queue.push(everyone[~known])

@@ -18,16 +18,17 @@ def plot_training(log: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     stages = list(dict.fromkeys(report["stage"] for report in log))
     validated = [report for report in log if report.get("validation")]
-    figure = Figure(figsize=(4.6 * (len(stages) + bool(validated)), 3.4), layout="constrained")
+    count = max(1, len(stages) + bool(validated))
+    figure = Figure(figsize=(4.6 * count, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, max(1, len(stages) + bool(validated)), squeeze=False)[0]
+    panels = figure.subplots(1, count, squeeze=False)[0]
     for stage, panel in zip(stages, panels, strict=False):
         reports = [report for report in log if report["stage"] == stage]
         for name in dict.fromkeys(n for report in reports for n in report["losses"]):
             points = [(r["iteration"], r["losses"][name]) for r in reports if name in r["losses"]]
             panel.plot(*zip(*points, strict=True), label=name, linewidth=1.2)
         panel.set(title=f"losses, stage {stage!r}", xlabel="iteration", ylim=(0, None))
-        panel.legend(frameon=False, fontsize=8)
+        _legend(panel)
     if validated:
         panel = panels[-1]
         for name in dict.fromkeys(n for report in validated for n in report["validation"]):
@@ -38,7 +39,7 @@ def plot_training(log: Sequence[Mapping[str, Any]], path: Path) -> None:
             ]
             panel.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
         panel.set(title="validation", xlabel="iteration", ylim=(0, 1))
-        panel.legend(frameon=False, fontsize=8)
+        _legend(panel)
     for panel in panels:
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
@@ -55,7 +56,13 @@ def plot_precision_recall(
     for name, (recall, precision) in curves.items():
         panel.plot(recall, precision, label=name, linewidth=1.4)
     panel.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))
-    panel.legend(frameon=False, fontsize=8, loc="lower left")
+    _legend(panel, loc="lower left")
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
+
+
+def _legend(panel: Any, **where: str) -> None:
+    # An empty one is worth a warning to matplotlib.
+    if panel.get_legend_handles_labels()[0]:
+        panel.legend(frameon=False, fontsize=8, **where)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,6 +93,48 @@ class GalleryResult:
     unreadable: list[Unreadable] = field(default_factory=list)
     excluded: Path | None = None
     interrupted: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but embeddings as plain values; boxes in pixels, hits by rank from 1."""
+        query, others = (
+            self.query,
+            self.query.others or Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)),
+        )
+        return {
+            "query": {
+                "picture": str(query.path),
+                "box": _plain(query.box),
+                "chosen_by": "box" if query.score is None else "detector",
+                "score": query.score,
+                "others": [
+                    {"box": _plain(box), "score": float(score)}
+                    for box, score in zip(others.boxes, others.scores, strict=True)
+                ],
+            },
+            "pictures": self.pictures,
+            "people": self.people,
+            "excluded": None if self.excluded is None else str(self.excluded),
+            "unreadable": [
+                {"path": str(item.path), "reason": item.reason} for item in self.unreadable
+            ],
+            "interrupted": self.interrupted,
+            "hits": [
+                {
+                    "rank": rank,
+                    "picture": hit.scene,
+                    "path": str(hit.path),
+                    "box": _plain(hit.box),
+                    "similarity": hit.similarity,
+                    "score": hit.score,
+                    "rank_score": hit.rank_score,
+                }
+                for rank, hit in enumerate(self.hits, start=1)
+            ],
+        }
+
+
+def _plain(box: FloatArray) -> list[float]:
+    return [round(float(side), 2) for side in box]
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], list[Unreadable]]:

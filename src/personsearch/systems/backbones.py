@@ -8,12 +8,14 @@ the stride reaches 16 (conv1-conv4 of a ResNet, conv1-conv5 of VGG16), the head 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
+from torchvision import models
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -111,7 +113,7 @@ def _stages(network: nn.Module, name: str) -> OrderedDict[str, nn.Module]:
     )
 
 
-def _cut(stages: OrderedDict[str, nn.Module], max_stride: int = 16) -> Backbone:
+def _cut(stages: OrderedDict[str, nn.Module], name: str, max_stride: int = 16) -> Backbone:
     """Cuts a chain where its stride passes `max_stride`, by sending a blank picture through."""
     side = 128
     stem: OrderedDict[str, nn.Module] = OrderedDict()
@@ -120,15 +122,22 @@ def _cut(stages: OrderedDict[str, nn.Module], max_stride: int = 16) -> Backbone:
     stem_channels, stride = 3, 1
     modes = {name: module.training for name, module in stages.items()}
     with torch.no_grad():
-        for name, module in stages.items():
+        for stage, module in stages.items():
             x = module.eval()(x)
-            if not head and side // x.shape[-1] <= max_stride:
-                stem[name] = module
-                stem_channels, stride = x.shape[1], side // x.shape[-1]
+            if not head and x.shape[2] == x.shape[3] and side <= max_stride * x.shape[3]:
+                stem[stage] = module
+                stem_channels, stride = x.shape[1], side // x.shape[3]
             else:
-                head[name] = module
-    for name, module in stages.items():
-        module.train(modes[name])
+                head[stage] = module
+    for stage, module in stages.items():
+        module.train(modes[stage])
+    # Swin's maps end in channels; AlexNet's and SqueezeNet's lose cells at the border.
+    if not stem or x.shape[2] != x.shape[3] or side % x.shape[3]:
+        raise ModelError(
+            f"backbone {name!r} cannot be cut into stem and head: its maps are not (B, C, H, W) "
+            "at a whole stride; use a ResNet, ResNeXt, RegNet, VGG, MobileNet, EfficientNet or "
+            "ConvNeXt"
+        )
     # A chain of stride 16 in all, such as VGG's, has no convolutional head.
     return Backbone(nn.Sequential(stem), nn.Sequential(head), stem_channels, x.shape[1], stride)
 
@@ -173,7 +182,7 @@ def _published(name: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = weights.get_state_dict(
             progress=True, check_hash=True, weights_only=True
         )
-    except (URLError, OSError) as error:
+    except (URLError, HTTPException, OSError, RuntimeError) as error:  # the last: a bad checksum
         raise ModelError(
             f"the published weights of {name} cannot be fetched from {weights.url} ({error}); "
             "fetch that file on a machine with a network and give its path as 'weights', "
@@ -209,10 +218,12 @@ def build_backbone(
         if weights != "none":
             _fit(nn.ModuleDict({"stem": backbone.stem, "head": backbone.head}), weights, name)
     else:
-        if name not in list_models():
+        # Only classifiers: torchvision's detectors would fetch weights while they are built.
+        classifiers = list_models(module=models)
+        if name not in classifiers:
             from difflib import get_close_matches
 
-            near = get_close_matches(name, ["small", *list_models()], n=3)
+            near = get_close_matches(name, ["small", *classifiers], n=3)
             raise ModelError(
                 f"unknown backbone {name!r}; expected 'small' or a torchvision classifier"
                 + (f", such as {', '.join(map(repr, near))}" if near else "")
@@ -223,7 +234,7 @@ def build_backbone(
             network.load_state_dict(_published(name))
         elif weights != "none":
             _fit(network, weights, name)
-        backbone = _cut(_stages(network, name))
+        backbone = _cut(_stages(network, name), name)
     if norm == "frozen":
         backbone.stem, backbone.head = freeze_norm(backbone.stem), freeze_norm(backbone.head)
     elif norm != "batch":

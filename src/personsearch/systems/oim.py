@@ -4,7 +4,9 @@ picture -> stem -> shared map -> proposals -> RoIAlign -> head -> average -> thr
 person or not, box, and a unit embedding trained by online instance matching.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from personsearch.detectors.faster_rcnn import (
     split_targets,
 )
 from personsearch.errors import ModelError
+from personsearch.losses.cosine_softmax import CosineSoftmax
 from personsearch.losses.oim import OnlineInstanceMatching
 from personsearch.systems.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from personsearch.systems.base import PersonSearchModel
@@ -39,6 +42,9 @@ class OIM(PersonSearchModel):
         oim_momentum: the share of the old value in an update of the lookup table.
         oim_temperature: of the softmax over what is remembered.
         oim_weight: of the OIM loss in the sum.
+        embedding_grid: rows and columns that the head's output is averaged over before the
+            embedding; (1, 1) is the paper's global average.
+        crop_loss: ``"oim"`` or ``"softmax"``, what the crop stage learns from.
         embed_boxes: embed the final boxes instead of the proposals that they come from; queries
             are embedded on their boxes either way.
         confidence_weighted: multiply similarity by the gallery detection's score.
@@ -50,6 +56,7 @@ class OIM(PersonSearchModel):
         roi_size: height and width of a pooled region.
         rois_per_image: regions in the losses.
         roi_positive_fraction: the most of them that show a person.
+        detection_grid: as `embedding_grid`, for the person classifier and the box regressor.
         detection_weight: of the four detection losses in the sum.
         score_threshold, nms_iou, max_detections: what `detect` keeps.
     """
@@ -65,6 +72,8 @@ class OIM(PersonSearchModel):
         oim_momentum: float = 0.5,
         oim_temperature: float = 1 / 30,
         oim_weight: float = 1.0,
+        embedding_grid: Sequence[int] = (1, 1),
+        crop_loss: Literal["oim", "softmax"] = "oim",
         embed_boxes: bool = False,
         confidence_weighted: bool = False,
         # input
@@ -80,6 +89,7 @@ class OIM(PersonSearchModel):
         roi_size: Sequence[int] = (14, 14),
         rois_per_image: int = 128,
         roi_positive_fraction: float = 0.5,
+        detection_grid: Sequence[int] = (1, 1),
         detection_weight: float = 1.0,
         # detections
         score_threshold: float = 0.01,
@@ -87,13 +97,13 @@ class OIM(PersonSearchModel):
         max_detections: int = 300,
     ) -> None:
         super().__init__()
-        if len(roi_size) != 2:
-            raise ModelError(f"roi_size is {list(roi_size)}, expected (height, width)")
         self.embedding_dim = embedding_dim
         self.confidence_weighted = confidence_weighted
         self.embed_boxes = embed_boxes
         self.oim_weight, self.detection_weight = oim_weight, detection_weight
-        self.roi_size = (int(roi_size[0]), int(roi_size[1]))
+        self.roi_size = _pair("roi_size", roi_size)
+        self.embedding_grid = _pair("embedding_grid", embedding_grid)
+        self.detection_grid = _pair("detection_grid", detection_grid)
         self.score_threshold = score_threshold
         self.nms_iou = nms_iou
         self.max_detections = max_detections
@@ -109,27 +119,37 @@ class OIM(PersonSearchModel):
             rpn_anchors_per_image,
         )
         self.sampler = RegionSampler(rois_per_image, roi_positive_fraction)
-        self.classifier = nn.Linear(backbone.head_channels, 2)
-        self.box_regressor = nn.Linear(backbone.head_channels, 4)
-        self.embedder = nn.Linear(backbone.head_channels, embedding_dim)
+        detection_channels = backbone.head_channels * math.prod(self.detection_grid)
+        self.classifier = nn.Linear(detection_channels, 2)
+        self.box_regressor = nn.Linear(detection_channels, 4)
+        self.embedder = nn.Linear(
+            backbone.head_channels * math.prod(self.embedding_grid), embedding_dim
+        )
         for layer, std in ((self.classifier, 0.01), (self.box_regressor, 0.001)):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
         self.oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
         )
+        self.softmax = CosineSoftmax(num_ids, embedding_dim) if crop_loss == "softmax" else None
 
     def _pool(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
-        """What the head sees in each box (R, C): RoIAlign, head, global average."""
+        """What the head sees in each box (R, C, h', w'): RoIAlign, then the head."""
         # RoIAlign has no bfloat16 kernel on every device.
         regions = roi_align(
             features.float(), boxes, self.roi_size, 1.0 / self.stride, 2, aligned=True
         )
-        pooled: Tensor = self.head(regions).mean(dim=(2, 3))
-        return pooled
+        seen: Tensor = self.head(regions)
+        return seen
 
-    def _embedding(self, pooled: Tensor) -> Tensor:
+    def _embedding(self, seen: Tensor) -> Tensor:
+        pooled = functional.adaptive_avg_pool2d(seen, self.embedding_grid).flatten(1)
         return functional.normalize(self.embedder(pooled).float(), dim=1)
+
+    def _detection(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (R, 2), background first, and box deltas (R, 4)."""
+        pooled = functional.adaptive_avg_pool2d(seen, self.detection_grid).flatten(1)
+        return self.classifier(pooled), self.box_regressor(pooled)
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Losses ``rpn_objectness``, ``rpn_box``, ``detection``, ``box`` and ``oim``."""
@@ -139,19 +159,26 @@ class OIM(PersonSearchModel):
         features = self.stem(batch.tensors)
         proposals, losses = self.proposals(batch, features, true_boxes)
         regions = self.sampler(proposals, true_boxes, ids)
-        pooled = self._pool(features, regions.boxes)
-        losses |= detection_losses(self.classifier(pooled), self.box_regressor(pooled), regions)
+        seen = self._pool(features, regions.boxes)
+        losses |= detection_losses(*self._detection(seen), regions)
         losses = {name: loss * self.detection_weight for name, loss in losses.items()}
         person = regions.foreground
-        embeddings = self._embedding(pooled[person])
+        embeddings = self._embedding(seen[person])
         losses["oim"] = self.oim(embeddings, regions.ids[person]) * self.oim_weight
         return losses
 
     def identity_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Loss ``oim`` on the true boxes alone; no proposals are made."""
+        """Loss ``oim`` or ``softmax`` on the true boxes alone; no proposals are made.
+
+        The lookup table learns from both, so that the next stage starts with it filled.
+        """
         boxes, ids = split_targets(targets)
-        embeddings = torch.cat(self._embed(images, boxes))
-        return {"oim": self.oim(embeddings, torch.cat(ids)) * self.oim_weight}
+        embeddings, everyone = torch.cat(self._embed(images, boxes)), torch.cat(ids)
+        if self.softmax is None:
+            return {"oim": self.oim(embeddings, everyone) * self.oim_weight}
+        if self.training:
+            self.oim.remember(embeddings, everyone)
+        return {"softmax": self.softmax(embeddings, everyone)}
 
     @torch.no_grad()
     def detect(self, images: list[Tensor]) -> list[Detections]:
@@ -159,12 +186,11 @@ class OIM(PersonSearchModel):
         batch = self.transform.to_batch(images)
         features = self.stem(batch.tensors)
         proposals, _ = self.proposals(batch, features)
-        pooled = self._pool(features, proposals)
+        seen = self._pool(features, proposals)
+        logits, deltas = self._detection(seen)
         counts = [len(p) for p in proposals]
-        scores = self.classifier(pooled).float().softmax(dim=1)[:, 1].split(counts)
-        decoded = decode_boxes(
-            self.sampler.coder, self.box_regressor(pooled), proposals, batch.image_sizes
-        )
+        scores = logits.float().softmax(dim=1)[:, 1].split(counts)
+        decoded = decode_boxes(self.sampler.coder, deltas, proposals, batch.image_sizes)
         kept = [
             select_detections(b, s, self.score_threshold, self.nms_iou, self.max_detections)
             for b, s in zip(decoded, scores, strict=True)
@@ -174,7 +200,7 @@ class OIM(PersonSearchModel):
             embeddings = self._embedding(self._pool(features, boxes))
             per_image = list(embeddings.split([len(k) for k in kept]))
         else:
-            regions = self._embedding(pooled).split(counts)
+            regions = self._embedding(seen).split(counts)
             per_image = [e[k] for e, k in zip(regions, kept, strict=True)]
         unscaled = self.transform.unscale(boxes, images, batch)
         return [
@@ -186,10 +212,15 @@ class OIM(PersonSearchModel):
         batch = self.transform.to_batch(images)
         features = self.stem(batch.tensors)
         scaled = self.transform.scale(boxes, images, batch)
-        pooled = self._pool(features, scaled)
-        return list(self._embedding(pooled).split([len(b) for b in boxes]))
+        return list(self._embedding(self._pool(features, scaled)).split([len(b) for b in boxes]))
 
     @torch.no_grad()
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
         """Embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
         return self._embed(images, boxes)
+
+
+def _pair(name: str, value: Sequence[int]) -> tuple[int, int]:
+    if len(value) != 2 or min(value) < 1:
+        raise ModelError(f"{name} is {list(value)}, expected two numbers, rows and columns")
+    return int(value[0]), int(value[1])

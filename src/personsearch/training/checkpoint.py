@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from personsearch.errors import CheckpointError
+from personsearch.errors import CheckpointError, RecipeError
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training.recipe import Recipe, read_recipe
 
@@ -81,14 +82,17 @@ def save_checkpoint(
                 "best": progress.best,
             }
             (fresh / "training.json").write_text(json.dumps(where) + "\n", encoding="utf-8")
-        for file in fresh.iterdir():
+        for file in (*fresh.iterdir(), fresh):
             _sync(file)
-        shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         fresh.rename(folder)
+        _sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            recover_checkpoint(folder)
         shutil.rmtree(fresh, ignore_errors=True)
         raise CheckpointError(
             f"{folder}: the checkpoint cannot be written ({error}); free room or choose another "
@@ -103,7 +107,10 @@ def load_checkpoint(folder: Path) -> tuple[PersonSearchModel, Recipe]:
         CheckpointError: a part is missing or damaged, or it is of another system.
     """
     folder = find_checkpoint(folder)
-    recipe = read_recipe(folder / "recipe.toml")
+    try:
+        recipe = read_recipe(folder / "recipe.toml")
+    except RecipeError as error:
+        raise CheckpointError(f"{folder}: the recipe is damaged: {error}") from None
     metadata = _metadata(folder / "model.safetensors")
     if metadata.get("system") != recipe.system:
         raise CheckpointError(
@@ -117,6 +124,13 @@ def load_checkpoint(folder: Path) -> tuple[PersonSearchModel, Recipe]:
     return model.eval(), recipe
 
 
+def recover_checkpoint(folder: Path) -> None:
+    """Puts back the last good checkpoint of a save that ended between its two moves."""
+    old = folder.with_name(folder.name + ".old")
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)
+
+
 def find_checkpoint(folder: Path) -> Path:
     """The folder itself, or the best or last checkpoint of the run in it.
 
@@ -128,7 +142,7 @@ def find_checkpoint(folder: Path) -> Path:
         raise CheckpointError(f"{folder}: no such checkpoint folder")
     parts = ("model.safetensors", "recipe.toml")
     if not any((folder / part).exists() for part in parts):
-        for name in ("best", "last", "last.old"):
+        for name in ("best", "best.old", "last", "last.old"):
             if (folder / name / "model.safetensors").is_file():
                 return find_checkpoint(folder / name)
     missing = [part for part in parts if not (folder / part).is_file()]
@@ -149,8 +163,8 @@ def load_progress(folder: Path) -> Progress:
     try:
         where = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         optimizer = load_file(folder / "training.safetensors")
-        return Progress(where["stage"], where["iteration"], where["best"], optimizer)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        return Progress(str(where["stage"]), int(where["iteration"]), where["best"], optimizer)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder}: cannot go on from this checkpoint ({error}); only the 'last' checkpoint "
             "of a run holds its training state"
@@ -187,9 +201,15 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Puts named tensors back into an optimizer over the same parameters."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
+        like = parameters[int(index)]
+        # In memory as its parameter is (channels last): another order is slower, and may round
+        # another way.
+        if value.shape == like.shape:
+            value = torch.empty_like(like, dtype=value.dtype, device="cpu").copy_(value)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
@@ -200,7 +220,7 @@ def _metadata(file: Path) -> dict[str, str]:
             metadata: dict[str, str] = opened.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file}: is damaged or no safetensors file ({error})") from None
-    if metadata.get("format") != FORMAT or not metadata.get("num_ids", "").isdigit():
+    if metadata.get("format") != FORMAT or not metadata.get("num_ids", "").isdecimal():
         raise CheckpointError(f"{file}: was not written by personsearch; expected {FORMAT}")
     return metadata
 
@@ -211,6 +231,16 @@ def _sync(file: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _figures(metrics: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            lines += _figures({f"{name}, {inner}": v for inner, v in value.items()})
+        else:
+            lines.append(f"- {name}: {value}")
+    return lines
 
 
 def _model_card(recipe: Recipe, num_ids: int, metrics: Mapping[str, Any], numbers: int) -> str:
@@ -225,7 +255,7 @@ def _model_card(recipe: Recipe, num_ids: int, metrics: Mapping[str, Any], number
         "",
         "## Measured",
         "",
-        *(f"- {name}: {value}" for name, value in metrics.items()),
+        *_figures(metrics),
         "",
         "A match is a similarity, not an identity. Figures hold for data like those they were",
         "measured on.",

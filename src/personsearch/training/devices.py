@@ -22,6 +22,9 @@ def choose_device(name: str = "") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise RecipeError(f"device is {name!r}, expected 'cpu', 'cuda' or 'cuda:N'") from None
+    # torch lets a large index wrap round.
+    if device.type not in ("cpu", "cuda") or str(device) != name:
+        raise RecipeError(f"device is {name!r}, expected 'cpu', 'cuda' or 'cuda:N'")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RecipeError(
             f"device {name!r} was asked for, this machine has {torch.cuda.device_count()} GPUs; "
@@ -40,12 +43,12 @@ def joined_processes(name: str = "") -> Iterator[torch.device]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield choose_device(name)
         return
-    if name.startswith("cuda") or (not name and torch.cuda.is_available()):
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    device = choose_device(name)
+    if device.type == "cuda":
+        device = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(device)
         dist.init_process_group("nccl")
     else:
-        device = torch.device("cpu")
         dist.init_process_group("gloo")
     try:
         yield device

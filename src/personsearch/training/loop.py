@@ -25,7 +25,7 @@ from torch import Tensor
 
 from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.validation import split_validation
-from personsearch.errors import CheckpointError, DataError, NonFiniteLossError, RecipeError
+from personsearch.errors import CheckpointError, DataError, NonFiniteLossError
 from personsearch.evaluation.detection import evaluate_detection
 from personsearch.evaluation.runner import detect_scenes, embed_queries
 from personsearch.evaluation.search import evaluate_search
@@ -34,6 +34,7 @@ from personsearch.training.checkpoint import (
     Progress,
     load_progress,
     optimizer_tensors,
+    recover_checkpoint,
     restore,
     restore_optimizer,
     save_checkpoint,
@@ -41,6 +42,7 @@ from personsearch.training.checkpoint import (
 from personsearch.training.precision import autocast
 from personsearch.training.recipe import Recipe, read_recipe
 from personsearch.training.stages import Stage, make_stages
+from personsearch.training.tensorboard import TensorBoardWriter
 from personsearch.types import Scene, SearchProtocol
 
 
@@ -84,8 +86,8 @@ class Trainer:
         listener: told of every report.
 
     Raises:
-        DataError: no labelled people to train on.
-        RecipeError: a batch larger than the data.
+        DataError: no labelled people to train on, or fewer pictures than a batch.
+        RecipeError: a key that this data set or machine cannot serve.
         ModelError: the network cannot be built.
     """
 
@@ -120,6 +122,10 @@ class Trainer:
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.stages = make_stages(recipe, self.scenes)
         self.best: float | None = None
+        self._tensorboard: TensorBoardWriter | None = None
+        if recipe.tensorboard and self.rank == 0:
+            lengths = {stage.name: stage.iterations for stage in self.stages}
+            self._tensorboard = TensorBoardWriter(self.out / "tensorboard", lengths)
         self._stop = threading.Event()
 
     def run(self, *, resume: bool = False) -> Path:
@@ -136,10 +142,14 @@ class Trainer:
         """
         self._make_folder(resume)
         first_stage, first_iteration, optimizer_state = self._resume() if resume else (0, 0, {})
-        with self._interrupts():
-            for index in range(first_stage, len(self.stages)):
-                self._run_stage(index, first_iteration, optimizer_state)
-                first_iteration, optimizer_state = 0, {}
+        try:
+            with self._interrupts():
+                for index in range(first_stage, len(self.stages)):
+                    self._run_stage(index, first_iteration, optimizer_state)
+                    first_iteration, optimizer_state = 0, {}
+        finally:
+            if self._tensorboard:
+                self._tensorboard.close()
         from personsearch.plots.curves import plot_training
 
         if self.rank == 0:
@@ -186,15 +196,18 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
+            names: list[str] = []
             for _ in range(stage.accumulate):
                 batch = next(batches)
-                images += len(batch.images)
+                images += len(batch.images) * self.world
+                names += batch.names
                 for name, value in self._backward(stage, batch, iteration).items():
                     sums[name] = sums.get(name, 0.0) + value / stage.accumulate
-            self._step(optimizer, parameters, stage, iteration)
+            self._step(optimizer, parameters, stage, iteration, names)
             done = iteration + 1
             last = done == stage.iterations
-            if done % recipe.log_every == 0 or last:
+            validates = index == len(self.stages) - 1 and (done % recipe.evaluate_every == 0)
+            if done % recipe.log_every == 0 or validates or last:
                 seconds = time.perf_counter() - began
                 steps = done - since
                 self._report(
@@ -210,9 +223,10 @@ class Trainer:
                     )
                 )
                 sums, images, since, began = {}, 0, done, time.perf_counter()
-            if done % recipe.checkpoint_every == 0 or last or self._stop.is_set():
-                self._save("last", stage, done, optimizer)
-            if self._stop.is_set():
+            stop = self._stop_asked()
+            if done % recipe.checkpoint_every == 0 or last or stop:
+                self._save(stage, done, optimizer)
+            if stop:
                 raise KeyboardInterrupt
 
     def _backward(self, stage: Stage, batch: Any, iteration: int) -> dict[str, float]:
@@ -240,15 +254,18 @@ class Trainer:
         parameters: list[torch.nn.Parameter],
         stage: Stage,
         iteration: int,
+        names: list[str],
     ) -> None:
         if self.world > 1:
             _average_gradients(parameters, self.world)
+            _average_statistics(self.model, self.world)
         limit = self.recipe.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         if not torch.isfinite(norm):
             raise NonFiniteLossError(
                 f"stage {stage.name!r}, iteration {iteration}: the gradient is not finite though "
-                f"the losses are; lower lr. The last good checkpoint is in {self.out}"
+                f"the losses are, on pictures {names}; lower lr or set clip_norm. The last good "
+                f"checkpoint is in {self.out}"
             )
         optimizer.step()
 
@@ -266,10 +283,25 @@ class Trainer:
             self._write("best", metrics, None)
         return figures
 
-    def _save(self, name: str, stage: Stage, done: int, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, stage: Stage, done: int, optimizer: torch.optim.Optimizer) -> None:
+        # The next loss would show what this step broke; until then the last good one is kept.
+        for name, parameter in self.model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise NonFiniteLossError(
+                    f"stage {stage.name!r}, iteration {done - 1}: the step made {name} not finite; "
+                    f"lower lr or set clip_norm. The last good checkpoint is in {self.out}"
+                )
         progress = Progress(stage.name, done, self.best, optimizer_tensors(optimizer))
         metrics = {"stage": stage.name, "iteration": done, "best_validation": self.best}
-        self._write(name, metrics, progress)
+        self._write("last", metrics, progress)
+
+    def _stop_asked(self) -> bool:
+        """Whether any process was interrupted: all have to end at the same iteration."""
+        if self.world == 1:
+            return self._stop.is_set()
+        asked = torch.tensor(float(self._stop.is_set()), device=self.device)
+        dist.all_reduce(asked)
+        return bool(asked > 0)
 
     def _write(self, name: str, metrics: Mapping[str, Any], progress: Progress | None) -> None:
         if self.rank == 0:
@@ -291,30 +323,15 @@ class Trainer:
             line["validation"] = dict(report.validation)
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
-        if self.recipe.tensorboard:
-            self._to_tensorboard(report)
+        if self._tensorboard:
+            self._tensorboard(report)
         if self.listener:
             self.listener(report)
 
-    def _to_tensorboard(self, report: Report) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise RecipeError(
-                "tensorboard = true needs the extra: pip install 'personsearch[tensorboard]'"
-            ) from None
-        with SummaryWriter(str(self.out / "tensorboard")) as writer:
-            offset = 0
-            for stage in self.stages:
-                if stage.name == report.stage:
-                    break
-                offset += stage.iterations
-            values = {f"loss/{name}": value for name, value in report.losses.items()}
-            values |= {f"validation/{name}": v for name, v in report.validation.items()}
-            for name, value in values.items():
-                writer.add_scalar(name, value, offset + report.iteration)
-
     def _make_folder(self, resume: bool) -> None:
+        if self.rank != 0:
+            dist.barrier()
+            return
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             probe = self.out / ".writable"
@@ -324,22 +341,23 @@ class Trainer:
             raise CheckpointError(
                 f"{self.out}: cannot be written ({error}); choose another folder"
             ) from None
-        if not resume and (self.out / "last").exists():
+        held = ("last", "last.old", "best", "best.old")
+        if not resume and any((self.out / name).exists() for name in held):
             raise CheckpointError(
                 f"{self.out}: holds a run already; go on with it (--resume) or choose another "
                 "folder"
             )
-        if not resume and self.rank == 0:
+        recover_checkpoint(self.out / "last")
+        recover_checkpoint(self.out / "best")
+        if not (self.out / "last").exists():
             (self.out / "log.jsonl").unlink(missing_ok=True)
+        if self.world > 1:
+            dist.barrier()
 
     def _resume(self) -> tuple[int, int, Mapping[str, Tensor]]:
         """Restores model and log; returns stage, iteration and optimizer state to go on from."""
-        last, old = self.out / "last", self.out / "last.old"
-        if not last.exists() and old.exists():
-            # Killed between the two renames of a save.
-            old.rename(last)
+        last = self.out / "last"
         if not last.exists():
-            (self.out / "log.jsonl").unlink(missing_ok=True)
             return 0, 0, {}
         if read_recipe(last / "recipe.toml").to_toml() != self.recipe.to_toml():
             raise CheckpointError(
@@ -349,6 +367,8 @@ class Trainer:
         restore(self.model, last)
         self.best = progress.best
         names = [stage.name for stage in self.stages]
+        if progress.stage not in names:
+            raise CheckpointError(f"{last}: was in stage {progress.stage!r}, the run has {names}")
         index = names.index(progress.stage)
         if self.rank == 0:
             self._truncate_log(names, index, progress.iteration)
@@ -378,6 +398,7 @@ class Trainer:
                 raise KeyboardInterrupt
             self._stop.set()
 
+        self._stop.clear()
         before = signal.signal(signal.SIGINT, stop)
         try:
             yield
@@ -418,3 +439,13 @@ def _average_gradients(parameters: list[torch.nn.Parameter], world: int) -> None
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)
         parameter.grad /= world
+
+
+def _average_statistics(model: torch.nn.Module, world: int) -> None:
+    """Every process keeps the mean of all running statistics, so that all detect the same."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            for statistic in (module.running_mean, module.running_var):
+                if statistic is not None:
+                    dist.all_reduce(statistic)
+                    statistic /= world

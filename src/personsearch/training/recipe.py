@@ -30,7 +30,7 @@ class Recipe(BaseModel):
     iteration being one optimizer step.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     system: str = Field(description="which system is trained")
     object_class: str = Field("person", description="what the boxes hold")
@@ -75,26 +75,28 @@ class Recipe(BaseModel):
     iterations: int = Field(gt=0, description="length of the main stage")
     images_per_iteration: int = Field(4, gt=0, description="pictures in a forward pass")
     accumulate: int = Field(1, gt=0, description="forward passes in an iteration")
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="with defaults of torch")
     lr: float = Field(gt=0, description="learning rate after the warm-up")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(5e-4, ge=0)
+    weight_decay: float = Field(5e-4, ge=0, description="of every weight")
     warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
-    schedule: Literal["constant", "step", "cosine"] = "step"
+    schedule: Literal["constant", "step", "cosine"] = Field(
+        "step", description="of the learning rate after the warm-up"
+    )
     decay_at: tuple[int, ...] = Field((), description="iterations at which 'step' decays")
-    decay_factor: float = Field(0.1, gt=0, le=1)
+    decay_factor: float = Field(0.1, gt=0, le=1, description="of each decay")
     clip_norm: float = Field(0.0, ge=0, description="largest gradient norm; 0: not clipped")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="bfloat16 autocast where the device is fast at it ('auto')"
     )
 
     # supervision of the run
-    seed: int = Field(0, ge=0)
-    evaluate_every: int = Field(1000, gt=0)
-    checkpoint_every: int = Field(500, gt=0)
-    log_every: int = Field(20, gt=0)
+    seed: int = Field(0, ge=0, description="of everything that is drawn")
+    evaluate_every: int = Field(1000, gt=0, description="iterations between validations")
+    checkpoint_every: int = Field(500, gt=0, description="iterations between checkpoints")
+    log_every: int = Field(20, gt=0, description="iterations between reports")
     eval_score_threshold: float = Field(0.5, ge=0, le=1, description="of detections in search")
-    tensorboard: bool = False
+    tensorboard: bool = Field(False, description="also write TensorBoard files (an extra)")
 
     settings: dict[str, Any] = Field({}, exclude=True, description="the system's own keys")
 
@@ -127,10 +129,13 @@ class Recipe(BaseModel):
         return model
 
     def to_toml(self) -> str:
-        """The whole recipe, one key a line; reads back as an equal recipe."""
-        lines = [f"{k} = {_toml(v)}" for k, v in self.model_dump().items()]
-        lines += ["", f"# {self.system}"]
-        lines += [f"{k} = {_toml(v)}" for k, v in self.settings.items()]
+        """The whole recipe, one documented key a line; reads back as an equal recipe."""
+        lines = []
+        for key, value in self.model_dump().items():
+            about = type(self).model_fields[key].description
+            lines.append(f"{key} = {_toml(value)}" + (f"  # {about}" if about else ""))
+        lines += ["", f"# {self.system}; each key is described at its constructor"]
+        lines += [f"{key} = {_toml(value)}" for key, value in self.settings.items()]
         return "\n".join(lines) + "\n"
 
 
@@ -181,7 +186,8 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        came = f" (came {first['input']!r})" if first["loc"] else ""
+        # What is missing, or contradicts another key, came as nothing of its own.
+        came = f" (came {first['input']!r})" if key and first["type"] != "missing" else ""
         message = first["msg"].removeprefix("Value error, ")
         raise RecipeError(f"{where}: {f'{key}: ' if key else ''}{message}{came}") from None
 
@@ -205,12 +211,15 @@ def _settings_model(system: str) -> type[BaseModel]:
             default = parameter.default
             fields[name] = (hint, tuple(default) if isinstance(default, list) else default)
     return create_model(
-        f"{system}_settings", __config__=ConfigDict(extra="forbid", strict=True), **fields
+        f"{system}_settings",
+        __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+        **fields,
     )
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_toml, value))}]"
-    # JSON's strings, numbers and booleans are TOML's.
-    return json.dumps(value)
+    # JSON's numbers and booleans are TOML's, and so are its strings but for what it escapes: TOML
+    # knows no surrogate pairs, and wants DEL escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

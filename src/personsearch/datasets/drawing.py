@@ -90,15 +90,12 @@ def ellipse(
     """An ellipse about (x, y), turned clockwise by `tilt` degrees."""
     c, s = cosine(tilt), sine(tilt)
     return polygon(
-        (
-            (x + rx * u * c - ry * v * s, y + rx * u * s + ry * v * c)
-            for u, v in _CIRCLE
-        ),
+        ((x + rx * u * c - ry * v * s, y + rx * u * s + ry * v * c) for u, v in _CIRCLE),
         paint,
     )
 
 
-_HALF_CIRCLE = tuple((cosine(a), sine(a)) for a in range(-90, 91, 30))
+_HALF_CIRCLE = tuple((cosine(a), sine(a)) for a in range(-90, 91, 18))
 
 
 def capsule(
@@ -177,6 +174,14 @@ def times(pixels: Picture, factor: NDArray[np.uint8]) -> Picture:
     return ((product + (product >> 8) + 1) >> 8).astype(np.uint8)
 
 
+def fade(sprite: Sprite, opacity: int) -> Sprite:
+    """The sprite with its coverage cut to `opacity` 255ths."""
+    if opacity == 255:
+        return sprite
+    faded = times(sprite.pixels, np.array(opacity, dtype=np.uint8))
+    return Sprite(faded, sprite.left, sprite.top)
+
+
 def _over(under: Picture, upper: Picture, coverage: Picture) -> None:
     # cv2.add saturates: rounding may push a channel one above 255.
     under[...] = cv2.add(times(under, 255 - coverage[..., None]), upper)
@@ -195,9 +200,7 @@ def overlay(picture: Picture, sprite: Sprite) -> tuple[slice, slice, Picture] | 
     x1, x2 = max(0, sprite.left), min(width, sprite.left + columns)
     if y1 >= y2 or x1 >= x2:
         return None
-    part = sprite.pixels[
-        y1 - sprite.top : y2 - sprite.top, x1 - sprite.left : x2 - sprite.left
-    ]
+    part = sprite.pixels[y1 - sprite.top : y2 - sprite.top, x1 - sprite.left : x2 - sprite.left]
     coverage = part[..., 3]
     _over(picture[y1:y2, x1:x2], part[..., :3], coverage)
     return slice(y1, y2), slice(x1, x2), coverage

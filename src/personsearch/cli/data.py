@@ -1,0 +1,210 @@
+"""`personsearch data`: makes, examines, converts and counts data sets."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from personsearch.datasets.dataset import Dropped
+    from personsearch.datasets.stats import SplitStatistics
+
+app = typer.Typer(help="Makes, examines, converts and counts data sets.", no_args_is_help=True)
+
+_Path = Annotated[Path, typer.Argument(help="The data set: a folder, or a COCO style .json file.")]
+_Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="scenes, coco, cuhk-sysu, prw, mot or folder; default: what is there."
+    ),
+]
+_Pictures = Annotated[
+    Path | None, typer.Option(help="The folder of the pictures, if COCO files lie elsewhere.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
+
+
+@app.command("synth")
+def synth(
+    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    size: Annotated[str, typer.Option(help="tiny, small or standard.")] = "small",
+    seed: Annotated[int, typer.Option(help="The same seed draws the same bytes.")] = 0,
+    layout: Annotated[
+        Path | None,
+        typer.Option(help="A COCO style file whose boxes, ids and cameras are drawn."),
+    ] = None,
+    object_class: Annotated[
+        str, typer.Option("--class", help="What is drawn: person, tattoo, ...")
+    ] = "person",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that draw; default: one a core.")
+    ] = None,
+    json_output: _Json = False,
+) -> None:
+    """Draws the synthetic benchmark, in the scenes format.
+
+    Example: personsearch data synth synth --size small --seed 0
+    """
+    from personsearch.datasets.stats import statistics
+    from personsearch.datasets.synthetic import make_benchmark
+
+    with _progress("drawing") as progress:
+        dataset = make_benchmark(
+            out,
+            size=size,
+            seed=seed,
+            layout=layout,
+            object_class=object_class,
+            workers=workers,
+            progress=progress,
+        )
+    _print_statistics(dataset.name, statistics(dataset), list(dataset.protocols), json_output)
+
+
+@app.command("doctor")
+def doctor(
+    path: _Path,
+    format: _Format = None,
+    pictures: _Pictures = None,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Read only the headers of pictures: much quicker.")
+    ] = False,
+    json_output: _Json = False,
+) -> None:
+    """Looks for what is missing, damaged, doubled or contradictory. Exits 1 if there are errors.
+
+    Example: personsearch data doctor PRW
+    """
+    from dataclasses import asdict
+
+    from personsearch.datasets import open_dataset
+    from personsearch.datasets.doctor import examine
+
+    dataset = open_dataset(path, format, pictures)
+    with _progress("pictures") as progress:
+        findings = examine(dataset, decode=not headers, progress=progress)
+    errors = sum(finding.severity == "error" for finding in findings)
+    if json_output:
+        report = {"name": dataset.name, "findings": [asdict(finding) for finding in findings]}
+        typer.echo(json.dumps(report))
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.severity}: {finding.what} ({finding.count:,})")
+            for example in finding.examples:
+                typer.echo(f"    {example}")
+            typer.echo(f"    -> {finding.advice}")
+        typer.echo(f"{dataset.name}: {errors} kinds of error, {len(findings)} findings in all")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command("convert")
+def convert(
+    path: _Path,
+    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    to: Annotated[str, typer.Option("--to", help="scenes, cuhk-sysu or prw.")],
+    format: _Format = None,
+    pictures: _Pictures = None,
+    json_output: _Json = False,
+) -> None:
+    """Writes a data set in another format, pictures too, and says what had no place there.
+
+    Example: personsearch data convert PRW prw-scenes --to scenes
+    """
+    from personsearch.datasets import open_dataset
+    from personsearch.datasets.convert import convert as write
+
+    dataset = open_dataset(path, format, pictures)
+    with _progress("pictures") as progress:
+        dropped = write(dataset, out, to, progress=progress)
+    counts = {"not read": _reasons(dataset.dropped), "not written": _reasons(dropped)}
+    if json_output:
+        typer.echo(json.dumps({"name": dataset.name, "out": str(out), "format": to} | counts))
+        return
+    for kind, reasons in counts.items():
+        for reason, count in reasons.items():
+            typer.echo(f"{kind}: {reason} ({count:,})")
+    typer.echo(f"{dataset.name}: {sum(map(len, dataset.splits.values())):,} pictures in {out}")
+
+
+@app.command("stats")
+def stats(
+    path: _Path,
+    format: _Format = None,
+    pictures: _Pictures = None,
+    plot: Annotated[Path | None, typer.Option(help="Save histograms here (.png, .pdf).")] = None,
+    json_output: _Json = False,
+) -> None:
+    """Counts pictures, boxes and identities, and measures people.
+
+    Example: personsearch data stats CUHK-SYSU --plot cuhk.png
+    """
+    from personsearch.datasets import open_dataset
+    from personsearch.datasets.stats import statistics
+
+    dataset = open_dataset(path, format, pictures)
+    figures = statistics(dataset)
+    if plot is not None:
+        from personsearch.plots.statistics import plot_statistics
+
+        plot_statistics(figures, plot, dataset.name)
+    _print_statistics(
+        dataset.name, figures, list(dataset.protocols), json_output, _reasons(dataset.dropped)
+    )
+
+
+def _reasons(dropped: "Sequence[Dropped]") -> dict[str, int]:
+    return dict(Counter(entry.reason for entry in dropped))
+
+
+def _print_statistics(
+    name: str,
+    figures: "Sequence[SplitStatistics]",
+    protocols: Sequence[str],
+    json_output: bool,
+    dropped: dict[str, int] | None = None,
+) -> None:
+    rows = [split.as_dict() for split in figures]
+    if json_output:
+        report = {"name": name, "splits": rows, "protocols": protocols, "dropped": dropped or {}}
+        typer.echo(json.dumps(report))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=name)
+    table.add_column("")
+    for row in rows:
+        table.add_column(str(row.pop("split")), justify="right")
+    for key in rows[0] if rows else ():
+        table.add_row(key.replace("_", " "), *(_text(row[key]) for row in rows))
+    console = Console()
+    console.print(table)
+    console.print(f"protocols: {', '.join(protocols) or 'none'}")
+    for reason, count in (dropped or {}).items():
+        console.print(f"not read: {reason} ({count:,})")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} %: {number:.0f}" for key, number in value.items()) or "-"
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, so that stdout stays for figures."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,173 @@
+"""`personsearch evaluate`: detection and search figures of a model, or of saved detections."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from personsearch.datasets.dataset import Dataset
+    from personsearch.evaluation.comparison import Comparison
+
+
+def evaluate(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A checkpoint folder, a .toml of networks, or an .npz of detections.",
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="The data set's folder.")],
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="A search protocol; repeatable. Default: the first.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split that is searched.")] = "test",
+    score_threshold: Annotated[
+        list[float] | None, typer.Option(help="Of detections; repeatable. Search uses the first.")
+    ] = None,
+    convention: Annotated[
+        str, typer.Option(help="'standard', or 'seqnet' for the published code's numbers.")
+    ] = "standard",
+    bounds: Annotated[
+        bool, typer.Option(help="Also search on ground-truth boxes, and by colour alone.")
+    ] = True,
+    context: Annotated[
+        str, typer.Option(help="K1,K2: also search with context bipartite graph matching.")
+    ] = "",
+    per_query: Annotated[
+        Path | None, typer.Option(help="Write every query's figures to this CSV file.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write detections and queries to this .npz file.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'.")] = "",
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measures how well everyone is found and how well a person is searched.
+
+    Example: personsearch evaluate runs/oim --data synth --protocol all --protocol cross-camera
+    """
+    from personsearch.datasets import open_dataset
+    from personsearch.evaluation.comparison import compare, compare_saved
+    from personsearch.evaluation.files import load_detections, save_detections
+    from personsearch.loading import load
+    from personsearch.training.devices import choose_device
+
+    dataset = open_dataset(data)
+    names = protocol or list(dataset.protocols)[:1]
+    pair = _pair(context) if context else None
+    thresholds = tuple(score_threshold or [0.5])
+    if model.suffix == ".npz":
+        found, queries = load_detections(model)
+        compared = compare_saved(
+            found,
+            queries,
+            dataset,
+            names,
+            split=split,
+            score_thresholds=thresholds,
+            convention=convention,
+        )
+    else:
+        with _progress() as progress:
+            compared = compare(
+                load(model, choose_device(device)),
+                dataset,
+                names,
+                split=split,
+                score_thresholds=thresholds,
+                convention=convention,
+                bounds=bounds,
+                context=pair,
+                progress=progress,
+            )
+    if save is not None:
+        save_detections(save, compared.found, compared.queries)
+    if per_query is not None:
+        _write_queries(per_query, compared, dataset)
+    if json_output:
+        import json
+
+        typer.echo(json.dumps(_figures(compared, dataset), indent=1))
+    else:
+        _print(compared, dataset)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    k1, _, k2 = text.partition(",")
+    if not (k1.isdigit() and k2.isdigit() and int(k1) and int(k2)):
+        raise typer.BadParameter(
+            f"{text!r}, expected two numbers such as 30,4", param_hint="--context"
+        )
+    return int(k1), int(k2)
+
+
+class _progress:  # noqa: N801  # used like a function
+    """A progress bar a step, on stderr."""
+
+    def __enter__(self) -> Any:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bar = Progress(console=Console(stderr=True), transient=True)
+        self._bar.start()
+        self._tasks: dict[str, Any] = {}
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _tell(self, step: str, done: int, total: int) -> None:
+        if step not in self._tasks:
+            self._tasks[step] = self._bar.add_task(step, total=total)
+        self._bar.update(self._tasks[step], completed=done)
+
+
+def _figures(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
+    return {
+        "data": dataset.name,
+        "detection": [
+            {
+                "score_threshold": threshold,
+                "average_precision": result.average_precision,
+                "recall": result.recall,
+            }
+            for threshold, result in compared.detection.items()
+        ],
+        "search": [
+            {
+                "protocol": row.protocol,
+                "embeddings": row.embeddings,
+                "boxes": row.boxes,
+                "mean_ap": row.search.mean_ap,
+                "top_k": {str(k): value for k, value in row.search.top_k.items()},
+                "queries": row.search.num_queries,
+                "skipped": row.search.num_skipped,
+            }
+            for row in compared.rows
+        ],
+        "seconds": dict(compared.seconds),
+    }
+
+
+def _print(compared: "Comparison", dataset: "Dataset") -> None:
+    from personsearch.plots.tables import detection_table, print_tables, search_table
+
+    print_tables(detection_table(compared, dataset.name), search_table(compared, dataset.name))
+
+
+def _write_queries(path: Path, compared: "Comparison", dataset: "Dataset") -> None:
+    import csv
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["protocol", "embeddings", "boxes", "query", "scene", "id", "ap"])
+        for row in compared.rows:
+            queries = dataset.protocol(row.protocol).queries
+            for index, (query, ap) in enumerate(
+                zip(queries, row.search.average_precisions.tolist(), strict=True)
+            ):
+                writer.writerow(
+                    [row.protocol, row.embeddings, row.boxes, index, query.scene, query.id, ap]
+                )

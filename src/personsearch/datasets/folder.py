@@ -1,0 +1,49 @@
+"""Reads a plain folder of pictures, at any depth, that nobody has annotated."""
+
+from pathlib import Path
+
+import numpy as np
+
+from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.datasets.pictures import SUFFIXES, picture_size
+from personsearch.errors import DataError, PictureError
+from personsearch.types import Scene
+
+
+def read(root: Path) -> Dataset:
+    """One split, ``test``, of scenes without boxes, called by their path below `root`.
+
+    Pictures that cannot be read are dropped and counted; so are links that lead out of the folder.
+    Hidden files and folders are passed over.
+
+    Raises:
+        DataError: there is no such folder, or no picture in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder of pictures")
+    base = root.resolve()
+    dropped: list[Dropped] = []
+    scenes = []
+    for path in sorted(root.rglob("*")):
+        below = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in below.parts)
+        if hidden or path.suffix.lower() not in SUFFIXES or path.is_dir():
+            continue
+        if not path.resolve().is_relative_to(base):
+            dropped.append(Dropped(below.as_posix(), "link that leads out of the folder"))
+            continue
+        try:
+            size = picture_size(path)
+        except PictureError as error:
+            reason = "picture too large" if "the limit is" in str(error) else "picture unreadable"
+            dropped.append(Dropped(below.as_posix(), reason))
+            continue
+        nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+        scenes.append(Scene(below.as_posix(), path, size, *nobody))
+    if not scenes:
+        raise DataError(
+            f"{root}: no picture in it that can be read ({len(dropped)} that cannot); expected "
+            f"files ending in {', '.join(sorted(SUFFIXES))}"
+        )
+    return Dataset(root.resolve().name, root, {"test": scenes}, {}, dropped)

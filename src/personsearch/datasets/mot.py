@@ -1,0 +1,272 @@
+"""Reads a MOT folder, tracked people in one film, as a person-search set: one track, one identity.
+
+gt/gt.txt or gt.txt    rows ``frame, id, x, y, w, h, considered, ...``, frames from one
+seqinfo.ini            optional: size of the pictures that the boxes were drawn on, frame rate
+img1/000001.jpg, ...   the frames; or instead one video file, frame k at index k - 1
+"""
+
+import configparser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.boxes import clip, from_xywh
+from personsearch.datasets import video
+from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.datasets.galleries import Excluding
+from personsearch.datasets.pictures import SUFFIXES, picture_size
+from personsearch.datasets.protocols import Appearances, LazyProtocols
+from personsearch.errors import AnnotationError, DataError, PictureError
+from personsearch.types import Query, Scene, SearchProtocol
+
+TRUTH = (Path("gt", "gt.txt"), Path("gt.txt"))
+
+_PEDESTRIAN = 1
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where one frame's picture is; `index` when it is in a video."""
+
+    name: str
+    path: Path
+    size: tuple[int, int]
+    index: int | None
+
+
+def read(
+    root: Path,
+    *,
+    every: int = 1,
+    scale: float | None = None,
+    apart: int = 200,
+    camera: int | None = None,
+) -> Dataset:
+    """One split, ``test``, and the protocols ``all`` and ``apart-<n>``.
+
+    In both every box is a query whose person can be found again: in any other frame, or in the
+    frames at least `apart` frames away. Frames after the last annotated one are left out.
+
+    Args:
+        root: the folder.
+        every: take frames 0, `every`, 2 `every`, ... counted from the first.
+        scale: of the boxes, from the pictures they were drawn on to those at hand; by default what
+            ``seqinfo.ini`` says of the former, if anything.
+        apart: frames between a query and its gallery, counted in the film.
+        camera: of all scenes.
+
+    Raises:
+        AnnotationError: the ground truth or ``seqinfo.ini`` is missing, damaged, or contradictory.
+        PictureError: there are no frames, or the video cannot be read.
+        DataError: `every`, `apart` or `scale` is not positive.
+    """
+    if every < 1 or apart < 1 or (scale is not None and not scale > 0):
+        raise DataError(f"every={every}, apart={apart}, scale={scale}: expected positive numbers")
+    root = Path(root)
+    dropped: list[Dropped] = []
+    info = _sequence_info(root / "seqinfo.ini")
+    rows = _rows(_truth(root), dropped)
+    last = int(rows[:, 0].max(initial=0))
+    frames = _frames(root, info)
+    if len(frames) > last:
+        dropped += [Dropped(frames[k].name, "frame after the last annotated one")
+                    for k in sorted(frames) if k > last]  # fmt: skip
+    missing = {int(number) for number in rows[:, 0]} - set(frames)
+    for row in rows[np.isin(rows[:, 0], list(missing))]:
+        dropped.append(Dropped(f"frame {row[0]:.0f}, id {row[1]:.0f}", "row without a picture"))
+    rate = _rate(info, frames)
+    scenes = []
+    for number in sorted(frames):
+        if number > last or (number - 1) % every:
+            continue
+        frame = frames[number]
+        factors = _factors(frame.size, info, scale)
+        boxes, ids = _boxes(rows[rows[:, 0] == number], frame, factors, dropped)
+        scenes.append(
+            Scene(
+                frame.name,
+                frame.path,
+                frame.size,
+                boxes,
+                ids,
+                camera,
+                (number - 1) / rate if rate else None,
+                frame.index,
+            )
+        )
+    places = [(number - 1) for number in sorted(frames) if number <= last]
+    places = [place for place in places if place % every == 0]
+    name = info.get("name") or root.resolve().name
+    protocols = LazyProtocols(
+        {
+            "all": lambda: _protocol("all", scenes, places, 1),
+            f"apart-{apart}": lambda: _protocol(f"apart-{apart}", scenes, places, apart),
+        }
+    )
+    return Dataset(name, root, {"test": scenes}, protocols, dropped)
+
+
+def is_mot(root: Path) -> bool:
+    """Whether a folder has MOT ground truth."""
+    return any((root / place).is_file() for place in TRUTH)
+
+
+def _truth(root: Path) -> Path:
+    for place in TRUTH:
+        if (root / place).is_file():
+            return root / place
+    raise AnnotationError(f"{root}: has neither {TRUTH[0]} nor {TRUTH[1]}, expected a MOT folder")
+
+
+def _sequence_info(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"))
+        return dict(parser["Sequence"])
+    except (OSError, UnicodeDecodeError, configparser.Error, KeyError) as error:
+        raise AnnotationError(f"{path}: expected a section [Sequence] ({error})") from None
+
+
+def _whole(info: dict[str, str], key: str) -> int | None:
+    try:
+        return int(info[key]) if key in info else None
+    except ValueError:
+        raise AnnotationError(f"seqinfo.ini: {key} is {info[key]!r}, expected a number") from None
+
+
+def _rows(path: Path, dropped: list[Dropped]) -> NDArray[np.float64]:
+    """Rows frame, id, x, y, w, h that can be used, in the file's order."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path}: cannot be read ({error})") from None
+    kept: list[list[float]] = []
+    seen: set[tuple[float, float]] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = [float(part) for part in line.replace(",", " ").split()]
+        except ValueError:
+            row = []
+        if len(row) < 6:
+            raise AnnotationError(
+                f"{path}, line {number}: {line[:80]!r}, expected frame, id, x, y, w, h, ..."
+            )
+        reason = _reason(row, seen)
+        if reason:
+            dropped.append(Dropped(f"{path.name}, line {number}", reason))
+        else:
+            seen.add((row[0], row[1]))
+            kept.append(row[:6])
+    if not kept:
+        raise AnnotationError(f"{path}: has no row that can be used ({len(dropped)} dropped)")
+    return np.array(kept, dtype=np.float64)
+
+
+def _reason(row: list[float], seen: set[tuple[float, float]]) -> str | None:
+    """Why a row is of no use."""
+    if not np.isfinite(row[:6]).all():
+        return "row that is not finite"
+    if row[0] < 1 or row[0] != int(row[0]):
+        return "frame number is not 1 or more"
+    if row[1] < 0 or row[1] != int(row[1]):
+        return "track id is not a whole number from 0"
+    if len(row) > 6 and row[6] == 0:
+        return "row marked as not to be considered"
+    # Nine columns: the eighth is a class. Ten: it is a place in the world.
+    if len(row) == 9 and row[7] != _PEDESTRIAN:
+        return "another class than pedestrian"
+    if row[4] <= 0 or row[5] <= 0:
+        return "box of zero or negative size"
+    return "track twice in a frame: the first row counts" if (row[0], row[1]) in seen else None
+
+
+def _frames(root: Path, info: dict[str, str]) -> dict[int, _Frame]:
+    """The frames by their number, from one."""
+    folder = root / (info.get("imDir") or "img1")
+    if folder.is_dir() and folder.resolve().is_relative_to(root.resolve()):
+        found = {
+            int(path.stem): _Frame(path.name, path, picture_size(path), None)
+            for path in sorted(folder.iterdir())
+            if path.suffix.lower() in SUFFIXES and path.stem.isdecimal()
+        }
+        if found:
+            return found
+    videos = sorted(path for path in root.iterdir() if path.suffix.lower() in video.SUFFIXES)
+    if len(videos) != 1:
+        raise PictureError(
+            f"{root}: no frames in {folder.name}/ and {len(videos)} videos, expected frames called "
+            "000001.jpg, ... or one video"
+        )
+    size, path = video.video_size(videos[0]), videos[0]
+    return {
+        index + 1: _Frame(f"{path.stem}_{index:06d}", path, size, index)
+        for index in range(video.frame_count(path))
+    }
+
+
+def _rate(info: dict[str, str], frames: dict[int, _Frame]) -> float | None:
+    try:
+        stated = float(info["frameRate"]) if "frameRate" in info else None
+    except ValueError:
+        raise AnnotationError(
+            f"seqinfo.ini: frameRate is {info['frameRate']!r}, expected a number"
+        ) from None
+    if stated and stated > 0:
+        return stated
+    some = next(iter(frames.values()))
+    return None if some.index is None else video.frame_rate(some.path)
+
+
+def _factors(
+    size: tuple[int, int], info: dict[str, str], scale: float | None
+) -> NDArray[np.float64]:
+    """What x, y, w and h are multiplied by."""
+    if scale is not None:
+        return np.full(4, scale)
+    width, height = _whole(info, "imWidth") or size[0], _whole(info, "imHeight") or size[1]
+    if width < 1 or height < 1:
+        raise AnnotationError(f"seqinfo.ini: imWidth {width}, imHeight {height}: not positive")
+    return np.array([size[0] / width, size[1] / height] * 2)
+
+
+def _boxes(
+    rows: NDArray[np.float64],
+    frame: _Frame,
+    factors: NDArray[np.float64],
+    dropped: list[Dropped],
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    boxes = clip(from_xywh(rows[:, 2:6] * factors), frame.size).astype(np.float32)
+    good = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    for row in rows[~good]:
+        dropped.append(Dropped(f"{frame.name}, id {row[1]:.0f}", "box outside its picture"))
+    return boxes[good], rows[good, 1].astype(np.int64)
+
+
+def _protocol(
+    name: str, scenes: Sequence[Scene], places: Sequence[int], apart: int
+) -> SearchProtocol:
+    """Every box that is shown again at least `apart` frames away, over all frames so far away."""
+    names = [scene.name for scene in scenes]
+    shown = Appearances(scenes)
+    queries: list[Query] = []
+    galleries: list[Sequence[str]] = []
+    targets = []
+    for scene, place in zip(scenes, places, strict=True):
+        near = frozenset(n for n, p in zip(names, places, strict=True) if abs(p - place) < apart)
+        gallery = Excluding(names, near)
+        for box, id_ in zip(scene.boxes, scene.ids.tolist(), strict=True):
+            query = Query(scene.name, box, id_, scene.camera)
+            found = shown.targets(query, gallery)
+            if found:
+                queries.append(query)
+                galleries.append(gallery)
+                targets.append(found)
+    return SearchProtocol(name=name, queries=queries, galleries=galleries, targets=targets)

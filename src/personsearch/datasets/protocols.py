@@ -1,0 +1,151 @@
+"""Search protocols made from identities: who is looked for, and where the right answers are."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from personsearch.datasets.dataset import Dropped
+from personsearch.datasets.galleries import Excluding, other_cameras, other_scenes
+from personsearch.types import UNLABELLED, FloatArray, Query, Scene, SearchProtocol
+
+
+class LazyProtocols(Mapping[str, SearchProtocol]):
+    """Protocols that are built when they are first asked for, and then kept.
+
+    Args:
+        builders: what makes each protocol, by its name.
+    """
+
+    def __init__(self, builders: Mapping[str, Callable[[], SearchProtocol]]) -> None:
+        self._builders = dict(builders)
+        self._built: dict[str, SearchProtocol] = {}
+
+    def __getitem__(self, name: str) -> SearchProtocol:
+        if name not in self._built:
+            self._built[name] = self._builders[name]()
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._builders)
+
+    def __len__(self) -> int:
+        return len(self._builders)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._builders
+
+
+class Appearances:
+    """Where each identity is seen.
+
+    Where a scene holds an identity twice, its first box counts.
+
+    Args:
+        scenes: of one split.
+    """
+
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        self._boxes: dict[int, dict[str, FloatArray]] = {}
+        self.repeated: list[Dropped] = []
+        # The list that lazy galleries share is turned into a set once.
+        self._base: Sequence[str] = ()
+        self._base_set: frozenset[str] = frozenset()
+        for scene in scenes:
+            for box, id_ in zip(scene.boxes, scene.ids.tolist(), strict=True):
+                if id_ == UNLABELLED:
+                    continue
+                if scene.name in self._boxes.setdefault(id_, {}):
+                    self.repeated.append(
+                        Dropped(f"{scene.name}, id {id_}", "id twice in a scene: first box counts")
+                    )
+                else:
+                    self._boxes[id_][scene.name] = box
+
+    def targets(self, query: Query, gallery: Sequence[str]) -> dict[str, FloatArray]:
+        """The scenes of the gallery that show the query's identity, each with its box (4,).
+
+        The query's own scene is never a target, even if the gallery lists it.
+        """
+        shown = self._boxes.get(query.id, {})
+        if isinstance(gallery, Excluding):
+            if gallery.names is not self._base:
+                self._base, self._base_set = gallery.names, frozenset(gallery.names)
+            members = self._base_set
+            names = [n for n in shown if n in members and n not in gallery.excluded]
+        else:
+            members = frozenset(gallery)
+            names = [name for name in shown if name in members]
+        return {name: shown[name] for name in names if name != query.scene}
+
+
+def make_protocol(
+    name: str,
+    scenes: Sequence[Scene],
+    queries: Sequence[Query],
+    galleries: Sequence[Sequence[str]],
+    *,
+    ignored: Sequence[Mapping[str, FloatArray]] = (),
+    average_precision: str = "step",
+) -> SearchProtocol:
+    """A protocol whose targets follow from the identities of the scenes."""
+    shown = Appearances(scenes)
+    return SearchProtocol(
+        name=name,
+        queries=queries,
+        galleries=galleries,
+        targets=[shown.targets(q, g) for q, g in zip(queries, galleries, strict=True)],
+        ignored=ignored,
+        average_precision=average_precision,
+    )
+
+
+def queries_of(scenes: Sequence[Scene], *, across_cameras: bool) -> list[Query]:
+    """One query for each identity and camera, as PRW has them: the first box in scene order.
+
+    Args:
+        scenes: of one split.
+        across_cameras: whether the identity must appear in another camera too, or just in another
+            scene; identities that do not are no queries.
+    """
+    seen: dict[int, set[str]] = {}
+    cameras: dict[int, set[int | None]] = {}
+    for scene in scenes:
+        for id_ in scene.ids.tolist():
+            seen.setdefault(id_, set()).add(scene.name)
+            cameras.setdefault(id_, set()).add(scene.camera)
+    chosen: set[tuple[int, int | None]] = set()
+    queries = []
+    for scene in scenes:
+        for row in np.flatnonzero(scene.ids != UNLABELLED):
+            id_ = int(scene.ids[row])
+            again = len(cameras[id_]) > 1 if across_cameras else len(seen[id_]) > 1
+            if again and (id_, scene.camera) not in chosen:
+                chosen.add((id_, scene.camera))
+                queries.append(Query(scene.name, scene.boxes[row], id_, scene.camera))
+    return queries
+
+
+def all_protocol(scenes: Sequence[Scene], name: str = "all") -> SearchProtocol:
+    """Every labelled identity, one query a camera, over every scene but the query's own."""
+    queries = queries_of(scenes, across_cameras=False)
+    names = [scene.name for scene in scenes]
+    return make_protocol(name, scenes, queries, other_scenes(queries, names))
+
+
+def cross_camera_protocol(scenes: Sequence[Scene], name: str = "cross-camera") -> SearchProtocol:
+    """Every labelled identity, one query a camera, over the scenes of other cameras."""
+    queries = queries_of(scenes, across_cameras=True)
+    return make_protocol(name, scenes, queries, other_cameras(queries, scenes))
+
+
+def derived_protocols(scenes: Sequence[Scene]) -> LazyProtocols:
+    """``all``, and ``cross-camera`` where there are several cameras.
+
+    Without a labelled identity there is none.
+    """
+    if not any((scene.ids != UNLABELLED).any() for scene in scenes):
+        return LazyProtocols({})
+    builders = {"all": lambda: all_protocol(scenes)}
+    if len({scene.camera for scene in scenes if scene.camera is not None}) > 1:
+        builders["cross-camera"] = lambda: cross_camera_protocol(scenes)
+    return LazyProtocols(builders)

@@ -1,0 +1,230 @@
+"""Reads PRW: frames of six cameras on a campus, 2,057 queries.
+
+frames/c<camera>s<sequence>_<frame>.jpg
+annotations/<frame name>.jpg.mat          N x 5 [id, x, y, w, h]; id -2 is unlabelled
+frame_train.mat, frame_test.mat           frame names without ending
+ID_train.mat, ID_test.mat
+query_info.txt                            lines ``id x y w h frame``
+query_box/                                crops of the queries, not read
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.boxes import clip, from_xywh
+from personsearch.datasets import matlab
+from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.datasets.galleries import other_cameras, other_scenes
+from personsearch.datasets.pictures import picture_size
+from personsearch.datasets.protocols import LazyProtocols, make_protocol
+from personsearch.datasets.scene_protocols import unlabelled_boxes
+from personsearch.errors import AnnotationError, DataError, PictureError
+from personsearch.types import UNLABELLED, FloatArray, Query, Scene
+
+FRAMES, ANNOTATIONS, QUERIES = "frames", "annotations", "query_info.txt"
+KEYS = ("box_new", "anno_file", "anno_previous")
+"""Where an annotation file keeps its boxes; the first one that is present counts."""
+
+NAME = re.compile(r"c(\d+)s\d+_\d+")
+
+Clipping = Literal["once", "seqnet"]
+
+
+def camera_of(name: str) -> int:
+    """The camera that a frame's name begins with.
+
+    Raises:
+        AnnotationError: the name is not one of PRW.
+    """
+    match = NAME.match(name)
+    if match is None:
+        raise AnnotationError(f"frame {name!r}: expected a name like c3s2_044587")
+    return int(match[1])
+
+
+def read(root: Path, clipping: Clipping = "once") -> Dataset:
+    """The splits ``train`` and ``test``, and three protocols.
+
+    ``regular``: every test frame but the query's own. ``multi-view``: frames of other cameras.
+    ``original``: those too, but unlabelled people are ignored and average precision is that of
+    trapezoids, as in the first publication.
+
+    Train ids become 0..n-1 (`Dataset.source_ids` has the numbers of the files); test ids stay as in
+    the files, and some of them are people of ``train``. A query has the box that its frame has for
+    its id; the numbers in ``query_info.txt`` can differ from it by rounding. Pictures may be
+    missing: a scene then has the size that its camera has in PRW.
+
+    Args:
+        root: the folder.
+        clipping: ``"once"``: boxes are cut to their frames. ``"seqnet"``: as the published code
+            has them, so that its figures can be reproduced: whole pixels; a negative x or y
+            becomes 0 before the width is added, but after it for queries, which keep the numbers
+            of ``query_info.txt``; nothing is cut at the right and bottom.
+
+    Raises:
+        AnnotationError: a file is missing, damaged, or of another data set.
+        DataError: another `clipping`.
+    """
+    if clipping not in ("once", "seqnet"):
+        raise DataError(f"clipping is {clipping!r}, expected 'once' or 'seqnet'")
+    root = Path(root)
+    dropped: list[Dropped] = []
+    pictures = (root / FRAMES).is_dir()
+    if not pictures:
+        dropped.append(Dropped(str(root / FRAMES), "no folder of pictures: sizes are the usual"))
+    splits: dict[str, list[Scene]] = {}
+    for split in ("train", "test"):
+        path = root / f"frame_{split}.mat"
+        names = matlab.as_strings(matlab.load(path, f"img_index_{split}"), path)
+        splits[split] = []
+        for name in dict.fromkeys(names):
+            scene = _scene(root, name.removesuffix(".jpg"), clipping, dropped, pictures)
+            if scene is not None:
+                splits[split].append(scene)
+    source_ids = _train_ids(root / "ID_train.mat", splits["train"], dropped)
+    numbers = {source: id_ for id_, source in enumerate(source_ids)}
+    splits["train"] = [_renumbered(scene, numbers) for scene in splits["train"]]
+    queries = _queries(root / QUERIES, splits["test"], clipping, dropped)
+    scenes = splits["test"]
+
+    def regular() -> Any:
+        names = [scene.name for scene in scenes]
+        return make_protocol("regular", scenes, queries, other_scenes(queries, names))
+
+    def multi_view() -> Any:
+        return make_protocol("multi-view", scenes, queries, other_cameras(queries, scenes))
+
+    def original() -> Any:
+        # Same-camera frames are not in the gallery, which leaves unlabelled people to ignore.
+        return make_protocol(
+            "original",
+            scenes,
+            queries,
+            other_cameras(queries, scenes),
+            ignored=[unlabelled_boxes(scenes)] * len(queries),
+            average_precision="trapezoid",
+        )
+
+    protocols = LazyProtocols(
+        {"regular": regular, "multi-view": multi_view, "original": original} if queries else {}
+    )
+    return Dataset("PRW", root, splits, protocols, dropped, source_ids=source_ids)
+
+
+def _scene(
+    root: Path, name: str, clipping: Clipping, dropped: list[Dropped], pictures: bool
+) -> Scene | None:
+    path = root / ANNOTATIONS / f"{name}.jpg.mat"
+    if not path.is_file():
+        dropped.append(Dropped(name, "frame without an annotation file"))
+        return None
+    camera, file = camera_of(name), f"{name}.jpg"
+    size = (720, 576) if camera == 6 else (1920, 1080)
+    if pictures:
+        try:
+            size = picture_size(root / FRAMES / file)
+        except PictureError:
+            dropped.append(Dropped(name, "picture unreadable: its size is that of its camera"))
+    rows = matlab.load(path, *KEYS)
+    if rows.size == 0:
+        rows = np.zeros((0, 5))
+    if rows.ndim != 2 or rows.shape[1] != 5 or not np.issubdtype(rows.dtype, np.number):
+        raise AnnotationError(
+            f"{path}: boxes of shape {rows.shape} and type {rows.dtype}, expected N x 5 numbers "
+            "[id, x, y, w, h]"
+        )
+    boxes, ids, good = _usable(rows.astype(np.float64), size, clipping)
+    for row in np.flatnonzero(~good).tolist():
+        dropped.append(Dropped(f"{name}, row {row}", _why(rows[row].astype(np.float64))))
+    return Scene(file, root / FRAMES / file, size, boxes[good], ids[good], camera)
+
+
+def _usable(
+    rows: NDArray[np.float64], size: tuple[int, int], clipping: Clipping
+) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.bool_]]:
+    """Corners, ids and which rows are boxes."""
+    good = np.isfinite(rows).all(axis=1)
+    good &= (rows[:, 3] > 0) & (rows[:, 4] > 0)
+    rows = np.where(good[:, None], rows, 0)
+    good &= rows[:, 0] == np.rint(rows[:, 0])
+    if clipping == "seqnet":
+        boxes = from_xywh(np.maximum(rows[:, 1:], 0)).astype(np.int32).astype(np.float32)
+    else:
+        boxes = clip(from_xywh(rows[:, 1:]), size).astype(np.float32)
+    good &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    ids = np.where(rows[:, 0] < 0, UNLABELLED, rows[:, 0]).astype(np.int64)
+    return boxes, ids, good
+
+
+def _why(row: NDArray[np.float64]) -> str:
+    if not np.isfinite(row).all():
+        return "row that is not finite"
+    if row[3] <= 0 or row[4] <= 0:
+        return "box of zero or negative size"
+    return "box outside its picture" if row[0] == np.rint(row[0]) else "id is not a whole number"
+
+
+def _train_ids(path: Path, scenes: Sequence[Scene], dropped: list[Dropped]) -> list[int]:
+    """The files' numbers of the train ids, ascending."""
+    seen = {id_ for scene in scenes for id_ in scene.ids.tolist() if id_ != UNLABELLED}
+    if path.is_file():
+        listed = {int(id_) for id_ in matlab.load(path, "ID_train").ravel()}
+        for id_ in sorted(listed ^ seen):
+            where = "not in the frames" if id_ in listed else "not in ID_train.mat"
+            dropped.append(Dropped(f"train id {id_}", f"identity {where}"))
+    else:
+        dropped.append(Dropped(path.name, "missing: train ids are those of the frames"))
+    return sorted(seen)
+
+
+def _renumbered(scene: Scene, numbers: dict[int, int]) -> Scene:
+    ids = np.array([numbers.get(id_, UNLABELLED) for id_ in scene.ids.tolist()], dtype=np.int64)
+    return Scene(scene.name, scene.path, scene.size, scene.boxes, ids, scene.camera)
+
+
+def _queries(
+    path: Path, scenes: Sequence[Scene], clipping: Clipping, dropped: list[Dropped]
+) -> list[Query]:
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        dropped.append(Dropped(path.name, "missing: there are no protocols"))
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path}: cannot be read ({error})") from None
+    by_name = {scene.name: scene for scene in scenes}
+    queries = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            id_text, *sides, frame = line.split()
+            id_, row = int(id_text), np.array([[float(side) for side in sides]])
+            if row.shape != (1, 4) or not np.isfinite(row).all():
+                raise ValueError("not four sides")
+        except ValueError:
+            raise AnnotationError(
+                f"{path}, line {number}: {line.strip()!r}, expected 'id x y w h frame'"
+            ) from None
+        scene = by_name.get(frame.removesuffix(".jpg") + ".jpg")
+        if scene is None:
+            dropped.append(Dropped(f"{path.name}, line {number}", "query in no test frame"))
+            continue
+        own = from_xywh(row)[0]
+        if clipping == "seqnet":
+            box = np.maximum(own.astype(np.int32), 0).astype(np.float32)
+        else:
+            same = scene.boxes[scene.ids == id_]
+            if not len(same):
+                where = f"{path.name}, line {number}"
+                dropped.append(Dropped(where, "query without an annotation of its id"))
+                continue
+            # A frame that holds the id twice: the box nearest to the line's.
+            box = same[np.abs(same - clip(own[None], scene.size)).sum(axis=1).argmin()]
+        queries.append(Query(scene.name, box, id_, scene.camera))
+    return queries

@@ -1,0 +1,156 @@
+"""Writes a data set as a PRW folder: frames, an annotation file each, frame lists, queries."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from personsearch.boxes import to_xywh
+from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.datasets.pictures import read_picture, save_scene
+from personsearch.datasets.prw import ANNOTATIONS, FRAMES, KEYS, NAME, QUERIES
+from personsearch.errors import DataError, PictureError
+from personsearch.types import Query, Scene
+
+_UNLABELLED = -2
+
+
+def write(
+    dataset: Dataset,
+    root: Path,
+    *,
+    key: str = "box_new",
+    pictures: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Dropped]:
+    """Writes pictures, ``annotations``, ``frame_*.mat``, ``ID_*.mat``, ``query_info.txt``,
+    ``query_box``.
+
+    The queries are those of ``regular``, ``all``, ``multi-view``, ``cross-camera`` or of the first
+    protocol. Frames that are not called as in PRW get such a name. Cameras count from one, and so
+    do ids: if the data set has an id 0, all ids rise by one; where train and test number people
+    each for itself, test ids go on after the last train id.
+
+    Args:
+        dataset: with the splits ``train`` and ``test``; other splits are left out.
+        root: the new folder.
+        key: of the boxes in each annotation file: ``box_new``, ``anno_file``, ``anno_previous``.
+        pictures: whether to copy the pictures too.
+        progress: called with (pictures done, pictures in all).
+
+    Returns:
+        What could not be written.
+
+    Raises:
+        DataError: there is no ``test``, or `key` is another.
+    """
+    from scipy.io import savemat
+
+    if key not in KEYS:
+        raise DataError(f"key is {key!r}, expected one of {', '.join(KEYS)}")
+    dropped = [
+        Dropped(split, "split that PRW does not have")
+        for split in dataset.splits
+        if split not in ("train", "test")
+    ]
+    train, test = list(dataset.splits.get("train", ())), list(dataset.split("test"))
+    train_ids, shift = _numbers(dataset, train, test)
+    names = _frame_names([*train, *test])
+    for folder in (FRAMES, ANNOTATIONS, "query_box"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for done, scene in enumerate([*train, *test], start=1):
+        rows = np.empty((len(scene.boxes), 5))
+        rows[:, 1:] = to_xywh(scene.boxes.astype(np.float64))
+        for k, id_ in enumerate(scene.ids.tolist()):
+            raw = train_ids[id_] if id_ >= 0 and done <= len(train) else id_ + shift
+            rows[k, 0] = raw if id_ >= 0 else _UNLABELLED
+        savemat(root / ANNOTATIONS / f"{names[scene.name]}.jpg.mat", {key: rows})
+        if pictures:
+            try:
+                save_scene(scene, root / FRAMES / f"{names[scene.name]}.jpg")
+            except PictureError:
+                dropped.append(Dropped(scene.name, "picture that cannot be read"))
+        if progress is not None:
+            progress(done, len(train) + len(test))
+    for split, scenes in (("train", train), ("test", test)):
+        cells = np.empty((len(scenes), 1), dtype=object)
+        cells[:, 0] = [names[scene.name] for scene in scenes]
+        savemat(root / f"frame_{split}.mat", {f"img_index_{split}": cells})
+    test_ids = sorted({i + shift for scene in test for i in scene.ids.tolist() if i >= 0})
+    only_test = sorted(set(test_ids) - set(train_ids))
+    savemat(root / "ID_train.mat", {"ID_train": np.array([train_ids], dtype=np.float64)})
+    savemat(root / "ID_test.mat", {"ID_test2": np.array([only_test], dtype=np.float64)})
+    queries = _queries(dataset)
+    lines = [_line(query, names, shift) for query in queries]
+    (root / QUERIES).write_bytes("".join(line + "\r\n" for line in lines).encode("ascii"))
+    if pictures:
+        _save_crops(queries, names, root, shift)
+    return dropped
+
+
+def _numbers(
+    dataset: Dataset, train: Sequence[Scene], test: Sequence[Scene]
+) -> tuple[list[int], int]:
+    """The written number of each train id, and what is added to test ids."""
+    count = 1 + max((int(s.ids.max(initial=-1)) for s in train), default=-1)
+    if dataset.source_ids is None:
+        return list(range(1, count + 1)), count + 1
+    source = list(dataset.source_ids)
+    labelled = [i for scene in test for i in scene.ids.tolist() if i >= 0]
+    shift = int(min([*source, *labelled], default=1) < 1)
+    return [id_ + shift for id_ in source], shift
+
+
+def _frame_names(scenes: Sequence[Scene]) -> dict[str, str]:
+    """A name like ``c3s1_000042`` for each scene."""
+    first = min((s.camera for s in scenes if s.camera is not None), default=1)
+    names = {}
+    for number, scene in enumerate(scenes, start=1):
+        stem = Path(scene.name).stem
+        camera = 1 if scene.camera is None else scene.camera + (first < 1)
+        match = NAME.fullmatch(stem)
+        fits = match is not None and int(match[1]) == camera
+        names[scene.name] = stem if fits else f"c{camera}s1_{number:06d}"
+    if len(set(names.values())) < len(scenes):
+        # Some frames were called as in PRW by chance: nobody keeps a name.
+        names = {
+            s.name: f"c{1 if s.camera is None else s.camera + (first < 1)}s1_{number:06d}"
+            for number, s in enumerate(scenes, start=1)
+        }
+    return names
+
+
+def _queries(dataset: Dataset) -> Sequence[Query]:
+    for name in ("regular", "all", "multi-view", "cross-camera", *dataset.protocols):
+        if name in dataset.protocols:
+            return dataset.protocols[name].queries
+    return []
+
+
+def _line(query: Query, names: Mapping[str, str], shift: int) -> str:
+    x, y, w, h = to_xywh(query.box.astype(np.float64)[None])[0]
+    return f"{query.id + shift} {x:.4f} {y:.4f} {w:.4f} {h:.4f} {names[query.scene]}"
+
+
+def _save_crops(queries: Sequence[Query], names: Mapping[str, str], root: Path, shift: int) -> None:
+    frame, picture = "", np.zeros((0, 0, 3), dtype=np.uint8)
+    for query in sorted(queries, key=lambda q: q.scene):
+        path = root / FRAMES / f"{names[query.scene]}.jpg"
+        if not path.is_file():
+            continue
+        if query.scene != frame:
+            frame, picture = query.scene, read_picture(path)
+        crop = _crop(picture, query)
+        if crop.size:
+            name = f"{query.id + shift}_{names[query.scene]}.jpg"
+            Image.fromarray(crop).save(root / "query_box" / name, quality=95)
+
+
+def _crop(picture: NDArray[np.uint8], query: Query) -> NDArray[np.uint8]:
+    x1, y1 = np.maximum(np.floor(query.box[:2]), 0).astype(int)
+    x2, y2 = np.maximum(np.ceil(query.box[2:]), 0).astype(int)
+    crop: NDArray[Any] = picture[y1:y2, x1:x2]
+    return crop

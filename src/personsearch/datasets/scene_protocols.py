@@ -1,0 +1,253 @@
+"""Search protocols inside the scenes format.
+
+name               as printed in tables
+split              whose scenes it searches; ``test`` when absent
+queries            annotation ids; or {"image_id", "bbox", "person_id"} for a box of its own
+galleries          per query a list of image ids; or instead
+gallery            ``"all"``: every scene of the split but the query's own;
+                   ``"cross-camera"``: the split's scenes of other cameras
+targets            optional, per query the right boxes, as annotation ids or
+                   {"image_id", "bbox"}; otherwise the box with the query's person_id in each
+                   gallery scene (the first one, should a scene hold an id twice)
+ignored            optional, ``"unlabelled"`` (every unlabelled box of the split) or per query
+                   boxes like those of `targets`
+average_precision  optional, ``"step"`` or ``"trapezoid"``
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from personsearch.boxes import from_xywh
+from personsearch.datasets.galleries import Excluding, other_cameras, other_scenes
+from personsearch.datasets.protocols import Appearances, LazyProtocols
+from personsearch.errors import AnnotationError, DataError
+from personsearch.types import UNLABELLED, FloatArray, Query, Scene, SearchProtocol
+
+_Boxes = Mapping[str, FloatArray]
+
+
+def to_bbox(box: FloatArray) -> list[float]:
+    """``x, y, w, h`` in doubles, from which the float32 corners come back to the last bit."""
+    x1, y1, x2, y2 = (float(side) for side in box)
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+class Places:
+    """Which image and annotation number stands for which scene and box."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, int] = {}
+        self.scenes: dict[int, Scene] = {}
+        self.splits: dict[str, str] = {}
+        self.boxes: dict[int, tuple[Scene, int]] = {}
+        self._numbers: dict[str, list[int | None]] = {}
+        self._last = 0
+
+    def add(
+        self, image: int, split: str, scene: Scene, numbers: Sequence[int | None] | None = None
+    ) -> None:
+        """Enters a scene, its annotations by the given numbers, or counted on from the last."""
+        if scene.name in self.images:
+            raise DataError(f"two scenes are called {scene.name!r}; scene names must be unique")
+        if numbers is None:
+            numbers = range(self._last + 1, self._last + 1 + len(scene.boxes))
+            self._last += len(scene.boxes)
+        self.images[scene.name], self.scenes[image] = image, scene
+        self.splits[scene.name] = split
+        self._numbers[scene.name] = list(numbers)
+        self.boxes |= {n: (scene, row) for row, n in enumerate(numbers) if n is not None}
+
+    def image(self, name: str, protocol: str) -> int:
+        """The image number of a scene."""
+        if name not in self.images:
+            raise DataError(f"protocol {protocol!r} speaks of scene {name!r}, which is in no split")
+        return self.images[name]
+
+    def annotation(self, name: str, box: FloatArray, id_: int | None, protocol: str) -> Any:
+        """The annotation number of a box, or the box itself where it is no annotation's."""
+        image = self.image(name, protocol)
+        scene = self.scenes[image]
+        same = (scene.boxes == box).all(axis=1)
+        if id_ is not None:
+            same &= scene.ids == id_
+        for row in np.flatnonzero(same):
+            return self._numbers[name][row]
+        free: dict[str, Any] = {"image_id": image, "bbox": to_bbox(box)}
+        return free if id_ is None else free | {"person_id": id_}
+
+
+def to_json(name: str, protocol: SearchProtocol, places: Places) -> dict[str, Any]:
+    """A protocol as its entry in the file. See `from_json`."""
+    split = places.splits.get(protocol.queries[0].scene, "test") if protocol.queries else "test"
+    scenes = [s for s in places.scenes.values() if places.splits[s.name] == split]
+    table: dict[str, Any] = {"name": name}
+    if split != "test":
+        table["split"] = split
+    table["queries"] = [places.annotation(q.scene, q.box, q.id, name) for q in protocol.queries]
+    kind = _kind(protocol, scenes)
+    if kind:
+        table["gallery"] = kind
+    else:
+        table["galleries"] = [[places.image(n, name) for n in g] for g in protocol.galleries]
+    shown = Appearances(scenes)
+    derived = [
+        shown.targets(q, g) for q, g in zip(protocol.queries, protocol.galleries, strict=True)
+    ]
+    if not all(_same(a, b) for a, b in zip(derived, protocol.targets, strict=True)):
+        table["targets"] = [
+            [places.annotation(scene, box, None, name) for scene, box in targets.items()]
+            for targets in protocol.targets
+        ]
+    if protocol.ignored:
+        unlabelled = unlabelled_boxes(scenes)
+        distinct = {id(ignored): ignored for ignored in protocol.ignored}
+        if all(_same(ignored, unlabelled) for ignored in distinct.values()):
+            table["ignored"] = "unlabelled"
+        else:
+            table["ignored"] = [
+                [places.annotation(s, box, None, name) for s, boxes in i.items() for box in boxes]
+                for i in protocol.ignored
+            ]
+    if protocol.average_precision != "step":
+        table["average_precision"] = protocol.average_precision
+    return table
+
+
+def unlabelled_boxes(scenes: Sequence[Scene]) -> dict[str, FloatArray]:
+    """The boxes (N, 4) of people without identity, of each scene that shows any."""
+    found = {scene.name: scene.boxes[scene.ids == UNLABELLED] for scene in scenes}
+    return {name: boxes for name, boxes in found.items() if len(boxes)}
+
+
+def _same(a: _Boxes, b: _Boxes) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def _kind(protocol: SearchProtocol, scenes: Sequence[Scene]) -> str | None:
+    """``all`` or ``cross-camera`` where the galleries are just that."""
+    lazy = [g for g in protocol.galleries if isinstance(g, Excluding)]
+    names = [scene.name for scene in scenes]
+    bases = {id(gallery.names): gallery.names for gallery in lazy}
+    if not lazy or len(lazy) < len(protocol.galleries):
+        return None
+    if any(list(base) != names for base in bases.values()):
+        return None
+    for kind, galleries in (
+        ("all", other_scenes(protocol.queries, names)),
+        ("cross-camera", other_cameras(protocol.queries, scenes)),
+    ):
+        if all(a.excluded == b.excluded for a, b in zip(lazy, galleries, strict=True)):
+            return kind
+    return None
+
+
+def from_json(
+    rows: Any, places: Places, splits: Mapping[str, Sequence[Scene]], path: Path
+) -> LazyProtocols:
+    """The protocols of a file; each is made when it is asked for.
+
+    Args:
+        rows: the file's ``protocols``.
+        places: of the scenes before ids were renumbered.
+        splits: the scenes as the data set has them.
+        path: named in errors.
+
+    Raises:
+        AnnotationError: not a list of named protocols; or, when one is asked for, it speaks of
+            images or annotations that the file does not have.
+    """
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows
+    ):
+        raise AnnotationError(f"{path}: 'protocols' must be a list of objects with a 'name'")
+
+    def builder(row: dict[str, Any]) -> Any:
+        return lambda: _build(row, places, splits, path)
+
+    return LazyProtocols({row["name"]: builder(row) for row in rows})
+
+
+def _build(
+    row: dict[str, Any], places: Places, splits: Mapping[str, Sequence[Scene]], path: Path
+) -> SearchProtocol:
+    where = f"{path}: protocol {row['name']!r}"
+    scenes = splits.get(str(row.get("split", "test")), ())
+    by_name = {scene.name: scene for scene in scenes}
+    try:
+        queries = [_query(value, places, by_name) for value in row["queries"]]
+        galleries = _galleries(row, queries, scenes, places)
+        shown = Appearances(scenes)
+        if "targets" in row:
+            targets = [dict(_boxes(v, places)) for v in row["targets"]]
+        else:
+            targets = [shown.targets(q, g) for q, g in zip(queries, galleries, strict=True)]
+        return SearchProtocol(
+            name=row["name"],
+            queries=queries,
+            galleries=galleries,
+            targets=targets,
+            ignored=_ignored(row.get("ignored"), queries, scenes, places),
+            average_precision=str(row.get("average_precision", "step")),
+        )
+    except KeyError as error:
+        raise AnnotationError(
+            f"{where}: {error.args[0]!r} is missing, or no image or annotation of the split"
+        ) from None
+    except DataError as error:
+        raise AnnotationError(f"{where}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise AnnotationError(f"{where}: is malformed ({error})") from None
+
+
+def _query(value: Any, places: Places, by_name: Mapping[str, Scene]) -> Query:
+    if isinstance(value, dict):
+        scene = by_name[places.scenes[value["image_id"]].name]
+        box = from_xywh(np.array([value["bbox"]], dtype=np.float64))[0].astype(np.float32)
+        return Query(scene.name, box, int(value["person_id"]), scene.camera)
+    found, row = places.boxes[value]
+    scene = by_name[found.name]
+    return Query(scene.name, scene.boxes[row], int(scene.ids[row]), scene.camera)
+
+
+def _galleries(
+    row: dict[str, Any], queries: Sequence[Query], scenes: Sequence[Scene], places: Places
+) -> Sequence[Sequence[str]]:
+    kind = row.get("gallery")
+    if kind == "all":
+        return other_scenes(queries, [scene.name for scene in scenes])
+    if kind == "cross-camera":
+        return other_cameras(queries, scenes)
+    if kind is not None:
+        raise AnnotationError(f"gallery is {kind!r}, expected 'all' or 'cross-camera'")
+    return [[places.scenes[number].name for number in gallery] for gallery in row["galleries"]]
+
+
+def _boxes(values: Sequence[Any], places: Places) -> list[tuple[str, FloatArray]]:
+    found = []
+    for value in values:
+        if isinstance(value, dict):
+            box = from_xywh(np.array([value["bbox"]], dtype=np.float64))[0].astype(np.float32)
+            found.append((places.scenes[value["image_id"]].name, box))
+        else:
+            scene, row = places.boxes[value]
+            found.append((scene.name, scene.boxes[row]))
+    return found
+
+
+def _ignored(
+    value: Any, queries: Sequence[Query], scenes: Sequence[Scene], places: Places
+) -> Sequence[_Boxes]:
+    if value is None:
+        return ()
+    if value == "unlabelled":
+        return [unlabelled_boxes(scenes)] * len(queries)
+    per_query = []
+    for entry in value:
+        gathered: dict[str, list[FloatArray]] = {}
+        for name, box in _boxes(entry, places):
+            gathered.setdefault(name, []).append(box)
+        per_query.append({name: np.stack(boxes) for name, boxes in gathered.items()})
+    return per_query

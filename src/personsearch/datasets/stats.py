@@ -1,0 +1,94 @@
+"""Figures of a data set: how many pictures, boxes and identities, and how large people are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from personsearch.datasets.dataset import Dataset
+from personsearch.types import UNLABELLED, FloatArray, IntArray, Scene
+
+PERCENTILES = (5, 25, 50, 75, 95)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitStatistics:
+    """Figures of one split; the arrays are what its plots are drawn from.
+
+    Attributes:
+        split: its name.
+        images: pictures.
+        boxes: annotated people.
+        labelled: those with an identity.
+        ids: identities.
+        cameras: cameras that are known.
+        heights: (boxes,) box heights in pixels.
+        per_image: (images,) boxes in each picture.
+        per_id: (ids,) boxes of each identity.
+        cameras_per_id: (ids,) cameras that saw each identity; empty without cameras.
+    """
+
+    split: str
+    images: int
+    boxes: int
+    labelled: int
+    ids: int
+    cameras: int
+    heights: FloatArray
+    per_image: IntArray
+    per_id: IntArray
+    cameras_per_id: IntArray
+
+    def as_dict(self) -> dict[str, int | float | str | dict[str, float] | None]:
+        """The figures for a table or JSON; None where there is nothing to average."""
+        return {
+            "split": self.split,
+            "images": self.images,
+            "boxes": self.boxes,
+            "labelled_boxes": self.labelled,
+            "ids": self.ids,
+            "cameras": self.cameras,
+            "boxes_an_image": _mean(self.per_image),
+            "boxes_an_id": _mean(self.per_id),
+            "cameras_an_id": _mean(self.cameras_per_id),
+            "mean_height": _mean(self.heights),
+            "height_percentiles": {
+                str(p): float(np.percentile(self.heights, p)) for p in PERCENTILES
+            }
+            if self.boxes
+            else {},
+        }
+
+
+def _mean(values: FloatArray | IntArray) -> float | None:
+    return float(values.mean(dtype=np.float64)) if values.size else None
+
+
+def split_statistics(split: str, scenes: Sequence[Scene]) -> SplitStatistics:
+    """The figures of some scenes."""
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(scene.boxes for scene in scenes)])
+    ids = np.concatenate([np.zeros(0, np.int64), *(scene.ids for scene in scenes)])
+    labelled = ids[ids != UNLABELLED]
+    known, per_id = np.unique(labelled, return_counts=True)
+    seen: dict[int, set[int]] = {}
+    for scene in scenes:
+        if scene.camera is not None:
+            for id_ in scene.ids[scene.ids != UNLABELLED].tolist():
+                seen.setdefault(id_, set()).add(scene.camera)
+    return SplitStatistics(
+        split=split,
+        images=len(scenes),
+        boxes=len(boxes),
+        labelled=len(labelled),
+        ids=len(known),
+        cameras=len({scene.camera for scene in scenes if scene.camera is not None}),
+        heights=boxes[:, 3] - boxes[:, 1],
+        per_image=np.array([len(scene.boxes) for scene in scenes], dtype=np.int64),
+        per_id=per_id.astype(np.int64),
+        cameras_per_id=np.array([len(c) for c in seen.values()], dtype=np.int64),
+    )
+
+
+def statistics(dataset: Dataset) -> list[SplitStatistics]:
+    """The figures of each split."""
+    return [split_statistics(name, scenes) for name, scenes in dataset.splits.items()]

@@ -1,0 +1,138 @@
+"""Splits scenes for validation off a training split, by identity and by picture."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.datasets.protocols import LazyProtocols, all_protocol
+from personsearch.errors import DataError
+from personsearch.types import UNLABELLED, Scene, SearchProtocol
+
+
+def split_validation(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> Dataset:
+    """A data set whose ``train`` lost some identities, and some pictures, to ``val``.
+
+    `fraction` of the identities go, drawn by the seed; those that one picture alone shows cannot be
+    searched and go last. Of the pictures about `fraction` go: two or more of each such identity, by
+    different cameras where there are, then those that show the largest part of such people, and
+    `fraction` of the pictures without any labelled person.
+
+    People meet in pictures, so that no cut leaves both sides clean: what a picture shows of the
+    other side's identities is unlabelled there and counted in `Dataset.dropped`. No identity is
+    known on both sides, and no picture is on both.
+
+    In ``train`` ids become 0..n-1 in their old order; in ``val`` they stay as they were, or as
+    `Dataset.source_ids` has them. Protocol ``val``: each identity, one query a camera, over every
+    other picture of ``val``.
+
+    Args:
+        dataset: with a ``train`` split, and no ``val``.
+        fraction: of identities and pictures, above 0 and below 1.
+        seed: the same seed gives the same split.
+
+    Raises:
+        DataError: no ``train``, a ``val`` already, fewer than two labelled identities, or a
+            fraction out of range.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"validation fraction is {fraction}, expected a number between 0 and 1")
+    train = dataset.split("train")
+    if "val" in dataset.splits:
+        raise DataError(f"data set {dataset.name!r} has a validation split already")
+    shown = _shown(train)
+    if len(shown) < 2:
+        raise DataError(
+            f"data set {dataset.name!r} has {len(shown)} labelled identities in train, "
+            "expected at least 2 to split"
+        )
+    rng = np.random.Generator(np.random.PCG64(seed))
+    order = [sorted(shown)[k] for k in rng.permutation(len(shown)).tolist()]
+    order.sort(key=lambda id_: len(shown[id_]) < 2)
+    chosen = frozenset(order[: min(max(1, round(fraction * len(order))), len(order) - 1)])
+    out = _pictures(train, shown, chosen, fraction, rng.random(len(train)).tolist())
+
+    dropped = list(dataset.dropped)
+    staying = [scene for k, scene in enumerate(train) if k not in out]
+    kept = sorted(_shown(staying).keys() - chosen)
+    source = dataset.source_ids
+    made = {
+        "train": _keep_ids(staying, {id_: k for k, id_ in enumerate(kept)}, dropped),
+        "val": _keep_ids(
+            [train[k] for k in sorted(out)],
+            {id_: id_ if source is None else source[id_] for id_ in chosen},
+            dropped,
+        ),
+    }
+    splits: dict[str, Sequence[Scene]] = made | {
+        name: scenes for name, scenes in dataset.splits.items() if name != "train"
+    }
+    return replace(
+        dataset,
+        splits=splits,
+        protocols=_with_val(dataset.protocols, made["val"]),
+        dropped=dropped,
+        source_ids=None if source is None else [source[id_] for id_ in kept],
+    )
+
+
+def _shown(scenes: Sequence[Scene]) -> dict[int, list[int]]:
+    """Per identity the places of the scenes that show it."""
+    shown: dict[int, list[int]] = {}
+    for k, scene in enumerate(scenes):
+        for id_ in sorted({i for i in scene.ids.tolist() if i != UNLABELLED}):
+            shown.setdefault(id_, []).append(k)
+    return shown
+
+
+def _pictures(
+    train: Sequence[Scene],
+    shown: Mapping[int, Sequence[int]],
+    chosen: frozenset[int],
+    fraction: float,
+    lots: Sequence[float],
+) -> set[int]:
+    """The places of the scenes that go to validation."""
+    labelled = [[i for i in scene.ids.tolist() if i != UNLABELLED] for scene in train]
+    part = [sum(i in chosen for i in ids) / max(len(ids), 1) for ids in labelled]
+    out = {k for k, ids in enumerate(labelled) if not ids and lots[k] < fraction}
+    background = len(out)
+    for id_ in sorted(chosen):
+        mine = sorted(shown[id_], key=lambda k: (-part[k], lots[k]))
+        held = [k for k in mine if k in out]
+        while len(held) < min(2, len(mine)):
+            cameras = {train[k].camera for k in held}
+            free = [k for k in mine if k not in out]
+            free.sort(key=lambda k: train[k].camera in cameras)
+            held.append(free[0])
+            out.add(free[0])
+    budget = background + round(fraction * sum(bool(ids) for ids in labelled))
+    for k in sorted(range(len(train)), key=lambda k: (-part[k], lots[k])):
+        if len(out) >= budget or not part[k]:
+            break
+        out.add(k)
+    return out
+
+
+def _keep_ids(
+    scenes: Sequence[Scene], numbers: Mapping[int, int], dropped: list[Dropped]
+) -> list[Scene]:
+    """The scenes with their new ids; every other identity becomes unlabelled."""
+    made = []
+    for scene in scenes:
+        ids = [numbers.get(id_, UNLABELLED) for id_ in scene.ids.tolist()]
+        for old, new in zip(scene.ids.tolist(), ids, strict=True):
+            if old != new == UNLABELLED:
+                reason = "identity of the other side of the validation split: unlabelled here"
+                dropped.append(Dropped(f"{scene.name}, id {old}", reason))
+        made.append(replace(scene, ids=np.array(ids, dtype=np.int64)))
+    return made
+
+
+def _with_val(protocols: Mapping[str, SearchProtocol], scenes: Sequence[Scene]) -> LazyProtocols:
+    def existing(name: str) -> Callable[[], SearchProtocol]:
+        return lambda: protocols[name]
+
+    builders = {name: existing(name) for name in protocols}
+    return LazyProtocols({"val": lambda: all_protocol(scenes, "val"), **builders})

@@ -1,0 +1,231 @@
+"""Reads single frames of videos, exactly: frame k is the k-th that plays from the start."""
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.datasets.pictures import MAX_PIXELS
+from personsearch.errors import PictureError
+
+SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+"""File endings that are taken for videos."""
+
+# Decoding so many frames is cheaper than a jump back to the keyframe before them.
+_NEAR = 32
+_OPEN_AT_ONCE = 4
+
+
+class Video:
+    """One open video, for reading frames in any order. Not for several threads at once.
+
+    A jump lands on the keyframe before the wanted frame and goes on by time stamps; a file without
+    time stamps that can be trusted is decoded from its start.
+
+    Args:
+        path: the file.
+
+    Raises:
+        PictureError: missing, or not a video.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._container: Any
+        self._frames: Any
+        self._next = 0
+        self._stamps: list[int] | None = None
+        self._restart()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) as stored; see `video_size` for the size as shown."""
+        context = self._container.streams.video[0].codec_context
+        return int(context.width), int(context.height)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._container.close()
+
+    def stamps(self) -> list[int]:
+        """The time stamps of all frames in playing order, without decoding them; [] if unknown."""
+        if self._stamps is None:
+            with _open(self.path) as container:
+                stream = container.streams.video[0]
+                packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+                # AVI stamps frames in the order of storage, which need not be how they play.
+                avi = "avi" in container.format.name
+            shown = [packet.pts for packet in packets if packet.pts is not None]
+            trusted = not avi and len(shown) == len(packets) == len(set(shown))
+            self._stamps = sorted(shown) if trusted else []
+        return self._stamps
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Frame `index` as RGB (H, W, 3) uint8, turned upright.
+
+        Raises:
+            PictureError: there is no such frame, or it is damaged.
+        """
+        if index < 0:
+            raise PictureError(f"{self.path}: frame {index}, expected an index from zero")
+        try:
+            frame = self._jump_to(index)
+            return _pixels(self._count_to(index) if frame is None else frame)
+        except (OSError, ValueError) as error:
+            self._restart()
+            if isinstance(error, PictureError):
+                raise
+            raise PictureError(
+                f"{self.path}: frame {index} cannot be decoded ({error}); the video is damaged"
+            ) from None
+
+    def _restart(self) -> None:
+        if hasattr(self, "_container"):
+            self._container.close()
+        self._container = _open(self.path)
+        stream = self._container.streams.video[0]
+        # Without threads, because an open decoder must survive a fork of its process.
+        stream.thread_type = "NONE"
+        self._frames, self._next = self._container.decode(stream), 0
+
+    def _jump_to(self, index: int) -> Any:
+        """The frame, or None where counting on is as quick, or is the only way."""
+        if self._next <= index < self._next + _NEAR or index < _NEAR:
+            return None
+        stamps = self.stamps()
+        if index < len(stamps):
+            stream = self._container.streams.video[0]
+            self._container.seek(stamps[index], stream=stream, backward=True)
+            self._frames = self._container.decode(stream)
+            for frame in self._frames:
+                if frame.pts == stamps[index]:
+                    self._next = index + 1
+                    return frame
+                if frame.pts is None or frame.pts > stamps[index]:
+                    break
+            self._restart()
+        return None
+
+    def _count_to(self, index: int) -> Any:
+        if self._next > index:
+            self._restart()
+        for frame in self._frames:
+            self._next += 1
+            if self._next > index:
+                return frame
+        raise PictureError(
+            f"{self.path}: has no frame {index}; it has {self._next}, counted from zero"
+        )
+
+
+def read_frame(path: Path, index: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Frame `index` (from zero) of a video as RGB (H, W, 3) uint8, turned upright.
+
+    A few videos stay open in each thread, so that frames read in order are decoded once.
+
+    Raises:
+        PictureError: missing, not a video, too large, damaged, or without such a frame.
+    """
+    video = _opened(Path(path))
+    _check_size(Path(path), video.size, max_pixels)
+    return video.read(index)
+
+
+def frame_count(path: Path) -> int:
+    """How many frames a video has. They are counted, because headers err; not decoded.
+
+    Raises:
+        PictureError: missing, or not a video.
+    """
+    with _open(Path(path)) as container:
+        packets = container.demux(container.streams.video[0])
+        return sum(1 for packet in packets if packet.size and not packet.is_discard)
+
+
+def video_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(width, height) of a video's frames as shown; its first frame is decoded.
+
+    Raises:
+        PictureError: missing, not a video, too large, or damaged.
+    """
+    height, width = read_frame(path, 0, max_pixels).shape[:2]
+    return width, height
+
+
+def frame_rate(path: Path) -> float | None:
+    """Frames a second, or None where the video does not say.
+
+    Raises:
+        PictureError: missing, or not a video.
+    """
+    with _open(Path(path)) as container:
+        rate = container.streams.video[0].average_rate
+        return float(rate) if rate else None
+
+
+def _open(path: Path) -> Any:
+    try:
+        container = av.open(str(path))
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such video") from None
+    except (OSError, ValueError) as error:
+        empty = path.is_file() and path.stat().st_size == 0
+        what = "is empty (0 bytes)" if empty else f"is not a video that can be read ({error})"
+        raise PictureError(f"{path}: {what}") from None
+    if not container.streams.video:
+        container.close()
+        raise PictureError(f"{path}: has no pictures in it, expected a video")
+    return container
+
+
+def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise PictureError(
+            f"{path}: {width} x {height} is {width * height:,} pixels a frame, the limit is "
+            f"{max_pixels:,}; scale it down"
+        )
+
+
+def _pixels(frame: Any) -> NDArray[np.uint8]:
+    picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+_Key = tuple[str, int, int]
+
+
+class _OpenVideos(threading.local):
+    """The videos that this thread of this process has open."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.videos: OrderedDict[_Key, Video] = OrderedDict()
+
+
+_open_videos = _OpenVideos()
+_inherited: list[object] = []
+
+
+def _opened(path: Path) -> Video:
+    if _open_videos.process != os.getpid():
+        # A forked process shares the file position with its parent: leave those files alone.
+        _inherited.append(_open_videos.videos)
+        _open_videos.process, _open_videos.videos = os.getpid(), OrderedDict()
+    try:
+        status = path.stat()
+    except OSError:
+        raise PictureError(f"{path}: no such video") from None
+    videos, key = _open_videos.videos, (str(path), status.st_size, status.st_mtime_ns)
+    if key not in videos:
+        videos[key] = Video(path)
+        while len(videos) > _OPEN_AT_ONCE:
+            videos.popitem(last=False)[1].close()
+    videos.move_to_end(key)
+    return videos[key]

@@ -1,0 +1,84 @@
+"""Detections on disk, so that any code's output can be evaluated here.
+
+One NumPy ``.npz`` without pickled objects:
+
+    names             (S,) str        scene names
+    counts            (S,) int64      detections of each scene
+    boxes             (N, 4) float32  N = sum of counts; x1, y1, x2, y2 in pixels
+    scores            (N,) float32
+    embeddings        (N, D) float32  unit length
+    queries/PROTOCOL  (Q, D) float32  query embeddings of a protocol, in its order
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from personsearch.errors import EvaluationError
+from personsearch.types import Detections, FloatArray
+
+_PARTS = ("names", "counts", "boxes", "scores", "embeddings")
+_QUERIES = "queries/"
+
+
+def save_detections(
+    path: Path, found: Mapping[str, Detections], queries: Mapping[str, FloatArray]
+) -> None:
+    """Writes detections by scene name and query embeddings by protocol name."""
+    every = list(found.values())
+    dim = max((d.embeddings.shape[1] for d in every), default=0)
+    empty = np.zeros((0, dim), np.float32)
+    arrays = {
+        "names": np.array(list(found), dtype=np.str_),
+        "counts": np.array([len(d) for d in every], dtype=np.int64),
+        "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(d.boxes for d in every)]),
+        "scores": np.concatenate([np.zeros(0, np.float32), *(d.scores for d in every)]),
+        "embeddings": np.concatenate([empty, *(d.embeddings for d in every if len(d))]),
+    }
+    arrays |= {_QUERIES + name: embeddings for name, embeddings in queries.items()}
+    with Path(path).open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_detections(path: Path) -> tuple[dict[str, Detections], dict[str, FloatArray]]:
+    """Detections by scene name, and query embeddings by protocol name.
+
+    Raises:
+        EvaluationError: the file is missing, damaged, lacks a part, or its parts disagree.
+    """
+    try:
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise EvaluationError(f"{path}: no such file of detections") from None
+    except (OSError, EOFError, ValueError, BadZipFile, AttributeError) as error:
+        raise EvaluationError(f"{path}: is not an .npz of detections ({error})") from None
+    missing = [part for part in _PARTS if part not in arrays]
+    if missing:
+        raise EvaluationError(
+            f"{path}: lacks {', '.join(missing)}; expected the arrays {', '.join(_PARTS)}"
+        )
+    names, counts = arrays["names"], arrays["counts"]
+    total = int(counts.sum()) if counts.size else 0
+    lengths = {part: len(arrays[part]) for part in ("boxes", "scores", "embeddings")}
+    if len(names) != len(counts) or set(lengths.values()) != {total}:
+        raise EvaluationError(
+            f"{path}: {len(names)} names, {len(counts)} counts that sum to {total}, "
+            + ", ".join(f"{n} {part}" for part, n in lengths.items())
+            + "; expected a count a name, and as many of the rest as the counts sum to"
+        )
+    ends = np.cumsum(counts)
+    found = {
+        str(name): Detections(*(arrays[part][end - count : end] for part in _PARTS[2:]))
+        for name, count, end in zip(names, counts.tolist(), ends.tolist(), strict=True)
+    }
+    if len(found) != len(names):
+        raise EvaluationError(f"{path}: a scene name occurs twice")
+    queries = {
+        name.removeprefix(_QUERIES): array.astype(np.float32, copy=False)
+        for name, array in arrays.items()
+        if name.startswith(_QUERIES)
+    }
+    return found, queries

@@ -1,0 +1,122 @@
+"""Detections that count neither for nor against, after the evaluation code published with PRW.
+
+Each detection belongs to the annotated person whom it overlaps most. At an IoU of 0.5 it is that
+person, between 0.3 and 0.5 it is nobody in particular and ignored, below it is a false alarm. Of
+several detections of one person, the best overlap counts and the others are ignored. Whoever the
+protocol ignores is ignored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch import boxes as box_math
+from personsearch.errors import EvaluationError
+from personsearch.evaluation.gallery import PackedGallery
+from personsearch.types import FloatArray, IntArray, SearchProtocol
+
+SAME, NEAR = 0.5, 0.3
+"""IoU from which a detection is a person, and from which it is too near to be held against."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Assignment:
+    """Which annotated person each row of the gallery is.
+
+    Attributes:
+        starts: (P + 1,) picture p has the annotated people ``starts[p]`` to ``starts[p + 1]``.
+        boxes: (M, 4) annotated people.
+        people: (N,) the person that each detection is, -1 for nobody.
+        unclear: (N,) detections that nobody is asked about: near, or not a person's best.
+    """
+
+    starts: IntArray
+    boxes: FloatArray
+    people: IntArray
+    unclear: NDArray[np.bool_]
+
+
+class IgnoreRule:
+    """Sorts the gallery of a protocol with `ignored` people into right, ignored and wrong.
+
+    Raises:
+        EvaluationError: an ignored or target box that is not among `annotated`, where those are
+            given.
+    """
+
+    def __init__(self, protocol: SearchProtocol, gallery: PackedGallery) -> None:
+        self._protocol, self._gallery = protocol, gallery
+        self._shared = None if protocol.annotated is None else _assign(gallery, protocol.annotated)
+        self._last: tuple[Mapping[str, FloatArray], NDArray[np.bool_]] | None = None
+
+    def sort(self, index: int, targets: Mapping[str, FloatArray]) -> tuple[IntArray, IntArray]:
+        """Rows of the gallery that are right answers of a query, and rows that it ignores."""
+        ignored = self._protocol.ignored[index]
+        if self._shared is None:
+            assignment = _assign(self._gallery, _joined(targets, ignored))
+            marked = self._mark(assignment, ignored)
+        else:
+            assignment = self._shared
+            if self._last is None or self._last[0] is not ignored:
+                self._last = (ignored, self._mark(assignment, ignored))
+            marked = self._last[1]
+        wanted = self._mark(assignment, targets)
+        people = assignment.people
+        known = people >= 0
+        right = np.zeros(len(people), dtype=np.bool_)
+        right[known] = wanted[people[known]]
+        hidden = assignment.unclear.copy()
+        hidden[known] |= marked[people[known]]
+        hidden &= ~(right & ~assignment.unclear)
+        return np.flatnonzero(right & ~assignment.unclear), np.flatnonzero(hidden)
+
+    def _mark(self, assignment: _Assignment, boxes: Mapping[str, FloatArray]) -> NDArray[np.bool_]:
+        """(M,) which annotated people have one of some boxes."""
+        marks = np.zeros(len(assignment.boxes), dtype=np.bool_)
+        for name, given in boxes.items():
+            picture = self._gallery.numbers.get(name)
+            if picture is None:
+                continue
+            people = slice(assignment.starts[picture], assignment.starts[picture + 1])
+            same = assignment.boxes[people, None] == given.reshape(-1, 4)[None]
+            equal = same.all(axis=2)
+            if not equal.any(axis=0).all():
+                raise EvaluationError(
+                    f"protocol {self._protocol.name!r}: an ignored or target box of scene {name!r} "
+                    "is not among its annotated boxes"
+                )
+            marks[people] |= equal.any(axis=1)
+        return marks
+
+
+def _joined(
+    targets: Mapping[str, FloatArray], ignored: Mapping[str, FloatArray]
+) -> dict[str, FloatArray]:
+    joined = {name: box.reshape(1, 4) for name, box in targets.items()}
+    for name, boxes in ignored.items():
+        joined[name] = np.concatenate([joined.get(name, np.zeros((0, 4))), boxes.reshape(-1, 4)])
+    return joined
+
+
+def _assign(gallery: PackedGallery, annotated: Mapping[str, FloatArray]) -> _Assignment:
+    none = np.zeros((0, 4), dtype=np.float32)
+    parts = [annotated.get(name, none).reshape(-1, 4) for name in gallery.names]
+    starts = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=starts[1:])
+    people = np.full(len(gallery), -1, dtype=np.int64)
+    unclear = np.zeros(len(gallery), dtype=np.bool_)
+    for picture, part in enumerate(parts):
+        rows = np.arange(gallery.starts[picture], gallery.starts[picture + 1])
+        if not len(part) or not len(rows):
+            continue
+        ious = box_math.iou(gallery.boxes[rows].astype(np.float64), part.astype(np.float64))
+        best, overlap = ious.argmax(axis=1), ious.max(axis=1)
+        unclear[rows] = (overlap >= NEAR) & (overlap < SAME)
+        is_person = overlap >= SAME
+        people[rows[is_person]] = starts[picture] + best[is_person]
+        for person in np.unique(best[is_person]):
+            mine = np.flatnonzero(is_person & (best == person))
+            unclear[rows[np.delete(mine, overlap[mine].argmax())]] = True
+    return _Assignment(starts, np.concatenate([none, *parts]), people, unclear)

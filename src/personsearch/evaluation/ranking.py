@@ -1,0 +1,71 @@
+"""Where right answers stand in a ranking, and the average precision that follows.
+
+A ranking is sorted stably by descending similarity. Instead of sorting similarities and carrying
+positions along, both are packed into one 64-bit key: the upper half orders the similarities, the
+lower half holds the position, so that a plain sort is stable and a search in it is exact.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.types import FloatArray, IntArray
+
+Keys = NDArray[np.uint64]
+AveragePrecision = Literal["step", "trapezoid"]
+
+_LOWER = np.uint64(0xFFFFFFFF)
+_SIGN = np.uint32(0x80000000)
+_HALF = np.uint64(32)
+
+
+def ranking_keys(similarities: FloatArray, positions: IntArray) -> Keys:
+    """Keys that ascend as similarity descends, and among equal similarities with the position.
+
+    Args:
+        similarities: (N,) float32, no NaN.
+        positions: (N,) in 0..2^32 - 1.
+    """
+    # Adding zero turns -0 into 0: they are equal, their bits are not.
+    bits = (np.asarray(similarities, dtype=np.float32) + np.float32(0)).view(np.uint32)
+    # The bits of negative floats order them backwards, and those of positive ones forwards.
+    descending = np.where(bits & _SIGN, bits, ~(bits | _SIGN))
+    keys: Keys = (descending.astype(np.uint64) << _HALF) | positions.astype(np.uint64)
+    return keys
+
+
+def key_positions(keys: Keys) -> IntArray:
+    """The positions packed into keys."""
+    return (keys & _LOWER).astype(np.int64)
+
+
+def stable_ranks(ordered: Keys, keys: Keys) -> IntArray:
+    """(T,) ranks from 1 of some keys among all of them (ascending)."""
+    return np.searchsorted(ordered, keys).astype(np.int64) + 1
+
+
+def tied_ranks(ordered: Keys, keys: Keys) -> IntArray:
+    """(T,) how many of all keys (ascending) have at least the similarity of each."""
+    return np.searchsorted(ordered, keys | _LOWER, side="right").astype(np.int64)
+
+
+def average_precision(
+    ranks: IntArray, num_targets: int, kind: str = "step", found: IntArray | None = None
+) -> float:
+    """Average precision times recall of a ranking, from the ranks of its right answers alone.
+
+    Args:
+        ranks: (T,) from 1, ascending.
+        num_targets: how many right answers there are, found or not, > 0.
+        kind: ``"step"`` sums precision over the right answers; ``"trapezoid"`` takes the mean of
+            the precision at each right answer and just before it, which is 1 before the first rank.
+        found: (T,) how many right answers stand at each rank or before; by default 1, 2, ..., T.
+    """
+    ordinal = np.arange(1, len(ranks) + 1) if found is None else found
+    precision = ordinal / ranks
+    if kind == "trapezoid":
+        before = np.ones(len(ranks))
+        np.divide(ordinal - 1, ranks - 1, out=before, where=ranks > 1)
+        precision = (precision + before) / 2
+    return float(precision.sum() / num_targets)

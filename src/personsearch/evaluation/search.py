@@ -1,0 +1,201 @@
+"""How well queries find their person in a gallery: mean average precision and top-k.
+
+For each query the detections of its gallery are ranked by similarity. In a picture that shows the
+person, the first detection down the ranking that overlaps the person enough is the one right
+answer of that picture; everything else is wrong. docs/protocols.md has every rule and what differs
+between published codes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from personsearch.errors import EvaluationError
+from personsearch.evaluation.detection import as_thresholds
+from personsearch.evaluation.gallery import PackedGallery
+from personsearch.evaluation.rerank import ContextMatching
+from personsearch.evaluation.scoring import QueryScore, RankedHit, Scoring
+from personsearch.types import Detections, FloatArray, IntArray, SearchProtocol
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What `evaluate_search` found. Per query arrays have length Q, in the protocol's order.
+
+    Attributes:
+        protocol: its name.
+        convention: as given.
+        score_threshold: as given.
+        mean_ap: mean of `average_precisions` over the queries that have a target.
+        top_k: by k, the part of those queries with a right answer among the first k.
+        num_queries: Q, the queries of the protocol.
+        num_skipped: how many of them have no target and count nowhere.
+        average_precisions: (Q,) float64, NaN where skipped.
+        first_ranks: (Q,) rank from 1 of the first right answer, 0 where there is none.
+        num_targets: (Q,) gallery pictures that show the person; under ``"seqnet"`` a picture counts
+            as often as it is listed.
+        num_found: (Q,) in how many of them a detection is right.
+        hits: per query the first detections of its ranking, none unless asked for.
+    """
+
+    protocol: str
+    convention: str
+    score_threshold: float
+    mean_ap: float
+    top_k: dict[int, float]
+    num_queries: int
+    num_skipped: int
+    average_precisions: NDArray[np.float64]
+    first_ranks: IntArray
+    num_targets: IntArray
+    num_found: IntArray
+    hits: Sequence[Sequence[RankedHit]]
+
+
+@overload
+def evaluate_search(
+    protocol: SearchProtocol,
+    gallery: Mapping[str, Detections],
+    query_embeddings: ArrayLike | torch.Tensor,
+    *,
+    score_threshold: float = 0.5,
+    convention: str = "standard",
+    confidence_weighted: bool = False,
+    top_k: Sequence[int] = (1, 5, 10),
+    context: ContextMatching | None = None,
+    ranked: int = 0,
+) -> SearchResult: ...
+
+
+@overload
+def evaluate_search(
+    protocol: SearchProtocol,
+    gallery: Mapping[str, Detections],
+    query_embeddings: ArrayLike | torch.Tensor,
+    *,
+    score_threshold: Sequence[float],
+    convention: str = "standard",
+    confidence_weighted: bool = False,
+    top_k: Sequence[int] = (1, 5, 10),
+    context: ContextMatching | None = None,
+    ranked: int = 0,
+) -> dict[float, SearchResult]: ...
+
+
+def evaluate_search(
+    protocol: SearchProtocol,
+    gallery: Mapping[str, Detections],
+    query_embeddings: ArrayLike | torch.Tensor,
+    *,
+    score_threshold: float | Sequence[float] = 0.5,
+    convention: str = "standard",
+    confidence_weighted: bool = False,
+    top_k: Sequence[int] = (1, 5, 10),
+    context: ContextMatching | None = None,
+    ranked: int = 0,
+) -> SearchResult | dict[float, SearchResult]:
+    """Mean average precision and top-k of a search protocol.
+
+    Args:
+        protocol: who is looked for, where.
+        gallery: detections with embeddings (N, D) by scene name, an empty one where nobody was
+            found. It may hold more scenes than the protocol asks for.
+        query_embeddings: (Q, D), of the queries' annotated boxes.
+        score_threshold: detections below are left out; several thresholds give a result each.
+        convention: ``"standard"``, or ``"seqnet"`` to reproduce that code's figures.
+        confidence_weighted: multiply each similarity by the detection's score.
+        top_k: which k to report.
+        context: match the people around each query, too (see `rerank.query_context`).
+        ranked: how many detections of each ranking to return in `SearchResult.hits`.
+
+    Returns:
+        One result, or results by threshold where several were given.
+
+    Raises:
+        EvaluationError: embeddings of another shape or number, or with NaN; a gallery scene
+            without an entry in `gallery`; a target outside its gallery; no query with a target;
+            a setting out of range.
+    """
+    if convention not in ("standard", "seqnet"):
+        raise EvaluationError(f"convention is {convention!r}, expected 'standard' or 'seqnet'")
+    if not top_k or any(int(k) != k or k < 1 for k in top_k):
+        raise EvaluationError(f"top_k is {top_k!r}, expected whole numbers from 1")
+    if ranked < 0:
+        raise EvaluationError(f"ranked is {ranked}, expected 0 or more")
+    if convention == "seqnet" and (protocol.ignored or protocol.average_precision != "step"):
+        raise EvaluationError(
+            f"protocol {protocol.name!r} ignores people or has a trapezoidal average precision, "
+            "which the published code of convention 'seqnet' does not know; use 'standard'"
+        )
+    queries = _as_queries(query_embeddings, protocol)
+    if context is not None:
+        context.check(queries)
+    results: dict[float, SearchResult] = {}
+    for threshold in as_thresholds(score_threshold):
+        packed = PackedGallery(gallery, threshold, queries.shape[1])
+        scoring = Scoring(
+            protocol, packed, queries, convention == "seqnet", confidence_weighted, context, ranked
+        )
+        results[threshold] = _summary(
+            protocol, convention, threshold, sorted({int(k) for k in top_k}), scoring.scores()
+        )
+    return results if isinstance(score_threshold, Sequence) else next(iter(results.values()))
+
+
+def _as_queries(embeddings: ArrayLike | torch.Tensor, protocol: SearchProtocol) -> FloatArray:
+    if isinstance(embeddings, torch.Tensor):
+        embeddings = embeddings.detach().cpu().float().numpy()
+    queries = np.asarray(embeddings, dtype=np.float32)
+    expected = len(protocol.queries)
+    if not expected:
+        raise EvaluationError(f"protocol {protocol.name!r} has no queries")
+    if queries.ndim != 2 or len(queries) != expected or not queries.shape[1]:
+        raise EvaluationError(
+            f"query embeddings have shape {queries.shape}, expected ({expected}, D): "
+            f"one row a query of protocol {protocol.name!r}"
+        )
+    finite = np.isfinite(queries).all(axis=1)
+    if not finite.all():
+        raise EvaluationError(
+            f"{int((~finite).sum())} of {expected} query embeddings hold NaN or infinity, the "
+            f"first is row {int(np.argmin(finite))}; the network has diverged"
+        )
+    return queries
+
+
+def _summary(
+    protocol: SearchProtocol,
+    convention: str,
+    score_threshold: float,
+    top_k: Sequence[int],
+    scores: Iterable[QueryScore],
+) -> SearchResult:
+    each = list(scores)
+    num_targets = np.array([score.num_targets for score in each], dtype=np.int64)
+    first = np.array([score.first_rank for score in each], dtype=np.int64)
+    precisions = np.array([score.average_precision for score in each], dtype=np.float64)
+    counted = num_targets > 0
+    if not counted.any():
+        raise EvaluationError(
+            f"protocol {protocol.name!r}: none of its {len(each)} queries has a target in its "
+            "gallery, so there is nothing to average"
+        )
+    hit = first[counted] > 0
+    return SearchResult(
+        protocol=protocol.name,
+        convention=convention,
+        score_threshold=score_threshold,
+        mean_ap=float(precisions[counted].mean()),
+        top_k={k: float((hit & (first[counted] <= k)).mean()) for k in top_k},
+        num_queries=len(each),
+        num_skipped=int((~counted).sum()),
+        average_precisions=precisions,
+        first_ranks=first,
+        num_targets=num_targets,
+        num_found=np.array([score.num_found for score in each], dtype=np.int64),
+        hits=[score.hits for score in each],
+    )

@@ -1,0 +1,95 @@
+"""Which queries stand for all of them, when a page has room for a few."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from personsearch.errors import EvaluationError
+from personsearch.evaluation.search import RankedHit, SearchResult
+from personsearch.types import IntArray, Query, SearchProtocol
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One query with its ranking.
+
+    Attributes:
+        number: its place among the protocol's queries, from zero.
+        query: who is looked for.
+        place: its place among all queries by average precision, 1 being the best.
+        average_precision: 0..1.
+        num_targets: gallery pictures that show the person.
+        num_found: in how many of them a detection is right.
+        hits: the first detections of the ranking, best first.
+    """
+
+    number: int
+    query: Query
+    place: int
+    average_precision: float
+    num_targets: int
+    num_found: int
+    hits: Sequence[RankedHit]
+
+
+def spread(average_precisions: Sequence[float] | np.ndarray, count: int) -> IntArray:
+    """Which of Q queries to show: evenly spaced places from the best to the worst, both included.
+
+    Args:
+        average_precisions: (Q,), NaN for queries that count nowhere; those are never chosen.
+        count: how many, at least 2; all of them where there are fewer.
+
+    Returns:
+        (min(count, Q),) rows, best first. Equal ones keep their order.
+
+    Raises:
+        EvaluationError: `count` is below 2.
+    """
+    if count < 2:
+        raise EvaluationError(f"count is {count}, expected 2 or more: the best and the worst")
+    ranking = _by_precision(average_precisions)
+    places = np.linspace(0, len(ranking) - 1, min(count, len(ranking))).round().astype(np.int64)
+    return ranking[places]
+
+
+def choose_examples(
+    protocol: SearchProtocol, result: SearchResult, count: int = 8
+) -> list[Example]:
+    """Queries at evenly spaced places from the best to the worst, see `spread`.
+
+    Nobody picks them: a page that shows these shows what the mean is made of.
+
+    Args:
+        protocol: whose queries they are.
+        result: of `evaluate_search` with ``ranked`` above zero.
+        count: how many, at least 2.
+
+    Raises:
+        EvaluationError: the result holds no rankings, or is of another protocol.
+    """
+    if len(result.hits) != len(protocol.queries):
+        raise EvaluationError(
+            f"protocol {protocol.name!r} has {len(protocol.queries)} queries, the result "
+            f"{len(result.hits)} rankings; evaluate that protocol with ranked=N"
+        )
+    places = {row: place for place, row in enumerate(_by_precision(result.average_precisions), 1)}
+    return [
+        Example(
+            number=int(row),
+            query=protocol.queries[int(row)],
+            place=places[row],
+            average_precision=float(result.average_precisions[row]),
+            num_targets=int(result.num_targets[row]),
+            num_found=int(result.num_found[row]),
+            hits=result.hits[int(row)],
+        )
+        for row in spread(result.average_precisions, count)
+    ]
+
+
+def _by_precision(average_precisions: Sequence[float] | np.ndarray) -> IntArray:
+    """Rows by descending average precision, without those that are NaN."""
+    values = np.asarray(average_precisions, dtype=np.float64)
+    order = np.argsort(-values, kind="stable").astype(np.int64)
+    return order[~np.isnan(values[order])]

@@ -1,0 +1,74 @@
+"""Figures as tables for a terminal, and as plain rows for a page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from personsearch.evaluation.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class FigureTable:
+    """A titled table of text cells; all columns but the first are aligned right."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def percent(value: float) -> str:
+    """0.12345 as ``12.3``."""
+    return f"{100 * value:.1f}"
+
+
+def detection_table(compared: Comparison, data: str) -> FigureTable:
+    """AP and recall by score threshold."""
+    return FigureTable(
+        f"Detection on {data}, IoU 0.5, %",
+        ("score threshold", "AP", "recall", "people", "detections"),
+        [
+            (
+                f"{threshold:g}",
+                percent(result.average_precision),
+                percent(result.recall),
+                str(result.num_ground_truth),
+                str(result.num_detections),
+            )
+            for threshold, result in compared.detection.items()
+        ],
+    )
+
+
+def search_table(compared: Comparison, data: str) -> FigureTable:
+    """mAP and top-k by protocol: the model, ground-truth boxes, and the floor."""
+    ks = list(compared.rows[0].search.top_k) if compared.rows else []
+    return FigureTable(
+        f"Search on {data}, %",
+        ("embeddings, boxes", "protocol", "mAP", *(f"top-{k}" for k in ks), "queries"),
+        [
+            (
+                f"{row.embeddings}, {row.boxes}",
+                row.protocol,
+                percent(row.search.mean_ap),
+                *(percent(row.search.top_k[k]) for k in ks),
+                str(row.search.num_queries),
+            )
+            for row in compared.rows
+        ],
+    )
+
+
+def print_tables(*tables: FigureTable) -> None:
+    """Prints tables to standard output."""
+    console = Console()
+    for table in tables:
+        if not table.rows:
+            continue
+        drawn = Table(title=table.title, title_justify="left")
+        for column, name in enumerate(table.header):
+            drawn.add_column(name, justify="left" if column == 0 else "right")
+        for row in table.rows:
+            drawn.add_row(*row)
+        console.print(drawn)

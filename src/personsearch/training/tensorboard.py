@@ -1,0 +1,54 @@
+"""Writes a run's reports for TensorBoard, an extra."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from personsearch.errors import RecipeError
+
+if TYPE_CHECKING:
+    from personsearch.training.loop import Report
+
+
+class TensorBoardWriter:
+    """A curve a loss and a curve a validation figure, over the iterations of all stages.
+
+    Args:
+        folder: where the event files go.
+        lengths: iterations of each stage by name, in order.
+
+    Raises:
+        RecipeError: the extra is not installed.
+    """
+
+    def __init__(self, folder: Path, lengths: Mapping[str, int]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise RecipeError(
+                "tensorboard = true needs the extra: pip install 'personsearch[tensorboard]'"
+            ) from None
+        self._open, self._folder = SummaryWriter, folder
+        self._offsets, total = {}, 0
+        for name, length in lengths.items():
+            self._offsets[name] = total
+            total += length
+        self._writer: Any = None
+
+    def __call__(self, report: "Report") -> None:
+        """Adds the figures of one report."""
+        step = self._offsets[report.stage] + report.iteration
+        if self._writer is None:
+            # What a killed run wrote from here on is shown no more; it will be written again.
+            self._writer = self._open(str(self._folder), purge_step=step)
+        values = {f"loss/{name}": value for name, value in report.losses.items()}
+        values |= {f"validation/{name}": value for name, value in report.validation.items()}
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the file; a later report begins another one."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

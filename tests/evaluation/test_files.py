@@ -1,0 +1,92 @@
+"""Saved detections come back as they were, and damaged files are named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from personsearch.errors import EvaluationError
+from personsearch.evaluation.files import load_detections, save_detections
+from personsearch.types import Detections
+
+
+def _found() -> dict[str, Detections]:
+    rng = np.random.default_rng(0)
+    found = {}
+    for name, count in (("a.jpg", 3), ("empty.jpg", 0), ("ü/b.jpg", 2)):
+        corners = rng.random((count, 2)) * 50
+        boxes = np.concatenate([corners, corners + 10], axis=1)
+        found[name] = Detections(boxes, rng.random(count), rng.normal(size=(count, 4)))
+    return found
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    found = _found()
+    queries = {"all": np.eye(4, dtype=np.float32)}
+    save_detections(tmp_path / "d.npz", found, queries)
+    again, again_queries = load_detections(tmp_path / "d.npz")
+    assert list(again) == list(found)
+    for name, detections in found.items():
+        np.testing.assert_array_equal(again[name].boxes, detections.boxes)
+        np.testing.assert_array_equal(again[name].scores, detections.scores)
+        assert len(again[name]) == len(detections)
+        if len(detections):
+            np.testing.assert_array_equal(again[name].embeddings, detections.embeddings)
+    np.testing.assert_array_equal(again_queries["all"], queries["all"])
+
+
+def test_no_detections_at_all(tmp_path: Path) -> None:
+    save_detections(tmp_path / "d.npz", {}, {})
+    assert load_detections(tmp_path / "d.npz") == ({}, {})
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut"])
+def test_damaged_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "d.npz"
+    path.write_bytes(content)
+    with pytest.raises(EvaluationError, match=r"not an \.npz of detections"):
+        load_detections(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="no such file"):
+        load_detections(tmp_path / "d.npz")
+
+
+def test_pickled_objects_are_refused(tmp_path: Path) -> None:
+    names = np.array([{"any": "object"}], dtype=object)
+    np.savez(tmp_path / "d.npz", names=names)
+    with pytest.raises(EvaluationError, match="allow_pickle"):
+        load_detections(tmp_path / "d.npz")
+
+
+def test_missing_part_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", names=np.array(["a"]), counts=np.array([0]))
+    with pytest.raises(EvaluationError, match="lacks boxes, scores, embeddings"):
+        load_detections(tmp_path / "d.npz")
+
+
+def test_parts_that_disagree_are_counted(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "d.npz",
+        names=np.array(["a"]),
+        counts=np.array([2]),
+        boxes=np.zeros((1, 4)),
+        scores=np.zeros(2),
+        embeddings=np.zeros((2, 3)),
+    )
+    with pytest.raises(EvaluationError, match="1 boxes, 2 scores, 2 embeddings"):
+        load_detections(tmp_path / "d.npz")
+
+
+def test_a_name_twice(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "d.npz",
+        names=np.array(["a", "a"]),
+        counts=np.array([0, 0]),
+        boxes=np.zeros((0, 4)),
+        scores=np.zeros(0),
+        embeddings=np.zeros((0, 3)),
+    )
+    with pytest.raises(EvaluationError, match="occurs twice"):
+        load_detections(tmp_path / "d.npz")

@@ -1,0 +1,143 @@
+"""Memories against plain loops, and several processes against one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from personsearch.losses.memory import CircularQueue, LookupTable, gather
+
+WORKER = """
+import sys
+import torch
+import torch.distributed as dist
+from personsearch.losses.oim import OnlineInstanceMatching
+
+torch.set_num_threads(1)
+rank, world, store, data, out = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+loss = OnlineInstanceMatching(4, 3, 5)
+for step in torch.load(data, weights_only=True):
+    embeddings, ids = step[rank]
+    loss(embeddings, ids)
+dist.barrier()
+torch.save(loss.state_dict(), f"{out}{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+def _unit(*shape: int) -> torch.Tensor:
+    return functional.normalize(torch.randn(*shape), dim=-1)
+
+
+def test_lookup_moves_rows_one_sample_after_the_other() -> None:
+    torch.manual_seed(0)
+    table = LookupTable(3, 4, momentum=0.25)
+    embeddings, ids = _unit(5, 4), torch.tensor([2, 0, 2, 2, 0])
+    expected = torch.zeros(3, 4, dtype=torch.float64)
+    for x, t in zip(embeddings.double(), ids.tolist(), strict=True):
+        moved = 0.25 * expected[t] + 0.75 * x
+        expected[t] = moved / moved.norm()
+    table.update(embeddings, ids)
+    torch.testing.assert_close(table.values, expected.float())
+    assert torch.equal(table.values[1], torch.zeros(4))
+
+
+def test_lookup_order_matters() -> None:
+    a, b = torch.eye(2)
+    forth, back = LookupTable(1, 2, 0.5), LookupTable(1, 2, 0.5)
+    forth.update(torch.stack([a, b]), torch.tensor([0, 0]))
+    back.update(torch.stack([b, a]), torch.tensor([0, 0]))
+    torch.testing.assert_close(forth.values, back.values.flip(1))
+    assert forth.values[0, 1] > forth.values[0, 0]
+
+
+@pytest.mark.parametrize("pushes", [[2], [3], [2, 2], [1, 1, 1, 1, 1], [7], [2, 7, 2], [0, 3, 0]])
+def test_queue_holds_the_latest(pushes: list[int]) -> None:
+    size = 3
+    queue = CircularQueue(size, 1)
+    expected, position, value = [0.0] * size, 0, 0
+    for count in pushes:
+        queue.push(torch.arange(value + 1, value + 1 + count).float()[:, None])
+        for _ in range(count):
+            value += 1
+            expected[position] = float(value)
+            position = (position + 1) % size
+    assert queue.values[:, 0].tolist() == expected
+    assert int(queue.position) == position
+
+
+def test_queue_of_no_size_holds_none() -> None:
+    queue = CircularQueue(0, 3)
+    queue.push(torch.ones(2, 3))
+    assert queue.values.shape == (0, 3)
+
+
+def test_memories_are_saved_with_the_write_position() -> None:
+    torch.manual_seed(0)
+    queue, copy = CircularQueue(4, 2), CircularQueue(4, 2)
+    queue.push(_unit(6, 2))
+    copy.load_state_dict(queue.state_dict())
+    assert int(copy.position) == 2
+    more = _unit(3, 2)
+    queue.push(more)
+    copy.push(more)
+    assert torch.equal(queue.values, copy.values)
+    assert set(LookupTable(2, 2, 0.5).state_dict()) == {"values"}
+
+
+def test_memories_take_half_precision_and_keep_no_graph() -> None:
+    queue, table = CircularQueue(2, 2), LookupTable(2, 2, 0.5)
+    x = torch.eye(2, dtype=torch.bfloat16, requires_grad=True)
+    queue.push(x)
+    table.update(x, torch.tensor([0, 1]))
+    for values in (queue.values, table.values):
+        assert values.dtype == torch.float32
+        assert not values.requires_grad
+        assert torch.equal(values, torch.eye(2))
+
+
+def test_gather_alone_returns_what_came() -> None:
+    x = torch.randn(3, 2, requires_grad=True)
+    embeddings, ids = gather(x, torch.tensor([1, 2, -1]))
+    assert torch.equal(embeddings, x.detach())
+    assert not embeddings.requires_grad
+    assert ids.tolist() == [1, 2, -1]
+
+
+def _run(tmp_path: Path, counts: list[list[int]]) -> None:
+    """Two processes with so many samples a step; compares with one process on both."""
+    from personsearch.losses.oim import OnlineInstanceMatching
+
+    torch.manual_seed(0)
+    steps = [[(_unit(n, 3), torch.randint(-1, 4, (n,))) for n in step] for step in counts]
+    torch.save(steps, tmp_path / "data.pt")
+    command = [sys.executable, "-c", WORKER]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), "2", *map(str, (tmp_path / "store", tmp_path / "data.pt"))]
+            + [str(tmp_path / "state")],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    alone = OnlineInstanceMatching(4, 3, 5)
+    for step in steps:
+        alone(torch.cat([x for x, _ in step]), torch.cat([i for _, i in step]))
+    for rank in range(2):
+        state = torch.load(tmp_path / f"state{rank}.pt", weights_only=True)
+        assert state.keys() == alone.state_dict().keys()
+        for name, value in alone.state_dict().items():
+            assert torch.equal(state[name], value), name
+
+
+def test_two_processes_hold_what_one_holds(tmp_path: Path) -> None:
+    # Equal and unequal shares, one without anyone, and nobody at all.
+    _run(tmp_path, [[4, 4], [2, 5], [0, 3], [6, 1], [0, 0], [3, 0]])

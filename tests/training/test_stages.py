@@ -1,0 +1,231 @@
+"""What each stage shows, for how long, and at which learning rate."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from personsearch.datasets.training_set import Batch, PictureCache
+from personsearch.errors import DataError, PictureError, RecipeError
+from personsearch.training.recipe import Recipe, make_recipe
+from personsearch.training.stages import CropStage, SceneStage, Stage, make_stages
+from personsearch.types import Scene
+
+
+def small_recipe(**changes: Any) -> Recipe:
+    values = {"system": "oim", "iterations": 10, "lr": 0.1, "backbone": "small"}
+    values |= {"backbone_width": 8, "embedding_dim": 8, "queue_size": 4, "loader_workers": 0}
+    return make_recipe(values | {"images_per_iteration": 2} | changes)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
+    """Six pictures of 96 x 64 with two people each, three identities in all."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(6):
+        path = folder / f"{number}.png"
+        Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(path)
+        boxes = np.array([[8, 10, 24, 50], [60, 12, 76, 52]], np.float32)
+        ids = np.array([number % 3, -1 if number % 2 else (number + 1) % 3])
+        made.append(Scene(f"s{number}", path, (96, 64), boxes, ids))
+    return made
+
+
+def scene_stage(scenes: Sequence[Scene], **changes: Any) -> SceneStage:
+    return SceneStage(small_recipe(**changes), scenes, PictureCache(scenes, False))
+
+
+def crop_stage(scenes: Sequence[Scene], **changes: Any) -> CropStage:
+    changes = {"crop_iterations": 6, "crop_lr": 1.0, "canvases_per_iteration": 2} | changes
+    return CropStage(small_recipe(**changes), scenes, PictureCache(scenes, False))
+
+
+def rates(stage: Stage) -> list[float]:
+    return [stage.learning_rate(iteration) for iteration in range(stage.iterations)]
+
+
+def test_a_constant_rate_after_a_linear_warm_up(scenes: list[Scene]) -> None:
+    stage = scene_stage(scenes, lr=0.8, warmup=4, schedule="constant")
+    assert rates(stage) == pytest.approx([0.2, 0.4, 0.6, 0.8] + [0.8] * 6)
+
+
+def test_a_rate_that_decays_in_steps(scenes: list[Scene]) -> None:
+    stage = scene_stage(scenes, lr=1.0, warmup=2, decay_at=[4, 7], decay_factor=0.1)
+    expected = [0.5, 1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01]
+    assert rates(stage) == pytest.approx(expected)
+
+
+def test_a_rate_without_decay_stays(scenes: list[Scene]) -> None:
+    assert rates(scene_stage(scenes, lr=0.3)) == [0.3] * 10
+
+
+def test_a_rate_that_falls_along_half_a_cosine(scenes: list[Scene]) -> None:
+    stage = scene_stage(scenes, lr=2.0, warmup=2, schedule="cosine")
+    expected = [1.0, 2.0] + [1.0 + math.cos(math.pi * k / 8) for k in range(8)]
+    assert rates(stage) == pytest.approx(expected)
+    assert stage.learning_rate(6) == pytest.approx(1.0)
+
+
+def test_a_warm_up_as_long_as_the_stage(scenes: list[Scene]) -> None:
+    stage = scene_stage(scenes, lr=1.0, warmup=10, schedule="cosine")
+    assert rates(stage) == pytest.approx([k / 10 for k in range(1, 11)])
+
+
+def test_the_first_stage_falls_to_a_tenth(scenes: list[Scene]) -> None:
+    stage = crop_stage(scenes, crop_iterations=40, crop_lr=2.0)
+    got = rates(stage)
+    assert got[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
+    assert got[4] == pytest.approx(2.0)
+    assert got[22] == pytest.approx(2.0 * 0.55)
+    assert got[-1] == pytest.approx(2.0 * (0.1 + 0.45 * (1 + math.cos(math.pi * 35 / 36))))
+    assert all(b < a for a, b in zip(got[4:], got[5:], strict=False))
+
+
+def test_a_short_first_stage_needs_no_warm_up(scenes: list[Scene]) -> None:
+    assert rates(crop_stage(scenes, crop_iterations=3))[0] == pytest.approx(1.0)
+
+
+def test_the_stages_are_those_that_the_recipe_asks_for(scenes: list[Scene]) -> None:
+    assert [s.name for s in make_stages(small_recipe(), scenes)] == ["scenes"]
+    both = make_stages(small_recipe(crop_iterations=6, crop_lr=0.1, accumulate=3), scenes)
+    assert [(s.name, s.iterations, s.accumulate) for s in both] == [
+        ("crops", 6, 1),
+        ("scenes", 10, 3),
+    ]
+
+
+def assert_same(a: Batch, b: Batch) -> None:
+    assert a.names == b.names
+    for x, y in zip(a.images, b.images, strict=True):
+        assert torch.equal(x, y)
+    for s, t in zip(a.targets, b.targets, strict=True):
+        assert torch.equal(s.boxes, t.boxes)
+        assert torch.equal(s.ids, t.ids)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("sampler", ["random", "identity"])
+def test_batches_from_the_middle_are_those_of_a_run_from_the_start(
+    scenes: list[Scene], sampler: str, workers: int
+) -> None:
+    changes = {"sampler": sampler, "accumulate": 2, "color_jitter": 0.3, "scale_jitter": 0.2}
+    whole = list(scene_stage(scenes, erase=0.5, **changes).batches(0, 0, 1))
+    assert len(whole) == 20
+    late = list(
+        scene_stage(scenes, erase=0.5, loader_workers=workers, **changes).batches(7, 0, 1)
+    )
+    assert len(late) == 6
+    for a, b in zip(whole[14:], late, strict=True):
+        assert_same(a, b)
+
+
+def test_batches_differ_between_iterations_and_seeds(scenes: list[Scene]) -> None:
+    first = [batch.names for batch in scene_stage(scenes).batches(0, 0, 1)]
+    other = [batch.names for batch in scene_stage(scenes, seed=1).batches(0, 0, 1)]
+    assert len(set(map(tuple, first))) > 1
+    assert first != other
+
+
+def test_making_batches_draws_nothing_from_the_networks_generator(scenes: list[Scene]) -> None:
+    for workers in (0, 1):
+        torch.manual_seed(5)
+        before = torch.get_rng_state()
+        next(scene_stage(scenes, loader_workers=workers).batches(0, 0, 1))
+        next(crop_stage(scenes).batches(0, 0, 1))
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_processes_share_each_batch(scenes: list[Scene]) -> None:
+    stage = scene_stage(scenes, images_per_iteration=4)
+    whole = list(stage.batches(3, 0, 1))
+    halves = [list(stage.batches(3, rank, 2)) for rank in (0, 1)]
+    for joined, a, b in zip(whole, *halves, strict=True):
+        assert_same(
+            joined, Batch(a.images + b.images, a.targets + b.targets, a.names + b.names)
+        )
+
+
+def test_a_batch_that_the_processes_cannot_share_is_an_error(scenes: list[Scene]) -> None:
+    with pytest.raises(RecipeError, match="images_per_iteration is 2, .* multiple of the 3"):
+        scene_stage(scenes).batches(0, 0, 3)
+
+
+def test_a_batch_larger_than_the_data_is_an_error(scenes: list[Scene]) -> None:
+    with pytest.raises(DataError, match="batch of 7 pictures .* training set has 6"):
+        scene_stage(scenes, images_per_iteration=7)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_cannot_be_read_is_one_clear_line(
+    scenes: list[Scene], tmp_path: Path, workers: int
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(scenes[0].path.read_bytes()[:200])
+    bad = Scene("bad", broken, (96, 64), scenes[0].boxes, scenes[0].ids)
+    stage = scene_stage([scenes[0], bad], loader_workers=workers)
+    with pytest.raises(PictureError, match=r"broken\.png") as caught:
+        list(stage.batches(0, 0, 1))
+    assert "\n" not in str(caught.value)
+
+
+def test_canvases_go_on_where_they_stopped_and_each_process_has_its_own(
+    scenes: list[Scene],
+) -> None:
+    stage = crop_stage(scenes, erase=0.5, color_jitter=0.3)
+    whole = list(stage.batches(0, 0, 1))
+    assert len(whole) == 6
+    for a, b in zip(whole[4:], stage.batches(4, 0, 1), strict=True):
+        assert_same(a, b)
+    mine, theirs = list(stage.batches(0, 0, 2)), list(stage.batches(0, 1, 2))
+    seen = [name for batch in mine + theirs for name in batch.names]
+    assert len(mine) == len(theirs) == 6
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_canvas_has_the_usual_size_and_shows_labelled_people(scenes: list[Scene]) -> None:
+    large = Scene("large", scenes[0].path, (96, 640), scenes[0].boxes, scenes[0].ids)
+    batch = next(crop_stage([*scenes, large], crops_per_canvas=3).batches(0, 0, 1))
+    assert len(batch.images) == 2
+    for image, target in zip(batch.images, batch.targets, strict=True):
+        assert image.shape == (3, 64, 96)
+        assert 1 <= len(target.boxes) <= 3
+        assert set(target.ids.tolist()) <= {0, 1, 2}
+
+
+def test_a_person_wider_than_a_canvas_is_shrunk_to_fit(scenes: list[Scene]) -> None:
+    boxes = np.array([[0, 20, 96, 40]], np.float32)
+    wide = [Scene(s.name, s.path, s.size, boxes, s.ids[:1]) for s in scenes]
+    for batch in crop_stage(wide).batches(0, 0, 1):
+        assert all(len(target.boxes) for target in batch.targets)
+
+
+def test_the_first_stage_has_the_identity_loss_alone(scenes: list[Scene]) -> None:
+    stage = crop_stage(scenes)
+    model = stage.recipe.build(3)
+    batch = next(stage.batches(0, 0, 1))
+    losses = stage.losses(model, batch.images, batch)
+    assert list(losses) == ["oim"]
+    assert losses["oim"].requires_grad
+
+
+def test_a_system_without_an_identity_loss_has_no_first_stage(scenes: list[Scene]) -> None:
+    stage = crop_stage(scenes)
+    batch = next(stage.batches(0, 0, 1))
+    without: Any = torch.nn.Identity()
+    with pytest.raises(RecipeError, match="'oim' has no identity loss.*crop_iterations = 0"):
+        stage.losses(without, batch.images, batch)
+
+
+def test_the_main_stage_has_all_losses_of_the_system(scenes: list[Scene]) -> None:
+    stage = scene_stage(scenes, anchor_sizes=[16, 32], min_size=64, max_size=96)
+    model = stage.recipe.build(3)
+    batch = next(stage.batches(0, 0, 1))
+    losses = stage.losses(model, batch.images, batch)
+    assert set(losses) == {"rpn_objectness", "rpn_box", "detection", "box", "oim"}
