@@ -110,7 +110,7 @@ def make_benchmark(pictures: int, detections: int, queries: int, seed: int = 0) 
 
 
 def _embed(vectors: np.ndarray, rng: np.random.Generator) -> FloatArray:
-    vectors = vectors + 1.3 * rng.standard_normal(vectors.shape)
+    vectors = vectors + 1.7 * rng.standard_normal(vectors.shape)
     unit: FloatArray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return unit.astype(np.float32)
 

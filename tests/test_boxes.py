@@ -1,7 +1,7 @@
 """Box arithmetic against figures worked out by hand, and its laws on random boxes."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -76,6 +76,7 @@ def test_nothing_and_empty_boxes() -> None:
     assert iou(point, point).tolist() == [[0]]
 
 
+@settings(deadline=None, max_examples=50)
 @given(CORNERS, CORNERS)
 def test_iou_obeys_its_laws(first: np.ndarray, second: np.ndarray) -> None:
     a, b = _sorted_corners(first), _sorted_corners(second)

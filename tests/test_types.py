@@ -98,7 +98,7 @@ def _protocol(**changes: Any) -> SearchProtocol:
 def test_a_protocol_has_one_gallery_and_one_target_map_a_query() -> None:
     protocol = _protocol()
     assert (protocol.average_precision, protocol.ignored, protocol.annotated) == ("step", (), None)
-    assert _protocol(ignored=[{}], published_targets=[{}]).ignored == [{}]
+    assert _protocol(ignored=[{}]).ignored == [{}]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,6 @@ def test_a_protocol_has_one_gallery_and_one_target_map_a_query() -> None:
         ({"galleries": []}, "1 queries, 0 galleries and 1 target maps"),
         ({"targets": [{}, {}]}, "2 target maps"),
         ({"ignored": [{}, {}]}, "2 ignored maps for 1 queries"),
-        ({"published_targets": [{}, {}]}, "2 published target maps for 1 queries"),
         ({"average_precision": "area"}, "'area', expected 'step' or 'trapezoid'"),
         ({"targets": [{"b.jpg": [3, 3, 1, 1]}]}, r"target 'b\.jpg'.*x1 < x2"),
         ({"targets": [{"b.jpg": [[0, 0, 1, 1]]}]}, r"box has shape \(1, 4\)"),

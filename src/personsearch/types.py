@@ -162,8 +162,6 @@ class SearchProtocol:
         annotated: every annotated box (N, 4) by scene. Only of use together with `ignored`: a
             detection belongs to the annotated person that it overlaps most. None: only targets and
             ignored people are annotated.
-        published_targets: `targets` as the code of SeqNet reads them, where that differs (PRW);
-            read under the evaluator's convention ``"seqnet"`` alone. Empty: no difference.
 
     Raises:
         DataError: lengths that disagree, or a target's box that is not one.
@@ -176,7 +174,6 @@ class SearchProtocol:
     ignored: Sequence[Mapping[str, FloatArray]] = ()
     average_precision: str = "step"
     annotated: Mapping[str, FloatArray] | None = None
-    published_targets: Sequence[Mapping[str, FloatArray]] = ()
 
     def __post_init__(self) -> None:
         counts = (len(self.queries), len(self.galleries), len(self.targets))
@@ -188,11 +185,6 @@ class SearchProtocol:
         if len(self.ignored) not in (0, counts[0]):
             raise DataError(
                 f"protocol {self.name!r}: {len(self.ignored)} ignored maps for {counts[0]} queries"
-            )
-        if len(self.published_targets) not in (0, counts[0]):
-            raise DataError(
-                f"protocol {self.name!r}: {len(self.published_targets)} published target maps for "
-                f"{counts[0]} queries"
             )
         if self.average_precision not in ("step", "trapezoid"):
             raise DataError(

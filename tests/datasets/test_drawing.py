@@ -36,9 +36,12 @@ def test_draw_covers_the_area_of_a_rectangle_at_its_place():
     sprite = draw([rectangle(0, 0, 10, 4, (10, 20, 30))], (2.0, 3.0), (5.0, 7.0))
     cover = sprite.pixels[..., 3]
     rows, columns = np.nonzero(cover > 127)
-    assert (columns.min() + sprite.left, columns.max() + sprite.left) == (5, 24)
-    assert (rows.min() + sprite.top, rows.max() + sprite.top) == (7, 18)
-    assert int(cover.sum()) / 255 == pytest.approx(20 * 12, rel=0.15)
+    # OpenCV's rasteriser paints the outline too: up to a pixel more on each side.
+    assert (columns.min() + sprite.left, columns.max() + sprite.left) == pytest.approx(
+        (5, 24), abs=1
+    )
+    assert (rows.min() + sprite.top, rows.max() + sprite.top) == pytest.approx((7, 18), abs=1)
+    assert 20 * 12 <= int(cover.sum()) / 255 <= 22 * 14
     assert sprite.pixels[6, 6].tolist() == [10, 20, 30, 255]
 
 

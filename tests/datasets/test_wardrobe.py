@@ -38,7 +38,10 @@ def test_look_alikes_share_colours_but_neither_pattern_nor_person():
         first = group[0]
         assert len({look.upper.pattern for look in group}) == 4
         for other in group[1:]:
-            assert (other.upper.first, other.upper.second) == (first.upper.first, first.upper.second)
+            assert (other.upper.first, other.upper.second) == (
+                first.upper.first,
+                first.upper.second,
+            )
             assert other.lower == first.lower
             assert other.bag_colour == first.bag_colour
 

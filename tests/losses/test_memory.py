@@ -48,7 +48,7 @@ def test_lookup_moves_rows_one_sample_after_the_other() -> None:
 
 def test_lookup_order_matters() -> None:
     a, b = torch.eye(2)
-    forth, back = LookupTable(1, 2, 0.5), LookupTable(1, 2, 0.5)
+    forth, back = LookupTable(1, 2, 0.25), LookupTable(1, 2, 0.25)
     forth.update(torch.stack([a, b]), torch.tensor([0, 0]))
     back.update(torch.stack([b, a]), torch.tensor([0, 0]))
     torch.testing.assert_close(forth.values, back.values.flip(1))
@@ -118,8 +118,7 @@ def _run(tmp_path: Path, counts: list[list[int]]) -> None:
     command = [sys.executable, "-c", WORKER]
     processes = [
         subprocess.Popen(
-            [*command, str(rank), "2", *map(str, (tmp_path / "store", tmp_path / "data.pt"))]
-            + [str(tmp_path / "state")],
+            [*command, str(rank), "2", *(str(tmp_path / n) for n in ("store", "data.pt", "state"))],
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -92,9 +92,7 @@ def test_a_checkpoint_is_a_folder_of_tensors_and_text(saved: Path) -> None:
     assert list(saved.parent.iterdir()) == [saved]
 
 
-def test_nothing_is_pickled(
-    saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_nothing_is_pickled(saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*arguments: Any, **named: Any) -> Any:
         raise AssertionError("a pickle was read or written")
 
@@ -216,7 +214,7 @@ def test_tensors_of_another_system_are_an_error(saved: Path) -> None:
     state = load_file(saved / "model.safetensors")
     metadata = {"format": FORMAT, "system": "trident", "num_ids": "3"}
     save_file(state, saved / "model.safetensors", metadata)
-    with pytest.raises(CheckpointError, match="'trident', recipe.toml of 'oim'"):
+    with pytest.raises(CheckpointError, match=r"'trident', recipe.toml of 'oim'"):
         load_checkpoint(saved)
 
 
@@ -292,12 +290,10 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
     elif at == "sync":
         monkeypatch.setattr(checkpoint.os, "fsync", full_disk)
     else:
-        monkeypatch.setattr(
-            checkpoint, "save_file", full_disk if at == "first" else second_is_full
-        )
+        monkeypatch.setattr(checkpoint, "save_file", full_disk if at == "first" else second_is_full)
     recipe = small_recipe()
     progress = Progress("scenes", 8, 0.5, {"0.x": torch.zeros(2)})
-    with pytest.raises(CheckpointError, match="No space left on device.*last good"):
+    with pytest.raises(CheckpointError, match=r"No space left on device.*last good"):
         save_checkpoint(saved, built(recipe, 1), recipe, NUM_IDS, METRICS, progress)
     assert {file.name: file.read_bytes() for file in saved.iterdir()} == before
     assert list(saved.parent.iterdir()) == [saved]
@@ -340,7 +336,7 @@ def test_a_kill_between_the_two_moves_is_recovered(
 
     before = (saved / "model.safetensors").read_bytes()
     recipe = small_recipe()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch, pytest.raises(Killed):  # noqa: PT012
         patch.setattr(Path, "rename", killed)
         save_checkpoint(saved, built(recipe, 1), recipe, NUM_IDS, METRICS)
     assert not saved.exists()

@@ -62,7 +62,7 @@ def test_processes_join_through_gloo_and_part_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(dist, "init_process_group", joined.append)
     monkeypatch.setattr(dist, "destroy_process_group", lambda: joined.append("parted"))
-    with pytest.raises(KeyError), joined_processes("cpu") as device:
+    with pytest.raises(KeyError), joined_processes("cpu") as device:  # noqa: PT012
         assert device == torch.device("cpu")
         raise KeyError
     assert joined == ["gloo", "parted"]

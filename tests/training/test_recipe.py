@@ -110,7 +110,7 @@ def test_a_wrong_value_is_refused_and_named(key: str, value: object) -> None:
 
 
 def test_the_refused_value_is_shown() -> None:
-    with pytest.raises(RecipeError, match=r"came '256'"):
+    with pytest.raises(RecipeError, match="came '256'"):
         make_recipe(MINIMAL | {"embedding_dim": "256"})
 
 

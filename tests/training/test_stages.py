@@ -1,5 +1,6 @@
 """What each stage shows, for how long, and at which learning rate."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_the_first_stage_falls_to_a_tenth(scenes: list[Scene]) -> None:
     assert got[4] == pytest.approx(2.0)
     assert got[22] == pytest.approx(2.0 * 0.55)
     assert got[-1] == pytest.approx(2.0 * (0.1 + 0.45 * (1 + math.cos(math.pi * 35 / 36))))
-    assert all(b < a for a, b in zip(got[4:], got[5:], strict=False))
+    assert all(b < a for a, b in itertools.pairwise(got))
 
 
 def test_a_short_first_stage_needs_no_warm_up(scenes: list[Scene]) -> None:
@@ -118,9 +119,7 @@ def test_batches_from_the_middle_are_those_of_a_run_from_the_start(
     changes = {"sampler": sampler, "accumulate": 2, "color_jitter": 0.3, "scale_jitter": 0.2}
     whole = list(scene_stage(scenes, erase=0.5, **changes).batches(0, 0, 1))
     assert len(whole) == 20
-    late = list(
-        scene_stage(scenes, erase=0.5, loader_workers=workers, **changes).batches(7, 0, 1)
-    )
+    late = list(scene_stage(scenes, erase=0.5, loader_workers=workers, **changes).batches(7, 0, 1))
     assert len(late) == 6
     for a, b in zip(whole[14:], late, strict=True):
         assert_same(a, b)
@@ -147,18 +146,16 @@ def test_processes_share_each_batch(scenes: list[Scene]) -> None:
     whole = list(stage.batches(3, 0, 1))
     halves = [list(stage.batches(3, rank, 2)) for rank in (0, 1)]
     for joined, a, b in zip(whole, *halves, strict=True):
-        assert_same(
-            joined, Batch(a.images + b.images, a.targets + b.targets, a.names + b.names)
-        )
+        assert_same(joined, Batch(a.images + b.images, a.targets + b.targets, a.names + b.names))
 
 
 def test_a_batch_that_the_processes_cannot_share_is_an_error(scenes: list[Scene]) -> None:
-    with pytest.raises(RecipeError, match="images_per_iteration is 2, .* multiple of the 3"):
+    with pytest.raises(RecipeError, match=r"images_per_iteration is 2, .* multiple of the 3"):
         scene_stage(scenes).batches(0, 0, 3)
 
 
 def test_a_batch_larger_than_the_data_is_an_error(scenes: list[Scene]) -> None:
-    with pytest.raises(DataError, match="batch of 7 pictures .* training set has 6"):
+    with pytest.raises(DataError, match=r"batch of 7 pictures .* training set has 6"):
         scene_stage(scenes, images_per_iteration=7)
 
 
@@ -219,7 +216,7 @@ def test_a_system_without_an_identity_loss_has_no_first_stage(scenes: list[Scene
     stage = crop_stage(scenes)
     batch = next(stage.batches(0, 0, 1))
     without: Any = torch.nn.Identity()
-    with pytest.raises(RecipeError, match="'oim' has no identity loss.*crop_iterations = 0"):
+    with pytest.raises(RecipeError, match=r"'oim' has no identity loss.*crop_iterations = 0"):
         stage.losses(without, batch.images, batch)
 
 

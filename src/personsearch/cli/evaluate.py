@@ -48,6 +48,7 @@ def evaluate(
 
     Example: personsearch evaluate runs/oim --data synth --protocol all --protocol cross-camera
     """
+    from personsearch.cli.progress import StepProgress
     from personsearch.datasets import open_dataset
     from personsearch.evaluation.comparison import compare, compare_saved
     from personsearch.evaluation.files import load_detections, save_detections
@@ -70,7 +71,7 @@ def evaluate(
             convention=convention,
         )
     else:
-        with _progress() as progress:
+        with StepProgress() as progress:
             compared = compare(
                 load(model, choose_device(device)),
                 dataset,
@@ -89,7 +90,7 @@ def evaluate(
     if json_output:
         import json
 
-        typer.echo(json.dumps(_figures(compared, dataset), indent=1))
+        typer.echo(json.dumps(figures(compared, dataset), indent=1))
     else:
         _print(compared, dataset)
 
@@ -103,28 +104,8 @@ def _pair(text: str) -> tuple[int, int]:
     return int(k1), int(k2)
 
 
-class _progress:  # noqa: N801  # used like a function
-    """A progress bar a step, on stderr."""
-
-    def __enter__(self) -> Any:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._bar = Progress(console=Console(stderr=True), transient=True)
-        self._bar.start()
-        self._tasks: dict[str, Any] = {}
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def _tell(self, step: str, done: int, total: int) -> None:
-        if step not in self._tasks:
-            self._tasks[step] = self._bar.add_task(step, total=total)
-        self._bar.update(self._tasks[step], completed=done)
-
-
-def _figures(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
+def figures(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
+    """What was measured, as plain lists and numbers."""
     return {
         "data": dataset.name,
         "detection": [

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from personsearch import boxes as box_arithmetic
 from personsearch.datasets.samplers import generator
 from personsearch.datasets.training_set import Batch, PictureCache, to_tensor
 from personsearch.datasets.transforms import erase, recolor
@@ -55,8 +56,9 @@ class Canvases:
         self.color_jitter, self.erase, self.flip, self.seed = color_jitter, erase, flip, seed
         people: dict[int, list[tuple[int, int]]] = {}
         for index, scene in enumerate(scenes):
+            visible = box_arithmetic.area(box_arithmetic.clip(scene.boxes, scene.size)) > 0
             for row, identity in enumerate(scene.ids.tolist()):
-                if identity >= 0:
+                if identity >= 0 and visible[row]:
                     people.setdefault(identity, []).append((index, row))
         if not people:
             raise DataError("the training set has no labelled people; canvases need some")
@@ -110,7 +112,7 @@ class Canvases:
         right, bottom = min(width, int(x2 + dx) + 1), min(height, int(y2 + dy) + 1)
         cut = picture[top:bottom, left:right]
         box = [x1 - left, y1 - top, x2 - left, y2 - top]
-        # A person may not fill more than half of the canvas's height or all of its width, and
+        # A person may not fill more than 5 / 8 of the canvas's height or all of its width, and
         # comes in varied scales.
         fits = min(1.0, self.size[1] / 2 / (y2 - y1), self.size[0] / 1.25 / cut.shape[1])
         scale = float(rng.uniform(0.75, 1.25)) * fits
@@ -118,7 +120,7 @@ class Canvases:
         sx, sy = w / cut.shape[1], h / cut.shape[0]
         cut = cv2.resize(cut, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
         # Boxes of a detector are never exact, and neither are these.
-        jitter = rng.uniform(-0.04, 0.04, 4) * [x2 - x1, y2 - y1, x2 - x1, y2 - y1]
+        jitter = rng.uniform(-0.08, 0.08, 4) * [x2 - x1, y2 - y1, x2 - x1, y2 - y1]
         box = [(b + j) * s for b, j, s in zip(box, jitter, (sx, sy, sx, sy), strict=True)]
         # At the border of a picture there is no margin to take up the jitter.
         box = np.clip(box, 0, (w, h, w, h)).tolist()

@@ -74,11 +74,7 @@ def read(root: Path) -> Dataset:
     labels = _Labels(boxes, dropped)
     for id_, rows in enumerate(_train_rows(root / TRAIN_TEST / "Train.mat")):
         labels.assign(id_, [(name, box) for name, box in rows if name not in in_test], rows)
-    files = {
-        size: path
-        for size in GALLERY_SIZES
-        if (path := root / TRAIN_TEST / f"TestG{size}.mat").is_file()
-    }
+    files = _gallery_files(root / TRAIN_TEST)
     smallest = min(files, default=None)
     queries: list[_Asked] = []
     if smallest is None:
@@ -144,6 +140,14 @@ def read_protocol(
         galleries.append(asked.gallery)
         targets.append(asked.targets())
     return SearchProtocol(name=name, queries=queries, galleries=galleries, targets=targets)
+
+
+def _gallery_files(folder: Path) -> dict[int, Path]:
+    """The ``TestG<k>.mat`` of a folder by k, ascending; k need not be one of the published sizes."""
+    found = {
+        int(path.stem[5:]): path for path in folder.glob("TestG*.mat") if path.stem[5:].isdecimal()
+    }
+    return dict(sorted(found.items()))
 
 
 def _builder(path: Path, name: str, ids: Mapping[str, int]) -> Callable[[], SearchProtocol]:

@@ -171,7 +171,8 @@ def _fill_textured(
 def times(pixels: Picture, factor: NDArray[np.uint8]) -> Picture:
     """``pixels * factor / 255`` in whole numbers, rounded down by at most one."""
     product = np.multiply(pixels, factor, dtype=np.uint16)
-    return ((product + (product >> 8) + 1) >> 8).astype(np.uint8)
+    scaled: Picture = ((product + (product >> 8) + 1) >> 8).astype(np.uint8)
+    return scaled
 
 
 def fade(sprite: Sprite, opacity: int) -> Sprite:

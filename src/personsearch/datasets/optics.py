@@ -111,15 +111,18 @@ def expose(picture: Picture, camera: Camera, rng: np.random.Generator) -> Pictur
     """
     exposure = int(rng.integers(234, 280))
     warmth = int(rng.integers(-8, 9))
-    saturated = _saturate(picture, camera.saturation)
-    lit = cv2.LUT(saturated, _tone(camera, exposure, warmth))
+    taken = _saturate(picture, camera.saturation)
+    taken = np.asarray(cv2.LUT(taken, _tone(camera, exposure, warmth)), dtype=np.uint8)
     if camera.blur > 1:
-        lit = cv2.GaussianBlur(lit, (camera.blur, camera.blur), 0)
+        window = (camera.blur, camera.blur)
+        taken = np.asarray(cv2.GaussianBlur(taken, window, 0), dtype=np.uint8)
     lighter, darker = _grain(camera)
     y, x = int(rng.integers(_SLACK)), int(rng.integers(_SLACK))
     height, width = picture.shape[:2]
     part = (slice(y, y + height), slice(x, x + width))
-    noisy: Picture = cv2.subtract(cv2.add(lit, lighter[part]), darker[part])
+    noisy: Picture = np.asarray(
+        cv2.subtract(cv2.add(taken, lighter[part]), darker[part]), dtype=np.uint8
+    )
     return noisy
 
 

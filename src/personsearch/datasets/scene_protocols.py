@@ -179,6 +179,10 @@ def _build(
     try:
         queries = [_query(value, places, by_name) for value in row["queries"]]
         galleries = _galleries(row, queries, scenes, places)
+        if len(galleries) != len(queries):
+            raise AnnotationError(
+                f"{len(queries)} queries but {len(galleries)} galleries, expected one a query"
+            )
         shown = Appearances(scenes)
         if "targets" in row:
             targets = [dict(_boxes(v, places)) for v in row["targets"]]

@@ -195,7 +195,9 @@ def _plan(size: Size, object_class: str, seed: int) -> list[ScenePlan]:
             rng = _chance(seed, 2, index)
             known = decks[camera.index].deal(2 + int(rng.integers(size.crowd - 1)))
             crowd: list[tuple[int, Any]] = [(identity, looks[identity]) for identity in known]
-            crowd += [(UNLABELLED, shown.random_look(rng)) for _ in range(int(rng.integers(3)))]
+            # Now and then a group of strangers passes.
+            strangers = int(rng.integers(3)) + (5 if int(rng.integers(12)) == 0 else 0)
+            crowd += [(UNLABELLED, shown.random_look(rng)) for _ in range(strangers)]
             people = shown.stand(camera, [crowd[int(k)] for k in rng.permutation(len(crowd))], rng)
             plans.append(
                 ScenePlan(

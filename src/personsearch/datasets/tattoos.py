@@ -148,10 +148,7 @@ def _mark(mark: Mark) -> list[Shape]:
     def line(points: Sequence[tuple[float, float]], width: float = 0.09) -> list[Shape]:
         half = width * mark.reach + 0.004
         places = [at(u, v) for u, v in points]
-        return [
-            capsule(a, half, b, half, mark.ink)
-            for a, b in itertools.pairwise(places)
-        ]
+        return [capsule(a, half, b, half, mark.ink) for a, b in itertools.pairwise(places)]
 
     match mark.kind:
         case "star":
@@ -173,8 +170,9 @@ def _mark(mark: Mark) -> list[Shape]:
                 shapes += line([(u / 6, row + 0.22 * sine(60 * u)) for u in range(-6, 7)])
             return shapes
         case "bolt":
-            rim = ((-0.2, -1.0), (0.5, -1.0), (0.1, -0.2), (0.6, -0.2), (-0.4, 1.0), (0.0, 0.1))
-            return [polygon((at(u, v) for u, v in (*rim, (-0.5, 0.1))), mark.ink)]
+            rim = [(-0.2, -1.0), (0.5, -1.0), (0.1, -0.2), (0.6, -0.2), (-0.4, 1.0)]
+            rim += [(0.0, 0.1), (-0.5, 0.1)]
+            return [polygon((at(u, v) for u, v in rim), mark.ink)]
         case "rose":
             petals = []
             for around in range(0, 360, 72):

@@ -85,7 +85,9 @@ def rescale(
     height, width = picture.shape[:2]
     factor = 1.0 + rng.uniform(-strength, strength)
     shift = rng.random(2) * (1.0 - factor) * np.array([width, height])
-    matrix = np.array([[factor, 0.0, shift[0]], [0.0, factor, shift[1]]])
+    # Boxes count from the edge of a pixel, the warp from its centre.
+    x, y = shift + 0.5 * (factor - 1.0)
+    matrix = np.array([[factor, 0.0, x], [0.0, factor, y]])
     grey = (124, 116, 104)
     scaled = cv2.warpAffine(picture, matrix, (width, height), borderValue=grey)
     moved = boxes * factor + np.tile(shift, 2)

@@ -16,6 +16,9 @@ from personsearch.errors import PictureError
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 """File endings that are taken for videos."""
 
+# Containers that stamp each frame with the time at which it plays. AVI stamps them in the order of
+# storage, and MPEG streams stamp groups of frames.
+_INDEXED = ("mp4", "matroska")
 # Decoding so many frames is cheaper than a jump back to the keyframe before them.
 _NEAR = 32
 _OPEN_AT_ONCE = 4
@@ -25,7 +28,7 @@ class Video:
     """One open video, for reading frames in any order. Not for several threads at once.
 
     A jump lands on the keyframe before the wanted frame and goes on by time stamps; a file without
-    time stamps that can be trusted is decoded from its start.
+    time stamps that can be trusted (AVI, MPEG streams) is decoded from its start instead.
 
     Args:
         path: the file.
@@ -58,10 +61,9 @@ class Video:
             with _open(self.path) as container:
                 stream = container.streams.video[0]
                 packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-                # AVI stamps frames in the order of storage, which need not be how they play.
-                avi = "avi" in container.format.name
+                indexed = any(name in container.format.name for name in _INDEXED)
             shown = [packet.pts for packet in packets if packet.pts is not None]
-            trusted = not avi and len(shown) == len(packets) == len(set(shown))
+            trusted = indexed and len(shown) == len(packets) == len(set(shown))
             self._stamps = sorted(shown) if trusted else []
         return self._stamps
 
@@ -102,11 +104,14 @@ class Video:
             stream = self._container.streams.video[0]
             self._container.seek(stamps[index], stream=stream, backward=True)
             self._frames = self._container.decode(stream)
+            whole = False
             for frame in self._frames:
-                if frame.pts == stamps[index]:
+                # Frames shown before the first keyframe refer to what the jump left out.
+                whole = whole or frame.key_frame
+                if whole and frame.pts == stamps[index]:
                     self._next = index + 1
                     return frame
-                if frame.pts is None or frame.pts > stamps[index]:
+                if frame.pts is None or frame.pts >= stamps[index]:
                     break
             self._restart()
         return None

@@ -210,9 +210,19 @@ def make_looks(count: int, alike: Sequence[int], rng: np.random.Generator) -> li
 _STEPS = 64
 # Degrees of the arcsine of -1..1 in 64ths, and how bright cloth is there under light from the left.
 _ARCSINE = np.rint(np.degrees(np.arcsin(np.arange(-_STEPS, _STEPS + 1) / _STEPS))).astype(np.int32)
-_LIGHT = np.interp(
-    np.arange(-_STEPS, _STEPS + 1), (-64, -40, -10, 30, 64), (196, 246, 255, 218, 150)
-).astype(np.uint8)
+_LIGHT = np.array(
+    [
+        low + (high - low) * (at - start) // (stop - start)
+        for start, stop, low, high in (
+            (-64, -40, 196, 246),
+            (-40, -10, 246, 255),
+            (-10, 30, 255, 218),
+            (30, 65, 218, 150),
+        )
+        for at in range(start, stop)
+    ],
+    dtype=np.uint8,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +307,8 @@ def _is_second(
             mask = front < 17
         case _:
             mask = nothing
-    return mask | nothing
+    whole: NDArray[np.bool_] = mask | nothing
+    return whole
 
 
 def _sway(around: NDArray[np.int32]) -> NDArray[np.int32]:

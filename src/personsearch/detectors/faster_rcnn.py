@@ -4,11 +4,12 @@ The parts do not look at the training mode: losses are computed where targets ar
 system's losses and its detections are two functions, not one that changes its meaning.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -21,6 +22,7 @@ from torchvision.models.detection.rpn import (
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import box_iou, clip_boxes_to_image, nms
 
+from personsearch.errors import ModelError
 from personsearch.types import UNLABELLED, Target
 
 
@@ -152,6 +154,37 @@ class ProposalNetwork(RegionProposalNetwork):
         return proposals, {"rpn_objectness": objectness_loss, "rpn_box": box_loss}
 
 
+class BoxPredictor(nn.Module):
+    """Says of each region whether it shows a person, and where the person's box is.
+
+    Args:
+        channels: C, of what is pooled.
+        grid: rows and columns that it is averaged over; (1, 1) is a global average.
+        hidden: width of two fully connected layers in between; 0 has none.
+    """
+
+    def __init__(self, channels: int, grid: tuple[int, int] = (1, 1), hidden: int = 0) -> None:
+        super().__init__()
+        self.grid = grid
+        width = channels * math.prod(grid)
+        self.layers = nn.Sequential()
+        if hidden:
+            self.layers = nn.Sequential(
+                nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+            )
+            width = hidden
+        self.classifier = nn.Linear(width, 2)
+        self.regressor = nn.Linear(width, 4)
+        for layer, std in ((self.classifier, 0.01), (self.regressor, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (R, 2), background first, and box deltas (R, 4), of `pooled` (R, C, h, w)."""
+        seen = self.layers(functional.adaptive_avg_pool2d(pooled, self.grid).flatten(1))
+        return self.classifier(seen), self.regressor(seen)
+
+
 @dataclass
 class SampledRegions:
     """Regions drawn for the losses, those of image 0 first.
@@ -160,12 +193,14 @@ class SampledRegions:
         boxes: per image (R_i, 4), in pixels of the batch.
         foreground: (R,) bool, whether the region shows a person.
         ids: (R,) int64, the person's identity, `UNLABELLED` where unknown or background.
+        ious: (R,) with the person's box, zero on background.
         deltas: (R, 4) from the region to the person's box, zero on background.
     """
 
     boxes: list[Tensor]
     foreground: Tensor
     ids: Tensor
+    ious: Tensor
     deltas: Tensor
 
 
@@ -198,11 +233,12 @@ class RegionSampler:
     ) -> SampledRegions:
         """Samples of `proposals` (P_i, 4), given the true `boxes` (N_i, 4) and `ids` (N_i,)."""
         candidates = [torch.cat([p, b]) for p, b in zip(proposals, boxes, strict=True)]
+        overlaps = [box_iou(b, c) for b, c in zip(boxes, candidates, strict=True)]
         matches = [
-            self.matcher(box_iou(b, c))
-            if len(b)
-            else torch.full((len(c),), Matcher.BELOW_LOW_THRESHOLD, device=c.device)
-            for b, c in zip(boxes, candidates, strict=True)
+            self.matcher(overlap)
+            if len(overlap)
+            else overlap.new_full(overlap.shape[1:], Matcher.BELOW_LOW_THRESHOLD, dtype=torch.int64)
+            for overlap in overlaps
         ]
         # The sampler reads 1 as positive, 0 as negative, -1 as left out.
         labels = [
@@ -210,9 +246,9 @@ class RegionSampler:
             for m in matches
         ]
         positives, negatives = self.sampler(labels)
-        chosen, foreground, owners, deltas = [], [], [], []
-        for c, m, pos, neg, b, i in zip(
-            candidates, matches, positives, negatives, boxes, ids, strict=True
+        chosen, foreground, owners, ious, deltas = [], [], [], [], []
+        for c, m, pos, neg, b, i, overlap in zip(
+            candidates, matches, positives, negatives, boxes, ids, overlaps, strict=True
         ):
             rows = torch.where(pos | neg)[0]
             match = m[rows]
@@ -220,13 +256,21 @@ class RegionSampler:
             chosen.append(c[rows])
             foreground.append(is_person)
             owner = torch.full_like(match, UNLABELLED)
-            delta = c.new_zeros((len(rows), 4))
+            iou, delta = c.new_zeros(len(rows)), c.new_zeros((len(rows), 4))
             if is_person.any():
                 owner[is_person] = i[match[is_person]]
+                iou[is_person] = overlap[match[is_person], rows[is_person]]
                 delta[is_person] = self.coder.encode_single(b[match[is_person]], c[rows][is_person])
             owners.append(owner)
+            ious.append(iou)
             deltas.append(delta)
-        return SampledRegions(chosen, torch.cat(foreground), torch.cat(owners), torch.cat(deltas))
+        return SampledRegions(
+            chosen,
+            torch.cat(foreground),
+            torch.cat(owners),
+            torch.cat(ious),
+            torch.cat(deltas),
+        )
 
 
 def detection_losses(logits: Tensor, deltas: Tensor, regions: SampledRegions) -> dict[str, Tensor]:
@@ -257,7 +301,13 @@ def decode_boxes(
 def select_detections(
     boxes: Tensor, scores: Tensor, score_threshold: float, nms_iou: float, most: int
 ) -> Tensor:
-    """Rows of `boxes` (R, 4) to keep, best first: sure enough, not empty, not suppressed."""
+    """Rows of `boxes` (R, 4) to keep, best first: sure enough, not empty, not suppressed.
+
+    Raises:
+        ModelError: a score is NaN.
+    """
+    if scores.isnan().any():
+        raise ModelError("the network gives NaN as a score; it has diverged, train it again")
     sides = boxes[:, 2:] - boxes[:, :2]
     rows = torch.where((scores >= score_threshold) & (sides >= 1.0).all(dim=1))[0]
     kept: Tensor = rows[nms(boxes[rows], scores[rows], nms_iou)[:most]]

@@ -25,7 +25,7 @@ from personsearch.evaluation.ranking import (
     tied_ranks,
 )
 from personsearch.evaluation.rerank import ContextMatching, match_context
-from personsearch.evaluation.seqnet import PublishedSimilarities, published_target
+from personsearch.evaluation.seqnet import PublishedSimilarities, published_targets
 from personsearch.types import FloatArray, IntArray, SearchProtocol
 
 
@@ -151,20 +151,21 @@ class Scoring:
         return ranges(starts, starts + self._sizes[pictures])
 
     def _hidden(self, index: int, names: Sequence[str], listing: Listing) -> IntArray:
-        """Listed pictures that the query does not look through; its own always is one."""
+        """Listed pictures that the query does not look through; its own is one.
+
+        The published code searches the query's own picture where the list names it, which two
+        queries of CUHK-SYSU's gallery of 100 do.
+        """
         hidden = self._listings.excluded(names)
         own = self.gallery.numbers.get(self.protocol.queries[index].scene)
-        if own is not None and own not in hidden:
+        if own is not None and own not in hidden and not self.published:
             hidden = np.append(hidden, own)
         return hidden[listing.times[hidden] > 0]
 
     def _targets(self, index: int, hidden: IntArray, listing: Listing) -> Mapping[str, FloatArray]:
         """The query's target boxes by scene."""
-        chosen = self.protocol.targets
-        if self.published and self.protocol.published_targets:
-            chosen = self.protocol.published_targets
-        own = self.protocol.queries[index].scene
-        targets = {name: box for name, box in chosen[index].items() if name != own}
+        own, shown = self.protocol.queries[index].scene, self.protocol.targets[index]
+        targets = {n: box for n, box in shown.items() if self.published or n != own}
         numbers, without = self.gallery.numbers, set(hidden.tolist())
         for name in targets:
             number = numbers.get(name, -1)
@@ -227,9 +228,8 @@ class Scoring:
             return self._positions_of_rows(listing, right)
         boxes = np.array(list(targets.values()), dtype=np.float32).reshape(-1, 4)
         if self.published:
-            boxes = published_target(boxes)
-        starts = listing.starts[pictures]
-        positions = ranges(starts, starts + self._sizes[pictures])
+            boxes = published_targets(boxes)
+        positions = self._positions(listing, pictures)
         owners = np.repeat(np.arange(len(pictures)), self._sizes[pictures])
         found = self.gallery.boxes[listing.rows[positions]]
         return positions[first_matches(boxes, found, values[positions], owners)]
@@ -257,6 +257,8 @@ class Scoring:
     def _hits(
         self, listing: Listing, values: FloatArray, right: IntArray, keys: Keys
     ) -> list[RankedHit]:
+        if not len(keys):
+            return []
         positions = key_positions(keys)
         rows = listing.rows[positions]
         correct = np.isin(positions, right)

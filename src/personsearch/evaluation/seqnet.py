@@ -65,11 +65,11 @@ class PublishedSimilarities:
         self.use(np.searchsorted(self._gallery.starts, rows, side="right") - 1)
 
 
-def published_target(boxes: FloatArray) -> FloatArray:
+def published_targets(boxes: FloatArray) -> FloatArray:
     """Target boxes (T, 4) as SeqNet reads them: x and y are cut at 0 before the sides are added.
 
     A box that begins outside of the picture keeps its full size and so ends too far to the right or
-    too low. A box that was already cut to the picture stays as it is.
+    too low. A box that was already cut stays as it is.
     """
     corners = np.maximum(boxes[:, :2], 0)
     moved: FloatArray = boxes + np.tile(corners - boxes[:, :2], 2)

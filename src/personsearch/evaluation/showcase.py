@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from personsearch.errors import EvaluationError
-from personsearch.evaluation.search import RankedHit, SearchResult
+from personsearch.evaluation.scoring import RankedHit
+from personsearch.evaluation.search import SearchResult
 from personsearch.types import IntArray, Query, SearchProtocol
 
 

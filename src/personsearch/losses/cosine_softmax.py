@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personsearch.errors import TrainingError
+
 
 class CosineSoftmax(nn.Module):
     """Cross-entropy of ``scale * cos(x, w_j)`` over the identities j (NormFace, eq. 6).
@@ -29,7 +31,15 @@ class CosineSoftmax(nn.Module):
         Args:
             embeddings: (N, D), unit length.
             ids: (N,) int64; negative ids are left out.
+
+        Raises:
+            TrainingError: an id beyond the classifier.
         """
+        if len(ids) and int(ids.max()) >= len(self.weight):
+            raise TrainingError(
+                f"identity {int(ids.max())} came, the classifier holds 0..{len(self.weight) - 1}; "
+                "renumber the training identities without gaps"
+            )
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             labelled = ids >= 0

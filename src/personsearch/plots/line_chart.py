@@ -66,10 +66,7 @@ def line_chart(
     )
     legend = element(
         "ul",
-        *(
-            element("li", _key(number % SERIES + 1), name)
-            for number, name in enumerate(points)
-        ),
+        *(element("li", _key(number % SERIES + 1), name) for number, name in enumerate(points)),
         class_="legend",
     )
     return element("figure", element("figcaption", title), picture, legend, class_="chart")

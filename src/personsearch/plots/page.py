@@ -20,7 +20,7 @@ from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.pictures import read_scene
 from personsearch.errors import DataError
 from personsearch.evaluation.comparison import Comparison
-from personsearch.evaluation.search import RankedHit
+from personsearch.evaluation.scoring import RankedHit
 from personsearch.evaluation.showcase import Example
 from personsearch.plots.embedded import jpeg_address, whole_scene
 from personsearch.plots.line_chart import line_chart
@@ -151,9 +151,9 @@ def _by_data_set(results: Sequence[Result], parts: Sequence[Markup]) -> list[Mar
 def _headline(results: Sequence[Result]) -> Markup:
     note = element(
         "p",
-        "In percent. The bar is the model on the people it detected. The first mark is a colour "
-        "histogram (HSV) on ground-truth boxes, the floor; the second is the model on "
-        "ground-truth boxes, what a perfect detector would give it.",
+        "The bars show the model on the people it detected. Beside them: colour alone, an HSV "
+        "histogram on the ground-truth boxes, which a network has to beat; and the model itself on "
+        "the ground-truth boxes, which is what a perfect detector would give it.",
         class_="note",
     )
     return _section("In short", note, *_by_data_set(results, [_tiles(r) for r in results]))
@@ -179,7 +179,7 @@ def _tiles(result: Result) -> Markup:
         _tile(
             f"Detection AP, IoU 0.5, score ≥ {threshold:g}",
             detection.average_precision,
-            (),
+            {},
             {
                 "recall": percent(detection.recall),
                 "people in the pictures": str(detection.num_ground_truth),
@@ -190,38 +190,54 @@ def _tiles(result: Result) -> Markup:
 
 
 def _search_tile(label: str, value: float, floor: float, bound: float) -> Markup:
-    others = {"HSV histogram, the floor": percent(floor), "ground-truth boxes": percent(bound)}
-    return _tile(label, value, (floor, bound), others)
+    marks = {"HSV histogram": floor, "ground-truth boxes": bound}
+    return _tile(label, value, marks, {})
 
 
-def _tile(
-    label: str, value: float, marks: Sequence[float], others: Mapping[str, str]
-) -> Markup:
-    rows = [join(element("dt", name), element("dd", text)) for name, text in others.items()]
+def _tile(label: str, value: float, marks: Mapping[str, float], facts: Mapping[str, str]) -> Markup:
+    """A figure with its bar, the marks on the bar, and facts beside it."""
+    rows = [
+        join(element("dt", _mark_key(number), name), element("dd", percent(mark)))
+        for number, (name, mark) in enumerate(marks.items(), 1)
+    ]
+    rows += [join(element("dt", name), element("dd", text)) for name, text in facts.items()]
     return element(
         "div",
         element("h4", label),
         element("span", percent(value), element("small", "%"), class_="figure"),
-        _bar(value, marks),
+        _bar(value, list(marks.values())),
         element("dl", *rows),
         class_="tile",
     )
 
 
 def _bar(value: float, marks: Sequence[float]) -> Markup:
+    """0..1 as a bar, marks as small triangles: the first points down to it, the second up."""
     width = 0.0 if np.isnan(value) else value * 100
     return element(
         "svg",
-        element("rect", class_="track", x=0, y=4, width=100, height=6),
-        element("rect", class_="fill", x=0, y=4, width=round(width, 1), height=6),
+        element("rect", class_="track", x="0%", y=10, width="100%", height=8),
+        element("rect", class_="fill", x="0%", y=10, width=f"{width:.1f}%", height=8),
         *(
-            element("rect", class_="mark", x=round(mark * 100 - 0.4, 1), y=0, width=0.8, height=14)
-            for mark in marks
+            # A nested picture moves by percent, which a path cannot.
+            element("svg", _triangle(number), x=f"{mark * 100:.1f}%", overflow="visible")
+            for number, mark in enumerate(marks, 1)
         ),
-        viewBox="0 0 100 14",
-        preserveAspectRatio="none",
+        height=28,
         class_="bar",
         aria_hidden="true",
+    )
+
+
+def _triangle(number: int) -> Markup:
+    path = "M-6 0H6L0 9Z" if number == 1 else "M-6 28H6L0 19Z"
+    return element("path", d=path, class_=f"mark-{number}")
+
+
+def _mark_key(number: int) -> Markup:
+    top = 0 if number == 1 else 19
+    return element(
+        "svg", _triangle(number), viewBox=f"-6 {top} 12 9", class_="mark-key", aria_hidden="true"
     )
 
 
@@ -278,7 +294,7 @@ def _example(example: Example, counted: int, scenes: _Pictures) -> Markup:
         element("h4", f"AP {percent(example.average_precision)} %"),
         element(
             "p",
-            f"place {example.place} of {counted}{place}; found in {example.num_found} of the "
+            f"place {example.place} of {counted}{place}; found in {example.num_found} of "
             f"{example.num_targets} gallery pictures that show this person",
         ),
     )
@@ -286,12 +302,15 @@ def _example(example: Example, counted: int, scenes: _Pictures) -> Markup:
     camera = _camera(scenes.scene(query.scene))
     looked_for = element(
         "figure",
-        _image(
-            whole_scene(picture, query.box),
-            f"The query's picture {query.scene}{_comma(camera)}; a box marks the person",
+        element(
+            "div",
+            _image(
+                whole_scene(picture, query.box),
+                f"The query's picture {query.scene}{_comma(camera)}; a box marks the person",
+            ),
+            element("figcaption", f"query {example.number + 1}{_comma(camera)}"),
         ),
         _image(thumbnail(picture, query.box), "The person who is looked for"),
-        element("figcaption", f"query {example.number + 1}{_comma(camera)}"),
         class_="looked-for",
     )
     hits = [_hit(rank, hit, scenes) for rank, hit in enumerate(example.hits, start=1)]
@@ -305,9 +324,7 @@ def _example(example: Example, counted: int, scenes: _Pictures) -> Markup:
 
 def _hit(rank: int, hit: RankedHit, scenes: _Pictures) -> Markup:
     verdict = "right" if hit.correct else "wrong"
-    shown = thumbnail(
-        scenes.picture(hit.scene), hit.box, color=GREEN if hit.correct else RED
-    )
+    shown = thumbnail(scenes.picture(hit.scene), hit.box, color=GREEN if hit.correct else RED)
     camera = _camera(scenes.scene(hit.scene))
     return element(
         "li",

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from personsearch.detectors.faster_rcnn import (
+    BoxPredictor,
     PictureTransform,
     ProposalNetwork,
     RegionSampler,
@@ -42,6 +43,7 @@ class OIM(PersonSearchModel):
         oim_momentum: the share of the old value in an update of the lookup table.
         oim_temperature: of the softmax over what is remembered.
         oim_weight: of the OIM loss in the sum.
+        oim_min_iou: regions nearer than this to a person's box are embedded in training.
         embedding_grid: rows and columns that the head's output is averaged over before the
             embedding; (1, 1) is the paper's global average.
         crop_loss: ``"oim"`` or ``"softmax"``, what the crop stage learns from.
@@ -57,6 +59,8 @@ class OIM(PersonSearchModel):
         rois_per_image: regions in the losses.
         roi_positive_fraction: the most of them that show a person.
         detection_grid: as `embedding_grid`, for the person classifier and the box regressor.
+        detection_hidden: width of two fully connected layers of their own, on the pooled region
+            before the head; at 0 they read the head's output, as in the paper.
         detection_weight: of the four detection losses in the sum.
         score_threshold, nms_iou, max_detections: what `detect` keeps.
     """
@@ -72,6 +76,7 @@ class OIM(PersonSearchModel):
         oim_momentum: float = 0.5,
         oim_temperature: float = 1 / 30,
         oim_weight: float = 1.0,
+        oim_min_iou: float = 0.5,
         embedding_grid: Sequence[int] = (1, 1),
         crop_loss: Literal["oim", "softmax"] = "oim",
         embed_boxes: bool = False,
@@ -90,6 +95,7 @@ class OIM(PersonSearchModel):
         rois_per_image: int = 128,
         roi_positive_fraction: float = 0.5,
         detection_grid: Sequence[int] = (1, 1),
+        detection_hidden: int = 0,
         detection_weight: float = 1.0,
         # detections
         score_threshold: float = 0.01,
@@ -99,11 +105,10 @@ class OIM(PersonSearchModel):
         super().__init__()
         self.embedding_dim = embedding_dim
         self.confidence_weighted = confidence_weighted
-        self.embed_boxes = embed_boxes
+        self.embed_boxes, self.oim_min_iou = embed_boxes, oim_min_iou
         self.oim_weight, self.detection_weight = oim_weight, detection_weight
         self.roi_size = _pair("roi_size", roi_size)
         self.embedding_grid = _pair("embedding_grid", embedding_grid)
-        self.detection_grid = _pair("detection_grid", detection_grid)
         self.score_threshold = score_threshold
         self.nms_iou = nms_iou
         self.max_detections = max_detections
@@ -119,37 +124,32 @@ class OIM(PersonSearchModel):
             rpn_anchors_per_image,
         )
         self.sampler = RegionSampler(rois_per_image, roi_positive_fraction)
-        detection_channels = backbone.head_channels * math.prod(self.detection_grid)
-        self.classifier = nn.Linear(detection_channels, 2)
-        self.box_regressor = nn.Linear(detection_channels, 4)
+        self.detection_apart = detection_hidden > 0
+        self.box_predictor = BoxPredictor(
+            backbone.stem_channels if self.detection_apart else backbone.head_channels,
+            _pair("detection_grid", detection_grid),
+            detection_hidden,
+        )
         self.embedder = nn.Linear(
             backbone.head_channels * math.prod(self.embedding_grid), embedding_dim
         )
-        for layer, std in ((self.classifier, 0.01), (self.box_regressor, 0.001)):
-            nn.init.normal_(layer.weight, std=std)
-            nn.init.zeros_(layer.bias)
         self.oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
         )
         self.softmax = CosineSoftmax(num_ids, embedding_dim) if crop_loss == "softmax" else None
 
     def _pool(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
-        """What the head sees in each box (R, C, h', w'): RoIAlign, then the head."""
+        """RoIAlign of each box (R, C, h, w)."""
         # RoIAlign has no bfloat16 kernel on every device.
-        regions = roi_align(
+        pooled: Tensor = roi_align(
             features.float(), boxes, self.roi_size, 1.0 / self.stride, 2, aligned=True
         )
-        seen: Tensor = self.head(regions)
-        return seen
+        return pooled
 
     def _embedding(self, seen: Tensor) -> Tensor:
-        pooled = functional.adaptive_avg_pool2d(seen, self.embedding_grid).flatten(1)
-        return functional.normalize(self.embedder(pooled).float(), dim=1)
-
-    def _detection(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (R, 2), background first, and box deltas (R, 4)."""
-        pooled = functional.adaptive_avg_pool2d(seen, self.detection_grid).flatten(1)
-        return self.classifier(pooled), self.box_regressor(pooled)
+        """Unit embeddings (R, D) of what the head saw (R, C', h', w')."""
+        averaged = functional.adaptive_avg_pool2d(seen, self.embedding_grid).flatten(1)
+        return functional.normalize(self.embedder(averaged).float(), dim=1)
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Losses ``rpn_objectness``, ``rpn_box``, ``detection``, ``box`` and ``oim``."""
@@ -159,11 +159,21 @@ class OIM(PersonSearchModel):
         features = self.stem(batch.tensors)
         proposals, losses = self.proposals(batch, features, true_boxes)
         regions = self.sampler(proposals, true_boxes, ids)
-        seen = self._pool(features, regions.boxes)
-        losses |= detection_losses(*self._detection(seen), regions)
+        pooled = self._pool(features, regions.boxes)
+        person = regions.foreground & (regions.ious >= self.oim_min_iou)
+        if self.detection_apart:
+            logits, deltas = self.box_predictor(pooled)
+            of_people = self.head(pooled[person]) if person.any() else None
+        else:
+            seen = self.head(pooled)
+            logits, deltas = self.box_predictor(seen)
+            of_people = seen[person] if person.any() else None
+        losses |= detection_losses(logits, deltas, regions)
         losses = {name: loss * self.detection_weight for name, loss in losses.items()}
-        person = regions.foreground
-        embeddings = self._embedding(seen[person])
+        if of_people is None:
+            embeddings = pooled.new_zeros((0, self.embedding_dim))
+        else:
+            embeddings = self._embedding(of_people)
         losses["oim"] = self.oim(embeddings, regions.ids[person]) * self.oim_weight
         return losses
 
@@ -186,8 +196,9 @@ class OIM(PersonSearchModel):
         batch = self.transform.to_batch(images)
         features = self.stem(batch.tensors)
         proposals, _ = self.proposals(batch, features)
-        seen = self._pool(features, proposals)
-        logits, deltas = self._detection(seen)
+        pooled = self._pool(features, proposals)
+        seen = None if self.detection_apart else self.head(pooled)
+        logits, deltas = self.box_predictor(pooled if seen is None else seen)
         counts = [len(p) for p in proposals]
         scores = logits.float().softmax(dim=1)[:, 1].split(counts)
         decoded = decode_boxes(self.sampler.coder, deltas, proposals, batch.image_sizes)
@@ -196,12 +207,15 @@ class OIM(PersonSearchModel):
             for b, s in zip(decoded, scores, strict=True)
         ]
         boxes = [b[k] for b, k in zip(decoded, kept, strict=True)]
-        if self.embed_boxes:
-            embeddings = self._embedding(self._pool(features, boxes))
-            per_image = list(embeddings.split([len(k) for k in kept]))
+        if self.embed_boxes or seen is None:
+            regions = (
+                boxes if self.embed_boxes else [p[k] for p, k in zip(proposals, kept, strict=True)]
+            )
+            embeddings = self._embedding(self.head(self._pool(features, regions)))
         else:
-            regions = self._embedding(seen).split(counts)
-            per_image = [e[k] for e, k in zip(regions, kept, strict=True)]
+            rows = [k + start for k, start in zip(kept, _starts(counts), strict=True)]
+            embeddings = self._embedding(seen[torch.cat(rows)])
+        per_image = embeddings.split([len(k) for k in kept])
         unscaled = self.transform.unscale(boxes, images, batch)
         return [
             Detections(b, s[k], e)
@@ -212,12 +226,18 @@ class OIM(PersonSearchModel):
         batch = self.transform.to_batch(images)
         features = self.stem(batch.tensors)
         scaled = self.transform.scale(boxes, images, batch)
-        return list(self._embedding(self._pool(features, scaled)).split([len(b) for b in boxes]))
+        embeddings = self._embedding(self.head(self._pool(features, scaled)))
+        return list(embeddings.split([len(b) for b in boxes]))
 
     @torch.no_grad()
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
         """Embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
         return self._embed(images, boxes)
+
+
+def _starts(counts: Sequence[int]) -> list[int]:
+    """Where each run of rows starts."""
+    return [sum(counts[:index]) for index in range(len(counts))]
 
 
 def _pair(name: str, value: Sequence[int]) -> tuple[int, int]:

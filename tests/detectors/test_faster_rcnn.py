@@ -1,0 +1,205 @@
+"""Faster R-CNN's parts against torchvision's own forward pass, and against plain loops."""
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.ops import box_iou
+
+from personsearch.detectors.faster_rcnn import (
+    PictureTransform,
+    ProposalNetwork,
+    RegionSampler,
+    SampledRegions,
+    decode_boxes,
+    detection_losses,
+    select_detections,
+    split_targets,
+)
+from personsearch.types import UNLABELLED, Target
+
+
+def _random_boxes(n: int, side: float = 100.0) -> Tensor:
+    corner = torch.rand(n, 2) * side * 0.6
+    return torch.cat([corner, corner + 8 + torch.rand(n, 2) * side * 0.3], dim=1)
+
+
+def _network() -> ProposalNetwork:
+    torch.manual_seed(0)
+    return ProposalNetwork(8, (16, 32), (1.0, 2.0), 6, 4, anchors_per_image=20)
+
+
+@pytest.mark.parametrize("with_people", [True, False])
+def test_losses_and_proposals_equal_torchvisions(with_people: bool) -> None:
+    ours = _network()
+    images = ImageList(torch.zeros(2, 3, 96, 128), [(96, 128), (80, 100)])
+    features = torch.randn(2, 8, 12, 16)
+    boxes = [_random_boxes(3), torch.zeros(0, 4)] if with_people else [torch.zeros(0, 4)] * 2
+    theirs = RegionProposalNetwork(
+        ours.anchor_generator,
+        ours.head,
+        0.7,
+        0.3,
+        20,
+        0.5,
+        {"training": 36, "testing": 80},
+        {"training": 6, "testing": 4},
+        0.7,
+    )
+    torch.manual_seed(1)
+    expected, losses = theirs.train()(images, {"0": features}, [{"boxes": b} for b in boxes])
+    for training in (True, False):
+        ours.train(training)
+        torch.manual_seed(1)
+        proposals, own = ours(images, features, boxes)
+        assert own["rpn_objectness"].item() == pytest.approx(losses["loss_objectness"].item())
+        assert own["rpn_box"].item() == pytest.approx(losses["loss_rpn_box_reg"].item())
+        assert all(torch.equal(p, e) for p, e in zip(proposals, expected, strict=True))
+    expected, _ = theirs.eval()(images, {"0": features})
+    for training in (True, False):
+        proposals, own = ours.train(training)(images, features)
+        assert own == {}
+        assert all(torch.equal(p, e) for p, e in zip(proposals, expected, strict=True))
+    assert [len(p) for p in proposals] == [4, 4]
+
+
+def test_losses_are_float32_under_autocast() -> None:
+    ours = _network()
+    images = ImageList(torch.zeros(1, 3, 96, 128), [(96, 128)])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        proposals, losses = ours(images, torch.randn(1, 8, 12, 16), [_random_boxes(2)])
+    assert all(v.dtype == torch.float32 for v in (*proposals, *losses.values()))
+
+
+def test_the_transform_scales_and_normalises() -> None:
+    mean, std = (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)
+    transform = PictureTransform(40, 100, mean, std)
+    wide, tall = torch.rand(3, 20, 60), torch.rand(3, 80, 40)
+    for training in (True, False):
+        state = torch.random.get_rng_state()
+        batch = transform.train(training).to_batch([wide, tall])
+        # What is drawn later may not depend on the mode.
+        assert torch.equal(state, torch.random.get_rng_state())
+        assert batch.image_sizes == [(33, 100), (80, 40)]
+        assert batch.tensors.shape == (2, 3, 96, 128)
+        expected = (tall - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+        torch.testing.assert_close(batch.tensors[1, :, :80, :40], expected)
+        assert not batch.tensors[1, :, 80:].any()
+
+
+def test_unscale_undoes_scale() -> None:
+    torch.manual_seed(0)
+    transform = PictureTransform(50, 90, (0.5,) * 3, (0.5,) * 3)
+    images = [torch.rand(3, 37, 101), torch.rand(3, 64, 20)]
+    batch = transform.to_batch(images)
+    boxes = [_random_boxes(4), torch.tensor([[0.0, 0, 20, 64]])]
+    scaled = transform.scale(boxes, images, batch)
+    height, width = batch.image_sizes[1]
+    torch.testing.assert_close(scaled[1], torch.tensor([[0.0, 0, width, height]]))
+    for back, box in zip(transform.unscale(scaled, images, batch), boxes, strict=True):
+        torch.testing.assert_close(back, box)
+
+
+def test_the_sampler_draws_what_it_says() -> None:
+    torch.manual_seed(0)
+    boxes = [_random_boxes(4), torch.zeros(0, 4), _random_boxes(2)]
+    ids = [torch.tensor([5, UNLABELLED, 7, 9]), torch.zeros(0, dtype=torch.int64)]
+    ids.append(torch.tensor([2, 3]))
+    near = [b.repeat(10, 1) + torch.randn(len(b) * 10, 4) for b in boxes]
+    proposals = [torch.cat([n, _random_boxes(60)]) for n in near]
+    regions = RegionSampler(24, 0.25)(proposals, boxes, ids)
+    assert [len(b) for b in regions.boxes] == [24, 24, 24]
+    counts = [24] * 3
+    for found, person, owner, delta, true, names in zip(
+        regions.boxes,
+        regions.foreground.split(counts),
+        regions.ids.split(counts),
+        regions.deltas.split(counts),
+        boxes,
+        ids,
+        strict=True,
+    ):
+        assert person.sum() == (6 if len(true) else 0)
+        assert (owner[~person] == UNLABELLED).all()
+        assert not delta[~person].any()
+        if len(true):
+            best, match = box_iou(true, found).max(dim=0)
+            assert torch.equal(person, best >= 0.5)
+            assert torch.equal(owner[person], names[match[person]])
+            decoded = BoxCoder((10.0, 10.0, 5.0, 5.0)).decode_single(delta[person], found[person])
+            torch.testing.assert_close(decoded, true[match[person]], atol=1e-3, rtol=1e-4)
+
+
+def test_true_boxes_are_among_the_regions_and_the_gap_is_left_out() -> None:
+    box = torch.tensor([[0.0, 0, 10, 10]])
+    proposals = torch.tensor([[0.0, 0, 10, 4], [50, 50, 60, 60]])
+    regions = RegionSampler(10, 0.5, 0.5, 0.3)([proposals], [box], [torch.tensor([1])])
+    assert regions.boxes[0].tolist() == [[50, 50, 60, 60], [0, 0, 10, 10]]
+    assert regions.foreground.tolist() == [False, True]
+    assert regions.ids.tolist() == [UNLABELLED, 1]
+
+
+def test_detection_losses_by_hand() -> None:
+    regions = SampledRegions(
+        [torch.rand(3, 4)],
+        torch.tensor([True, False, True]),
+        torch.tensor([0, -1, -1]),
+        torch.tensor([[0.5, 0, 0, 0], [9, 9, 9, 9], [0, 0, 0, 0.05]]),
+    )
+    logits = torch.tensor([[0.0, 0], [2, 0], [0, 1]])
+    losses = detection_losses(logits, torch.zeros(3, 4), regions)
+    terms = [torch.tensor(2.0).log(), (1 + torch.tensor(-2.0).exp()).log()]
+    terms.append((1 + torch.tensor(-1.0).exp()).log())
+    assert losses["detection"].item() == pytest.approx(float(sum(terms)) / 3)
+    # Beyond beta = 1/9: |d| - beta / 2; below: d^2 / (2 beta). Over all three regions.
+    assert losses["box"].item() == pytest.approx((0.5 - 1 / 18 + 0.05**2 * 9 / 2) / 3)
+
+
+def test_losses_without_people_are_finite() -> None:
+    nobody = SampledRegions(
+        [torch.rand(2, 4)], torch.zeros(2, dtype=torch.bool), -torch.ones(2), torch.zeros(2, 4)
+    )
+    losses = detection_losses(torch.zeros(2, 2), torch.ones(2, 4), nobody)
+    assert losses["box"].item() == 0
+    assert torch.isfinite(losses["detection"])
+
+
+def test_decode_undoes_encode_and_cuts() -> None:
+    torch.manual_seed(0)
+    coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+    regions, boxes = [_random_boxes(5), _random_boxes(3)], [_random_boxes(5), _random_boxes(3)]
+    deltas = torch.cat([coder.encode_single(b, r) for b, r in zip(boxes, regions, strict=True)])
+    whole = decode_boxes(coder, deltas, regions, [(500, 500), (500, 500)])
+    for decoded, box in zip(whole, boxes, strict=True):
+        torch.testing.assert_close(decoded, box, atol=1e-3, rtol=1e-4)
+    cut = decode_boxes(coder, deltas, regions, [(20, 30), (500, 500)])
+    assert cut[0][:, 0::2].max() <= 30
+    assert cut[0][:, 1::2].max() <= 20
+
+
+def test_select_detections() -> None:
+    boxes = torch.tensor(
+        [
+            [0.0, 0, 10, 10],
+            [0, 0, 10, 9],  # suppressed by the one before
+            [50, 50, 60, 60],
+            [80, 80, 80.5, 99],  # too thin
+            [20, 20, 30, 30],  # not sure enough
+            [70, 0, 90, 20],
+        ]
+    )
+    scores = torch.tensor([0.6, 0.5, 0.9, 0.99, 0.1, 0.3])
+    assert select_detections(boxes, scores, 0.2, 0.4, 10).tolist() == [2, 0, 5]
+    assert select_detections(boxes, scores, 0.2, 0.95, 10).tolist() == [2, 0, 1, 5]
+    assert select_detections(boxes, scores, 0.2, 0.4, 2).tolist() == [2, 0]
+    assert select_detections(boxes, scores, 0.1, 0.4, 10).tolist() == [2, 0, 5, 4]
+    assert select_detections(boxes, scores, 1.0, 0.4, 10).tolist() == []
+
+
+def test_split_targets() -> None:
+    targets = [Target(torch.ones(2, 4).double(), torch.tensor([1, 2]))]
+    boxes, ids = split_targets(targets)
+    assert boxes[0].dtype == torch.float32
+    assert ids[0].tolist() == [1, 2]

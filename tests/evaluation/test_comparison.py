@@ -1,0 +1,142 @@
+"""A model beside its bounds, on pictures whose answers are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from personsearch.datasets.dataset import Dataset
+from personsearch.errors import DataError, EvaluationError
+from personsearch.evaluation.comparison import Comparison, compare, compare_saved
+from personsearch.evaluation.files import load_detections, save_detections
+from personsearch.plots.tables import detection_table, percent, print_tables, search_table
+from personsearch.systems.base import PersonSearchModel
+from personsearch.types import Detections, Query, Scene, SearchProtocol, Target
+
+COLORS = [(220, 30, 30), (30, 200, 40), (40, 60, 230)]
+
+
+class KnowsColors(PersonSearchModel):
+    """Finds the painted blocks by their colour; blind to the first one where `blind`."""
+
+    embedding_dim = 3
+
+    def __init__(self, blind: bool) -> None:
+        super().__init__()
+        self.blind = blind
+
+    def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        raise AssertionError("is not trained")
+
+    def detect(self, images: list[Tensor]) -> list[Detections]:
+        found = []
+        for image in images:
+            boxes = []
+            for color in COLORS[1:] if self.blind else COLORS:
+                painted = torch.tensor(color).view(3, 1, 1) / 255.0
+                rows, columns = torch.where((image - painted).abs().amax(dim=0) < 0.02)
+                if len(rows):
+                    boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            tensor = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
+            (embeddings,) = self.embed([image], [tensor])
+            found.append(Detections(tensor, torch.ones(len(tensor)), embeddings))
+        return found
+
+    def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        embedded = []
+        for image, given in zip(images, boxes, strict=True):
+            means = [
+                image[:, int(y1) : int(y2), int(x1) : int(x2)].mean(dim=(1, 2))
+                for x1, y1, x2, y2 in given
+            ]
+            stacked = torch.stack(means) if means else torch.zeros(0, 3)
+            embedded.append(torch.nn.functional.normalize(stacked, dim=1))
+        return embedded
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """Four scenes, each with the persons 0, 1, 2 painted in their own colours."""
+    scenes = []
+    for index in range(4):
+        picture = np.full((60, 120, 3), 128, dtype=np.uint8)
+        boxes = []
+        for identity, color in enumerate(COLORS):
+            x, y = 10 + 35 * identity, 5 + 3 * index
+            picture[y : y + 40, x : x + 20] = color
+            boxes.append([x, y, x + 20, y + 40])
+        path = tmp_path / f"{index}.png"
+        Image.fromarray(picture).save(path)
+        scenes.append(
+            Scene(path.name, path, (120, 60), np.array(boxes), np.arange(3), camera=index % 2)
+        )
+    queries = [Query("0.png", scenes[0].boxes[k], k) for k in range(3)]
+    names = ["1.png", "2.png", "3.png"]
+    targets = [{s.name: s.boxes[k] for s in scenes[1:]} for k in range(3)]
+    protocol = SearchProtocol(name="all", queries=queries, galleries=[names] * 3, targets=targets)
+    return Dataset("painted", tmp_path, {"test": scenes}, {"all": protocol})
+
+
+def test_rows_and_figures(dataset: Dataset) -> None:
+    compared = compare(
+        KnowsColors(blind=True),
+        dataset,
+        ["all"],
+        score_thresholds=(0.5, 0.1),
+        context=(2, 2),
+        ranked=2,
+    )
+    assert [(r.embeddings, r.boxes) for r in compared.rows] == [
+        ("model", "detected"),
+        ("model", "ground truth"),
+        ("HSV histogram", "ground truth"),
+        ("model", "detected, with context"),
+    ]
+    # Person 0 is never detected: two of three queries are answered, and on true boxes all are.
+    assert compared.row("all").search.mean_ap == pytest.approx(2 / 3)
+    assert compared.row("all", boxes="ground truth").search.mean_ap == 1.0
+    assert compared.row("all", "HSV histogram", "ground truth").search.mean_ap == 1.0
+    assert list(compared.detection) == [0.5, 0.1]
+    assert compared.detection[0.5].recall == pytest.approx(2 / 3)
+    assert all(len(hits) == 2 for hits in compared.row("all").search.hits)
+    assert {"detect", "HSV histograms"} <= set(compared.seconds)
+    with pytest.raises(KeyError):
+        compared.row("nowhere")
+
+
+def test_saved_detections_give_the_same_figures(dataset: Dataset, tmp_path: Path) -> None:
+    direct = compare(KnowsColors(blind=True), dataset, ["all"], bounds=False)
+    save_detections(tmp_path / "d.npz", direct.found, direct.queries)
+    saved = compare_saved(*load_detections(tmp_path / "d.npz"), dataset, ["all"])
+    np.testing.assert_array_equal(
+        saved.row("all").search.average_precisions, direct.row("all").search.average_precisions
+    )
+    assert saved.detection[0.5].average_precision == direct.detection[0.5].average_precision
+
+
+def test_saved_detections_that_do_not_fit(dataset: Dataset) -> None:
+    direct = compare(KnowsColors(blind=False), dataset, ["all"], bounds=False)
+    with pytest.raises(EvaluationError, match="no query embeddings for protocol 'all'"):
+        compare_saved(direct.found, {}, dataset, ["all"])
+    strangers = {"stranger.png": direct.found["0.png"], **direct.found}
+    with pytest.raises(EvaluationError, match=r"'stranger\.png'"):
+        compare_saved(strangers, direct.queries, dataset, ["all"])
+
+
+def test_unknown_protocol_lists_the_known(dataset: Dataset) -> None:
+    with pytest.raises(DataError, match="no protocol 'nowhere'.*'all'"):
+        compare(KnowsColors(blind=False), dataset, ["nowhere"])
+
+
+def test_tables_hold_the_figures(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    compared: Comparison = compare(KnowsColors(blind=True), dataset, ["all"])
+    search, detection = search_table(compared, "painted"), detection_table(compared, "painted")
+    assert search.header[:3] == ("embeddings, boxes", "protocol", "mAP")
+    assert search.rows[0][:3] == ("model, detected", "all", "66.7")
+    assert detection.rows[0] == ("0.5", "66.7", "66.7", "12", "8")
+    assert percent(0.12345) == "12.3"
+    print_tables(search, detection)
+    assert "66.7" in capsys.readouterr().out

@@ -1,0 +1,191 @@
+"""Backbones are cut where they should be, take weights from files, and say what does not fit."""
+
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import get_model
+from torchvision.ops import FrozenBatchNorm2d
+
+from personsearch.errors import ModelError
+from personsearch.systems.backbones import Backbone, build_backbone, freeze_norm
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _norms(backbone: Backbone) -> list[nn.Module]:
+    kinds = (nn.BatchNorm2d, FrozenBatchNorm2d)
+    both = (*backbone.stem.modules(), *backbone.head.modules())
+    return [m for m in both if isinstance(m, kinds)]
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "stem_channels", "head_channels"),
+    [
+        ("small", 8, 128, 256),
+        ("resnet18", 16, 256, 512),
+        ("resnet50", 16, 1024, 2048),
+        ("vgg16", 16, 512, 512),
+        ("mobilenet_v3_small", 16, 48, 576),
+        ("efficientnet_b0", 16, 112, 1280),
+        ("convnext_tiny", 16, 384, 768),
+        ("regnet_y_400mf", 16, 208, 440),
+    ],
+)
+def test_the_cut(
+    name: str, stride: int, stem_channels: int, head_channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The values of the weights do not matter here, and drawing VGG's takes seconds.
+    for draw in ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_"):
+        monkeypatch.setattr(nn.init, draw, lambda tensor, *_, **__: tensor.data.fill_(0.01))
+    backbone = build_backbone(name)
+    assert all(module.training for module in backbone.stem.modules())
+    backbone.stem.eval()
+    backbone.head.eval()
+    with torch.no_grad():
+        shared = backbone.stem(torch.rand(1, 3, 64, 96))
+        seen = backbone.head(torch.rand(2, stem_channels, 8, 4))
+    assert (backbone.stride, backbone.stem_channels) == (stride, stem_channels)
+    assert shared.shape == (1, stem_channels, 64 // stride, 96 // stride)
+    assert backbone.head_channels == head_channels
+    assert seen.shape[:2] == (2, head_channels)
+
+
+def test_stem_and_head_make_up_the_classifier() -> None:
+    torch.manual_seed(0)
+    network = get_model("resnet18", weights=None).eval()
+    torch.manual_seed(0)
+    backbone = build_backbone("resnet18")
+    backbone.stem.eval()
+    backbone.head.eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        pooled = backbone.head(backbone.stem(image)).mean(dim=(2, 3))
+        torch.testing.assert_close(network.fc(pooled), network(image))
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth", "wrapped.pth"])
+def test_weights_come_from_a_file(ending: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    state = get_model("mobilenet_v3_small", weights=None).state_dict()
+    path = tmp_path / f"weights.{ending}"
+    if ending == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"state_dict": state} if "wrapped" in ending else state, path)
+    backbone = build_backbone("mobilenet_v3_small", str(path))
+    held = backbone.stem.state_dict() | backbone.head.state_dict()
+    assert len(held) == sum(key.startswith("features.") for key in state)
+    for key, value in held.items():
+        assert torch.equal(value, state[f"features.{key}"])
+
+
+def test_small_takes_weights_from_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first = build_backbone("small", width=4)
+    parts = nn.ModuleDict({"stem": first.stem, "head": first.head})
+    save_file(parts.state_dict(), tmp_path / "small.safetensors")
+    second = build_backbone("small", str(tmp_path / "small.safetensors"), width=4)
+    for key, value in first.stem.state_dict().items():
+        assert torch.equal(second.stem.state_dict()[key], value)
+    with pytest.raises(ModelError, match="does not fit backbone 'small'"):
+        build_backbone("small", str(tmp_path / "small.safetensors"), width=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet5O", "unknown backbone 'resnet5O'.*'resnet50'"),
+        ("smal", "'small'"),
+        ("fasterrcnn_resnet50_fpn", "unknown backbone"),
+        ("shufflenet_v2_x0_5", "cannot be cut into stem and head.*use a ResNet"),
+        ("swin_t", "cannot be cut into stem and head"),
+        ("alexnet", "cannot be cut into stem and head"),
+    ],
+)
+def test_a_name_that_cannot_be_used_says_so(
+    name: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing may be fetched")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", fetch)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    with pytest.raises(ModelError, match=message):
+        build_backbone(name)
+
+
+def test_weights_that_cannot_be_used_say_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no\.pth: no such weights file; give 'none'"):
+        build_backbone("resnet18", str(tmp_path / "no.pth"))
+    text = tmp_path / "text.pth"
+    text.write_text("not weights")
+    with pytest.raises(ModelError, match=r"text\.pth: cannot be read as weights"):
+        build_backbone("resnet18", str(text))
+    text.rename(tmp_path / "text.safetensors")
+    with pytest.raises(ModelError, match=r"text\.safetensors: cannot be read as weights"):
+        build_backbone("resnet18", str(tmp_path / "text.safetensors"))
+    torch.save({"epoch": 3}, tmp_path / "epoch.pth")
+    with pytest.raises(ModelError, match="no state dictionary of tensors"):
+        build_backbone("resnet18", str(tmp_path / "epoch.pth"))
+    torch.save({"layer9.weight": torch.ones(1)}, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match=r"does not fit.*tensors are missing.*'layer9\.weight'"):
+        build_backbone("resnet18", str(tmp_path / "other.pth"))
+    torch.save({"conv1.weight": torch.ones(2, 2)}, tmp_path / "shape.pth")
+    with pytest.raises(ModelError, match=r"does not fit.*conv1\.weight"):
+        build_backbone("resnet18", str(tmp_path / "shape.pth"))
+
+
+def test_pickled_code_is_never_run(tmp_path: Path) -> None:
+    torch.save({"x": Path("a")}, tmp_path / "code.pth")
+    with pytest.raises(ModelError, match="cannot be read as weights"):
+        build_backbone("resnet18", str(tmp_path / "code.pth"))
+
+
+@pytest.mark.parametrize(
+    "error", [URLError("no network"), RuntimeError("invalid hash value"), TimeoutError("slow")]
+)
+def test_published_weights_without_a_network(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    with pytest.raises(ModelError, match=r"resnet18 cannot be fetched from https://.*'none'"):
+        build_backbone("resnet18", "imagenet")
+    with pytest.raises(ModelError, match="'small' has no published weights"):
+        build_backbone("small", "imagenet")
+
+
+def test_frozen_norm_does_not_move_but_computes_the_same() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    for values in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        values.uniform_(0.5, 2.0)
+    x = torch.randn(2, 3, 4, 4)
+    frozen = freeze_norm(norm).train()
+    torch.testing.assert_close(frozen(x), norm.eval()(x))
+    assert not list(frozen.parameters())
+    backbone = build_backbone("small", norm="frozen", width=4)
+    kinds = {type(m) for m in _norms(backbone)}
+    assert kinds == {FrozenBatchNorm2d}
+    assert {type(m) for m in _norms(build_backbone("small", width=4))} == {nn.BatchNorm2d}
+    with pytest.raises(ModelError, match="'group', expected 'batch' or 'frozen'"):
+        build_backbone("small", norm="group")
+
+
+def test_frozen_stages_are_not_trained() -> None:
+    backbone = build_backbone("resnet18", frozen_stages=5)
+    trained = {n.split(".")[0] for n, p in backbone.stem.named_parameters() if p.requires_grad}
+    assert trained == {"layer2", "layer3"}
+    assert all(p.requires_grad for p in backbone.head.parameters())

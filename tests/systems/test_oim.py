@@ -1,0 +1,265 @@
+"""OIM end to end on small drawn pictures: its losses, its detections, its memory."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from personsearch.systems.backbones import build_backbone
+from personsearch.systems.oim import OIM
+from personsearch.types import Target
+
+LOSSES = {"rpn_objectness", "rpn_box", "detection", "box", "oim"}
+SETTINGS = {
+    "embedding_dim": 16,
+    "queue_size": 8,
+    "min_size": 96,
+    "max_size": 160,
+    "anchor_sizes": (24, 40),
+    "aspect_ratios": (2.0,),
+    "rpn_train_proposals": 40,
+    "rpn_test_proposals": 20,
+    "rpn_anchors_per_image": 32,
+    "roi_size": (6, 4),
+    "rois_per_image": 16,
+}
+COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _model(**changes: object) -> OIM:
+    torch.manual_seed(0)
+    return OIM(build_backbone("small", width=8), 4, **(SETTINGS | changes))  # type: ignore[arg-type]
+
+
+def _scenes() -> tuple[list[Tensor], list[Target]]:
+    """Four scenes with two rectangles each, a color an identity."""
+    images, targets = [], []
+    for k in range(4):
+        image = torch.full((3, 96, 128), 0.5)
+        boxes = torch.tensor([[12.0 + 6 * k, 20, 34 + 6 * k, 64], [76 + 4 * k, 30, 98 + 4 * k, 74]])
+        ids = torch.tensor([k, (k + 1) % 4])
+        for (x1, y1, x2, y2), i in zip(boxes.int().tolist(), ids.tolist(), strict=True):
+            image[:, y1:y2, x1:x2] = COLORS[i][:, None, None]
+        images.append(image)
+        targets.append(Target(boxes, ids))
+    return images, targets
+
+
+def _nobody() -> Target:
+    return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+
+
+def _total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def test_losses_are_named_finite_and_reach_every_weight() -> None:
+    model = _model()
+    images, targets = _scenes()
+    model(images, targets)  # fills the memory: before, the identity loss has no direction
+    losses = model(images, targets)
+    assert losses.keys() == LOSSES
+    assert all(v.ndim == 0 and torch.isfinite(v) for v in losses.values())
+    _total(losses).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("case", ["one picture empty", "all empty", "nobody labelled"])
+def test_pictures_without_people_or_names(case: str) -> None:
+    model = _model()
+    images, targets = _scenes()
+    if case == "one picture empty":
+        targets[1] = _nobody()
+    elif case == "all empty":
+        targets = [_nobody() for _ in targets]
+    else:
+        targets = [Target(t.boxes, torch.full_like(t.ids, -1)) for t in targets]
+    losses = model(images, targets)
+    _total(losses).backward()
+    assert losses.keys() == LOSSES
+    assert all(torch.isfinite(v) for v in losses.values())
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert (losses["oim"].item() == 0) == (case != "one picture empty")
+    assert bool(model.oim.queue.values.any()) == (case == "nobody labelled")
+
+
+def test_weights_scale_the_losses() -> None:
+    images, targets = _scenes()
+    torch.manual_seed(7)
+    plain = _model()(images, targets)
+    torch.manual_seed(7)
+    scaled = _model(oim_weight=3.0, detection_weight=0.5)(images, targets)
+    for name, value in plain.items():
+        factor = 3.0 if name == "oim" else 0.5
+        assert scaled[name].item() == pytest.approx(value.item() * factor, rel=1e-4)
+
+
+def test_losses_do_not_depend_on_the_mode() -> None:
+    model = _model()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+    images, targets = _scenes()
+    values = []
+    for training in (False, True):
+        model.train(training)
+        torch.manual_seed(3)
+        values.append({k: v.item() for k, v in model(images, targets).items()})
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_evaluation_mode_leaves_the_memory() -> None:
+    model = _model().eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model(*_scenes())
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_the_memory_is_saved() -> None:
+    model, copy = _model(), _model()
+    images, targets = _scenes()
+    targets[0] = Target(targets[0].boxes, torch.tensor([-1, -1]))
+    model(images, targets)
+    names = {"oim.lookup.values", "oim.queue.values", "oim.queue.position"}
+    assert names <= model.state_dict().keys()
+    copy.load_state_dict(model.state_dict())
+    for name in names:
+        assert torch.equal(copy.state_dict()[name], model.state_dict()[name])
+    assert model.oim.lookup.values.any()
+    assert int(model.oim.queue.position) > 0
+
+
+@pytest.mark.parametrize("embed_boxes", [False, True])
+def test_detections_are_sorted_and_in_the_pictures_own_pixels(embed_boxes: bool) -> None:
+    model = _model(embed_boxes=embed_boxes, score_threshold=0.0, max_detections=7).eval()
+    torch.manual_seed(1)
+    images = [torch.rand(3, 48, 64), torch.rand(3, 300, 200), torch.rand(3, 96, 128)]
+    found = model.detect(images)
+    for image, one in zip(images, found, strict=True):
+        height, width = image.shape[1:]
+        assert 0 < len(one) <= 7
+        assert (one.scores[:-1] >= one.scores[1:]).all()
+        assert one.boxes.min() >= 0
+        assert one.boxes[:, 2].max() <= width + 1e-3
+        assert one.boxes[:, 3].max() <= height + 1e-3
+        assert one.embeddings.shape == (len(one), 16)
+        assert torch.tensor(one.embeddings).norm(dim=1).allclose(torch.ones(len(one)))
+    # Pixels of the large picture, not those of the batch, where no side exceeds 160.
+    assert found[1].boxes[:, 3].max() > 160
+
+
+def test_nothing_sure_enough_is_no_detection() -> None:
+    found = _model(score_threshold=1.0).eval().detect([torch.rand(3, 64, 64)])[0]
+    assert len(found) == 0
+    assert found.embeddings.shape == (0, 16)
+
+
+def test_embeddings_do_not_depend_on_the_batch() -> None:
+    model = _model().eval()
+    images, targets = _scenes()
+    boxes = [t.boxes for t in targets]
+    boxes[2] = boxes[2][:0]
+    together = model.embed(images, boxes)
+    assert [e.shape for e in together] == [(2, 16), (2, 16), (0, 16), (2, 16)]
+    for image, box, embedding in zip(images, boxes, together, strict=True):
+        torch.testing.assert_close(model.embed([image], [box])[0], embedding)
+        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(len(box)))
+        assert not embedding.requires_grad
+
+
+def test_an_embedding_grid_sees_top_and_bottom_apart() -> None:
+    seen = torch.rand(3, 64, 6, 4)
+    for grid, same in (((1, 1), True), ((2, 1), False), ((1, 2), True)):
+        model = _model(embedding_grid=grid)
+        upright, turned = model._embedding(seen), model._embedding(seen.flip(2))
+        assert torch.allclose(upright, turned, atol=1e-5) is same
+
+
+@pytest.mark.parametrize("kind", ["oim", "softmax"])
+def test_identity_losses(kind: str) -> None:
+    model = _model(crop_loss=kind)
+    images, targets = _scenes()
+    targets[3] = _nobody()
+    losses = model.identity_losses(images, targets)
+    assert losses.keys() == {kind}
+    assert model.oim.lookup.values.norm(dim=1).tolist() == pytest.approx([1] * 4)
+    losses = model.identity_losses(images, targets)
+    losses[kind].backward()
+    for part in (model.stem, model.head, model.embedder):
+        assert all(p.grad is not None and p.grad.any() for p in part.parameters())
+    assert all(p.grad is None for p in model.proposals.parameters())
+    before = model.oim.lookup.values.clone()
+    model.eval()
+    model.identity_losses(images, targets)
+    assert torch.equal(model.oim.lookup.values, before)
+
+
+# The first OIM loss is log(4 identities + 8 places in the queue), all still zero.
+FIRST = {
+    "rpn_objectness": 0.69572,
+    "rpn_box": 0.05104,
+    "detection": 0.74357,
+    "box": 0.17759,
+    "oim": 2.48491,
+}
+SECOND = {
+    "rpn_objectness": 0.69439,
+    "rpn_box": 0.04816,
+    "detection": 0.63683,
+    "box": 0.17083,
+    "oim": 0.02706,
+}
+
+
+def test_one_step_is_pinned() -> None:
+    model = _model()
+    images, targets = _scenes()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    torch.manual_seed(5)
+    first = model(images, targets)
+    _total(first).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    second = model(images, targets)
+    assert {k: v.item() for k, v in first.items()} == pytest.approx(FIRST, abs=1e-4)
+    assert {k: v.item() for k, v in second.items()} == pytest.approx(SECOND, abs=1e-3)
+
+
+def test_four_scenes_are_learned() -> None:
+    model = _model()
+    images, targets = _scenes()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    totals = []
+    for _ in range(60):
+        losses = model(images, targets)
+        optimizer.zero_grad()
+        _total(losses).backward()
+        optimizer.step()
+        totals.append(_total(losses).item())
+    assert sum(totals[-5:]) < 0.4 * sum(totals[:5])
+    # The statistics of a few steps lag behind the weights.
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    with torch.no_grad():
+        for _ in range(3):
+            model(images, targets)
+    model.eval()
+    from torchvision.ops import box_iou
+
+    for one, target in zip(model.detect(images), targets, strict=True):
+        sure = torch.tensor(one.boxes[one.scores > 0.5])
+        assert len(sure) >= 2
+        assert (box_iou(target.boxes, sure).amax(dim=1) > 0.6).all()
+    rows = torch.cat(model.embed(images, [t.boxes for t in targets]))
+    ids = torch.cat([t.ids for t in targets])
+    similarity = rows @ rows.t() - 2 * torch.eye(8)
+    assert torch.equal(ids[similarity.argmax(dim=1)], ids)
