@@ -143,7 +143,7 @@ def read_protocol(
 
 
 def _gallery_files(folder: Path) -> dict[int, Path]:
-    """The ``TestG<k>.mat`` of a folder by k, ascending; k need not be one of the published sizes."""
+    """The ``TestG<k>.mat`` of a folder by k, ascending, published sizes or not."""
     found = {
         int(path.stem[5:]): path for path in folder.glob("TestG*.mat") if path.stem[5:].isdecimal()
     }

@@ -56,6 +56,7 @@ class OIM(PersonSearchModel):
         rpn_train_proposals, rpn_test_proposals: proposals kept of a picture.
         rpn_anchors_per_image: anchors in the proposal losses.
         roi_size: height and width of a pooled region.
+        roi_sampling: points a side that RoIAlign averages in each of its cells.
         rois_per_image: regions in the losses.
         roi_positive_fraction: the most of them that show a person.
         detection_grid: as `embedding_grid`, for the person classifier and the box regressor.
@@ -92,6 +93,7 @@ class OIM(PersonSearchModel):
         rpn_anchors_per_image: int = 256,
         # regions
         roi_size: Sequence[int] = (14, 14),
+        roi_sampling: int = 2,
         rois_per_image: int = 128,
         roi_positive_fraction: float = 0.5,
         detection_grid: Sequence[int] = (1, 1),
@@ -108,6 +110,7 @@ class OIM(PersonSearchModel):
         self.embed_boxes, self.oim_min_iou = embed_boxes, oim_min_iou
         self.oim_weight, self.detection_weight = oim_weight, detection_weight
         self.roi_size = _pair("roi_size", roi_size)
+        self.roi_sampling = roi_sampling
         self.embedding_grid = _pair("embedding_grid", embedding_grid)
         self.score_threshold = score_threshold
         self.nms_iou = nms_iou
@@ -142,7 +145,7 @@ class OIM(PersonSearchModel):
         """RoIAlign of each box (R, C, h, w)."""
         # RoIAlign has no bfloat16 kernel on every device.
         pooled: Tensor = roi_align(
-            features.float(), boxes, self.roi_size, 1.0 / self.stride, 2, aligned=True
+            features.float(), boxes, self.roi_size, 1.0 / self.stride, self.roi_sampling, aligned=True
         )
         return pooled
 
