@@ -127,7 +127,7 @@ def test_saved_detections_that_do_not_fit(dataset: Dataset) -> None:
 
 
 def test_unknown_protocol_lists_the_known(dataset: Dataset) -> None:
-    with pytest.raises(DataError, match="no protocol 'nowhere'.*'all'"):
+    with pytest.raises(DataError, match=r"no protocol 'nowhere'.*'all'"):
         compare(KnowsColors(blind=False), dataset, ["nowhere"])
 
 

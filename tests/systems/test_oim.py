@@ -183,21 +183,21 @@ def test_an_embedding_grid_sees_top_and_bottom_apart() -> None:
 
 
 @pytest.mark.parametrize("kind", ["oim", "softmax"])
-def test_identity_losses(kind: str) -> None:
+def test_crop_losses(kind: str) -> None:
     model = _model(crop_loss=kind)
     images, targets = _scenes()
     targets[3] = _nobody()
-    losses = model.identity_losses(images, targets)
+    losses = model.crop_losses(images, targets)
     assert losses.keys() == {kind}
     assert model.oim.lookup.values.norm(dim=1).tolist() == pytest.approx([1] * 4)
-    losses = model.identity_losses(images, targets)
+    losses = model.crop_losses(images, targets)
     losses[kind].backward()
     for part in (model.stem, model.head, model.embedder):
         assert all(p.grad is not None and p.grad.any() for p in part.parameters())
     assert all(p.grad is None for p in model.proposals.parameters())
     before = model.oim.lookup.values.clone()
     model.eval()
-    model.identity_losses(images, targets)
+    model.crop_losses(images, targets)
     assert torch.equal(model.oim.lookup.values, before)
 
 

@@ -99,7 +99,7 @@ def _trained_page(
     folder: "DemoFolder", size: str, seed: int | None, recipe: "Recipe", given: Path | None
 ) -> "Page":
     from personsearch.cli.progress import StepProgress
-    from personsearch.cli.train import progress_listener
+    from personsearch.cli.train import ProgressListener
     from personsearch.datasets import open_dataset
     from personsearch.loading import load
     from personsearch.plots.page import Page
@@ -110,7 +110,7 @@ def _trained_page(
     with StepProgress() as tell:
         drawn = folder.draw(size, seed or 0, lambda done, total: tell("draw", done, total))
     dataset = open_dataset(folder.data)
-    with progress_listener() as listener:
+    with ProgressListener() as listener:
         trained = folder.train(recipe, dataset, device, listener)
     names = list(dataset.protocols)
     names = [name for name in names if name == names[0] or name == "all"]

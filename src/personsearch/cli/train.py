@@ -44,7 +44,7 @@ def train(
         raise RecipeError(f"{recipe}: names no data set; set data in it or give --data FOLDER")
     updated = wanted.model_copy(update=changes | ({} if seed is None else {"seed": seed}))
     dataset = open_dataset(Path(updated.data), updated.data_format or None)
-    with joined_processes(device) as where, progress_listener(json_output) as listener:
+    with joined_processes(device) as where, ProgressListener(json_output) as listener:
         trainer = Trainer(updated, dataset, out, device=where, listener=listener)
         try:
             best = trainer.run(resume=resume)
@@ -60,7 +60,7 @@ def train(
     typer.echo(f"best checkpoint: {best}", err=json_output)
 
 
-class progress_listener:  # noqa: N801  # used like a function
+class ProgressListener:
     """A progress bar with losses, rate and time left; or JSON lines."""
 
     def __init__(self, json_output: bool = False) -> None:

@@ -36,8 +36,9 @@ class Canvases:
         DataError: no labelled people.
     """
 
-    margin = 0.15
-    """Surroundings that are cut out with a person, in sides of the box."""
+    margins = (0.05, 0.35)
+    """Surroundings that are cut out with a person, in sides of the box, drawn for each cut: where
+    a cut ends must not tell where the person ends."""
 
     def __init__(
         self,
@@ -107,9 +108,10 @@ class Canvases:
         picture = self.pictures[index]
         height, width = picture.shape[:2]
         x1, y1, x2, y2 = self.scenes[index].boxes[row].tolist()
-        dx, dy = self.margin * (x2 - x1), self.margin * (y2 - y1) * 0.5
-        left, top = max(0, int(x1 - dx)), max(0, int(y1 - dy))
-        right, bottom = min(width, int(x2 + dx) + 1), min(height, int(y2 + dy) + 1)
+        before, after = rng.uniform(*self.margins, (2, 2)) * [x2 - x1, 0.5 * (y2 - y1)]
+        left, top = max(0, int(x1 - before[0])), max(0, int(y1 - before[1]))
+        right = min(width, int(x2 + after[0]) + 1)
+        bottom = min(height, int(y2 + after[1]) + 1)
         cut = picture[top:bottom, left:right]
         box = [x1 - left, y1 - top, x2 - left, y2 - top]
         # A person may not fill more than 5 / 8 of the canvas's height or all of its width, and
@@ -119,10 +121,8 @@ class Canvases:
         w, h = max(8, round(cut.shape[1] * scale)), max(8, round(cut.shape[0] * scale))
         sx, sy = w / cut.shape[1], h / cut.shape[0]
         cut = cv2.resize(cut, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-        # Boxes of a detector are never exact, and neither are these.
-        jitter = rng.uniform(-0.08, 0.08, 4) * [x2 - x1, y2 - y1, x2 - x1, y2 - y1]
-        box = [(b + j) * s for b, j, s in zip(box, jitter, (sx, sy, sx, sy), strict=True)]
-        # At the border of a picture there is no margin to take up the jitter.
+        box = [b * s for b, s in zip(box, (sx, sy, sx, sy), strict=True)]
+        # A box may reach over the border of its picture.
         box = np.clip(box, 0, (w, h, w, h)).tolist()
         if self.color_jitter > 0:
             cut = recolor(cut, rng, self.color_jitter)

@@ -59,7 +59,7 @@ def write(
     train, test = list(dataset.splits.get("train", ())), list(dataset.split("test"))
     train_ids, shift = _numbers(dataset, train, test)
     names = _frame_names([*train, *test])
-    for folder in (FRAMES, ANNOTATIONS, "query_box"):
+    for folder in (ANNOTATIONS, *((FRAMES, "query_box") if pictures else ())):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for done, scene in enumerate([*train, *test], start=1):
         rows = np.empty((len(scene.boxes), 5))

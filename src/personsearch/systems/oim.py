@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
 from personsearch.detectors.faster_rcnn import (
@@ -18,6 +19,7 @@ from personsearch.detectors.faster_rcnn import (
     PictureTransform,
     ProposalNetwork,
     RegionSampler,
+    SampledRegions,
     decode_boxes,
     detection_losses,
     select_detections,
@@ -46,7 +48,10 @@ class OIM(PersonSearchModel):
         oim_min_iou: regions nearer than this to a person's box are embedded in training.
         embedding_grid: rows and columns that the head's output is averaged over before the
             embedding; (1, 1) is the paper's global average.
-        crop_loss: ``"oim"`` or ``"softmax"``, what the crop stage learns from.
+        crop_loss: ``"oim"`` or ``"softmax"``, what tells people apart in the crop stage.
+        crop_jitter: how far the sides of the boxes that it embeds are moved at the most, in sides of
+            the box: the boxes of a detector are never exact.
+        crop_detection: whether the crop stage also learns to find the people on its canvases.
         embed_boxes: embed the final boxes instead of the proposals that they come from; queries
             are embedded on their boxes either way.
         confidence_weighted: multiply similarity by the gallery detection's score.
@@ -80,6 +85,8 @@ class OIM(PersonSearchModel):
         oim_min_iou: float = 0.5,
         embedding_grid: Sequence[int] = (1, 1),
         crop_loss: Literal["oim", "softmax"] = "oim",
+        crop_jitter: float = 0.08,
+        crop_detection: bool = False,
         embed_boxes: bool = False,
         confidence_weighted: bool = False,
         # input
@@ -139,13 +146,19 @@ class OIM(PersonSearchModel):
         self.oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
         )
+        self.crop_jitter, self.crop_detection = crop_jitter, crop_detection
         self.softmax = CosineSoftmax(num_ids, embedding_dim) if crop_loss == "softmax" else None
 
     def _pool(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
         """RoIAlign of each box (R, C, h, w)."""
         # RoIAlign has no bfloat16 kernel on every device.
         pooled: Tensor = roi_align(
-            features.float(), boxes, self.roi_size, 1.0 / self.stride, self.roi_sampling, aligned=True
+            features.float(),
+            boxes,
+            self.roi_size,
+            1.0 / self.stride,
+            self.roi_sampling,
+            aligned=True,
         )
         return pooled
 
@@ -157,41 +170,63 @@ class OIM(PersonSearchModel):
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Losses ``rpn_objectness``, ``rpn_box``, ``detection``, ``box`` and ``oim``."""
         batch = self.transform.to_batch(images)
-        true_boxes, ids = split_targets(targets)
-        true_boxes = self.transform.scale(true_boxes, images, batch)
         features = self.stem(batch.tensors)
-        proposals, losses = self.proposals(batch, features, true_boxes)
-        regions = self.sampler(proposals, true_boxes, ids)
-        pooled = self._pool(features, regions.boxes)
+        boxes, ids = split_targets(targets)
+        boxes = self.transform.scale(boxes, images, batch)
+        losses, regions, seen = self._detection_losses(batch, features, boxes, ids)
         person = regions.foreground & (regions.ious >= self.oim_min_iou)
-        if self.detection_apart:
-            logits, deltas = self.box_predictor(pooled)
-            of_people = self.head(pooled[person]) if person.any() else None
+        if not person.any():
+            embeddings = seen.new_zeros((0, self.embedding_dim))
+        elif self.detection_apart:
+            embeddings = self._embedding(self.head(seen[person]))
         else:
-            seen = self.head(pooled)
-            logits, deltas = self.box_predictor(seen)
-            of_people = seen[person] if person.any() else None
-        losses |= detection_losses(logits, deltas, regions)
-        losses = {name: loss * self.detection_weight for name, loss in losses.items()}
-        if of_people is None:
-            embeddings = pooled.new_zeros((0, self.embedding_dim))
-        else:
-            embeddings = self._embedding(of_people)
+            embeddings = self._embedding(seen[person])
         losses["oim"] = self.oim(embeddings, regions.ids[person]) * self.oim_weight
         return losses
 
-    def identity_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Loss ``oim`` or ``softmax`` on the true boxes alone; no proposals are made.
+    def _detection_losses(
+        self, batch: ImageList, features: Tensor, boxes: list[Tensor], ids: list[Tensor]
+    ) -> tuple[dict[str, Tensor], SampledRegions, Tensor]:
+        """The four detection losses, the regions that they are of, and what was read of these.
+
+        That is what was pooled where detection stands apart, else what the head saw of it.
+        """
+        proposals, losses = self.proposals(batch, features, boxes)
+        regions = self.sampler(proposals, boxes, ids)
+        seen = self._pool(features, regions.boxes)
+        if not self.detection_apart:
+            seen = self.head(seen)
+        logits, deltas = self.box_predictor(seen)
+        losses |= detection_losses(logits, deltas, regions)
+        weighted = {name: loss * self.detection_weight for name, loss in losses.items()}
+        return weighted, regions, seen
+
+    def crop_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Loss ``oim`` or ``softmax`` on the true boxes, with the detection losses if wanted.
 
         The lookup table learns from both, so that the next stage starts with it filled.
         """
+        batch = self.transform.to_batch(images)
+        features = self.stem(batch.tensors)
         boxes, ids = split_targets(targets)
-        embeddings, everyone = torch.cat(self._embed(images, boxes)), torch.cat(ids)
+        boxes = self.transform.scale(boxes, images, batch)
+        losses: dict[str, Tensor] = {}
+        if self.crop_detection:
+            losses, _, _ = self._detection_losses(batch, features, boxes, ids)
+        moved = [self._jitter(b) for b in boxes]
+        embeddings = self._embedding(self.head(self._pool(features, moved)))
+        everyone = torch.cat(ids)
         if self.softmax is None:
-            return {"oim": self.oim(embeddings, everyone) * self.oim_weight}
+            losses["oim"] = self.oim(embeddings, everyone) * self.oim_weight
+            return losses
         if self.training:
             self.oim.remember(embeddings, everyone)
-        return {"softmax": self.softmax(embeddings, everyone)}
+        losses["softmax"] = self.softmax(embeddings, everyone)
+        return losses
+
+    def _jitter(self, boxes: Tensor) -> Tensor:
+        sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+        return boxes + (2.0 * torch.rand_like(boxes) - 1.0) * self.crop_jitter * sides
 
     @torch.no_grad()
     def detect(self, images: list[Tensor]) -> list[Detections]:
@@ -225,17 +260,14 @@ class OIM(PersonSearchModel):
             for b, s, k, e in zip(unscaled, scores, kept, per_image, strict=True)
         ]
 
-    def _embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+    @torch.no_grad()
+    def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        """Embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
         batch = self.transform.to_batch(images)
         features = self.stem(batch.tensors)
         scaled = self.transform.scale(boxes, images, batch)
         embeddings = self._embedding(self.head(self._pool(features, scaled)))
         return list(embeddings.split([len(b) for b in boxes]))
-
-    @torch.no_grad()
-    def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """Embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
-        return self._embed(images, boxes)
 
 
 def _starts(counts: Sequence[int]) -> list[int]:

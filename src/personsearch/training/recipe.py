@@ -65,7 +65,7 @@ class Recipe(BaseModel):
     norm: Literal["batch", "frozen"] = Field("batch", description="batch normalisation")
     frozen_stages: int = Field(0, ge=0, description="children of the stem that are not trained")
 
-    # first stage: identities alone, on people cut out and packed onto canvases
+    # first stage: people cut out and packed onto canvases
     crop_iterations: int = Field(0, ge=0, description="length of the first stage")
     crop_lr: float = Field(0.0, ge=0, description="its learning rate")
     crops_per_canvas: int = Field(24, gt=0, description="people on a canvas at the most")

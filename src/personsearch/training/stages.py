@@ -95,7 +95,7 @@ class SceneStage(Stage):
 
 
 class CropStage(Stage):
-    """The first stage: identities alone, on people packed onto canvases."""
+    """The first stage: people cut out and packed onto canvases."""
 
     name = "crops"
 
@@ -125,16 +125,16 @@ class CropStage(Stage):
     def losses(
         self, model: PersonSearchModel, images: list[Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        """The identity loss on the true boxes.
+        """What the system returns for people cut out.
 
         Raises:
-            RecipeError: the system has none that stands alone.
+            RecipeError: the system has no such losses.
         """
-        alone = getattr(model, "identity_losses", None)
+        alone = getattr(model, "crop_losses", None)
         if alone is None:
             raise RecipeError(
                 f"crop_iterations is {self.iterations}, but system {self.recipe.system!r} has no "
-                "identity loss that stands alone; set crop_iterations = 0"
+                "losses on people cut out; set crop_iterations = 0"
             )
         losses: dict[str, Tensor] = alone(images, batch.targets)
         return losses
