@@ -108,6 +108,9 @@ def test_three_protocols(tmp_path: Path) -> None:
     assert [name[:4] for name in other.galleries[1]] == ["c3s2", "c3s1", "c2s1"]
     assert shown(other) == shown(regular)
     original = dataset.protocol("original")
+    assert original.annotated is not None
+    assert set(original.annotated) == {scene.name for scene in dataset.split("test")}
+    assert dataset.protocol("regular").annotated is None
     assert (original.average_precision, other.average_precision) == ("trapezoid", "step")
     assert list(original.galleries[1]) == list(other.galleries[1])
     assert {n[:11]: b.tolist() for n, b in original.ignored[0].items()} == {

@@ -133,9 +133,18 @@ def figures(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
 
 
 def _print(compared: "Comparison", dataset: "Dataset") -> None:
-    from personsearch.plots.tables import detection_table, print_tables, search_table
+    from personsearch.plots.tables import (
+        detection_table,
+        print_tables,
+        published_table,
+        search_table,
+    )
 
-    print_tables(detection_table(compared, dataset.name), search_table(compared, dataset.name))
+    print_tables(
+        detection_table(compared, dataset.name),
+        search_table(compared, dataset.name),
+        published_table(compared, dataset.name),
+    )
 
 
 def _write_queries(path: Path, compared: "Comparison", dataset: "Dataset") -> None:

@@ -87,7 +87,11 @@ def make_protocol(
     ignored: Sequence[Mapping[str, FloatArray]] = (),
     average_precision: str = "step",
 ) -> SearchProtocol:
-    """A protocol whose targets follow from the identities of the scenes."""
+    """A protocol whose targets follow from the identities of the scenes.
+
+    Where somebody is ignored, everyone's boxes go into the protocol: a detection belongs to the
+    annotated person that it overlaps most.
+    """
     shown = Appearances(scenes)
     return SearchProtocol(
         name=name,
@@ -96,6 +100,7 @@ def make_protocol(
         targets=[shown.targets(q, g) for q, g in zip(queries, galleries, strict=True)],
         ignored=ignored,
         average_precision=average_precision,
+        annotated={scene.name: scene.boxes for scene in scenes} if ignored else None,
     )
 
 

@@ -188,13 +188,15 @@ def _build(
             targets = [dict(_boxes(v, places)) for v in row["targets"]]
         else:
             targets = [shown.targets(q, g) for q, g in zip(queries, galleries, strict=True)]
+        ignored = _ignored(row.get("ignored"), queries, scenes, places)
         return SearchProtocol(
             name=row["name"],
             queries=queries,
             galleries=galleries,
             targets=targets,
-            ignored=_ignored(row.get("ignored"), queries, scenes, places),
+            ignored=ignored,
             average_precision=str(row.get("average_precision", "step")),
+            annotated={scene.name: scene.boxes for scene in scenes} if ignored else None,
         )
     except KeyError as error:
         raise AnnotationError(

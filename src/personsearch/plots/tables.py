@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from personsearch.evaluation.comparison import Comparison
+from personsearch.evaluation.published import published_results
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,21 @@ def search_table(compared: Comparison, data: str) -> FigureTable:
                 str(row.search.num_queries),
             )
             for row in compared.rows
+        ],
+    )
+
+
+def published_table(compared: Comparison, data: str) -> FigureTable:
+    """What papers report on this data set, under the protocols that were measured."""
+    name = data.lower()
+    wanted = dict.fromkeys(row.protocol for row in compared.rows)
+    return FigureTable(
+        f"Papers' own figures on {data}, %",
+        ("method", "protocol", "mAP", "top-1"),
+        [
+            (result.method, result.protocol, percent(result.mean_ap), percent(result.top_1))
+            for protocol in wanted
+            for result in published_results(name, protocol)
         ],
     )
 

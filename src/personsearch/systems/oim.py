@@ -49,8 +49,8 @@ class OIM(PersonSearchModel):
         embedding_grid: rows and columns that the head's output is averaged over before the
             embedding; (1, 1) is the paper's global average.
         crop_loss: ``"oim"`` or ``"softmax"``, what tells people apart in the crop stage.
-        crop_jitter: how far the sides of the boxes that it embeds are moved at the most, in sides of
-            the box: the boxes of a detector are never exact.
+        crop_jitter: how far the sides of the boxes that it embeds are moved at the most, as a part
+            of the box's size: the boxes of a detector are never exact.
         crop_detection: whether the crop stage also learns to find the people on its canvases.
         embed_boxes: embed the final boxes instead of the proposals that they come from; queries
             are embedded on their boxes either way.
