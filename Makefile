@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/personsearch demo --out $(OUT) $(if $(REAL),--real $(REAL))
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

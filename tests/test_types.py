@@ -13,6 +13,7 @@ from personsearch.errors import DataError
 from personsearch.types import Detections, Query, Scene, SearchProtocol, Target, as_boxes
 
 BOXES = [[0, 0, 10, 20], [5, 5, 6, 7]]
+BOX = np.array([1.0, 2, 5, 8])
 
 
 def _scene(**changes: Any) -> Scene:
@@ -99,6 +100,15 @@ def test_a_protocol_has_one_gallery_and_one_target_map_a_query() -> None:
     protocol = _protocol()
     assert (protocol.average_precision, protocol.ignored, protocol.annotated) == ("step", (), None)
     assert _protocol(ignored=[{}]).ignored == [{}]
+    annotated = {"b.jpg": np.array(BOXES, dtype=np.float32)}
+    assert _protocol(annotated=annotated).annotated is annotated
+
+
+@pytest.mark.parametrize("box", [BOX, [1, 2, 5, 8], torch.tensor([1, 2, 5, 8])])
+def test_targets_are_boxes_of_any_kind(box: Any) -> None:
+    targets = {"b.jpg": BOX, "c.jpg": box}
+    assert _protocol(targets=[targets]).targets == [targets]
+    assert _protocol(targets=[{}]).targets == [{}]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +120,11 @@ def test_a_protocol_has_one_gallery_and_one_target_map_a_query() -> None:
         ({"average_precision": "area"}, "'area', expected 'step' or 'trapezoid'"),
         ({"targets": [{"b.jpg": [3, 3, 1, 1]}]}, r"target 'b\.jpg'.*x1 < x2"),
         ({"targets": [{"b.jpg": [[0, 0, 1, 1]]}]}, r"box has shape \(1, 4\)"),
+        ({"targets": [{"b.jpg": BOX, "c.jpg": np.ones(4)}]}, r"target 'c\.jpg'.*x1 < x2"),
+        ({"targets": [{"b.jpg": BOX, "c.jpg": BOX * np.nan}]}, r"target 'c\.jpg'.*finite"),
+        ({"targets": [{"b.jpg": BOX, "c.jpg": BOX[:3]}]}, r"target 'c\.jpg'.*shape \(3,\)"),
+        # Different in float64, the same in the float32 that boxes are kept in.
+        ({"targets": [{"b.jpg": BOX + 2.0**30}]}, r"target 'b\.jpg'.*x1 < x2"),
     ],
 )
 def test_a_bad_protocol_says_so(changes: dict[str, Any], message: str) -> None:
@@ -141,6 +156,7 @@ def test_detections_without_embeddings_or_without_anyone() -> None:
     [
         ([0.5], None, r"2 boxes but scores of shape \(1,\)"),
         ([0.5, float("nan")], None, "score is NaN"),
+        ([float("inf"), 0.5], None, "score is NaN or infinite; the network has diverged"),
         ([0.5, 0.5], [[1.0]], r"embeddings of shape \(1, 1\), expected \(N, D\)"),
         ([0.5, 0.5], [1.0, 1.0], r"expected \(N, D\)"),
         ([0.5, 0.5], [[1.0], [float("inf")]], "embedding holds NaN or infinity"),

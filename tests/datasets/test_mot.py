@@ -90,6 +90,15 @@ def test_frames_after_the_last_annotated_are_left_out(tmp_path: Path) -> None:
     assert reasons == ["frame after the last annotated one"] * 4
 
 
+def test_the_last_frame_is_the_callers(tmp_path: Path) -> None:
+    whole = mot.read(make(tmp_path, "1,3,10,20,30,40\n5,3,10,20,30,40\n"), every=2, last=3)
+    assert [scene.name for scene in whole.split("test")] == ["000001.jpg", "000003.jpg"]
+    assert not whole.dropped
+    # Frames without annotations too, where they are asked for.
+    (tmp_path / "gt" / "gt.txt").write_text("1,3,10,20,30,40\n")
+    assert len(mot.read(tmp_path, last=4).split("test")) == 5
+
+
 def test_frames_of_a_video(tmp_path: Path) -> None:
     (tmp_path / "gt.txt").write_text("1,1,2,2,20,20\n3,1,4,2,20,20\n")
     with av.open(str(tmp_path / "film.avi"), "w") as container:

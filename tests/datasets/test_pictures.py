@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from personsearch.datasets.pictures import picture_size, read_picture, read_scene
+from personsearch.datasets.pictures import picture_size, read_picture, read_scene, save_scene
 from personsearch.errors import PictureError
 from personsearch.types import Scene
 
@@ -181,3 +181,49 @@ def test_a_scene_is_its_picture_or_its_frame(tmp_path: Path) -> None:
     assert abs(float(frame.mean()) - 160) < 4
     with pytest.raises(PictureError, match="no frame 3"):
         read_scene(_scene(tmp_path / "v.avi", frame=3))
+
+
+@pytest.mark.parametrize(("source", "target"), [("a.png", "b.PNG"), ("a.jpeg", "b.jpg")])
+def test_a_picture_of_the_same_kind_is_saved_byte_for_byte(
+    source: str, target: str, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    _picture().save(tmp_path / source, exif=exif)
+    save_scene(_scene(tmp_path / source), tmp_path / target)
+    assert (tmp_path / target).read_bytes() == (tmp_path / source).read_bytes()
+
+
+def test_a_picture_of_another_kind_is_saved_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    _picture().save(tmp_path / "a.png", exif=exif)
+    save_scene(_scene(tmp_path / "a.png"), tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as saved:
+        assert (saved.format, saved.size) == ("JPEG", (16, 32))
+        assert 0x0112 not in saved.getexif()
+    upright = read_picture(tmp_path / "a.png").astype(int)
+    assert np.abs(read_picture(tmp_path / "b.jpg") - upright).mean() < 10
+
+
+def test_a_frame_is_saved_as_a_picture(tmp_path: Path) -> None:
+    import cv2
+
+    code = cv2.VideoWriter.fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), code, 5, (32, 16))
+    for level in (0, 160):
+        writer.write(np.full((16, 32, 3), level, dtype=np.uint8))
+    writer.release()
+    scene = _scene(tmp_path / "v.avi", frame=1)
+    save_scene(scene, tmp_path / "f.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "f.png"), read_scene(scene))
+
+
+@pytest.mark.parametrize("target", ["b.png", "b.jpg"])
+def test_what_cannot_be_read_is_not_saved(target: str, tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="no such picture"):
+        save_scene(_scene(tmp_path / "a.png"), tmp_path / target)
+    (tmp_path / "a.png").write_bytes(b"this is no picture")
+    with pytest.raises(PictureError, match="is not a picture"):
+        save_scene(_scene(tmp_path / "a.png"), tmp_path / target)
+    assert not (tmp_path / target).exists()

@@ -9,6 +9,7 @@ from personsearch.datasets.protocols import (
     all_protocol,
     cross_camera_protocol,
     derived_protocols,
+    every_box_protocol,
     make_protocol,
 )
 from personsearch.types import UNLABELLED, Query, Scene, SearchProtocol
@@ -54,6 +55,24 @@ def test_cross_camera_searches_other_cameras_only() -> None:
         ("c", 1, ["a", "b"]),
         ("d", 2, ["a"]),
     ]
+
+
+def test_every_box_is_a_query_where_its_gallery_shows_it() -> None:
+    galleries = [["b", "c"], ["a", "b"], ["d"], ["a"]]
+    protocol = every_box_protocol("some", SCENES, galleries)
+    assert protocol.name == "some"
+    # Both boxes of id 2 in scene d; the unlabelled one, id 4, and ids of no gallery are none.
+    assert shown(protocol) == [
+        ("a", 1, ["b", "c"]),
+        ("b", 1, ["a"]),
+        ("d", 2, ["a"]),
+        ("d", 2, ["a"]),
+    ]
+    assert [query.box.tolist() for query in protocol.queries[2:]] == [
+        [0, 0, 5, 20],
+        [10, 0, 15, 20],
+    ]
+    assert protocol.galleries == [galleries[0], galleries[1], galleries[3], galleries[3]]
 
 
 def test_derived_protocols_need_identities_and_cameras() -> None:

@@ -1,6 +1,7 @@
 """The reader of real samples: on a folder made here, and on the real one where it is present."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -43,8 +44,11 @@ def folder(tmp_path: Path) -> Path:
         cv2.imwrite(str(tmp_path / "prw-frames" / name), np.zeros((60, 96, 3), np.uint8))
     images = [{"id": i, "file_name": name} for i, name in enumerate(FRAMES)]
     images.append({"id": 9, "file_name": "c1s1_999999.jpg"})  # not among the frames
-    rows = [{"image_id": i, "bbox": box, "person_id": id_} for i, box, id_ in ANNOTATIONS]
-    rows.append({"image_id": 9, "bbox": [0, 0, 9, 9], "person_id": 7})
+    rows = [
+        {"id": k, "image_id": i, "bbox": box, "person_id": id_}
+        for k, (i, box, id_) in enumerate(ANNOTATIONS)
+    ]
+    rows.append({"id": 6, "image_id": 9, "bbox": [0, 0, 9, 9], "person_id": 7})
     table = {"images": images, "annotations": rows}
     (tmp_path / "prw-annotations" / "some.json").write_text(json.dumps(table))
     (tmp_path / "pets09").mkdir()
@@ -79,7 +83,7 @@ def test_prw_frames_become_scenes(folder: Path) -> None:
     np.testing.assert_array_equal(second.ids, [7, 8, -1])
     np.testing.assert_array_equal(third.boxes, [[0, 10, 11, 50]])
     assert [(item.where, item.reason) for item in data.dropped] == [
-        (FRAMES[2], "box outside of its picture")
+        (f"annotation 5 of {FRAMES[2]}", "box outside its picture")
     ]
 
 
@@ -102,6 +106,13 @@ def test_frames_without_annotations_are_named(folder: Path) -> None:
     assert len(data.split("test")) == 3
 
 
+def test_frames_in_two_files_are_refused(folder: Path) -> None:
+    annotations = folder / "prw-annotations"
+    (annotations / "other.json").write_text((annotations / "some.json").read_text())
+    with pytest.raises(AnnotationError, match=r"2 \.json in it speaks of .* expected one"):
+        prw_frames(folder)
+
+
 def test_pets_frames_boxes_and_galleries(folder: Path) -> None:
     data = pets09(folder, every=10, last=39, gap=20)
     scenes = data.split("test")
@@ -113,14 +124,14 @@ def test_pets_frames_boxes_and_galleries(folder: Path) -> None:
     (name,) = data.protocols
     protocol = data.protocol(name)
     assert [(query.scene, query.id) for query in protocol.queries] == [
-        ("frame 000", 5),
-        ("frame 020", 5),
+        ("v_000000", 5),
+        ("v_000020", 5),
     ]
     assert [list(gallery) for gallery in protocol.galleries] == [
-        ["frame 020", "frame 030"],
-        ["frame 000"],
+        ["v_000020", "v_000030"],
+        ["v_000000"],
     ]
-    np.testing.assert_array_equal(protocol.targets[0]["frame 020"], [8, 3, 16, 15])
+    np.testing.assert_array_equal(protocol.targets[0]["v_000020"], [8, 3, 16, 15])
 
 
 def test_a_folder_gives_what_it_holds(folder: Path, tmp_path: Path) -> None:
@@ -134,10 +145,10 @@ def test_a_folder_gives_what_it_holds(folder: Path, tmp_path: Path) -> None:
 
 def test_damage_is_named(folder: Path) -> None:
     (folder / "pets09" / "gt.txt").write_text("1,2,three\n")
-    with pytest.raises(AnnotationError, match=r"gt\.txt: is not MOT"):
+    with pytest.raises(AnnotationError, match=r"gt\.txt, line 1: '1,2,three', expected frame"):
         pets09(folder)
     (folder / "pets09" / "gt.txt").write_text("1,2,3\n")
-    with pytest.raises(AnnotationError, match="3 columns"):
+    with pytest.raises(AnnotationError, match="'1,2,3', expected frame"):
         pets09(folder)
     (folder / "pets09" / "seqinfo.ini").write_text("[Sequence]\n")
     (folder / "pets09" / "gt.txt").write_text("1,5,8,6,16,24,1\n")
@@ -166,5 +177,8 @@ def test_the_real_samples_have_the_known_counts() -> None:
     assert counts(prw) == (12, 48, 37)
     assert counts(pets) == (20, 103, 62)
     assert not prw.dropped
-    assert not pets.dropped
+    # Of the whole film; none of them is of use to anyone.
+    assert Counter(item.reason for item in pets.dropped) == {
+        "row marked as not to be considered": 174
+    }
     assert [path.suffix for path in networks(DATA)] == [".onnx", ".xml"]

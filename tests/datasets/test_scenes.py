@@ -121,6 +121,23 @@ def test_a_plain_coco_file(tmp_path: Path) -> None:
     assert list(scenes.read(path, tmp_path / "p", split="test").splits) == ["test"]
 
 
+def test_only_some_pictures_of_a_file(tmp_path: Path) -> None:
+    images = [{"id": k, "file_name": f"{k}.jpg", "width": 50, "height": 40} for k in (1, 2)]
+    images.append({"id": 3, "file_name": "absent.jpg"})
+    rows = [
+        {"id": 10 * number, "image_id": number, "bbox": [1, 1, 5, 9], "person_id": number}
+        for number in (1, 2, 3, 4)
+    ]
+    path = save(tmp_path, {"images": images, "annotations": rows}, "some.json")
+    dataset = scenes.read(path, only={"2.jpg"})
+    assert [(scene.name, scene.ids.tolist()) for scene in dataset.split("test")] == [("2.jpg", [2])]
+    # Nothing is said of the others, but what belongs to no image is damage still.
+    assert [(item.where, item.reason) for item in dataset.dropped] == [
+        ("annotation 40", "annotation of an image that is not listed")
+    ]
+    assert not scenes.read(path, only=()).splits
+
+
 def test_one_category_of_several(tmp_path: Path) -> None:
     content = table(categories=[{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}], info={})
     content["annotations"][1]["category_id"] = 2

@@ -54,6 +54,36 @@ def test_rescale_keeps_boxes_on_their_pixels() -> None:
     assert max(factors) > 40
 
 
+def _edges(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Where the red block around the middle of `box` ends, to a part of a pixel."""
+    x, y = ((box[:2] + box[2:]) / 2).astype(int)
+    # How much of each pixel is red: green is 60 beside the block, 0 in it.
+    row, column = 1 - picture[y, :, 1] / 60.0, 1 - picture[:, x, 1] / 60.0
+    reach = ((box[2:] - box[:2]) / 2).astype(int) + 4
+    left, top = max(0, x - reach[0]), max(0, y - reach[1])
+    before = x - row[left:x].sum(), y - column[top:y].sum()
+    after = x + row[x : x + reach[0]].sum(), y + column[y : y + reach[1]].sum()
+    return np.array([*before, *after])
+
+
+def test_rescale_moves_boxes_as_exactly_as_pixels() -> None:
+    picture = np.full((80, 100, 3), GREY, dtype=np.uint8)
+    picture[30:50, 40:60] = RED
+    block = np.array([[40, 30, 60, 50]], dtype=np.float32)
+    errors, larger = [], []
+    for seed in range(60):
+        scaled, boxes, _ = rescale(picture, block, np.random.default_rng(seed), 0.9)
+        side = boxes[0, 2] - boxes[0, 0]
+        if side > 10:
+            errors.append(_edges(scaled, boxes[0]) - boxes[0])
+            if side > 28:
+                larger.append(errors[-1])
+    assert np.abs(errors).max() < 0.6
+    # A warp that counts from the edges of pixels is up to half a pixel off on large blocks.
+    assert len(larger) > 10
+    assert np.abs(np.mean(larger, axis=0)).max() < 0.1
+
+
 def test_rescale_leaves_out_people_who_leave_the_picture() -> None:
     corner = np.array([[0, 0, 6, 6], [94, 74, 100, 80]], dtype=np.float32)
     dropped = 0

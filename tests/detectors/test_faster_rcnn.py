@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import box_iou
 
 from personsearch.detectors.faster_rcnn import (
+    BoxPredictor,
     PictureTransform,
     ProposalNetwork,
     RegionSampler,
@@ -18,6 +19,7 @@ from personsearch.detectors.faster_rcnn import (
     select_detections,
     split_targets,
 )
+from personsearch.errors import ModelError
 from personsearch.types import UNLABELLED, Target
 
 
@@ -112,10 +114,11 @@ def test_the_sampler_draws_what_it_says() -> None:
     regions = RegionSampler(24, 0.25)(proposals, boxes, ids)
     assert [len(b) for b in regions.boxes] == [24, 24, 24]
     counts = [24] * 3
-    for found, person, owner, delta, true, names in zip(
+    for found, person, owner, iou, delta, true, names in zip(
         regions.boxes,
         regions.foreground.split(counts),
         regions.ids.split(counts),
+        regions.ious.split(counts),
         regions.deltas.split(counts),
         boxes,
         ids,
@@ -124,10 +127,12 @@ def test_the_sampler_draws_what_it_says() -> None:
         assert person.sum() == (6 if len(true) else 0)
         assert (owner[~person] == UNLABELLED).all()
         assert not delta[~person].any()
+        assert not iou[~person].any()
         if len(true):
             best, match = box_iou(true, found).max(dim=0)
             assert torch.equal(person, best >= 0.5)
             assert torch.equal(owner[person], names[match[person]])
+            assert torch.equal(iou[person], best[person])
             decoded = BoxCoder((10.0, 10.0, 5.0, 5.0)).decode_single(delta[person], found[person])
             torch.testing.assert_close(decoded, true[match[person]], atol=1e-3, rtol=1e-4)
 
@@ -139,6 +144,7 @@ def test_true_boxes_are_among_the_regions_and_the_gap_is_left_out() -> None:
     assert regions.boxes[0].tolist() == [[50, 50, 60, 60], [0, 0, 10, 10]]
     assert regions.foreground.tolist() == [False, True]
     assert regions.ids.tolist() == [UNLABELLED, 1]
+    assert regions.ious.tolist() == [0, 1]
 
 
 def test_detection_losses_by_hand() -> None:
@@ -146,6 +152,7 @@ def test_detection_losses_by_hand() -> None:
         [torch.rand(3, 4)],
         torch.tensor([True, False, True]),
         torch.tensor([0, -1, -1]),
+        torch.tensor([0.8, 0, 0.6]),
         torch.tensor([[0.5, 0, 0, 0], [9, 9, 9, 9], [0, 0, 0, 0.05]]),
     )
     logits = torch.tensor([[0.0, 0], [2, 0], [0, 1]])
@@ -159,7 +166,11 @@ def test_detection_losses_by_hand() -> None:
 
 def test_losses_without_people_are_finite() -> None:
     nobody = SampledRegions(
-        [torch.rand(2, 4)], torch.zeros(2, dtype=torch.bool), -torch.ones(2), torch.zeros(2, 4)
+        [torch.rand(2, 4)],
+        torch.zeros(2, dtype=torch.bool),
+        torch.tensor([UNLABELLED] * 2),
+        torch.zeros(2),
+        torch.zeros(2, 4),
     )
     losses = detection_losses(torch.zeros(2, 2), torch.ones(2, 4), nobody)
     assert losses["box"].item() == 0
@@ -196,6 +207,44 @@ def test_select_detections() -> None:
     assert select_detections(boxes, scores, 0.2, 0.4, 2).tolist() == [2, 0]
     assert select_detections(boxes, scores, 0.1, 0.4, 10).tolist() == [2, 0, 5, 4]
     assert select_detections(boxes, scores, 1.0, 0.4, 10).tolist() == []
+
+
+def test_a_score_that_is_no_number_says_so() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60]])
+    with pytest.raises(ModelError, match="NaN as a score; it has diverged"):
+        select_detections(boxes, torch.tensor([0.9, float("nan")]), 0.2, 0.4, 10)
+
+
+def test_a_predictor_of_no_grid_and_no_layers_reads_the_average() -> None:
+    torch.manual_seed(0)
+    predictor, pooled = BoxPredictor(6), torch.randn(5, 6, 4, 3)
+    logits, deltas = predictor(pooled)
+    average = pooled.mean(dim=(2, 3))
+    torch.testing.assert_close(logits, average @ predictor.classifier.weight.t())
+    torch.testing.assert_close(deltas, average @ predictor.regressor.weight.t())
+    assert (logits.shape, deltas.shape) == ((5, 2), (5, 4))
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_a_predictor_with_a_grid_sees_where_things_are(hidden: int) -> None:
+    pooled = torch.rand(5, 6, 4, 3)
+    for grid, same in (((1, 1), True), ((2, 1), False), ((1, 3), True), ((4, 3), False)):
+        torch.manual_seed(0)
+        predictor = BoxPredictor(6, grid, hidden)
+        for upright, turned in zip(predictor(pooled), predictor(pooled.flip(2)), strict=True):
+            assert torch.allclose(upright, turned, atol=1e-7) is same
+
+
+def test_a_predictor_starts_unsure_and_close_to_the_region() -> None:
+    torch.manual_seed(0)
+    predictor = BoxPredictor(500, hidden=0)
+    assert predictor.classifier.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    assert predictor.regressor.weight.std().item() == pytest.approx(0.001, rel=0.1)
+    assert not predictor.classifier.bias.any()
+    assert not predictor.regressor.bias.any()
+    layers = BoxPredictor(500, (2, 1), 8).layers
+    widths = [layer.weight.shape for layer in layers if isinstance(layer, nn.Linear)]
+    assert widths == [(8, 1000), (8, 8)]
 
 
 def test_split_targets() -> None:

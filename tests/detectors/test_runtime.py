@@ -1,5 +1,7 @@
 """Loading: what goes wrong with files and runtimes, and what a loaded network says of itself."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,3 +112,22 @@ def test_two_inputs_are_refused(tmp_path: Path, name: str) -> None:
     file = network_file(tmp_path / "n.onnx", ("x", "size"))
     with pytest.raises(ModelError, match=r"has 2 inputs \(x .*size .*\), expected one"):
         open_network(file, name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_signals_still_arrive_when_networks_came_and_went(tmp_path: Path, name: str) -> None:
+    """A runtime that leaves its signal stack behind would turn Ctrl-C into a crash."""
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from personsearch.detectors.runtime import open_network\n"
+        "came = []\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: came.append(1))\n"
+        "for _ in range(5):\n"
+        "    network = open_network(Path(sys.argv[1]), sys.argv[2])\n"
+        "    del network\n"
+        "    os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "sys.exit(len(came) != 5)\n"
+    )
+    command = [sys.executable, "-c", code, str(network_file(tmp_path / "n.onnx")), name]
+    assert subprocess.run(command, check=False).returncode == 0

@@ -124,6 +124,22 @@ def test_evaluation_leaves_the_memory() -> None:
     assert not torch.equal(before["lookup.values"], loss.lookup.values)
 
 
+def test_remembering_is_what_training_does_after_the_loss() -> None:
+    torch.manual_seed(5)
+    trained, told = OnlineInstanceMatching(4, 3, 4), OnlineInstanceMatching(4, 3, 4).eval()
+    for _ in range(3):
+        embeddings, ids = _batch(7, 3, 4)
+        trained(embeddings, ids)
+        # Asked to, it remembers in any mode, and keeps no graph.
+        told.remember(embeddings.requires_grad_(), ids)
+    for name, value in trained.state_dict().items():
+        assert torch.equal(told.state_dict()[name], value)
+    assert told.lookup.values.any()
+    assert int(told.queue.position) > 0
+    assert not told.lookup.values.requires_grad
+    assert not told.queue.values.requires_grad
+
+
 def test_nobody_at_all_is_a_zero() -> None:
     loss = OnlineInstanceMatching(2, 3, 2)
     empty = torch.zeros(0, 3, requires_grad=True)

@@ -12,7 +12,7 @@ from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
 from personsearch.errors import ModelError
-from personsearch.systems.backbones import Backbone, build_backbone, freeze_norm
+from personsearch.systems.backbones import Backbone, Surroundings, build_backbone, freeze_norm
 
 
 @pytest.fixture(autouse=True)
@@ -58,17 +58,20 @@ def test_the_cut(
     assert seen.shape[:2] == (2, head_channels)
 
 
-def test_stem_and_head_make_up_the_classifier() -> None:
+@pytest.mark.parametrize(("name", "last"), [("resnet18", "fc"), ("densenet121", "classifier")])
+def test_stem_and_head_make_up_the_classifier(name: str, last: str) -> None:
     torch.manual_seed(0)
-    network = get_model("resnet18", weights=None).eval()
+    network = get_model(name, weights=None).eval()
     torch.manual_seed(0)
-    backbone = build_backbone("resnet18")
+    backbone = build_backbone(name)
     backbone.stem.eval()
     backbone.head.eval()
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        pooled = backbone.head(backbone.stem(image)).mean(dim=(2, 3))
-        torch.testing.assert_close(network.fc(pooled), network(image))
+        seen = backbone.head(backbone.stem(image))
+        scores = network.get_submodule(last)(seen.mean(dim=(2, 3)))
+        torch.testing.assert_close(scores, network(image))
+    assert seen.min() >= 0
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth", "wrapped.pth"])
@@ -189,3 +192,54 @@ def test_frozen_stages_are_not_trained() -> None:
     trained = {n.split(".")[0] for n, p in backbone.stem.named_parameters() if p.requires_grad}
     assert trained == {"layer2", "layer3"}
     assert all(p.requires_grad for p in backbone.head.parameters())
+
+
+@pytest.mark.parametrize(("name", "count"), [("small", 4), ("mobilenet_v3_small", 3)])
+def test_frozen_stages_keep_their_statistics(name: str, count: int) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(name, frozen_stages=count, width=4)
+    stages = [stage for stage, _ in backbone.stem.named_children()]
+    before = {k: v.clone() for k, v in backbone.stem.state_dict().items()}
+    backbone.stem.train()(torch.rand(2, 3, 64, 64))
+    after = backbone.stem.state_dict()
+    assert before.keys() == after.keys()
+    moved = {k.split(".")[0] for k, v in after.items() if not torch.equal(v, before[k])}
+    assert moved == set(stages[count:])
+
+
+@pytest.mark.parametrize("count", [7, -1])
+def test_stages_that_are_not_there_cannot_be_frozen(count: int) -> None:
+    message = rf"frozen_stages is {count}, the stem of 'small' has 6 children: conv1, bn1, .*layer2"
+    with pytest.raises(ModelError, match=message):
+        build_backbone("small", frozen_stages=count, width=4)
+    assert build_backbone("small", frozen_stages=6, width=4).head_channels == 32
+
+
+def test_surroundings_show_a_cell_more_of_the_picture() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone("small", width=4)
+    backbone.stem.eval()
+    reach = {}
+    for kind in ("with", "without"):
+        image = torch.rand(1, 3, 256, 256, requires_grad=True)
+        seen = backbone.stem(image)
+        assert seen.shape == (1, 16, 32, 32)
+        seen[0, :, 16, 16].sum().backward()
+        assert image.grad is not None
+        columns = image.grad[0].abs().sum(dim=(0, 1)).nonzero()
+        reach[kind] = int(columns.max() - columns.min()) + 1
+        backbone.stem.surroundings = nn.Identity()
+    assert reach["without"] < 80
+    assert reach["with"] > 120
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 8), (7, 3)])
+def test_surroundings_fit_a_map_of_any_size(size: tuple[int, int]) -> None:
+    module = Surroundings(4).eval()
+    x = torch.rand(2, 4, *size)
+    assert module(x).shape == x.shape
+    for merge in (module.merge1, module.merge2):
+        nn.init.zeros_(merge.weight)
+        assert merge.bias is not None
+        nn.init.zeros_(merge.bias)
+    assert torch.equal(module(x), x)

@@ -3,12 +3,16 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import box_iou, roi_align
 
+from personsearch.errors import ModelError
 from personsearch.systems.backbones import build_backbone
 from personsearch.systems.oim import OIM
-from personsearch.types import Target
+from personsearch.types import Detections, Target
 
-LOSSES = {"rpn_objectness", "rpn_box", "detection", "box", "oim"}
+DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
+LOSSES = DETECTION | {"oim"}
+APART = {"detection_hidden": 16, "detection_grid": (3, 2)}
 SETTINGS = {
     "embedding_dim": 16,
     "queue_size": 8,
@@ -57,8 +61,9 @@ def _total(losses: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(losses.values())).sum()
 
 
-def test_losses_are_named_finite_and_reach_every_weight() -> None:
-    model = _model()
+@pytest.mark.parametrize("changes", [{}, APART, {"embedding_grid": (3, 1)}])
+def test_losses_are_named_finite_and_reach_every_weight(changes: dict[str, object]) -> None:
+    model = _model(**changes)
     images, targets = _scenes()
     model(images, targets)  # fills the memory: before, the identity loss has no direction
     losses = model(images, targets)
@@ -70,9 +75,10 @@ def test_losses_are_named_finite_and_reach_every_weight() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("changes", [{}, APART])
 @pytest.mark.parametrize("case", ["one picture empty", "all empty", "nobody labelled"])
-def test_pictures_without_people_or_names(case: str) -> None:
-    model = _model()
+def test_pictures_without_people_or_names(case: str, changes: dict[str, object]) -> None:
+    model = _model(**changes)
     images, targets = _scenes()
     if case == "one picture empty":
         targets[1] = _nobody()
@@ -182,6 +188,100 @@ def test_an_embedding_grid_sees_top_and_bottom_apart() -> None:
         assert torch.allclose(upright, turned, atol=1e-5) is same
 
 
+@pytest.mark.parametrize("name", ["embedding_grid", "detection_grid", "roi_size"])
+@pytest.mark.parametrize("value", [(0, 1), (2,), (1, 2, 3)])
+def test_a_grid_is_two_numbers(name: str, value: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match=rf"{name} is .*, expected two numbers, rows and columns"):
+        _model(**{name: value})
+
+
+def test_regions_are_sampled_as_asked() -> None:
+    features = torch.rand(1, 3, 12, 16)
+    boxes = [torch.tensor([[3.0, 5, 100, 90]])]
+    pooled = []
+    for points in (1, 4):
+        pooled.append(_model(roi_sampling=points, roi_size=(2, 3))._pool(features, boxes))
+        expected = roi_align(features, boxes, (2, 3), 1 / 8, points, aligned=True)
+        assert torch.equal(pooled[-1], expected)
+    assert not torch.allclose(*pooled, atol=0.01)
+
+
+@pytest.mark.parametrize(("changes", "reached"), [({}, True), (APART, False)])
+def test_detection_apart_leaves_the_head_to_the_embedding(
+    changes: dict[str, object], reached: bool
+) -> None:
+    model = _model(**changes)
+    images, targets = _scenes()
+    model(images, targets)
+    losses = model(images, targets)
+    identity = losses.pop("oim")
+    _total(losses).backward(retain_graph=True)
+    for part in (model.stem, model.box_predictor):
+        assert all(p.grad is not None and p.grad.any() for p in part.parameters())
+    assert all((p.grad is not None) is reached for p in model.head.parameters())
+    assert all(p.grad is None for p in model.embedder.parameters())
+    model.zero_grad()
+    identity.backward()
+    for part in (model.stem, model.head, model.embedder):
+        assert all(p.grad is not None and p.grad.any() for p in part.parameters())
+    assert all(p.grad is None for p in model.box_predictor.parameters())
+
+
+def _found_and_embedded(model: OIM, images: list[Tensor]) -> list[tuple[Detections, Tensor]]:
+    """Detections of each picture, some suppressed, and what `embed` says of their boxes."""
+    found = model.eval().detect(images)
+    assert all(1 < len(one) < SETTINGS["rpn_test_proposals"] for one in found)
+    assert len({len(one) for one in found}) > 1
+    embeddings = model.embed(images, [torch.tensor(one.boxes) for one in found])
+    return list(zip(found, embeddings, strict=True))
+
+
+@pytest.mark.parametrize("apart", [{}, APART])
+@pytest.mark.parametrize("embed_boxes", [False, True])
+def test_what_is_embedded(embed_boxes: bool, apart: dict[str, object]) -> None:
+    images = [torch.rand(3, 96, 128), torch.rand(3, 120, 96), torch.rand(3, 48, 70)]
+    changes = apart | {"embed_boxes": embed_boxes, "score_threshold": 0.0}
+    model = _model(**changes)
+    with torch.no_grad():
+        model.box_predictor.regressor.bias += 1.0
+    near = [
+        torch.allclose(torch.tensor(one.embeddings), expected, atol=1e-4)
+        for one, expected in _found_and_embedded(model, images)
+    ]
+    assert near == [embed_boxes] * 3
+    # Where boxes are not moved, a proposal is the box, and each row has its own embedding.
+    model = _model(**changes)
+    nn.init.zeros_(model.box_predictor.regressor.weight)
+    for one, expected in _found_and_embedded(model, images):
+        torch.testing.assert_close(torch.tensor(one.embeddings), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("apart", [{}, APART])
+def test_regions_too_far_from_a_person_are_not_embedded(
+    apart: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, targets = _scenes()
+    counts = []
+    for least in (0.5, 0.7, 1.01):
+        model = _model(oim_min_iou=least, **apart)
+        # People on all sides of the threshold.
+        near = [torch.cat([t.boxes, t.boxes + 2, t.boxes + 5, t.boxes + 20]) for t in targets]
+        forward = model.proposals.forward
+        monkeypatch.setattr(model.proposals, "forward", lambda *a, f=forward, n=near: (n, f(*a)[1]))
+        given: list[Tensor] = []
+        model.oim.register_forward_pre_hook(lambda _, args, g=given: g.extend(args))
+        losses = model(images, targets)
+        embeddings, ids = given
+        assert embeddings.shape == (len(ids), 16)
+        assert (ids >= 0).all()
+        counts.append(len(ids))
+    # Of each of 8 people: the box twice, moved by 2 (IoU 0.76), moved by 5 (0.52).
+    assert counts == [32, 24, 0]
+    assert losses["oim"].item() == 0
+    assert not model.oim.lookup.values.any()
+    assert all(losses[name] > 0 for name in DETECTION)
+
+
 @pytest.mark.parametrize("kind", ["oim", "softmax"])
 def test_crop_losses(kind: str) -> None:
     model = _model(crop_loss=kind)
@@ -201,20 +301,108 @@ def test_crop_losses(kind: str) -> None:
     assert torch.equal(model.oim.lookup.values, before)
 
 
+def test_the_memory_learns_from_crops_whatever_the_loss() -> None:
+    images, targets = _scenes()
+    targets[0] = Target(targets[0].boxes, torch.tensor([-1, 2]))
+    memories = []
+    for kind in ("oim", "softmax"):
+        torch.manual_seed(2)
+        model = _model(crop_loss=kind, crop_jitter=0.0)
+        model.eval().crop_losses(images, targets)
+        assert not model.oim.lookup.values.any()
+        assert int(model.oim.queue.position) == 0
+        model.train().crop_losses(images, targets)
+        assert int(model.oim.queue.position) == 1
+        memories.append(model.oim.state_dict())
+    for name, value in memories[0].items():
+        torch.testing.assert_close(memories[1][name], value)
+        assert value.any()
+
+
+@pytest.mark.parametrize("kind", ["oim", "softmax"])
+@pytest.mark.parametrize("apart", [{}, APART])
+def test_crop_detection_adds_the_detection_losses(kind: str, apart: dict[str, object]) -> None:
+    images, targets = _scenes()
+    settings = apart | {"crop_loss": kind, "crop_detection": True, "detection_weight": 0.5}
+    model, whole = _model(**settings), _model(**settings)
+    torch.manual_seed(4)
+    losses = model.crop_losses(images, targets)
+    assert losses.keys() == DETECTION | {kind}
+    torch.manual_seed(4)
+    expected = whole(images, targets)
+    for name in DETECTION:
+        assert losses[name].item() == pytest.approx(expected[name].item(), rel=1e-4)
+    # The memory is filled by now, so the identity loss has a direction.
+    _total(model.crop_losses(images, targets)).backward()
+    for part in (model.proposals, model.box_predictor, model.head):
+        assert all(p.grad is not None and p.grad.any() for p in part.parameters())
+
+
+def _pooled(model: OIM, monkeypatch: pytest.MonkeyPatch) -> list[list[Tensor]]:
+    """Where the boxes of every later pooling are kept."""
+    pool, seen = model._pool, []
+
+    def keep(features: Tensor, boxes: list[Tensor]) -> Tensor:
+        seen.append(boxes)
+        return pool(features, boxes)
+
+    monkeypatch.setattr(model, "_pool", keep)
+    return seen
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.2])
+def test_crop_jitter_moves_every_side_within_bounds(
+    jitter: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model(crop_jitter=jitter)
+    images, targets = _scenes()
+    before = [t.boxes.clone() for t in targets]
+    seen = _pooled(model, monkeypatch)
+    for _ in range(6):
+        model.crop_losses(images, targets)
+    assert len(seen) == 6
+    true = torch.cat(before)
+    sides = (true[:, 2:] - true[:, :2]).repeat(1, 2)
+    moved = torch.stack([(torch.cat(boxes) - true) / sides for boxes in seen])
+    assert moved.abs().max() <= jitter + 1e-6
+    assert moved.flatten(0, 1).amax(dim=0).min() >= 0.7 * jitter
+    assert moved.flatten(0, 1).amin(dim=0).max() <= -0.7 * jitter
+    assert all(torch.equal(t.boxes, b) for t, b in zip(targets, before, strict=True))
+
+
+def test_crop_jitter_is_of_the_crop_stage_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, targets = _scenes()
+    boxes = [t.boxes for t in targets]
+    results = []
+    for jitter in (0.0, 0.3):
+        model = _model(crop_jitter=jitter, crop_detection=True)
+        torch.manual_seed(6)
+        losses = model(images, targets)
+        torch.manual_seed(6)
+        on_crops = model.crop_losses(images, targets)
+        seen = _pooled(model.eval(), monkeypatch)
+        embeddings = model.embed(images, boxes)
+        assert all(torch.equal(s, b) for s, b in zip(seen[0], boxes, strict=True))
+        # The detection losses of the crop stage are of the true boxes, too.
+        results.append([*losses.values(), *(on_crops[n] for n in DETECTION)])
+        assert len(embeddings) == 4
+    assert torch.equal(torch.stack(results[0]), torch.stack(results[1]))
+
+
 # The first OIM loss is log(4 identities + 8 places in the queue), all still zero.
 FIRST = {
     "rpn_objectness": 0.69572,
     "rpn_box": 0.05104,
-    "detection": 0.74357,
-    "box": 0.17759,
+    "detection": 0.73806,
+    "box": 0.17718,
     "oim": 2.48491,
 }
 SECOND = {
     "rpn_objectness": 0.69439,
-    "rpn_box": 0.04816,
-    "detection": 0.63683,
-    "box": 0.17083,
-    "oim": 0.02706,
+    "rpn_box": 0.04814,
+    "detection": 0.62730,
+    "box": 0.17079,
+    "oim": 0.04761,
 }
 
 
@@ -232,12 +420,16 @@ def test_one_step_is_pinned() -> None:
     assert {k: v.item() for k, v in second.items()} == pytest.approx(SECOND, abs=1e-3)
 
 
-def test_four_scenes_are_learned() -> None:
-    model = _model()
+@pytest.mark.parametrize(
+    ("steps", "changes"),
+    [(150, {}), (60, {"detection_grid": (3, 2)}), (80, APART | {"detection_hidden": 128})],
+)
+def test_four_scenes_are_learned(steps: int, changes: dict[str, object]) -> None:
+    model = _model(**changes)
     images, targets = _scenes()
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     totals = []
-    for _ in range(60):
+    for _ in range(steps):
         losses = model(images, targets)
         optimizer.zero_grad()
         _total(losses).backward()
@@ -253,8 +445,6 @@ def test_four_scenes_are_learned() -> None:
         for _ in range(3):
             model(images, targets)
     model.eval()
-    from torchvision.ops import box_iou
-
     for one, target in zip(model.detect(images), targets, strict=True):
         sure = torch.tensor(one.boxes[one.scores > 0.5])
         assert len(sure) >= 2

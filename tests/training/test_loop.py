@@ -21,8 +21,9 @@ from personsearch.datasets.dataset import Dataset
 from personsearch.errors import CheckpointError, DataError, NonFiniteLossError, RecipeError
 from personsearch.training import checkpoint, loop
 from personsearch.training.checkpoint import load_checkpoint, load_progress, restore
-from personsearch.training.loop import Report, Trainer, read_log
+from personsearch.training.loop import Trainer, read_log
 from personsearch.training.recipe import Recipe, make_recipe
+from personsearch.training.report import Report
 from personsearch.types import Query, Scene, SearchProtocol
 
 CLOTHES = [

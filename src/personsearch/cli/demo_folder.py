@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from personsearch.datasets.dataset import Dataset
     from personsearch.plots.page import Step
-    from personsearch.training.loop import Listener, Report
     from personsearch.training.recipe import Recipe
+    from personsearch.training.report import Listener, Report
 
 
 class DemoFolder:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from personsearch.training.loop import Listener, Report
+    from personsearch.training.report import Listener, Report
 
 
 def train(

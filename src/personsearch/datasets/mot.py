@@ -18,9 +18,9 @@ from personsearch.datasets import video
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.datasets.galleries import Excluding
 from personsearch.datasets.pictures import SUFFIXES, picture_size
-from personsearch.datasets.protocols import Appearances, LazyProtocols
+from personsearch.datasets.protocols import LazyProtocols, every_box_protocol
 from personsearch.errors import AnnotationError, DataError, PictureError
-from personsearch.types import Query, Scene, SearchProtocol
+from personsearch.types import Scene, SearchProtocol
 
 TRUTH = (Path("gt", "gt.txt"), Path("gt.txt"))
 
@@ -44,11 +44,12 @@ def read(
     scale: float | None = None,
     apart: int = 200,
     camera: int | None = None,
+    last: int | None = None,
 ) -> Dataset:
     """One split, ``test``, and the protocols ``all`` and ``apart-<n>``.
 
     In both every box is a query whose person can be found again: in any other frame, or in the
-    frames at least `apart` frames away. Frames after the last annotated one are left out.
+    frames at least `apart` frames away.
 
     Args:
         root: the folder.
@@ -57,6 +58,8 @@ def read(
             ``seqinfo.ini`` says of the former, if anything.
         apart: frames between a query and its gallery, counted in the film.
         camera: of all scenes.
+        last: the last frame to take, counted from zero; by default the last annotated one, and
+            those after it count as dropped.
 
     Raises:
         AnnotationError: the ground truth or ``seqinfo.ini`` is missing, damaged, or contradictory.
@@ -67,20 +70,20 @@ def read(
         raise DataError(f"every={every}, apart={apart}, scale={scale}: expected positive numbers")
     root = Path(root)
     dropped: list[Dropped] = []
-    info = _sequence_info(root / "seqinfo.ini")
+    info = sequence_info(root / "seqinfo.ini")
     rows = _rows(_truth(root), dropped)
-    last = int(rows[:, 0].max(initial=0))
     frames = _frames(root, info)
-    if len(frames) > last:
+    if last is None:
+        last = int(rows[:, 0].max(initial=0)) - 1
         dropped += [Dropped(frames[k].name, "frame after the last annotated one")
-                    for k in sorted(frames) if k > last]  # fmt: skip
+                    for k in sorted(frames) if k - 1 > last]  # fmt: skip
     missing = {int(number) for number in rows[:, 0]} - set(frames)
     for row in rows[np.isin(rows[:, 0], list(missing))]:
         dropped.append(Dropped(f"frame {row[0]:.0f}, id {row[1]:.0f}", "row without a picture"))
     rate = _rate(info, frames)
     scenes = []
     for number in sorted(frames):
-        if number > last or (number - 1) % every:
+        if number - 1 > last or (number - 1) % every:
             continue
         frame = frames[number]
         factors = _factors(frame.size, info, scale)
@@ -97,13 +100,16 @@ def read(
                 frame.index,
             )
         )
-    places = [(number - 1) for number in sorted(frames) if number <= last]
-    places = [place for place in places if place % every == 0]
+    places = [k - 1 for k in sorted(frames) if k - 1 <= last and (k - 1) % every == 0]
+
+    def protocol(name: str, frames_apart: int) -> SearchProtocol:
+        return every_box_protocol(name, scenes, _galleries(scenes, places, frames_apart))
+
     name = info.get("name") or root.resolve().name
     protocols = LazyProtocols(
         {
-            "all": lambda: _protocol("all", scenes, places, 1),
-            f"apart-{apart}": lambda: _protocol(f"apart-{apart}", scenes, places, apart),
+            "all": lambda: protocol("all", 1),
+            f"apart-{apart}": lambda: protocol(f"apart-{apart}", apart),
         }
     )
     return Dataset(name, root, {"test": scenes}, protocols, dropped)
@@ -121,7 +127,12 @@ def _truth(root: Path) -> Path:
     raise AnnotationError(f"{root}: has neither {TRUTH[0]} nor {TRUTH[1]}, expected a MOT folder")
 
 
-def _sequence_info(path: Path) -> dict[str, str]:
+def sequence_info(path: Path) -> dict[str, str]:
+    """What ``seqinfo.ini`` says under ``[Sequence]``; nothing where there is no such file.
+
+    Raises:
+        AnnotationError: it is damaged.
+    """
     if not path.is_file():
         return {}
     parser = configparser.ConfigParser(interpolation=None)
@@ -250,23 +261,11 @@ def _boxes(
     return boxes[good], rows[good, 1].astype(np.int64)
 
 
-def _protocol(
-    name: str, scenes: Sequence[Scene], places: Sequence[int], apart: int
-) -> SearchProtocol:
-    """Every box that is shown again at least `apart` frames away, over all frames so far away."""
+def _galleries(scenes: Sequence[Scene], places: Sequence[int], apart: int) -> list[Excluding]:
+    """Per scene all that are at least `apart` frames away."""
     names = [scene.name for scene in scenes]
-    shown = Appearances(scenes)
-    queries: list[Query] = []
-    galleries: list[Sequence[str]] = []
-    targets = []
-    for scene, place in zip(scenes, places, strict=True):
-        near = frozenset(n for n, p in zip(names, places, strict=True) if abs(p - place) < apart)
-        gallery = Excluding(names, near)
-        for box, id_ in zip(scene.boxes, scene.ids.tolist(), strict=True):
-            query = Query(scene.name, box, id_, scene.camera)
-            found = shown.targets(query, gallery)
-            if found:
-                queries.append(query)
-                galleries.append(gallery)
-                targets.append(found)
-    return SearchProtocol(name=name, queries=queries, galleries=galleries, targets=targets)
+    near = (
+        frozenset(n for n, p in zip(names, places, strict=True) if abs(p - place) < apart)
+        for place in places
+    )
+    return [Excluding(names, excluded) for excluded in near]

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from personsearch.datasets.picture_limit import MAX_PIXELS as MAX_PIXELS
+from personsearch.datasets.picture_limit import check_pixels
+from personsearch.datasets.video import read_frame
 from personsearch.errors import PictureError
 from personsearch.types import Scene
-
-MAX_PIXELS = 80_000_000
-"""Larger pictures are refused, unless a caller says otherwise."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """File endings that a folder of pictures is searched for."""
@@ -56,13 +56,11 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
         raise PictureError(f"{path}: {what}; expected JPEG, PNG, WebP, BMP or TIFF") from None
     except (OSError, ValueError) as error:
         raise PictureError(f"{path}: cannot be opened ({error})") from None
-    width, height = image.size
-    if width * height > max_pixels:
+    try:
+        check_pixels(path, image.size, max_pixels)
+    except PictureError:
         image.close()
-        raise PictureError(
-            f"{path}: {width} x {height} is {width * height:,} pixels, the limit is "
-            f"{max_pixels:,}; scale it down"
-        )
+        raise
     return image
 
 
@@ -109,8 +107,6 @@ def read_scene(scene: Scene, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """
     if scene.frame is None:
         return read_picture(scene.path, max_pixels)
-    from personsearch.datasets.video import read_frame
-
     return read_frame(scene.path, scene.frame, max_pixels)
 
 

@@ -130,6 +130,31 @@ def queries_of(scenes: Sequence[Scene], *, across_cameras: bool) -> list[Query]:
     return queries
 
 
+def every_box_protocol(
+    name: str, scenes: Sequence[Scene], galleries: Sequence[Sequence[str]]
+) -> SearchProtocol:
+    """Every labelled box whose identity is in its gallery, too, as a query.
+
+    Args:
+        name: as printed in tables.
+        scenes: of one split.
+        galleries: for the queries of each scene, the names of the scenes that they search.
+    """
+    shown = Appearances(scenes)
+    queries: list[Query] = []
+    searched: list[Sequence[str]] = []
+    targets: list[Mapping[str, FloatArray]] = []
+    for scene, gallery in zip(scenes, galleries, strict=True):
+        for box, id_ in zip(scene.boxes, scene.ids.tolist(), strict=True):
+            query = Query(scene.name, box, id_, scene.camera)
+            found = shown.targets(query, gallery)
+            if found:
+                queries.append(query)
+                searched.append(gallery)
+                targets.append(found)
+    return SearchProtocol(name=name, queries=queries, galleries=searched, targets=targets)
+
+
 def all_protocol(scenes: Sequence[Scene], name: str = "all") -> SearchProtocol:
     """Every labelled identity, one query a camera, over every scene but the query's own."""
     queries = queries_of(scenes, across_cameras=False)

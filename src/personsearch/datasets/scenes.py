@@ -20,7 +20,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,7 +40,12 @@ FILE_NAME = "scenes.json"
 _PRW_NAME = re.compile(r"c(\d+)s\d+_\d+")
 
 
-def read(root: Path, pictures: Path | None = None, split: str | None = None) -> Dataset:
+def read(
+    root: Path,
+    pictures: Path | None = None,
+    split: str | None = None,
+    only: Container[str] | None = None,
+) -> Dataset:
     """A data set in the scenes format, or a plain COCO file.
 
     In ``train`` ids become 0..n-1, in the order of the file's numbers; the other splits keep those.
@@ -53,6 +58,8 @@ def read(root: Path, pictures: Path | None = None, split: str | None = None) -> 
         pictures: what ``file_name`` is relative to; by default the file's folder.
         split: of images that name none; by default ``train`` or ``val`` where the file's name has
             that word in it, else ``test``.
+        only: the file names to read, where the file lists more; the others and their annotations
+            do not count as dropped.
 
     Raises:
         AnnotationError: the file is missing, not such a file, or contradicts itself.
@@ -60,6 +67,8 @@ def read(root: Path, pictures: Path | None = None, split: str | None = None) -> 
     path = Path(root)
     path = path / FILE_NAME if path.is_dir() else path
     table = _load(path)
+    if only is not None:
+        table |= _part(table, only)
     reader = _Reader(path, Path(pictures) if pictures else path.parent, split or _split_of(path))
     return reader.dataset(table)
 
@@ -161,6 +170,15 @@ def _load(path: Path) -> dict[str, Any]:
                 f"it has {', '.join(map(repr, list(table)[:8])) or 'nothing'}"
             )
     return table
+
+
+def _part(table: Mapping[str, Any], only: Container[str]) -> dict[str, Any]:
+    """The images of the given file names, and all annotations but those of other images."""
+    images = [row for row in table["images"] if str(row.get("file_name")) in only]
+    others = {_integer(row.get("id")) for row in table["images"]}
+    others -= {_integer(row.get("id")) for row in images} | {None}
+    rows = [row for row in table["annotations"] if _integer(row.get("image_id")) not in others]
+    return {"images": images, "annotations": rows}
 
 
 def _split_of(path: Path) -> str:

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.datasets.pictures import MAX_PIXELS
+from personsearch.datasets.picture_limit import MAX_PIXELS, check_pixels
 from personsearch.errors import PictureError
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
@@ -137,7 +137,7 @@ def read_frame(path: Path, index: int, max_pixels: int = MAX_PIXELS) -> NDArray[
         PictureError: missing, not a video, too large, damaged, or without such a frame.
     """
     video = _opened(Path(path))
-    _check_size(Path(path), video.size, max_pixels)
+    check_pixels(Path(path), video.size, max_pixels, " a frame")
     return video.read(index)
 
 
@@ -186,15 +186,6 @@ def _open(path: Path) -> Any:
         container.close()
         raise PictureError(f"{path}: has no pictures in it, expected a video")
     return container
-
-
-def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise PictureError(
-            f"{path}: {width} x {height} is {width * height:,} pixels a frame, the limit is "
-            f"{max_pixels:,}; scale it down"
-        )
 
 
 def _pixels(frame: Any) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -131,7 +132,12 @@ class _OpenVino(Network):
                 # Pinned, several processes on one machine would crowd the same cores.
                 "ENABLE_CPU_PINNING": False,
             }
-            self._compiled = core.compile_model(model, "CPU", settings)
+            # Compiling leaves its thread with a signal stack that later vanishes: the next signal
+            # (Ctrl-C, the end of a loader process) would kill the main thread. A thread of its own
+            # takes that away with it (seen with OpenVINO 2026.4).
+            with ThreadPoolExecutor(1) as thread:
+                job = thread.submit(core.compile_model, model, "CPU", settings)
+                self._compiled = job.result()
         except RuntimeError as error:
             raise ModelError(f"{file}: OpenVINO cannot load it: {_first_line(error)}") from None
         self.file = file

@@ -1,9 +1,11 @@
 """Runs a model over scenes: detections for the gallery, embeddings for the queries."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from personsearch.datasets.galleries import Excluding
 from personsearch.datasets.pictures import read_scene
@@ -17,9 +19,7 @@ Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
 
 
-def _in_evaluation(model: PersonSearchModel) -> torch.device:
-    model.eval()
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
+_T = TypeVar("_T")
 
 
 def _chunks(scenes: Sequence[Scene], size: int) -> Iterator[list[int]]:
@@ -35,6 +35,27 @@ def _chunks(scenes: Sequence[Scene], size: int) -> Iterator[list[int]]:
 
 
 @torch.inference_mode()
+def _run(
+    model: PersonSearchModel,
+    scenes: Sequence[Scene],
+    step: Callable[[list[Tensor], list[int]], Sequence[_T]],
+    batch_size: int,
+    precision: str,
+    progress: Progress | None,
+) -> list[_T]:
+    """What `step` makes of the pictures of some rows, for every scene in order."""
+    model.eval()
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    done: dict[int, _T] = {}
+    for rows in _chunks(scenes, batch_size):
+        images = [to_tensor(read_scene(scenes[row])).to(device) for row in rows]
+        with autocast(device, precision):
+            done.update(zip(rows, step(images, rows), strict=True))
+        if progress:
+            progress(len(done), len(scenes))
+    return [done[row] for row in range(len(scenes))]
+
+
 def detect_scenes(
     model: PersonSearchModel,
     scenes: Sequence[Scene],
@@ -44,18 +65,14 @@ def detect_scenes(
     progress: Progress | None = None,
 ) -> dict[str, Detections]:
     """Everyone whom the model finds in each scene, by scene name."""
-    device = _in_evaluation(model)
-    found: dict[int, Detections] = {}
-    for rows in _chunks(scenes, batch_size):
-        images = [to_tensor(read_scene(scenes[row])).to(device) for row in rows]
-        with autocast(device, precision):
-            found.update(zip(rows, model.detect(images), strict=True))
-        if progress:
-            progress(len(found), len(scenes))
-    return {scene.name: found[row] for row, scene in enumerate(scenes)}
+
+    def detect(images: list[Tensor], rows: list[int]) -> Sequence[Detections]:
+        return model.detect(images)
+
+    found = _run(model, scenes, detect, batch_size, precision, progress)
+    return {scene.name: one for scene, one in zip(scenes, found, strict=True)}
 
 
-@torch.inference_mode()
 def embed_scenes(
     model: PersonSearchModel,
     scenes: Sequence[Scene],
@@ -66,18 +83,13 @@ def embed_scenes(
     progress: Progress | None = None,
 ) -> list[FloatArray]:
     """Embeddings (N_i, D) of given boxes (N_i, 4) in each scene."""
-    device = _in_evaluation(model)
-    embedded: dict[int, FloatArray] = {}
-    for rows in _chunks(scenes, batch_size):
-        images = [to_tensor(read_scene(scenes[row])).to(device) for row in rows]
+
+    def embed(images: list[Tensor], rows: list[int]) -> list[FloatArray]:
         # Copied, since boxes may be read-only.
-        given = [torch.tensor(boxes[row], device=device) for row in rows]
-        with autocast(device, precision):
-            vectors = model.embed(images, given)
-        embedded.update(zip(rows, (v.float().cpu().numpy() for v in vectors), strict=True))
-        if progress:
-            progress(len(embedded), len(scenes))
-    return [embedded[row] for row in range(len(scenes))]
+        given = [torch.tensor(boxes[row], device=images[0].device) for row in rows]
+        return [vectors.float().cpu().numpy() for vectors in model.embed(images, given)]
+
+    return _run(model, scenes, embed, batch_size, precision, progress)
 
 
 def embed_queries(

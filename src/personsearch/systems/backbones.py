@@ -233,7 +233,8 @@ def build_backbone(
         width: of ``"small"`` only.
 
     Raises:
-        ModelError: an unknown name, or weights that cannot be had or do not fit.
+        ModelError: an unknown name, weights that cannot be had or do not fit, or more frozen
+            stages than there are.
     """
     if name == "small":
         if weights == "imagenet":
@@ -269,7 +270,7 @@ def build_backbone(
     elif norm != "batch":
         raise ModelError(f"norm is {norm!r}, expected 'batch' or 'frozen'")
     stages = list(backbone.stem.named_children())
-    if frozen_stages > len(stages):
+    if not 0 <= frozen_stages <= len(stages):
         raise ModelError(
             f"frozen_stages is {frozen_stages}, the stem of {name!r} has {len(stages)} children: "
             f"{', '.join(stage for stage, _ in stages)}"

@@ -11,9 +11,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,37 +40,10 @@ from personsearch.training.checkpoint import (
 )
 from personsearch.training.precision import autocast
 from personsearch.training.recipe import Recipe, read_recipe
+from personsearch.training.report import Listener, Report
 from personsearch.training.stages import Stage, make_stages
 from personsearch.training.tensorboard import TensorBoardWriter
 from personsearch.types import Scene, SearchProtocol
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a run says while it goes on.
-
-    Attributes:
-        stage: the stage's name.
-        iteration: iterations of the stage that are done.
-        iterations: of the stage in all.
-        losses: mean of each named loss since the last report.
-        learning_rate: of the last iteration.
-        images_per_second: since the last report.
-        seconds_left: of the stage, at this rate.
-        validation: figures on the validation split, where they were just measured.
-    """
-
-    stage: str
-    iteration: int
-    iterations: int
-    losses: Mapping[str, float]
-    learning_rate: float
-    images_per_second: float
-    seconds_left: float
-    validation: Mapping[str, float] = field(default_factory=dict)
-
-
-Listener = Callable[[Report], None]
 
 
 class Trainer:

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from personsearch.errors import RecipeError
-
-if TYPE_CHECKING:
-    from personsearch.training.loop import Report
+from personsearch.training.report import Report
 
 
 class TensorBoardWriter:
@@ -35,7 +33,7 @@ class TensorBoardWriter:
             total += length
         self._writer: Any = None
 
-    def __call__(self, report: "Report") -> None:
+    def __call__(self, report: Report) -> None:
         """Adds the figures of one report."""
         step = self._offsets[report.stage] + report.iteration
         if self._writer is None:
