@@ -117,7 +117,8 @@ def save_scene(scene: Scene, path: Path) -> None:
     whatever the ending of `path` asks for.
 
     Raises:
-        PictureError: the picture is missing, truncated or too large.
+        PictureError: the picture is missing, no picture or too large; or truncated, where it is
+            encoded anew. The same bytes are copied as they are.
     """
     jpeg = (".jpg", ".jpeg")
     kinds = (scene.path.suffix.lower(), path.suffix.lower())
