@@ -10,15 +10,8 @@ from torch import Tensor
 
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import DataError, EvaluationError
-from personsearch.evaluation.comparison import Comparison, Row, compare, compare_saved
+from personsearch.evaluation.comparison import compare, compare_saved
 from personsearch.evaluation.files import load_detections, save_detections
-from personsearch.plots.tables import (
-    detection_table,
-    percent,
-    print_tables,
-    published_table,
-    search_table,
-)
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections, Query, Scene, SearchProtocol, Target
 
@@ -135,22 +128,3 @@ def test_saved_detections_that_do_not_fit(dataset: Dataset) -> None:
 def test_unknown_protocol_lists_the_known(dataset: Dataset) -> None:
     with pytest.raises(DataError, match=r"no protocol 'nowhere'.*'all'"):
         compare(KnowsColors(blind=False), dataset, ["nowhere"])
-
-
-def test_tables_hold_the_figures(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-    compared: Comparison = compare(KnowsColors(blind=True), dataset, ["all"])
-    search, detection = search_table(compared, "painted"), detection_table(compared, "painted")
-    assert search.header[:3] == ("embeddings, boxes", "protocol", "mAP")
-    assert search.rows[0][:3] == ("model, detected", "all", "66.7")
-    assert detection.rows[0] == ("0.5", "66.7", "66.7", "12", "8")
-    assert published_table(compared, "painted").rows == []
-    assert percent(0.12345) == "12.3"
-    print_tables(search, detection)
-    assert "66.7" in capsys.readouterr().out
-
-
-def test_papers_figures_stand_beside_ours() -> None:
-    row = Row("regular", "model", "detected", search=None)  # type: ignore[arg-type]
-    table = published_table(Comparison({}, [row], {}, {}, {}), "PRW")
-    assert ("OIM", "regular", "21.3", "49.9") in table.rows
-    assert all(cells[1] == "regular" for cells in table.rows)

@@ -71,9 +71,10 @@ def evaluate(
             convention=convention,
         )
     else:
+        loaded = load(model, choose_device(device))
         with StepProgress() as progress:
             compared = compare(
-                load(model, choose_device(device)),
+                loaded,
                 dataset,
                 names,
                 split=split,

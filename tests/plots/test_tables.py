@@ -1,0 +1,78 @@
+"""Tables hold the figures that were measured, and the papers' beside them."""
+
+import numpy as np
+import pytest
+
+from personsearch.evaluation.comparison import Comparison, Row
+from personsearch.evaluation.detection import evaluate_detection
+from personsearch.evaluation.search import evaluate_search
+from personsearch.plots.tables import (
+    detection_table,
+    percent,
+    print_tables,
+    published_table,
+    search_table,
+)
+from personsearch.types import Detections, Query, SearchProtocol
+
+
+@pytest.fixture
+def compared() -> Comparison:
+    """Two queries of which one is answered; two of three people are found."""
+    box = np.array([0, 0, 10, 20], dtype=np.float32)
+    found = {
+        "a": Detections(box[None], [0.9], [[1.0, 0.0]]),
+        "b": Detections(np.array([[30, 0, 40, 20], [0, 0, 10, 20]]), [0.8, 0.7], np.eye(2)),
+    }
+    protocol = SearchProtocol(
+        name="regular",
+        queries=[Query("q", box, 0), Query("q", box, 1)],
+        galleries=[["a", "b"]] * 2,
+        targets=[{"a": box}, {"b": box + np.float32(200)}],
+    )
+    truth = {"a": box[None], "b": np.stack([box, box + np.float32(200)])}
+    search = evaluate_search(protocol, found, np.eye(2, dtype=np.float32))
+    detection = evaluate_detection(truth, found)
+    rows = [Row("regular", "model", "detected", search)]
+    return Comparison({0.5: detection}, rows, {}, found, {})
+
+
+def test_search_and_detection(compared: Comparison) -> None:
+    search, detection = search_table(compared, "made up"), detection_table(compared, "made up")
+    assert search.header == (
+        "embeddings, boxes",
+        "protocol",
+        "mAP",
+        "top-1",
+        "top-5",
+        "top-10",
+        "queries",
+    )
+    row = compared.rows[0].search
+    assert row.mean_ap == pytest.approx(0.5)
+    assert search.rows == [
+        ("model, detected", "regular", "50.0", "50.0", "50.0", "50.0", "2"),
+    ]
+    assert detection.rows[0][0] == "0.5"
+    assert detection.rows[0][2:] == ("66.7", "3", "3")
+
+
+def test_papers_figures_stand_beside_ours(compared: Comparison) -> None:
+    table = published_table(compared, "PRW")
+    assert ("OIM", "regular", "21.3", "49.9") in table.rows
+    assert all(cells[1] == "regular" for cells in table.rows)
+    assert published_table(compared, "made up").rows == []
+
+
+def test_printing_leaves_out_empty_tables(
+    compared: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_tables(search_table(compared, "made up"), published_table(compared, "made up"))
+    out = capsys.readouterr().out
+    assert "Search on made up" in out
+    assert "50.0" in out
+    assert "Papers" not in out
+
+
+def test_percent() -> None:
+    assert [percent(v) for v in (0.12345, 0.0, 1.0)] == ["12.3", "0.0", "100.0"]
