@@ -1,13 +1,18 @@
 """OIM end to end on small drawn pictures: its losses, its detections, its memory."""
 
+from dataclasses import fields
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou, roi_align
 
 from personsearch.errors import ModelError
 from personsearch.systems.backbones import build_backbone
 from personsearch.systems.oim import OIM
+from personsearch.systems.regions import RegionSettings, View
 from personsearch.types import Detections, Target
 
 DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
@@ -26,6 +31,7 @@ SETTINGS = {
     "roi_size": (6, 4),
     "rois_per_image": 16,
 }
+CROP_LOSS = {"oim": "own", "softmax": "softmax"}
 COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])
 
 
@@ -36,7 +42,10 @@ def _one_thread() -> None:
 
 def _model(**changes: object) -> OIM:
     torch.manual_seed(0)
-    return OIM(build_backbone("small", width=8), 4, **(SETTINGS | changes))  # type: ignore[arg-type]
+    settings: dict[str, Any] = SETTINGS | changes
+    shared = {f.name: settings.pop(f.name) for f in fields(RegionSettings) if f.name in settings}
+    backbone = build_backbone("small", width=8)
+    return OIM(backbone, 4, regions=RegionSettings(**shared), **settings)
 
 
 def _scenes() -> tuple[list[Tensor], list[Target]]:
@@ -197,10 +206,11 @@ def test_a_grid_is_two_numbers(name: str, value: tuple[int, ...]) -> None:
 
 def test_regions_are_sampled_as_asked() -> None:
     features = torch.rand(1, 3, 12, 16)
+    view = View([], ImageList(features, []), features)
     boxes = [torch.tensor([[3.0, 5, 100, 90]])]
     pooled = []
     for points in (1, 4):
-        pooled.append(_model(roi_sampling=points, roi_size=(2, 3))._pool(features, boxes))
+        pooled.append(_model(roi_sampling=points, roi_size=(2, 3)).pool(view, boxes))
         expected = roi_align(features, boxes, (2, 3), 1 / 8, points, aligned=True)
         assert torch.equal(pooled[-1], expected)
     assert not torch.allclose(*pooled, atol=0.01)
@@ -284,7 +294,7 @@ def test_regions_too_far_from_a_person_are_not_embedded(
 
 @pytest.mark.parametrize("kind", ["oim", "softmax"])
 def test_crop_losses(kind: str) -> None:
-    model = _model(crop_loss=kind)
+    model = _model(crop_loss=CROP_LOSS[kind])
     images, targets = _scenes()
     targets[3] = _nobody()
     losses = model.crop_losses(images, targets)
@@ -305,7 +315,7 @@ def test_the_memory_learns_from_crops_whatever_the_loss() -> None:
     images, targets = _scenes()
     targets[0] = Target(targets[0].boxes, torch.tensor([-1, 2]))
     memories = []
-    for kind in ("oim", "softmax"):
+    for kind in ("own", "softmax"):
         torch.manual_seed(2)
         model = _model(crop_loss=kind, crop_jitter=0.0)
         model.eval().crop_losses(images, targets)
@@ -323,7 +333,11 @@ def test_the_memory_learns_from_crops_whatever_the_loss() -> None:
 @pytest.mark.parametrize("apart", [{}, APART])
 def test_crop_detection_adds_the_detection_losses(kind: str, apart: dict[str, object]) -> None:
     images, targets = _scenes()
-    settings = apart | {"crop_loss": kind, "crop_detection": True, "detection_weight": 0.5}
+    settings = apart | {
+        "crop_loss": CROP_LOSS[kind],
+        "crop_detection": True,
+        "detection_weight": 0.5,
+    }
     model, whole = _model(**settings), _model(**settings)
     torch.manual_seed(4)
     losses = model.crop_losses(images, targets)
@@ -340,13 +354,13 @@ def test_crop_detection_adds_the_detection_losses(kind: str, apart: dict[str, ob
 
 def _pooled(model: OIM, monkeypatch: pytest.MonkeyPatch) -> list[list[Tensor]]:
     """Where the boxes of every later pooling are kept."""
-    pool, seen = model._pool, []
+    pool, seen = model.pool, []
 
-    def keep(features: Tensor, boxes: list[Tensor]) -> Tensor:
+    def keep(view: View, boxes: list[Tensor]) -> Tensor:
         seen.append(boxes)
-        return pool(features, boxes)
+        return pool(view, boxes)
 
-    monkeypatch.setattr(model, "_pool", keep)
+    monkeypatch.setattr(model, "pool", keep)
     return seen
 
 

@@ -23,6 +23,7 @@ from personsearch.training.checkpoint import (
     optimizer_tensors,
     recover_checkpoint,
     restore,
+    restore_matching,
     restore_optimizer,
     save_checkpoint,
 )
@@ -405,3 +406,28 @@ def test_an_optimizer_goes_on_as_if_it_had_not_stopped(kind: str, tmp_path: Path
         for value in state.values():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 assert value.stride() == parameter.stride()
+
+
+def test_matching_tensors_start_a_wider_model(tmp_path: Path) -> None:
+    source = built(small_recipe())
+    save_checkpoint(tmp_path / "c", source, small_recipe(), NUM_IDS, METRICS)
+    wider = built(small_recipe(embedding_dim=16), seed=1)
+    before = state_of(wider)
+    names = restore_matching(wider, tmp_path / "c")
+    after, saved = state_of(wider), state_of(source)
+    assert any(name.startswith("stem.") for name in names)
+    assert "embedder.weight" not in names
+    for name, value in after.items():
+        assert torch.equal(value, saved[name] if name in names else before[name]), name
+
+
+def test_a_checkpoint_without_a_fitting_tensor_starts_nothing(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", built(small_recipe()), small_recipe(), NUM_IDS, METRICS)
+
+    class Other(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(3, 3)
+
+    with pytest.raises(CheckpointError, match=r"none of its .* tensors has a name and shape"):
+        restore_matching(Other(), tmp_path / "c")  # type: ignore[arg-type]

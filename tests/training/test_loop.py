@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,12 +18,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from personsearch.datasets.dataset import Dataset
+from personsearch.datasets.training_set import PictureCache
 from personsearch.errors import CheckpointError, DataError, NonFiniteLossError, RecipeError
+from personsearch.systems.base import PersonSearchModel
 from personsearch.training import checkpoint, loop
 from personsearch.training.checkpoint import load_checkpoint, load_progress, restore
 from personsearch.training.loop import Trainer, read_log
 from personsearch.training.recipe import Recipe, make_recipe
 from personsearch.training.report import Report
+from personsearch.training.stages import SceneStage
 from personsearch.types import Query, Scene, SearchProtocol
 
 CLOTHES = [
@@ -656,3 +659,50 @@ def test_a_trainer_that_was_stopped_can_restore_and_go_on(dataset: Dataset, tmp_
     assert_same_run(tmp_path / "a", tmp_path / "b")
     fresh = recipe.build(4)
     restore(fresh, tmp_path / "a" / "last")
+
+
+def test_a_run_starts_from_another_runs_tensors(dataset: Dataset, tmp_path: Path) -> None:
+    trainer = Trainer(small_recipe(), dataset, tmp_path / "first")
+    trainer.run()
+    started = Trainer(
+        small_recipe(init=str(tmp_path / "first" / "last"), seed=5), dataset, tmp_path / "second"
+    )
+    before, after = trainer.model.state_dict(), started.model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    with pytest.raises(CheckpointError, match="no such checkpoint folder"):
+        Trainer(small_recipe(init=str(tmp_path / "none")), dataset, tmp_path / "third")
+
+
+class HeadStage(SceneStage):
+    """Trains the head alone, on an optimizer of its own, and counts what it is asked."""
+
+    prepared: ClassVar[list[tuple[str, str]]] = []
+
+    def prepare(self, model: PersonSearchModel, device: torch.device, folder: Path) -> None:
+        self.prepared.append((device.type, folder.name))
+
+    def parameters(self, model: PersonSearchModel) -> list[torch.nn.Parameter]:
+        return list(model.get_submodule("head").parameters())
+
+    def set_mode(self, model: PersonSearchModel) -> None:
+        model.eval()
+        model.get_submodule("head").train()
+
+    def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, 0.5)
+
+
+def test_a_stage_says_what_it_trains_how_and_in_which_mode(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    trainer = Trainer(small_recipe(iterations=2), dataset, tmp_path / "run")
+    pictures = PictureCache(trainer.scenes, False)
+    trainer.stages = [HeadStage(trainer.recipe, trainer.scenes, pictures)]
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    trainer.run()
+    moved = {k for k, v in trainer.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved
+    assert all(name.startswith("head.") for name in moved)
+    assert HeadStage.prepared == [("cpu", "run")]
+    state = load_progress(tmp_path / "run" / "last").optimizer
+    assert any(name.endswith(".exp_avg_sq") for name in state)

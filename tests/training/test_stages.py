@@ -228,3 +228,12 @@ def test_the_main_stage_has_all_losses_of_the_system(scenes: list[Scene]) -> Non
     batch = next(stage.batches(0, 0, 1))
     losses = stage.losses(model, batch.images, batch)
     assert set(losses) == {"rpn_objectness", "rpn_box", "detection", "box", "oim"}
+
+
+def test_a_stage_without_iterations_is_left_out_and_one_has_to_stay(scenes: list[Scene]) -> None:
+    changes: dict[str, Any] = {"crop_iterations": 3, "crop_lr": 0.1}
+    crops_only = make_stages(small_recipe(iterations=0, **changes), scenes)
+    assert [stage.name for stage in crops_only] == ["crops"]
+    assert [s.name for s in make_stages(small_recipe(), scenes)] == ["scenes"]
+    with pytest.raises(RecipeError, match="every stage of the recipe has 0 iterations"):
+        make_stages(small_recipe(iterations=0), scenes)

@@ -189,6 +189,31 @@ def restore(model: PersonSearchModel, folder: Path) -> None:
         ) from None
 
 
+def restore_matching(model: PersonSearchModel, folder: Path) -> list[str]:
+    """Puts those tensors of a checkpoint into a model whose names and shapes agree.
+
+    Returns:
+        Their names.
+
+    Raises:
+        CheckpointError: no such checkpoint, or none of its tensors fits.
+    """
+    folder = find_checkpoint(folder)
+    try:
+        saved = load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: model.safetensors cannot be read ({error})") from None
+    state = model.state_dict()
+    fitting = {k: v for k, v in saved.items() if k in state and state[k].shape == v.shape}
+    if not fitting:
+        raise CheckpointError(
+            f"{folder}: none of its {len(saved)} tensors has a name and shape of this system; "
+            "set init to a checkpoint of the same system and backbone"
+        )
+    model.load_state_dict(fitting, strict=False)
+    return sorted(fitting)
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimizer's state as named tensors."""
     return {

@@ -35,6 +35,7 @@ from personsearch.training.checkpoint import (
     optimizer_tensors,
     recover_checkpoint,
     restore,
+    restore_matching,
     restore_optimizer,
     save_checkpoint,
 )
@@ -91,6 +92,8 @@ class Trainer:
             )
         torch.manual_seed(_seed(recipe.seed, 0, 0))
         self.model: PersonSearchModel = recipe.build(self.num_ids)
+        if recipe.init:
+            restore_matching(self.model, Path(recipe.init))
         self.model.to(self.device)
         # On the CPU, gradients of a strided 1 x 1 convolution with few channels overrun their
         # memory in this layout (torch 2.15), and bfloat16 gains nothing from it.
@@ -158,15 +161,16 @@ class Trainer:
 
     def _run_stage(self, index: int, start: int, state: Mapping[str, Tensor]) -> None:
         stage, recipe = self.stages[index], self.recipe
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = _make_optimizer(recipe, parameters)
+        stage.prepare(self.model, self.device, self.out)
+        parameters = stage.parameters(self.model)
+        optimizer = stage.make_optimizer(parameters)
         if state:
             restore_optimizer(optimizer, state)
         batches = stage.batches(start, self.rank, self.world)
         sums: dict[str, float] = {}
         images, since, began = 0, start, time.perf_counter()
         for iteration in range(start, stage.iterations):
-            self.model.train()
+            stage.set_mode(self.model)
             torch.manual_seed(_seed(recipe.seed, index + 1, iteration, self.rank))
             rate = stage.learning_rate(iteration)
             for group in optimizer.param_groups:
@@ -397,15 +401,6 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def _make_optimizer(recipe: Recipe, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay
-        )
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, recipe.lr, weight_decay=recipe.weight_decay)
 
 
 def _average_gradients(parameters: list[torch.nn.Parameter], world: int) -> None:

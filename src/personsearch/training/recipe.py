@@ -1,7 +1,8 @@
 """Recipes: one flat, complete TOML says all that a training run depends on.
 
-The keys are the fields of `Recipe`, plus the keyword arguments of the system's constructor: its
-signature is its recipe. Nothing is inherited, nothing is guessed: an unknown or mistyped key is an
+The keys are the fields of `Recipe`, plus the keyword arguments of the system's constructor and of
+its stages' constructors: their signatures are their recipe. A keyword argument that is a dataclass
+stands for its fields. Nothing is inherited, nothing is guessed: an unknown or mistyped key is an
 error that names the nearest valid one.
 """
 
@@ -9,7 +10,8 @@ import importlib
 import inspect
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -19,8 +21,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from personsearch.errors import RecipeError
 from personsearch.systems.base import PersonSearchModel
 
-SYSTEMS = {"oim": "personsearch.systems.oim:OIM"}
-"""The systems that a recipe can name, and where their constructors are."""
+STAGES = {
+    "crops": "personsearch.training.stages:CropStage",
+    "scenes": "personsearch.training.stages:SceneStage",
+}
+"""The stages that a system can be trained in, and where their constructors are."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A system that a recipe can name.
+
+    Attributes:
+        constructor: ``"module:Class"``.
+        stages: keys of `STAGES`, in order; a stage without iterations is left out.
+    """
+
+    constructor: str
+    stages: tuple[str, ...] = ("crops", "scenes")
+
+
+SYSTEMS = {"oim": System("personsearch.systems.oim:OIM")}
+"""The systems that a recipe can name."""
 
 
 class Recipe(BaseModel):
@@ -64,6 +86,7 @@ class Recipe(BaseModel):
     weights: str = Field("none", description="'none', 'imagenet' or a file")
     norm: Literal["batch", "frozen"] = Field("batch", description="batch normalisation")
     frozen_stages: int = Field(0, ge=0, description="children of the stem that are not trained")
+    init: str = Field("", description="checkpoint whose tensors of equal name and shape start it")
 
     # first stage: people cut out and packed onto canvases
     crop_iterations: int = Field(0, ge=0, description="length of the first stage")
@@ -72,7 +95,7 @@ class Recipe(BaseModel):
     canvases_per_iteration: int = Field(4, gt=0, description="canvases in a step")
 
     # schedule
-    iterations: int = Field(gt=0, description="length of the main stage")
+    iterations: int = Field(ge=0, description="length of the main stage")
     images_per_iteration: int = Field(4, gt=0, description="pictures in a forward pass")
     accumulate: int = Field(1, gt=0, description="forward passes in an iteration")
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="with defaults of torch")
@@ -120,13 +143,33 @@ class Recipe(BaseModel):
         Raises:
             ModelError: the backbone or its weights cannot be had.
         """
-        from personsearch.systems.backbones import build_backbone
+        from personsearch.systems import backbones
 
-        backbone = build_backbone(
+        constructor = _named(SYSTEMS[self.system].constructor)
+        first = next(iter(inspect.signature(constructor).parameters))
+        cut = get_type_hints(constructor.__init__)[first] is backbones.Backbone
+        build = backbones.build_backbone if cut else backbones.build_trunk
+        backbone = build(
             self.backbone, self.weights, self.norm, self.frozen_stages, self.backbone_width
         )
-        model: PersonSearchModel = _constructor(self.system)(backbone, num_ids, **self.settings)
+        model: PersonSearchModel = constructor(
+            backbone, num_ids, **self.keywords(constructor.__init__)
+        )
         return model
+
+    def keywords(self, function: Any) -> dict[str, Any]:
+        """The keyword arguments of a system's or stage's constructor that the recipe gives it."""
+        given: dict[str, Any] = {}
+        for parameter in _keyword_only(function):
+            hint = parameter.hint
+            if is_dataclass(hint):
+                kind: Any = hint
+                given[parameter.name] = kind(
+                    **{f.name: self.settings[f.name] for f in fields(kind)}
+                )
+            else:
+                given[parameter.name] = self.settings[parameter.name]
+        return given
 
     def to_toml(self) -> str:
         """The whole recipe, one documented key a line; reads back as an equal recipe."""
@@ -192,29 +235,55 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         raise RecipeError(f"{where}: {f'{key}: ' if key else ''}{message}{came}") from None
 
 
-def _constructor(system: str) -> Any:
-    module, _, name = SYSTEMS[system].partition(":")
+@dataclass(frozen=True)
+class _Keyword:
+    name: str
+    hint: Any
+    default: Any
+
+
+def _named(path: str) -> Any:
+    module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
-def _settings_model(system: str) -> type[BaseModel]:
-    """The keyword arguments of a system's constructor, as strictly typed fields."""
-    constructor = _constructor(system).__init__
-    hints = get_type_hints(constructor)
-    fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(constructor).parameters.items():
+def stage_constructors(system: str) -> list[Any]:
+    """The stages of a system, in order."""
+    return [_named(STAGES[name]) for name in SYSTEMS[system].stages]
+
+
+def _keyword_only(function: Any) -> Iterator[_Keyword]:
+    hints = get_type_hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            hint = hints[name]
-            # TOML has lists only; a tuple keeps the recipe hashable and unchangeable.
-            if get_origin(hint) is Sequence:
-                hint = tuple.__class_getitem__((*get_args(hint), ...))
-            default = parameter.default
-            fields[name] = (hint, tuple(default) if isinstance(default, list) else default)
+            yield _Keyword(name, hints[name], parameter.default)
+
+
+def _settings_model(system: str) -> type[BaseModel]:
+    """The keyword arguments of a system's and its stages' constructors, strictly typed."""
+    keys: dict[str, Any] = {}
+    constructors = [_named(SYSTEMS[system].constructor), *stage_constructors(system)]
+    for constructor in constructors:
+        for keyword in _keyword_only(constructor.__init__):
+            if is_dataclass(keyword.hint):
+                hints = get_type_hints(keyword.hint)
+                for field in fields(keyword.hint):
+                    value = getattr(keyword.default, field.name)
+                    keys[field.name] = _field(hints[field.name], value)
+            else:
+                keys[keyword.name] = _field(keyword.hint, keyword.default)
     return create_model(
         f"{system}_settings",
         __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
-        **fields,
+        **keys,
     )
+
+
+def _field(hint: Any, default: Any) -> tuple[Any, Any]:
+    # TOML has lists only; a tuple keeps the recipe hashable and unchangeable.
+    if get_origin(hint) is Sequence:
+        hint = tuple.__class_getitem__((*get_args(hint), ...))
+    return hint, tuple(default) if isinstance(default, list) else default
 
 
 def _toml(value: Any) -> str:

@@ -3,8 +3,10 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from personsearch.datasets.canvases import Canvases
 from personsearch.datasets.samplers import IdentitySampler, RandomSampler, SceneSampler
@@ -12,22 +14,50 @@ from personsearch.datasets.training_set import Batch, PictureCache, TrainingSet,
 from personsearch.datasets.transforms import Augmentation
 from personsearch.errors import RecipeError
 from personsearch.systems.base import PersonSearchModel
-from personsearch.training.recipe import Recipe
+from personsearch.training.recipe import Recipe, stage_constructors
 from personsearch.types import Scene
 
 
 class Stage(ABC):
     """One stretch of a run, with an optimizer of its own.
 
+    A stage is made of a recipe, the training scenes and their pictures, and of keyword arguments,
+    which are keys of the recipe.
+
     Attributes:
         name: as in the log.
-        iterations: optimizer steps.
+        recipe: what the run depends on.
+        iterations: optimizer steps; a stage without is left out.
         accumulate: forward passes in each.
     """
 
     name: str
+    recipe: Recipe
     iterations: int
     accumulate: int = 1
+
+    def prepare(  # noqa: B027  (most stages need nothing)
+        self, model: PersonSearchModel, device: torch.device, folder: Path
+    ) -> None:
+        """Called once before the first step, after a stop again, with the run's folder."""
+
+    def parameters(self, model: PersonSearchModel) -> list[nn.Parameter]:
+        """What the stage trains."""
+        return [p for p in model.parameters() if p.requires_grad]
+
+    def set_mode(self, model: PersonSearchModel) -> None:
+        """Puts the model into training mode; a part that must not change stays in evaluation."""
+        model.train()
+
+    def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """The stage's optimizer; the recipe's unless a stage has its own."""
+        recipe = self.recipe
+        if recipe.optimizer == "sgd":
+            return torch.optim.SGD(
+                parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay
+            )
+        kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+        return kind(parameters, recipe.lr, weight_decay=recipe.weight_decay)
 
     @abstractmethod
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
@@ -149,10 +179,19 @@ class CropStage(Stage):
 
 
 def make_stages(recipe: Recipe, scenes: Sequence[Scene]) -> list[Stage]:
-    """The stages that a recipe asks for, in order."""
+    """The stages that a recipe asks for, in order.
+
+    Raises:
+        RecipeError: none has an iteration.
+    """
     pictures = PictureCache(scenes, recipe.cache_pictures)
-    stages: list[Stage] = []
-    if recipe.crop_iterations:
-        stages.append(CropStage(recipe, scenes, pictures))
-    stages.append(SceneStage(recipe, scenes, pictures))
+    stages = []
+    for constructor in stage_constructors(recipe.system):
+        stage: Stage = constructor(
+            recipe, scenes, pictures, **recipe.keywords(constructor.__init__)
+        )
+        if stage.iterations:
+            stages.append(stage)
+    if not stages:
+        raise RecipeError("every stage of the recipe has 0 iterations; nothing would be trained")
     return stages
