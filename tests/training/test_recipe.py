@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from personsearch.errors import RecipeError
 from personsearch.systems.oim import OIM
 from personsearch.systems.regions import RegionSettings
-from personsearch.training.recipe import SYSTEMS, Recipe, make_recipe, read_recipe
+from personsearch.training.catalogue import SYSTEMS
+from personsearch.training.recipe import Recipe, make_recipe, read_recipe
 
 MINIMAL: dict[str, Any] = {"system": "oim", "iterations": 10, "lr": 0.01}
 
