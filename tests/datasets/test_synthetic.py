@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,8 @@ from personsearch.types import UNLABELLED
 PRW = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "prw-annotations"
 ANNOTATIONS = "df12e6cb65433428d9910d91fb3c577f8595d8cbed1a1750d9bdbbce35bc008d"
 PIXELS = "7ba854240967afd38b9d33385435b1f657467f8c6883356b2f2f476113eb4111"
+
+CHEAP = "573cd134ab0fcd2f04ed68c0547eaeec00393178541e064c8fe7d4147a139061"
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +217,36 @@ def test_prw_lends_its_boxes(tmp_path):
         assert np.array_equal(scene.boxes, boxes[scene.name])
 
 
+@pytest.fixture(scope="module")
+def cheap(tmp_path_factory):
+    """The ablation preset with fewer people and scenes."""
+    few = replace(SIZES["ablation"], ids=(10, 6), pictures=(25, 20))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "ablation", few)
+        return make_benchmark(tmp_path_factory.mktemp("cheap"), size="ablation", workers=1)
+
+
+def test_the_ablation_preset_is_the_usual_street_at_half_the_size(cheap):
+    assert {scene.size for scene in cheap} == {(320, 240)}
+    assert read_picture(cheap.split("train")[0].path).shape == (240, 320, 3)
+    heights = np.concatenate([scene.boxes[:, 3] - scene.boxes[:, 1] for scene in cheap])
+    assert np.percentile(heights, 5) > 40
+    assert np.percentile(heights, 95) < 190
+    assert len({scene.camera for scene in cheap}) == 5
+    assert any((scene.ids == UNLABELLED).any() for scene in cheap)
+    assert list(cheap.protocols)[:2] == ["cross-camera", "all"]
+
+
+def test_the_bytes_of_the_ablation_preset(cheap):
+    digest = hashlib.sha256()
+    for scene in cheap:
+        digest.update(scene.boxes.astype("<f4").tobytes() + scene.ids.astype("<i8").tobytes())
+        digest.update(read_picture(scene.path).tobytes())
+    assert digest.hexdigest() == CHEAP
+
+
 def test_wrong_arguments_list_what_is_valid(tmp_path):
-    with pytest.raises(DataError, match=r"'huge', expected one of 'tiny', 'small', 'standard'"):
+    with pytest.raises(DataError, match=r"'huge', expected one of 'tiny', 'ablation', 'small'"):
         make_benchmark(tmp_path, size="huge")
     with pytest.raises(DataError, match=r"'vehicle', expected one of 'person', 'tattoo'"):
         make_benchmark(tmp_path, object_class="vehicle")
@@ -231,6 +262,7 @@ def test_wrong_arguments_list_what_is_valid(tmp_path):
 def test_sizes_are_as_documented():
     assert {name: (sum(s.ids), sum(s.pictures)) for name, s in SIZES.items()} == {
         "tiny": (12, 40),
+        "ablation": (120, 600),
         "small": (200, 1050),
         "standard": (1000, 10_000),
     }

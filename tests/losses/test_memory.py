@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from personsearch.losses.memory import CircularQueue, LookupTable, gather
+from personsearch.losses.memory import CircularQueue, FeatureDictionary, LookupTable, gather
 
 WORKER = """
 import sys
@@ -140,3 +140,53 @@ def _run(tmp_path: Path, counts: list[list[int]]) -> None:
 def test_two_processes_hold_what_one_holds(tmp_path: Path) -> None:
     # Equal and unequal shares, one without anyone, and nobody at all.
     _run(tmp_path, [[4, 4], [2, 5], [0, 3], [6, 1], [0, 0], [3, 0]])
+
+
+@pytest.mark.parametrize("pushes", [[2], [3], [2, 2], [1, 1, 1, 1, 1], [7], [2, 7, 2], [0, 3, 0]])
+def test_dictionary_holds_the_latest_with_their_ids(pushes: list[int]) -> None:
+    size = 3
+    dictionary = FeatureDictionary(size, 1)
+    expected, ids, position, value = [0.0] * size, [-2] * size, 0, 0
+    for count in pushes:
+        new = torch.arange(value + 1, value + 1 + count)
+        dictionary.push(new.float()[:, None], new - 2)
+        for _ in range(count):
+            value += 1
+            expected[position], ids[position] = float(value), value - 2
+            position = (position + 1) % size
+    assert dictionary.values[:, 0].tolist() == expected
+    assert dictionary.ids.tolist() == ids
+    assert int(dictionary.position) == position
+
+
+def test_negatives_are_everyone_else_that_was_written() -> None:
+    dictionary = FeatureDictionary(6, 2)
+    assert not dictionary.negatives(torch.tensor([0, -1])).any()
+    dictionary.push(torch.ones(4, 2), torch.tensor([0, -1, 1, 0]))
+    assert dictionary.negatives(torch.tensor([0, 2, 1])).tolist() == [
+        [False, True, True, False, False, False],
+        [True, True, True, True, False, False],
+        [True, True, False, True, False, False],
+    ]
+    assert FeatureDictionary(0, 2).negatives(torch.tensor([0])).shape == (1, 0)
+
+
+def test_a_dictionary_of_no_size_holds_none() -> None:
+    dictionary = FeatureDictionary(0, 3)
+    dictionary.push(torch.ones(2, 3), torch.tensor([0, 1]))
+    assert dictionary.values.shape == (0, 3)
+
+
+def test_dictionary_is_saved_with_the_write_position_and_keeps_no_graph() -> None:
+    torch.manual_seed(0)
+    dictionary, copy = FeatureDictionary(4, 2), FeatureDictionary(4, 2)
+    dictionary.push(_unit(6, 2).bfloat16().requires_grad_(), torch.arange(6))
+    assert dictionary.values.dtype == torch.float32
+    assert not dictionary.values.requires_grad
+    copy.load_state_dict(dictionary.state_dict())
+    assert int(copy.position) == 2
+    more = _unit(3, 2)
+    for one in (dictionary, copy):
+        one.push(more, torch.tensor([-1, 7, 8]))
+    assert torch.equal(dictionary.values, copy.values)
+    assert copy.ids.tolist() == dictionary.ids.tolist() == [8, 5, -1, 7]

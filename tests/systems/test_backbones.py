@@ -12,7 +12,13 @@ from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
 from personsearch.errors import ModelError
-from personsearch.systems.backbones import Backbone, Surroundings, build_backbone, freeze_norm
+from personsearch.systems.backbones import (
+    Backbone,
+    Surroundings,
+    build_backbone,
+    build_trunk,
+    freeze_norm,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -243,3 +249,91 @@ def test_surroundings_fit_a_map_of_any_size(size: tuple[int, int]) -> None:
         assert merge.bias is not None
         nn.init.zeros_(merge.bias)
     assert torch.equal(module(x), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "first_stride"),
+    [
+        ("small", (4, 8, 16, 32, 32), 2),
+        ("resnet18", (64, 64, 128, 256, 512), 4),
+        ("resnet50", (64, 256, 512, 1024, 2048), 4),
+    ],
+)
+def test_a_trunk_says_what_its_blocks_give(
+    name: str, channels: tuple[int, ...], first_stride: int
+) -> None:
+    trunk = build_trunk(name, width=4)
+    assert list(trunk.blocks) == ["C1", "C2", "C3", "C4", "C5"]
+    assert tuple(trunk.channels.values()) == channels
+    assert tuple(trunk.strides.values()) == (first_stride, 4, 8, 16, 32)
+    assert trunk.detector == {}
+    x = torch.rand(1, 3, 64, 96)
+    trunk.blocks.eval()
+    for block, module in trunk.blocks.items():
+        x = module(x)
+        stride = trunk.strides[block]
+        assert x.shape == (1, trunk.channels[block], 64 // stride, 96 // stride)
+
+
+def test_a_trunk_is_the_classifier_without_its_end(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = get_model("resnet18", weights=None).eval()
+    file = tmp_path / "resnet18.pth"
+    torch.save(network.state_dict(), file)
+    trunk = build_trunk("resnet18", str(file))
+    x = image = torch.rand(1, 3, 64, 64)
+    for module in trunk.blocks.eval().values():
+        x = module(x)
+    y = network.fc(x.mean(dim=(2, 3)))
+    torch.testing.assert_close(y, network(image))
+
+
+def test_a_trunk_takes_the_body_of_a_published_detector(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = get_model("resnet18", weights=None)
+    state = {f"backbone.body.{k}": v for k, v in network.state_dict().items() if "fc." not in k}
+    rest = {"head.x": torch.ones(2), "backbone.fpn.y": torch.ones(3)}
+    file = tmp_path / "detector.pth"
+    torch.save(state | rest, file)
+    trunk = build_trunk("resnet18", str(file))
+    assert torch.equal(trunk.blocks["C1"].conv1.weight, network.conv1.weight)
+    assert trunk.detector.keys() == rest.keys()
+    with pytest.raises(ModelError, match="does not fit backbone 'resnet50'"):
+        build_trunk("resnet50", str(file))
+
+
+@pytest.mark.parametrize("count", [0, 2, 5])
+def test_frozen_blocks_of_a_trunk_do_not_move(count: int) -> None:
+    trunk = build_trunk("small", frozen_stages=count, width=4)
+    before = {k: v.clone() for k, v in trunk.blocks.state_dict().items()}
+    x = torch.rand(2, 3, 64, 64)
+    for module in trunk.blocks.train().values():
+        x = module(x)
+    after = trunk.blocks.state_dict()
+    moved = {k.split(".")[0] for k, v in after.items() if not torch.equal(v, before[k])}
+    assert moved == set(list(trunk.blocks)[count:])
+    trained = {n.split(".")[0] for n, p in trunk.blocks.named_parameters() if p.requires_grad}
+    assert trained == moved
+
+
+def test_a_trunk_can_hold_all_normalisation_still() -> None:
+    trunk = build_trunk("resnet18", norm="frozen")
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in trunk.blocks.modules())
+    assert all(p.requires_grad for p in trunk.blocks.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "vgg16"}, "backbone 'vgg16' has no blocks C1 to C5"),
+        ({"name": "resnet51"}, "unknown backbone 'resnet51'.*'resnet50'"),
+        ({"name": "resnet18", "weights": "coco"}, "published for backbone 'resnet50'"),
+        ({"name": "small", "weights": "coco"}, "'small' has no published weights"),
+        ({"name": "small", "norm": "none"}, "norm is 'none'"),
+        ({"name": "small", "frozen_stages": 6}, "frozen_stages is 6, a trunk has 5 blocks"),
+        ({"name": "resnet18", "weights": "nowhere.pth"}, "no such weights file"),
+    ],
+)
+def test_trunks_that_cannot_be(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        build_trunk(**arguments)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from personsearch.datasets.pairs import PairSampler
+from personsearch.datasets.samplers import IdentitySampler, RandomSampler, SceneSampler
 from personsearch.datasets.training_set import Batch, PictureCache
 from personsearch.errors import DataError, PictureError, RecipeError
 from personsearch.training.recipe import Recipe, make_recipe
@@ -237,3 +239,13 @@ def test_a_stage_without_iterations_is_left_out_and_one_has_to_stay(scenes: list
     assert [s.name for s in make_stages(small_recipe(), scenes)] == ["scenes"]
     with pytest.raises(RecipeError, match="every stage of the recipe has 0 iterations"):
         make_stages(small_recipe(iterations=0), scenes)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [("random", RandomSampler), ("identity", IdentitySampler), ("pairs", PairSampler)],
+)
+def test_the_recipe_chooses_the_sampler(
+    scenes: list[Scene], sampler: str, expected: type[SceneSampler]
+) -> None:
+    assert type(scene_stage(scenes, sampler=sampler).sampler) is expected

@@ -27,7 +27,7 @@ from personsearch.errors import DataError
 from personsearch.types import UNLABELLED, Scene
 
 PICTURE_SIZE = (640, 480)
-"""Width and height of drawn scenes, unless a layout says otherwise."""
+"""Width and height of drawn scenes, unless the size or a layout says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Size:
         crowd: identities in a scene, at most.
         alike: how many others resemble someone; see `wardrobe.make_looks`.
         layout_scenes: scenes taken from an annotation file, at most; None takes all.
+        picture: width and height of a scene.
     """
 
     ids: tuple[int, int]
@@ -51,10 +52,14 @@ class Size:
     crowd: int
     alike: tuple[int, ...]
     layout_scenes: int | None
+    picture: tuple[int, int] = PICTURE_SIZE
 
 
 SIZES = {
     "tiny": Size((7, 5), (22, 18), 3, (5, 10), 4, (4,), 40),
+    "ablation": Size(
+        (80, 40), (450, 150), 5, (10, 25, 50, 100), 6, (0, 0, 1, 2, 3), 600, (320, 240)
+    ),
     "small": Size((145, 55), (700, 350), 5, (50, 100), 6, (0, 0, 1, 2, 3), 1000),
     "standard": Size(
         (600, 400), (6000, 4000), 8, (50, 100, 500, 1000, 2000), 6, (0, 0, 1, 2, 3), None
@@ -80,8 +85,8 @@ def make_benchmark(
 
     Args:
         out: the folder, made if need be; files of the same names are overwritten.
-        size: ``tiny`` (12 identities, 40 scenes), ``small`` (200, 1,050) or ``standard``
-            (1,000, 10,000).
+        size: ``tiny`` (12 identities, 40 scenes), ``ablation`` (120, 600 of 320 x 240 pixels),
+            ``small`` (200, 1,050) or ``standard`` (1,000, 10,000).
         seed: another seed gives other people, cameras and scenes.
         layout: an annotation file in COCO style; each drawn scene then has the picture size,
             boxes, identities and camera of one of its scenes (see `annotated_layouts`), and
@@ -182,7 +187,10 @@ def _photographs(
 
 def _plan(size: Size, object_class: str, seed: int) -> list[ScenePlan]:
     shown = OBJECT_CLASSES[object_class]
-    cameras = make_cameras(size.cameras, PICTURE_SIZE, shown.places, seed)
+    cameras = [
+        replace(camera, blur=_window(camera.blur, size.picture))
+        for camera in make_cameras(size.cameras, size.picture, shown.places, seed)
+    ]
     plans: list[ScenePlan] = []
     first = 0
     for part, split in enumerate(("train", "test")):
@@ -213,6 +221,11 @@ def _plan(size: Size, object_class: str, seed: int) -> list[ScenePlan]:
             )
         first += len(looks)
     return plans
+
+
+def _window(blur: int, picture: tuple[int, int]) -> int:
+    """The side of a blur window that is as large a part of the picture as `blur` is usually."""
+    return blur * picture[1] // PICTURE_SIZE[1] // 2 * 2 + 1 if blur > 1 else 1
 
 
 def _visitors(ids: Iterable[int], camera: Camera, cameras: int) -> list[int]:

@@ -75,11 +75,12 @@ class PictureTransform(GeneralizedRCNNTransform):
 
 
 class ProposalNetwork(RegionProposalNetwork):
-    """Region proposals on one feature map (Ren et al. 2015).
+    """Region proposals on one feature map (Ren et al. 2015), or on the levels of a pyramid.
 
     Args:
         channels: of the feature map.
         anchor_sizes: square roots of the anchors' areas, in pixels of the network's input.
+        pyramid: whether each size is of a level of its own (Lin et al. 2017), the finest first.
         aspect_ratios: height to width.
         train_proposals, test_proposals: how many are kept of an image after suppression; six
             and twenty times as many go into it, as in the published 12,000 and 6,000.
@@ -100,8 +101,10 @@ class ProposalNetwork(RegionProposalNetwork):
         positive_iou: float = 0.7,
         negative_iou: float = 0.3,
         nms_iou: float = 0.7,
+        pyramid: bool = False,
     ) -> None:
-        anchors = AnchorGenerator((tuple(anchor_sizes),), (tuple(aspect_ratios),))
+        sizes = tuple((size,) for size in anchor_sizes) if pyramid else (tuple(anchor_sizes),)
+        anchors = AnchorGenerator(sizes, (tuple(aspect_ratios),) * len(sizes))
         super().__init__(
             anchors,
             RPNHead(channels, anchors.num_anchors_per_location()[0]),
@@ -124,13 +127,16 @@ class ProposalNetwork(RegionProposalNetwork):
         return int(self._post_nms_top_n["training" if self._for_losses else "testing"])
 
     def forward(
-        self, images: ImageList, features: Tensor, boxes: list[Tensor] | None = None
+        self,
+        images: ImageList,
+        features: Tensor | Sequence[Tensor],
+        boxes: list[Tensor] | None = None,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Proposals of each image, best first, and the losses where `boxes` are given.
 
         Args:
             images: the batch, for its sizes.
-            features: (B, C, h, w).
+            features: (B, C, h, w), or one such map a level.
             boxes: per image the true boxes (N_i, 4) in pixels of the batch.
 
         Returns:
@@ -138,8 +144,9 @@ class ProposalNetwork(RegionProposalNetwork):
             ``rpn_box``.
         """
         self._for_losses = boxes is not None
-        anchors = self.anchor_generator(images, [features])
-        objectness, deltas = self.head([features])
+        maps = [features] if isinstance(features, Tensor) else list(features)
+        anchors = self.anchor_generator(images, maps)
+        objectness, deltas = self.head(maps)
         per_level = [o.shape[1] * o.shape[2] * o.shape[3] for o in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
         # Losses and decoding are in float32, also under autocast.

@@ -89,3 +89,43 @@ class CircularQueue(nn.Module):
         rows = (start + torch.arange(len(embeddings), device=self.values.device)) % size
         self.values[rows] = embeddings
         self.position.fill_((start + len(embeddings)) % size)
+
+
+class FeatureDictionary(nn.Module):
+    """The latest `size` embeddings of people with their ids (Zhang et al. 2019, section 3.2).
+
+    Attributes:
+        values: (S, D), zero where nothing was written yet.
+        ids: (S,) int64, `UNLABELLED` (-1) for people without an identity, -2 where nothing was
+            written yet.
+
+    Args:
+        size: S, how many it holds; 0 holds none.
+        dim: D, the length of an embedding.
+    """
+
+    values: Tensor
+    ids: Tensor
+    position: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.zeros(size, dim))
+        self.register_buffer("ids", torch.full((size,), -2))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    def negatives(self, ids: Tensor) -> Tensor:
+        """(N, S) bool: which rows show someone else than each of `ids` (N,)."""
+        return (self.ids != ids[:, None]) & (self.ids > -2)
+
+    @torch.no_grad()
+    def push(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Writes `embeddings` (N, D) of people and their `ids` (N,) over the oldest."""
+        size = len(self.values)
+        if size == 0 or len(ids) == 0:
+            return
+        start = (int(self.position) + max(len(ids) - size, 0)) % size
+        embeddings, ids = embeddings[-size:].float(), ids[-size:]
+        rows = (start + torch.arange(len(ids), device=self.values.device)) % size
+        self.values[rows], self.ids[rows] = embeddings, ids
+        self.position.fill_((start + len(ids)) % size)

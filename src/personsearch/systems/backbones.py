@@ -1,13 +1,14 @@
-"""Convolutional networks cut in two: a stem that sees the picture, a head that sees one RoI.
+"""Convolutional networks, cut in two or into blocks.
 
-Any torchvision classifier whose features are a chain of stages can be cut: the stem ends where
-the stride reaches 16 (conv1-conv4 of a ResNet, conv1-conv5 of VGG16), the head is what follows.
-`small` is our own, for machines without a GPU.
+Any torchvision classifier whose features are a chain of stages can be cut in two, a stem that sees
+the picture and a head that sees one RoI: the stem ends where the stride reaches 16 (conv1-conv4 of
+a ResNet, conv1-conv5 of VGG16), the head is what follows. A ResNet can also be cut into its blocks
+C1 to C5, for systems that read several of them. `small` is our own, for machines without a GPU.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,27 @@ class Backbone:
     stem_channels: int
     head_channels: int
     stride: int
+
+
+@dataclass(eq=False)
+class Trunk:
+    """A residual network cut into the blocks that feature pyramids are made of.
+
+    Block Ck runs on the output of C(k-1), C1 on the picture (B, 3, H, W).
+
+    Attributes:
+        blocks: ``C1`` to ``C5``. Of a ResNet, C1 is conv1, bn1, relu and maxpool; C2 to C5 are
+            layer1 to layer4, the outputs that Lin et al. (2017, FPN) call by these names.
+        channels: of each block's output.
+        strides: pixels of the picture to one cell of each block's output.
+        detector: what published weights of a whole detector hold beyond the blocks, by
+            torchvision's names; empty with other weights.
+    """
+
+    blocks: nn.ModuleDict
+    channels: dict[str, int]
+    strides: dict[str, int]
+    detector: dict[str, Tensor] = field(default_factory=dict)
 
 
 class ResidualBlock(nn.Module):
@@ -237,34 +259,10 @@ def build_backbone(
             stages than there are.
     """
     if name == "small":
-        if weights == "imagenet":
-            raise ModelError("backbone 'small' has no published weights; use weights = 'none'")
         backbone = small_backbone(width)
-        if weights != "none":
-            _fit(nn.ModuleDict({"stem": backbone.stem, "head": backbone.head}), weights, name)
+        _fit_small(nn.ModuleDict({"stem": backbone.stem, "head": backbone.head}), weights)
     else:
-        # Only classifiers: torchvision's detectors would fetch weights while they are built.
-        classifiers = list_models(module=models)
-        if name not in classifiers:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, ["small", *classifiers], n=3)
-            raise ModelError(
-                f"unknown backbone {name!r}; expected 'small' or a torchvision classifier"
-                + (f", such as {', '.join(map(repr, near))}" if near else "")
-            )
-        build: Callable[..., nn.Module] = get_model
-        network = build(name, weights=None)
-        if weights == "imagenet":
-            try:
-                network.load_state_dict(_published(name))
-            except RuntimeError as error:
-                raise ModelError(
-                    f"the published weights of {name} do not fit it: {error}"
-                ) from None
-        elif weights != "none":
-            _fit(network, weights, name)
-        backbone = _cut(_stages(network, name), name)
+        backbone = _cut(_stages(_classifier(name, weights), name), name)
     if norm == "frozen":
         backbone.stem, backbone.head = freeze_norm(backbone.stem), freeze_norm(backbone.head)
     elif norm != "batch":
@@ -281,10 +279,163 @@ def build_backbone(
     return backbone
 
 
-def _fit(network: nn.Module, weights: str, name: str) -> None:
+def small_trunk(width: int = 32) -> Trunk:
+    """A narrow residual network of strides 2 to 32, for two cores.
+
+    Args:
+        width: channels of C1; C2 has twice, C3 four times, C4 and C5 eight times as many.
+    """
+    first = OrderedDict(
+        conv1=nn.Conv2d(3, width, 3, 2, 1, bias=False),
+        bn1=nn.BatchNorm2d(width),
+        relu=nn.ReLU(inplace=True),
+    )
+    blocks = {
+        "C1": nn.Sequential(first),
+        "C2": ResidualBlock(width, 2 * width, 2),
+        "C3": nn.Sequential(
+            ResidualBlock(2 * width, 4 * width, 2), ResidualBlock(4 * width, 4 * width)
+        ),
+        "C4": ResidualBlock(4 * width, 8 * width, 2),
+        "C5": ResidualBlock(8 * width, 8 * width, 2),
+    }
+    for block in blocks.values():
+        for module in block.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    channels = dict(zip(blocks, (width, 2 * width, 4 * width, 8 * width, 8 * width), strict=True))
+    return Trunk(nn.ModuleDict(blocks), channels, {f"C{k}": 2**k for k in range(1, 6)})
+
+
+_RESNET_BLOCKS = {
+    "C1": ("conv1", "bn1", "relu", "maxpool"),
+    "C2": ("layer1",),
+    "C3": ("layer2",),
+    "C4": ("layer3",),
+    "C5": ("layer4",),
+}
+
+
+def build_trunk(
+    name: str = "resnet50",
+    weights: str = "none",
+    norm: str = "batch",
+    frozen_stages: int = 0,
+    width: int = 32,
+) -> Trunk:
+    """A trunk by name.
+
+    Args:
+        name: ``"small"``, or the name of a ResNet, ResNeXt or Wide ResNet of torchvision.
+        weights: ``"none"``, ``"imagenet"`` (torchvision's published weights of the classifier),
+            ``"coco"`` (of its RetinaNet, ResNet-50 only), or the path of a file with the state
+            dictionary of either kind.
+        norm: ``"batch"`` trains batch normalisation, ``"frozen"`` holds it still.
+        frozen_stages: how many blocks, from C1 on, are not trained.
+        width: of ``"small"`` only.
+
+    Raises:
+        ModelError: an unknown name, weights that cannot be had or do not fit, or more frozen
+            blocks than five.
+    """
+    if name == "small":
+        trunk = small_trunk(width)
+        _fit_small(trunk.blocks, weights)
+    else:
+        trunk = _resnet_trunk(name, weights)
+    if norm not in ("batch", "frozen"):
+        raise ModelError(f"norm is {norm!r}, expected 'batch' or 'frozen'")
+    if not 0 <= frozen_stages <= len(trunk.blocks):
+        raise ModelError(
+            f"frozen_stages is {frozen_stages}, a trunk has {len(trunk.blocks)} blocks: "
+            f"{', '.join(trunk.blocks)}"
+        )
+    for place, (key, block) in enumerate(list(trunk.blocks.items())):
+        if place < frozen_stages or norm == "frozen":
+            trunk.blocks[key] = freeze_norm(block)
+        if place < frozen_stages:
+            trunk.blocks[key].requires_grad_(False)
+    return trunk
+
+
+def _resnet_trunk(name: str, weights: str) -> Trunk:
+    """A ResNet's blocks, with the weights of a classifier or of a detector's body."""
+    body = "backbone.body."
+    if weights in ("none", "imagenet"):
+        network, detector = _classifier(name, weights), {}
+    else:
+        if weights == "coco" and name != "resnet50":
+            raise ModelError(
+                f"weights = 'coco' are published for backbone 'resnet50', not {name!r}; use "
+                "'imagenet', 'none' or a file"
+            )
+        network = _classifier(name, "none")
+        whole = (
+            _published("retinanet_resnet50_fpn") if weights == "coco" else _load_file(Path(weights))
+        )
+        features = {k.removeprefix(body): v for k, v in whole.items() if k.startswith(body)}
+        detector = {k: v for k, v in whole.items() if features and not k.startswith(body)}
+        _fit(network, features or whole, weights, name)
+    if not hasattr(network, "layer4"):
+        raise ModelError(
+            f"backbone {name!r} has no blocks C1 to C5; use 'small', or a ResNet, ResNeXt or "
+            "Wide ResNet of torchvision"
+        )
+    stages = _stages(network, name)
+    blocks = {
+        block: nn.Sequential(OrderedDict((part, stages[part]) for part in parts))
+        if len(parts) > 1
+        else stages[parts[0]]
+        for block, parts in _RESNET_BLOCKS.items()
+    }
+    # The last convolution of a bottleneck, or of a basic block, says how many channels leave it.
+    channels = {block: _last_convolution(part).out_channels for block, part in blocks.items()}
+    strides = dict(zip(blocks, (4, 4, 8, 16, 32), strict=True))
+    return Trunk(nn.ModuleDict(blocks), channels, strides, detector)
+
+
+def _last_convolution(block: nn.Module) -> nn.Conv2d:
+    return [
+        module
+        for path, module in block.named_modules()
+        if isinstance(module, nn.Conv2d) and "downsample" not in path
+    ][-1]
+
+
+def _classifier(name: str, weights: str) -> nn.Module:
+    """A torchvision classifier; only these, since its detectors would fetch weights when built."""
+    classifiers = list_models(module=models)
+    if name not in classifiers:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, ["small", *classifiers], n=3)
+        raise ModelError(
+            f"unknown backbone {name!r}; expected 'small' or a torchvision classifier"
+            + (f", such as {', '.join(map(repr, near))}" if near else "")
+        )
+    build: Callable[..., nn.Module] = get_model
+    network = build(name, weights=None)
+    if weights == "imagenet":
+        try:
+            network.load_state_dict(_published(name))
+        except RuntimeError as error:
+            raise ModelError(f"the published weights of {name} do not fit it: {error}") from None
+    elif weights != "none":
+        _fit(network, _load_file(Path(weights)), weights, name)
+    return network
+
+
+def _fit_small(network: nn.Module, weights: str) -> None:
+    if weights in ("imagenet", "coco"):
+        raise ModelError("backbone 'small' has no published weights; use weights = 'none'")
+    if weights != "none":
+        _fit(network, _load_file(Path(weights)), weights, "small")
+
+
+def _fit(network: nn.Module, tensors: Mapping[str, Tensor], weights: str, name: str) -> None:
     # The classifier is cut off anyway, so only the features matter.
     classifier = ("fc.", "classifier.")
-    state = {k: v for k, v in _load_file(Path(weights)).items() if not k.startswith(classifier)}
+    state = {k: v for k, v in tensors.items() if not k.startswith(classifier)}
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:

@@ -189,6 +189,19 @@ def restore(model: PersonSearchModel, folder: Path) -> None:
         ) from None
 
 
+def load_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name.
+
+    Raises:
+        CheckpointError: no such checkpoint, or it cannot be read.
+    """
+    folder = find_checkpoint(folder)
+    try:
+        return load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: model.safetensors cannot be read ({error})") from None
+
+
 def restore_matching(model: PersonSearchModel, folder: Path) -> list[str]:
     """Puts those tensors of a checkpoint into a model whose names and shapes agree.
 
@@ -198,11 +211,7 @@ def restore_matching(model: PersonSearchModel, folder: Path) -> list[str]:
     Raises:
         CheckpointError: no such checkpoint, or none of its tensors fits.
     """
-    folder = find_checkpoint(folder)
-    try:
-        saved = load_file(folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: model.safetensors cannot be read ({error})") from None
+    saved = load_tensors(folder)
     state = model.state_dict()
     fitting = {k: v for k, v in saved.items() if k in state and state[k].shape == v.shape}
     if not fitting:

@@ -41,10 +41,10 @@ class Recipe(BaseModel):
     validation_fraction: float = Field(
         0.1, ge=0, lt=1, description="share of the training ids held out to choose the checkpoint"
     )
-    sampler: Literal["random", "identity"] = Field(
-        "random", description="random pictures, or pictures that repeat a few identities"
+    sampler: Literal["random", "identity", "pairs"] = Field(
+        "random", description="random pictures, a few identities' pictures, or pairs that share one"
     )
-    pictures_per_identity: int = Field(2, ge=2, description="of the identity sampler")
+    pictures_per_identity: int = Field(2, ge=2, description="of the two other samplers")
     cache_pictures: bool = Field(False, description="keep decoded pictures in memory")
     loader_workers: int = Field(2, ge=0, description="processes that decode pictures")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from personsearch.datasets.canvases import Canvases
+from personsearch.datasets.pairs import PairSampler
 from personsearch.datasets.samplers import IdentitySampler, RandomSampler, SceneSampler
 from personsearch.datasets.training_set import Batch, PictureCache, TrainingSet, load_batches
 from personsearch.datasets.transforms import Augmentation
@@ -90,6 +91,8 @@ class SceneStage(Stage):
         self.sampler: SceneSampler
         if recipe.sampler == "identity":
             self.sampler = IdentitySampler(scenes, size, recipe.seed, recipe.pictures_per_identity)
+        elif recipe.sampler == "pairs":
+            self.sampler = PairSampler(scenes, size, recipe.seed, recipe.pictures_per_identity)
         else:
             self.sampler = RandomSampler(scenes, size, recipe.seed)
 
@@ -168,6 +171,11 @@ class CropStage(Stage):
             )
         losses: dict[str, Tensor] = alone(images, batch.targets)
         return losses
+
+    def parameters(self, model: PersonSearchModel) -> list[nn.Parameter]:
+        """All of the system's, or those that it says it trains on people cut out."""
+        own = getattr(model, "crop_parameters", None)
+        return super().parameters(model) if own is None else own()
 
     def learning_rate(self, iteration: int) -> float:
         """A short linear warm-up, then half a cosine down to a tenth."""

@@ -1,0 +1,1 @@
+"""Papers' ablations run again on synthetic data: what is run, what it measured, what it says."""

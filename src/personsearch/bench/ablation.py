@@ -1,0 +1,213 @@
+"""A paper's ablation as data: what varies, what is measured, what the paper found and claims.
+
+Each is a TOML file in the folder ``ablations``, or one of a user's own.
+
+    title = "HEP against C2HEP"
+    paper = "Zhang et al. 2019, Table 4"
+    recipe = "dc_inet"                      # the base, a file of the recipes' folder
+    set = {validation_fraction = 0.1}       # recipe keys of all variants; may be left out
+
+    [[column]]
+    measure = "mean_ap"                     # a figure, see `bench.measure`
+    title = "mAP"
+
+    [[variant]]
+    name = "hep"                            # a handle for claims and for other variants
+    label = "DC-I-Net (HEP)"
+    set = {class_loss = "hep"}              # recipe keys that differ from the base
+    paper = {mean_ap = 81.0}                # what the paper printed, as it printed it
+
+    [[claim]]
+    says = "C2HEP finds more than HEP"
+    better = "full"
+    worse = "hep"
+    measure = "mean_ap"
+
+A recipe key whose value is ``"run:NAME"`` gets the checkpoint of the variant NAME of the same seed,
+``"data:NAME"`` the folder of a data set that the file describes under ``[data.NAME]``.
+"""
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from personsearch.errors import RecipeError
+
+FOLDER = Path(__file__).parent / "ablations"
+MAIN = "main"
+"""The data set that variants are trained and measured on unless they name another."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Column(_Table):
+    """A figure that the table shows."""
+
+    measure: str = Field(description="its name, see `bench.measure`")
+    title: str = Field(description="as printed")
+    unit: Literal["percent", "number"] = Field(
+        default="percent", description="percent: 0..1, shown x 100"
+    )
+    difference: bool = Field(
+        default=True, description="whether to print the difference to the first row"
+    )
+
+
+class Data(_Table):
+    """A data set besides the main one, drawn like it but for what is said here."""
+
+    object_class: str = Field(default="person", description="what the boxes hold")
+    seed: int = Field(default=0, ge=0, description="another one gives other people and cameras")
+    size: str = Field(default="", description="empty: that of the main one")
+
+
+class Variant(_Table):
+    """A row of the table: one recipe."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="a handle")
+    label: str = Field(default="", description="as printed; the paper's words where it has some")
+    recipe: str = Field(default="", description="another base than the ablation's")
+    set: dict[str, Any] = Field(default={}, description="recipe keys that differ from the base")
+    train: str = Field(default=MAIN, description="data set it is trained on")
+    test: str = Field(default="", description="data set it is measured on; empty: the same")
+    paper: dict[str, float] = Field(default={}, description="the paper's figures, as printed")
+    hidden: bool = Field(default=False, description="made for others to start from, not shown")
+    kind: Literal["search", "speed"] = Field(default="search", description="trained, or only timed")
+    extra: tuple[Literal["without-detection"], ...] = Field(default=(), description="also measured")
+    columns: dict[str, str] = Field(
+        default={}, description="by column, another figure that stands there"
+    )
+    x: float | None = Field(default=None, description="where it lies on a figure's axis")
+    line: str = Field(default="", description="the figure's line that it belongs to")
+
+
+class Claim(_Table):
+    """Something that the paper found."""
+
+    says: str = Field(description="in words")
+    better: str = Field(description="the variant that the paper found better")
+    worse: str = Field(description="than this one; may be the same, of two figures")
+    measure: str = Field(default="mean_ap", description="the figure that is compared")
+    worse_measure: str = Field(default="", description="of the worse one, where it is another")
+    less: bool = Field(default=False, description="whether less is better")
+
+
+class Figure(_Table):
+    """A picture of the results: training curves, or lines over columns or over variants."""
+
+    kind: Literal["training", "columns", "variants", "weighting"]
+    title: str
+    x_label: str = ""
+    y_label: str = ""
+    measure: str = Field(default="mean_ap", description="of a 'variants' figure")
+    measures: tuple[str, ...] = Field(
+        default=(), description="of a 'columns' figure, along its axis"
+    )
+    ticks: tuple[float, ...] = Field(default=(), description="where those lie on the axis")
+    losses: tuple[str, ...] = Field(
+        default=(), description="of a 'training' figure; empty: all in sum"
+    )
+
+
+class Ablation(_Table):
+    """One table or figure of a paper."""
+
+    name: str
+    title: str
+    paper: str = Field(default="", description="authors, year, table or figure, data set")
+    recipe: str = Field(default="", description="base of the variants that name none")
+    note: str = Field(
+        default="", description="what a reader has to know, such as what differs here"
+    )
+    set: dict[str, Any] = Field(default={}, description="recipe keys of all variants")
+    data: dict[str, Data] = {}
+    column: tuple[Column, ...] = ()
+    variant: tuple[Variant, ...] = ()
+    claim: tuple[Claim, ...] = ()
+    figure: tuple[Figure, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Variant, ...]:
+        """The rows of the table."""
+        return tuple(variant for variant in self.variant if not variant.hidden)
+
+    def named(self, name: str) -> Variant:
+        """The variant of that name."""
+        return next(variant for variant in self.variant if variant.name == name)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        names = [variant.name for variant in self.variant]
+        if len(set(names)) < len(names):
+            raise ValueError("two variants have the same name")
+        known_data = {MAIN, *self.data}
+        for variant in self.variant:
+            if not (variant.recipe or self.recipe):
+                raise ValueError(f"variant {variant.name!r} has no recipe, nor has the ablation")
+            wanted = {variant.train, variant.test or MAIN, *_references(variant.set, "data:")}
+            if strangers := wanted - known_data:
+                raise ValueError(f"variant {variant.name!r}: unknown data set {min(strangers)!r}")
+            for other in _references(variant.set, "run:"):
+                if other not in names or other == variant.name:
+                    raise ValueError(f"variant {variant.name!r} starts from {other!r}, not there")
+            if strangers := set(variant.paper) - {column.measure for column in self.column}:
+                raise ValueError(f"variant {variant.name!r}: no column {min(strangers)!r}")
+        for claim in self.claim:
+            if strangers := {claim.better, claim.worse} - set(names):
+                raise ValueError(f"claim {claim.says!r}: no variant {min(strangers)!r}")
+        return self
+
+
+def _references(values: dict[str, Any], prefix: str) -> set[str]:
+    found = set()
+    for value in values.values():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, str) and one.startswith(prefix):
+                found.add(one.removeprefix(prefix))
+    return found
+
+
+def ablation_names() -> list[str]:
+    """Those that the project ships."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def read_ablation(name: str) -> Ablation:
+    """One of the project's ablations by name, or a user's own by its file.
+
+    Raises:
+        RecipeError: no such ablation, or one that is not well formed.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ablation_names()
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise RecipeError(
+            f"no ablation {name!r}{hint} The ablations are {', '.join(known)}; or give a .toml file"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as TOML ({error})") from None
+    try:
+        return Ablation.model_validate(_tuples(values) | {"name": path.stem})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"{path}: {f'{key}: ' if key else ''}{message}") from None
+
+
+def _tuples(value: Any) -> Any:
+    """TOML has lists only; a frozen table holds tuples."""
+    if isinstance(value, list):
+        return tuple(_tuples(one) for one in value)
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
+    return value

@@ -1,0 +1,98 @@
+"""The synthetic data sets that runs are trained and measured on, drawn when first needed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from personsearch.bench.fingerprint import of_dataset
+from personsearch.datasets import open_dataset
+from personsearch.datasets.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A data set that can be drawn anywhere: the same arguments give the same bytes.
+
+    Attributes:
+        size: of `datasets.synthetic.SIZES`.
+        object_class: what the boxes hold.
+        seed: another one gives other people, cameras and scenes.
+    """
+
+    size: str
+    object_class: str = "person"
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """As the folder is called."""
+        return f"{self.size}-{self.object_class}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set on disk.
+
+    Attributes:
+        folder: where it lies.
+        fingerprint: of what is in it.
+    """
+
+    folder: Path
+    fingerprint: str
+
+
+NOT_DRAWN = "not drawn"
+"""Stands for the fingerprint of a data set that is not there, so that no run can be either."""
+
+
+def drawn(
+    wanted: Drawn,
+    runs: Path,
+    *,
+    draw: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Source:
+    """The data set of that description below a folder of runs.
+
+    Args:
+        wanted: which.
+        runs: the folder.
+        draw: whether to draw it if it is not there.
+        progress: told how many scenes are drawn.
+
+    Raises:
+        DataError: an unknown size or class.
+    """
+    from personsearch.datasets.synthetic import make_benchmark
+
+    folder = (runs / "data" / wanted.name).resolve()
+    if not (folder / "scenes.json").is_file():
+        if not draw:
+            return Source(folder, NOT_DRAWN)
+        # scenes.json is written last, so a folder that has one is whole.
+        make_benchmark(
+            folder,
+            size=wanted.size,
+            object_class=wanted.object_class,
+            seed=wanted.seed,
+            progress=progress,
+        )
+    return at(folder)
+
+
+def at(folder: Path) -> Source:
+    """The data set of any format in that folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    folder = folder.resolve()
+    return Source(folder, of_dataset(opened(folder)))
+
+
+@lru_cache(maxsize=8)
+def opened(folder: Path) -> Dataset:
+    """The data set itself, read once."""
+    return open_dataset(folder)

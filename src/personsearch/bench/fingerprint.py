@@ -1,0 +1,155 @@
+"""What a run depends on, as short hashes: its data set, and the source files behind it.
+
+The code is found without running it: from the system's module, its stages and the evaluation, every
+import is followed. So an edit of one system leaves the runs of the others valid. Comments,
+docstrings and layout do not count.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import personsearch
+from personsearch.datasets.dataset import Dataset
+from personsearch.errors import RecipeError
+from personsearch.training.catalogue import STAGES, SYSTEMS
+
+ROOT = Path(personsearch.__file__).parent
+LENGTH = 12
+"""Hexadecimal digits of a fingerprint: 48 bits, so that a thousand runs do not collide."""
+
+EVERY_RUN = (
+    "personsearch.training.loop",
+    "personsearch.evaluation.detection",
+    "personsearch.evaluation.search",
+    "personsearch.evaluation.runner",
+    "personsearch.bench.measure",
+)
+"""Where the imports of every run start, besides its system and stages."""
+
+WITHOUT_INFLUENCE = (
+    "personsearch.training.catalogue",
+    "personsearch.plots",
+    "personsearch.cli",
+    "personsearch.bench.worker",
+    "personsearch.training.tensorboard",
+    "personsearch.training.report",
+)
+"""Modules, or packages, that show figures and never change one; and the catalogue, of which the
+run's own lines count.
+"""
+
+
+def of_values(values: Mapping[str, Any]) -> str:
+    """The fingerprint of plain values, in any order of the keys."""
+    return _short(json.dumps(values, sort_keys=True, ensure_ascii=False).encode())
+
+
+def of_dataset(dataset: Dataset) -> str:
+    """The fingerprint of scenes, pictures and protocols, wherever the data set lies."""
+    digest = hashlib.sha256()
+    for split, scenes in dataset.splits.items():
+        for scene in scenes:
+            digest.update(f"{split} {scene.name} {scene.size} {scene.camera}".encode())
+            digest.update(scene.boxes.tobytes() + scene.ids.tobytes())
+            digest.update(hashlib.sha256(scene.path.read_bytes()).digest())
+    for name, protocol in dataset.protocols.items():
+        digest.update(name.encode())
+        for query, gallery in zip(protocol.queries, protocol.galleries, strict=True):
+            digest.update(f"{query.scene} {query.box.tolist()} {query.id}".encode())
+            digest.update("".join(gallery).encode())
+    return digest.hexdigest()[:LENGTH]
+
+
+@lru_cache(maxsize=64)
+def of_code(system: str) -> str:
+    """The fingerprint of the source that a run of this system depends on.
+
+    Raises:
+        RecipeError: no such system.
+    """
+    if system not in SYSTEMS:
+        raise RecipeError(f"system is {system!r}, expected one of {', '.join(map(repr, SYSTEMS))}")
+    entry = SYSTEMS[system]
+    paths = [entry.constructor, *(STAGES[stage] for stage in entry.stages)]
+    modules = closure([*EVERY_RUN, *(path.partition(":")[0] for path in paths)])
+    digest = hashlib.sha256(repr(paths).encode())
+    for module in modules:
+        digest.update(module.encode() + _meaning(module).encode())
+    return digest.hexdigest()[:LENGTH]
+
+
+def closure(modules: Iterable[str]) -> list[str]:
+    """These modules of the package and all that they import, also inside functions; sorted."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in found or module.startswith(WITHOUT_INFLUENCE):
+            continue
+        found.add(module)
+        waiting += [name for name in _imports(_tree(module)) if name not in found]
+    return sorted(found)
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if _file(alias.name):
+                    yield alias.name
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                # A name is a module of that package, or something in the package itself.
+                if _file(inner):
+                    yield inner
+                elif _file(node.module):
+                    yield node.module
+
+
+def _file(module: str) -> Path | None:
+    parts = module.split(".")
+    if parts[0] != "personsearch":
+        return None
+    place = ROOT.joinpath(*parts[1:])
+    for file in (place.with_suffix(".py"), place / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+@lru_cache(maxsize=512)
+def _tree(module: str) -> ast.Module:
+    file = _file(module)
+    if file is None:
+        raise RecipeError(f"module {module!r} has no source file in {ROOT}")
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=512)
+def _meaning(module: str) -> str:
+    """The module's syntax tree as text, without docstrings."""
+    tree = ast.parse(ast.unparse(_tree(module)))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [statement for statement in body if not _is_docstring(statement)]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(tree)
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _short(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:LENGTH]

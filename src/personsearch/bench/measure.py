@@ -1,0 +1,195 @@
+"""Everything that one trained model is measured by on one data set.
+
+A figure's name says what and, after an @, where: ``mean_ap`` is that of detected people under the
+data set's first protocol, ``mean_ap@truth`` on annotated boxes, ``top_1@gallery-25`` under that
+protocol, ``mean_ap@same-camera`` in the query's own camera, ``top_1@recall-70`` with the score
+threshold at which 70 % of all people are found, ``mean_ap@without-detection`` with whole pictures
+for people. All are 0..1 unless the name says otherwise.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from personsearch.datasets.dataset import Dataset
+from personsearch.datasets.protocols import make_protocol
+from personsearch.errors import DataError
+from personsearch.evaluation.detection import DetectionResult, evaluate_detection
+from personsearch.evaluation.runner import (
+    detect_scenes,
+    embed_queries,
+    embed_scenes,
+    ground_truth_detections,
+)
+from personsearch.evaluation.search import SearchResult, evaluate_search
+from personsearch.systems.base import PersonSearchModel
+from personsearch.types import Detections, FloatArray, Scene, SearchProtocol
+
+RECALLS = (40, 50, 60, 70, 80, 90)
+"""Detection recalls, in per cent, at which search is measured too."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, pictures done, pictures in all)."""
+
+
+def measure(
+    model: PersonSearchModel,
+    dataset: Dataset,
+    *,
+    score_threshold: float = 0.5,
+    precision: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """All figures of a model on the test split; see the head of this file for their names.
+
+    Args:
+        model: what is measured.
+        dataset: with a ``test`` split and at least one protocol.
+        score_threshold: detections below are left out of a search.
+        precision: of the network, see `training.precision.autocast`.
+        progress: told how far each step is.
+
+    Raises:
+        DataError: no test split, or no protocol with queries.
+    """
+    scenes = dataset.split("test")
+    usual = usual_protocol(dataset)
+    told = progress or (lambda step, done, total: None)
+    began = time.perf_counter()
+    found = detect_scenes(
+        model, scenes, precision=precision, progress=lambda done, total: told("search", done, total)
+    )
+    seconds = time.perf_counter() - began
+    detection = evaluate_detection(scenes, found, score_threshold=score_threshold)
+    truth = ground_truth_detections(
+        model,
+        scenes,
+        precision=precision,
+        progress=lambda done, total: told("ground truth", done, total),
+    )
+    embedded = _queries(model, dataset, truth, precision)
+
+    def search(
+        name: str, protocol: SearchProtocol, gallery: Mapping[str, Detections], threshold: float
+    ) -> SearchResult:
+        return evaluate_search(
+            protocol,
+            gallery,
+            embedded(protocol),
+            score_threshold=threshold,
+            confidence_weighted=model.confidence_weighted,
+        )
+
+    figures = {
+        "detection_ap": float(detection.average_precision),
+        "detection_recall": float(detection.recall),
+        "search_images_per_second": len(scenes) / seconds,
+        "parameters": float(sum(p.numel() for p in model.parameters())),
+    }
+    figures |= _named(search("", usual, found, score_threshold))
+    figures |= _named(search("", usual, truth, 0.0), "truth")
+    others = {name: p for name, p in dataset.protocols.items() if p is not usual}
+    same = same_camera(usual, scenes)
+    if same is not None:
+        others["same-camera"] = same
+    for name, protocol in others.items():
+        figures |= _named(search(name, protocol, found, score_threshold), name)
+    every = evaluate_detection(scenes, found, score_threshold=0.0)
+    for percent in RECALLS:
+        threshold = threshold_at(every, percent / 100)
+        if threshold is not None:
+            figures |= _named(search("", usual, found, threshold), f"recall-{percent}")
+    return figures
+
+
+def without_detection(
+    model: PersonSearchModel, dataset: Dataset, *, precision: str = "auto"
+) -> dict[str, float]:
+    """Search for pictures instead of people, ``mean_ap@without-detection`` and top-k.
+
+    Each gallery picture is embedded whole, as if it were one detection, and is right when it shows
+    the query's person; queries keep their boxes.
+
+    Raises:
+        DataError: no test split, or no protocol with queries.
+    """
+    scenes, usual = dataset.split("test"), usual_protocol(dataset)
+    whole = {s.name: np.array([[0, 0, *s.size]], dtype=np.float32) for s in scenes}
+    vectors = embed_scenes(model, scenes, list(whole.values()), precision=precision)
+    gallery = {
+        scene.name: Detections(whole[scene.name], np.ones(1, np.float32), vector)
+        for scene, vector in zip(scenes, vectors, strict=True)
+    }
+    pictures = SearchProtocol(
+        name="without-detection",
+        queries=usual.queries,
+        galleries=usual.galleries,
+        targets=[{name: whole[name][0] for name in targets} for targets in usual.targets],
+    )
+    queries = embed_queries(model, usual, scenes, precision=precision)
+    return _named(evaluate_search(pictures, gallery, queries), "without-detection")
+
+
+def same_camera(protocol: SearchProtocol, scenes: Sequence[Scene]) -> SearchProtocol | None:
+    """The queries of a protocol over the other scenes of their own camera.
+
+    None where no scene has a camera, or nobody is seen twice by one.
+    """
+    by_camera: dict[int, list[str]] = {}
+    for scene in scenes:
+        if scene.camera is not None:
+            by_camera.setdefault(scene.camera, []).append(scene.name)
+    queries = [query for query in protocol.queries if query.camera in by_camera]
+    galleries = [
+        [name for name in by_camera[query.camera] if name != query.scene]
+        for query in queries
+        if query.camera is not None
+    ]
+    made = make_protocol("same-camera", scenes, queries, galleries)
+    return made if any(made.targets) else None
+
+
+def threshold_at(detection: DetectionResult, recall: float) -> float | None:
+    """The highest score threshold that finds this part of all people; None where none does."""
+    enough = np.flatnonzero(detection.curve_recall >= recall)
+    return float(detection.curve_scores[enough[0]]) if len(enough) else None
+
+
+def usual_protocol(dataset: Dataset) -> SearchProtocol:
+    """The first protocol that has queries.
+
+    Raises:
+        DataError: there is none.
+    """
+    for protocol in dataset.protocols.values():
+        if len(protocol.queries):
+            return protocol
+    raise DataError(
+        f"data set {dataset.name!r} at {dataset.root} has no search protocol with queries; "
+        "there is nothing to measure"
+    )
+
+
+def _named(result: SearchResult, where: str = "") -> dict[str, float]:
+    at = f"@{where}" if where else ""
+    named = {f"mean_ap{at}": float(result.mean_ap)}
+    return named | {f"top_{k}{at}": float(value) for k, value in result.top_k.items()}
+
+
+def _queries(
+    model: PersonSearchModel, dataset: Dataset, truth: Mapping[str, Detections], precision: str
+) -> Callable[[SearchProtocol], FloatArray]:
+    """Query embeddings by protocol. Queries that are annotated boxes were embedded already."""
+    rows: dict[tuple[str, bytes], FloatArray] = {}
+    for scene in dataset.split("test"):
+        for box, vector in zip(scene.boxes, truth[scene.name].embeddings, strict=True):
+            rows[scene.name, box.tobytes()] = vector
+
+    def embedded(protocol: SearchProtocol) -> FloatArray:
+        keys = [(query.scene, query.box.tobytes()) for query in protocol.queries]
+        if all(key in rows for key in keys):
+            return np.stack([rows[key] for key in keys])
+        return embed_queries(model, protocol, dataset.split("test"), precision=precision)
+
+    return embedded

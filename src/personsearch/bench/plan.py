@@ -1,0 +1,126 @@
+"""From an ablation and a number of seeds to runs."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from personsearch.bench import data
+from personsearch.bench.ablation import MAIN, Ablation, Variant
+from personsearch.bench.data import Drawn, Source
+from personsearch.bench.runs import Run
+from personsearch.errors import RecipeError
+from personsearch.training.recipe import make_recipe
+
+Progress = Callable[[int, int], None]
+
+
+class Planner:
+    """Makes runs out of variants, always the same run out of the same variant and seed.
+
+    Args:
+        recipes: folder of the base recipes.
+        runs: folder of all runs; data sets are drawn below it.
+        size: of drawn data sets.
+        main: the main data set's folder, where it is one of the user's own.
+        draw: whether to draw data sets that are not there; without them no run is there either.
+        any_code: whether results that another version of the code made count, too.
+        progress: told how far drawing is.
+    """
+
+    def __init__(
+        self,
+        recipes: Path,
+        runs: Path,
+        size: str,
+        main: Path | None = None,
+        draw: bool = True,
+        any_code: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.recipes, self.runs, self.size = recipes, runs, size
+        self.draw, self.any_code, self.progress = draw, any_code, progress
+        self._main = main
+        self._sources: dict[Drawn | Path, Source] = {}
+        self._runs: dict[str, Run] = {}
+
+    def base(self, name: str) -> dict[str, Any]:
+        """The values of a base recipe.
+
+        Raises:
+            RecipeError: there is none of that name, or it is not TOML.
+        """
+        path = self.recipes / f"{name}.toml"
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RecipeError(
+                f"{path}: no such recipe; run this in a checkout of the project, or give "
+                "--recipes FOLDER"
+            ) from None
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{path}: is not TOML ({error})") from None
+
+    def values(self, ablation: Ablation, variant: Variant, seed: int) -> dict[str, Any]:
+        """A variant's complete recipe, with references as they stand.
+
+        Raises:
+            RecipeError: an unknown key, a wrong type, or a contradiction.
+        """
+        base = self.base(variant.recipe or ablation.recipe)
+        values = base | ablation.set | variant.set | {"seed": seed}
+        recipe = make_recipe(values, f"{ablation.name}, variant {variant.name!r}")
+        return recipe.model_dump() | recipe.settings | {"data": "", "seed": seed}
+
+    def run(self, ablation: Ablation, variant: Variant, seed: int) -> Run:
+        """The run of a variant and a seed.
+
+        Raises:
+            RecipeError: as `values`.
+            DataError: a data set that cannot be read or drawn.
+        """
+        values = self.values(ablation, variant, seed)
+        needs: dict[str, Run] = {}
+        sources: dict[str, tuple[Source, ...]] = {}
+        for key, value in variant.set.items():
+            parts = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(part, str) and part.startswith("data:") for part in parts):
+                names = [str(part).removeprefix("data:") for part in parts]
+                sources[key] = tuple(self.source(ablation, name) for name in names)
+                # What the data set holds counts, not what the file calls it.
+                values[key] = [""] * len(parts) if isinstance(value, tuple) else ""
+            elif isinstance(value, str) and value.startswith("run:"):
+                needed = ablation.named(value.removeprefix("run:"))
+                needs[key] = self.run(ablation, needed, seed)
+                values[key] = ""
+        trained = self.source(ablation, variant.train)
+        tested = self.source(ablation, variant.test or variant.train)
+        run = Run(values, trained, tested, variant.kind, needs, sources, variant.extra)
+        return self._runs.setdefault(run.name, run)
+
+    def table(self, ablation: Ablation, seeds: int) -> Mapping[str, list[Run]]:
+        """The runs of every shown variant, seed by seed, by the variant's name."""
+        return {
+            variant.name: [self.run(ablation, variant, seed) for seed in range(seeds)]
+            for variant in ablation.shown
+        }
+
+    def source(self, ablation: Ablation, name: str) -> Source:
+        """A data set of the ablation.
+
+        Raises:
+            DataError: it cannot be read or drawn.
+        """
+        wanted: Drawn | Path
+        if name == MAIN:
+            wanted = self._main if self._main is not None else Drawn(self.size)
+        else:
+            about = ablation.data[name]
+            wanted = Drawn(about.size or self.size, about.object_class, about.seed)
+        if wanted not in self._sources:
+            self._sources[wanted] = (
+                data.drawn(wanted, self.runs, draw=self.draw, progress=self.progress)
+                if isinstance(wanted, Drawn)
+                else data.at(wanted)
+            )
+        return self._sources[wanted]

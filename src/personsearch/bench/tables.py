@@ -1,0 +1,254 @@
+"""Results as tables: ours beside the paper's, the difference to the first row, and the claims."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from personsearch.bench.ablation import Ablation, Column
+from personsearch.bench.summary import (
+    ENOUGH_SEEDS,
+    Mean,
+    Results,
+    Verdict,
+    against,
+    figure,
+    mean,
+    values,
+    verdict,
+)
+from personsearch.plots.tables import FigureTable
+
+MISSING = "·"
+"""Stands where there is nothing: not printed by the paper, or not run."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that is said about one ablation.
+
+    Attributes:
+        ablation: what it is.
+        table: variants, one a row.
+        claims: what the paper claims, one a row; empty without claims.
+        remarks: sentences about failures and about findings that do not show here.
+        floor: what colour alone finds on the main data set, 0..1; NaN where it is not known.
+    """
+
+    ablation: Ablation
+    table: FigureTable
+    claims: FigureTable
+    remarks: Sequence[str]
+    floor: float
+
+
+def section(ablation: Ablation, results: Results, floor: float = math.nan) -> Section:
+    """The tables of an ablation as far as its runs are finished."""
+    verdicts = [verdict(ablation, claim, results) for claim in ablation.claim]
+    return Section(
+        ablation,
+        _rows(ablation, results),
+        _claims(ablation, verdicts),
+        [*_failures(ablation, results), *_old(results), *filter(None, map(_remark, verdicts))],
+        floor,
+    )
+
+
+def _rows(ablation: Ablation, results: Results) -> FigureTable:
+    shown = ablation.shown
+    header = ["variant"]
+    for column in ablation.column:
+        header.append(f"{column.title}, %" if column.unit == "percent" else column.title)
+        header += ["to first row"] if column.difference else []
+        header += ["paper"] if _printed(ablation, column) else []
+    rows = []
+    for variant in shown:
+        ours = results.get(variant.name, ())
+        row = [variant.label or variant.name]
+        for column in ablation.column:
+            percent = column.unit == "percent"
+            measure, first = figure(variant, column.measure), figure(shown[0], column.measure)
+            row.append(with_deviation(mean(values(ours, measure)), percent))
+            if column.difference:
+                difference = against(results.get(shown[0].name, ()), ours, first, measure)
+                row.append(MISSING if variant is shown[0] else with_error(difference, percent))
+            if _printed(ablation, column):
+                paper = variant.paper.get(column.measure)
+                row.append(MISSING if paper is None else f"{paper:g}")
+        done = sum(result.finished for result in ours)
+        rows.append([*row, str(done) if done else "not run"])
+    return FigureTable(f"{ablation.name}: {ablation.title}", [*header, "seeds"], rows)
+
+
+def _printed(ablation: Ablation, column: Column) -> bool:
+    """Whether the paper has this column."""
+    return any(column.measure in variant.paper for variant in ablation.shown)
+
+
+def _claims(ablation: Ablation, verdicts: Sequence[Verdict]) -> FigureTable:
+    rows = []
+    for one in verdicts:
+        claim = one.claim
+        a = ablation.named(claim.better).paper.get(claim.measure)
+        b = ablation.named(claim.worse).paper.get(claim.worse_measure or claim.measure)
+        paper = MISSING
+        if a is not None and b is not None:
+            paper = f"{b - a if claim.less else a - b:+.4g}"
+        rows.append(
+            [claim.says, one.answer, with_error(one.difference, _is_percent(ablation, one)), paper]
+        )
+    return FigureTable("the paper's claims", ["claim", "here", "difference", "paper"], rows)
+
+
+def _is_percent(ablation: Ablation, one: Verdict) -> bool:
+    units = {column.measure: column.unit for column in ablation.column}
+    return units.get(one.claim.measure, "percent") == "percent"
+
+
+def _failures(ablation: Ablation, results: Results) -> list[str]:
+    found = []
+    for variant in ablation.shown:
+        for seed, result in enumerate(results.get(variant.name, ())):
+            if result.failure:
+                found.append(f"{variant.label or variant.name}, seed {seed}: {result.failure}")
+    return found
+
+
+def _old(results: Results) -> list[str]:
+    count = sum(result.other_code for ours in results.values() for result in ours)
+    return [f"Runs that another version of the code made: {count}."] if count else []
+
+
+def _remark(one: Verdict) -> str:
+    """A sentence about a claim that does not show here; empty where it does, or too little ran."""
+    if one.difference.count < ENOUGH_SEEDS or one.answer == "yes":
+        return ""
+    finding = f'The paper\'s finding "{one.claim.says}" does not show on synthetic data'
+    if one.clear:
+        return f"{finding}: the opposite does."
+    return f"{finding}: the difference could be chance."
+
+
+def with_deviation(here: Mean, percent: bool) -> str:
+    """``32.6 ± 1.2``: the mean and the deviation between seeds."""
+    if not here.count:
+        return MISSING
+    factor = 100.0 if percent else 1.0
+    text = number(factor * here.value, percent)
+    return text + f" ± {number(factor * here.deviation, percent)}" if here.count > 1 else text
+
+
+def with_error(difference: Mean, percent: bool) -> str:
+    """``+2.1 ± 0.8``: the mean difference and its standard error."""
+    if not difference.count:
+        return MISSING
+    factor = 100.0 if percent else 1.0
+    text = number(factor * difference.value, percent, "+")
+    return (
+        text + f" ± {number(factor * difference.error, percent)}" if difference.count > 1 else text
+    )
+
+
+def number(value: float, percent: bool, sign: str = "") -> str:
+    """One decimal for per cents, three significant digits otherwise."""
+    if percent:
+        return f"{value:{sign}.1f}"
+    return f"{value:{sign},.0f}" if abs(value) >= 100 else f"{value:{sign}.3g}"
+
+
+def narrowed(table: FigureTable, width: int) -> list[FigureTable]:
+    """The table as several, each at most so many characters wide, the first column in each."""
+    cells = [table.header, *table.rows]
+    # Three more for a cell's border and padding.
+    wide = [max(len(row[k]) for row in cells) + 3 for k in range(len(table.header))]
+    groups: list[list[int]] = [[]]
+    for column in range(1, len(wide)):
+        if groups[-1] and 1 + wide[0] + sum(wide[k] for k in [*groups[-1], column]) > width:
+            groups.append([])
+        groups[-1].append(column)
+    return [
+        FigureTable(
+            table.title if number == 0 else "",
+            [table.header[k] for k in (0, *group)],
+            [[row[k] for k in (0, *group)] for row in table.rows],
+        )
+        for number, group in enumerate(groups)
+    ]
+
+
+def markdown(table: FigureTable) -> str:
+    """The table in Markdown, first column left, others right."""
+    lines = ["| " + " | ".join(map(_escaped, table.header)) + " |"]
+    lines.append("| --- |" + " ---: |" * (len(table.header) - 1))
+    lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in table.rows]
+    return "\n".join(lines)
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
+def as_json(ablation: Ablation, results: Results, floor: float) -> dict[str, Any]:
+    """Figures by variant and measure, and the claims, as plain values."""
+    variants: dict[str, Any] = {}
+    for variant in ablation.shown:
+        ours = results.get(variant.name, ())
+        variants[variant.name] = {
+            "label": variant.label or variant.name,
+            "seeds": sum(result.finished for result in ours),
+            "failures": [result.failure for result in ours if result.failure],
+            "paper": dict(variant.paper),
+            "figures": {
+                column.measure: _plain(mean(values(ours, figure(variant, column.measure))))
+                for column in ablation.column
+            },
+        }
+    claims = [
+        {"says": v.claim.says, "here": v.answer, "clear": v.clear, **_plain(v.difference)}
+        for v in (verdict(ablation, claim, results) for claim in ablation.claim)
+    ]
+    return {
+        "name": ablation.name,
+        "title": ablation.title,
+        "paper": ablation.paper,
+        "hsv_floor": None if math.isnan(floor) else floor,
+        "variants": variants,
+        "claims": claims,
+    }
+
+
+def _plain(one: Mean) -> dict[str, float | int | None]:
+    known = {"mean": one.value, "deviation": one.deviation}
+    plain: dict[str, float | int | None] = {
+        name: value if math.isfinite(value) else None for name, value in known.items()
+    }
+    return plain | {"count": one.count}
+
+
+def document(one: Section, level: int = 2, pictures: Sequence[str] = ()) -> str:
+    """A section of a Markdown document.
+
+    Args:
+        one: what is said.
+        level: of its heading.
+        pictures: files to show, as the document links them.
+    """
+    ablation = one.ablation
+    parts = [f"{'#' * level} {ablation.name}: {ablation.title}"]
+    if ablation.paper:
+        parts.append(f"Paper: {ablation.paper}.")
+    if ablation.note:
+        parts.append(ablation.note)
+    done = any(row[-1] != "not run" for row in one.table.rows)
+    if done:
+        parts.append(markdown(one.table))
+        if one.claims.rows:
+            parts.append(markdown(one.claims))
+    elif one.table.rows:
+        parts.append("Not run.")
+    if not math.isnan(one.floor) and done:
+        parts.append(f"Colour alone on true boxes: mAP {100 * one.floor:.1f} %.")
+    if one.remarks:
+        parts.append("\n".join(f"- {remark}" for remark in one.remarks))
+    parts += [f"![{ablation.title}]({picture})" for picture in pictures]
+    return "\n\n".join(parts) + "\n"

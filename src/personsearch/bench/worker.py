@@ -1,0 +1,156 @@
+"""The process that makes one run: ``python -m personsearch.bench.worker FOLDER DEVICE``.
+
+It reads ``run.json``, trains (or goes on training), measures, and writes ``metrics.json`` last. On
+Ctrl-C, or when the process that started it is gone, it stops after a checkpoint.
+"""
+
+import fcntl
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from personsearch.bench.files import read_json, write_json
+
+STOPPED = 130
+"""The exit status of a run that was interrupted and can go on."""
+
+
+def main(arguments: list[str]) -> int:
+    """Makes the run in a folder; returns the exit status."""
+    folder, device = Path(arguments[0]), arguments[1]
+    # A shell may have started the parent, and so this process, deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _stop_when_alone()
+    with _locked(folder):
+        if (folder / "metrics.json").is_file():
+            return 0
+        try:
+            metrics = _make(folder, device)
+        except KeyboardInterrupt:
+            return STOPPED
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()
+            line = " ".join(str(error).split()) or "no message"
+            write_json(folder / "failure.json", {"error": f"{type(error).__name__}: {line}"})
+            return 1
+        write_json(folder / "metrics.json", metrics)
+        (folder / "failure.json").unlink(missing_ok=True)
+    return 0
+
+
+def _make(folder: Path, device: str) -> dict[str, Any]:
+    import torch
+
+    from personsearch.bench import fingerprint, measure, speed
+    from personsearch.bench.runs import SPEED
+    from personsearch.datasets import open_dataset
+    from personsearch.errors import DataError, TrainingError
+    from personsearch.loading import load
+    from personsearch.training.devices import choose_device
+    from personsearch.training.loop import Trainer, read_log
+    from personsearch.training.recipe import make_recipe
+    from personsearch.training.report import Report
+
+    job = read_json(folder / "run.json")
+    if job is None:
+        raise DataError(f"{folder}: has no run.json")
+    if fingerprint.of_code(str(job["recipe"]["system"])) != job["code"]:
+        raise TrainingError(
+            "the source code changed after the run was planned; run the same command again"
+        )
+    where = choose_device(device)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads())
+    recipe = make_recipe(job["recipe"], folder.name)
+    known = {"machine": {"torch": torch.__version__, "device": str(where)}}
+    if job["kind"] == SPEED:
+        return known | {"figures": speed.measure(recipe, where), "checkpoint": ""}
+
+    def tell(report: Report) -> None:
+        write_json(
+            folder / "progress.json",
+            {
+                "step": report.stage,
+                "done": report.iteration,
+                "total": report.iterations,
+                "seconds_left": report.seconds_left,
+            },
+        )
+
+    dataset = open_dataset(Path(recipe.data), recipe.data_format or None)
+    trainer = Trainer(recipe, dataset, folder, device=where, listener=tell)
+    with _clock(folder / "seconds.json"):
+        best = trainer.run(resume=True)
+    del trainer
+    tested = dataset if job["test"] == recipe.data else open_dataset(Path(job["test"]))
+    model = load(best, where)
+    figures = measure.measure(
+        model,
+        tested,
+        score_threshold=recipe.eval_score_threshold,
+        precision=recipe.precision,
+        progress=lambda step, done, total: write_json(
+            folder / "progress.json",
+            {"step": step, "done": done, "total": total, "seconds_left": 0.0},
+        ),
+    )
+    log = read_log(folder / "log.jsonl")
+    if "without-detection" in job["extra"]:
+        figures |= measure.without_detection(model, tested, precision=recipe.precision)
+    figures["train_seconds"] = float((read_json(folder / "seconds.json") or {})["seconds"])
+    rates = [line["images_per_second"] for line in log]
+    figures["train_images_per_second"] = sum(rates) / len(rates)
+    figures["peak_memory_mb"] = _peak_memory(where.type == "cuda")
+    return known | {"figures": figures, "curves": log, "checkpoint": best.name}
+
+
+def _peak_memory(cuda: bool) -> float:
+    """The largest amount of memory that was in use, in MB: the GPU's if one is used."""
+    if cuda:
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+@contextmanager
+def _clock(file: Path) -> Iterator[None]:
+    """Adds the time that passes inside to a file: a run may be stopped and go on."""
+    before = float((read_json(file) or {}).get("seconds", 0.0))
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        write_json(file, {"seconds": before + time.perf_counter() - began})
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Only one process works on a run; others wait, and then find it finished."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _stop_when_alone() -> None:
+    """Interrupts this process when the one that started it ends."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

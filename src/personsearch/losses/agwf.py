@@ -1,0 +1,155 @@
+"""Losses with the adaptive gradient weighting function of Trident (Han et al. 2021).
+
+The derivative of a softmax loss by a similarity S_ik is a weighting function F_k(S_i, y_i) (eq. 3
+and 4). Scaling the similarities by the confidence alpha_i that proposal i shows a person scales
+both how strong and how sensitive this weight is (eq. 5):
+
+    G_k(S_i, alpha_i, y_i) = alpha_i F_k(alpha_i S_i, y_i)
+
+Each loss here is the one whose derivative has this form. All are means over their samples, in
+float32, and 0 where there are none.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from personsearch.errors import TrainingError
+
+
+def identity_loss(
+    similarity: Tensor, confidence: Tensor, targets: Tensor, temperature: float = 1 / 30
+) -> Tensor:
+    """L_id of labelled proposals (eq. 7), mean over N.
+
+        log(1 + sum_{k != y_i} exp(alpha_i (S_ik - S_iy_i) / tau_1))
+
+    Args:
+        similarity: S (N, K), with what the lookup table and the queue hold.
+        confidence: alpha (N,).
+        targets: y (N,) int64, columns of `similarity`.
+        temperature: tau_1.
+
+    Raises:
+        TrainingError: shapes that disagree.
+    """
+    _expect("confidence", confidence, similarity.shape[:1], "one alpha a proposal")
+    _expect("targets", targets, similarity.shape[:1], "one identity a proposal")
+    with torch.autocast(similarity.device.type, enabled=False):
+        similarity, confidence = similarity.float(), confidence.float()
+        if not len(targets):
+            return similarity.sum() * 0.0
+        # The form above is cross-entropy of alpha S / tau, written by differences.
+        return functional.cross_entropy(confidence[:, None] * similarity / temperature, targets)
+
+
+def binary_loss(target_similarity: Tensor, confidence: Tensor, temperature: float = 2.0) -> Tensor:
+    """L_bin of labelled proposals (eq. 8), mean over N: a similarity has to be high by itself.
+
+        log(1 + exp((1 - alpha_i S_iy_i) / tau_2))
+
+    Args:
+        target_similarity: S_iy_i (N,), with the proposal's own identity.
+        confidence: alpha (N,).
+        temperature: tau_2.
+
+    Raises:
+        TrainingError: shapes that disagree.
+    """
+    _expect("confidence", confidence, target_similarity.shape, "one alpha a proposal")
+    with torch.autocast(target_similarity.device.type, enabled=False):
+        target_similarity, confidence = target_similarity.float(), confidence.float()
+        if not len(confidence):
+            return target_similarity.sum() * 0.0
+        return functional.softplus((1.0 - confidence * target_similarity) / temperature).mean()
+
+
+def unlabelled_loss(
+    similarity: Tensor,
+    confidence: Tensor,
+    reference_similarity: Tensor,
+    temperature: float = 1 / 30,
+) -> Tensor:
+    """L_un of people without an identity (eq. 9), mean over N.
+
+        log(1 + sum_k exp(alpha_i (S_ik - S_bar) / tau_1))
+
+    Args:
+        similarity: S (N, L), with the lookup table alone.
+        confidence: alpha (N,).
+        reference_similarity: S_bar, the mean similarity of the labelled proposals with their own
+            identity (eq. 10): it stands for the similarity with the unknown one.
+        temperature: tau_1.
+
+    Raises:
+        TrainingError: shapes that disagree.
+    """
+    _expect("confidence", confidence, similarity.shape[:1], "one alpha a proposal")
+    with torch.autocast(similarity.device.type, enabled=False):
+        similarity, confidence = similarity.float(), confidence.float()
+        if not len(confidence):
+            return similarity.sum() * 0.0
+        reference = torch.as_tensor(reference_similarity).to(similarity)
+        relative = confidence[:, None] * (similarity - reference) / temperature
+        # The zero beside the exponents is the 1 of the logarithm.
+        return functional.pad(relative, (1, 0)).logsumexp(dim=1).mean()
+
+
+def part_loss(
+    logits: Tensor, confidence: Tensor, targets: Tensor, temperature: float = 1 / 10
+) -> Tensor:
+    """L_part of the parts of all proposals (eq. 11), mean over N P.
+
+        log(1 + sum_{k != z_ij} exp(alpha_i (P_ijk - P_ijz_ij) / tau_3))
+
+    Args:
+        logits: P (N, P, P + 1): proposal, part, class; the last class is background.
+        confidence: alpha (N,).
+        targets: z (N, P) int64.
+        temperature: tau_3.
+
+    Raises:
+        TrainingError: shapes that disagree.
+    """
+    _expect("confidence", confidence, logits.shape[:1], "one alpha a proposal")
+    _expect("targets", targets, logits.shape[:2], "one class a part")
+    with torch.autocast(logits.device.type, enabled=False):
+        logits, confidence = logits.float(), confidence.float()
+        if not len(confidence):
+            return logits.sum() * 0.0
+        scaled = confidence[:, None, None] * logits / temperature
+        return functional.cross_entropy(scaled.flatten(0, 1), targets.flatten())
+
+
+def weighting_curves(
+    scores: Tensor, confidences: Tensor, true_score: float = 0.5, temperature: float = 0.3
+) -> Tensor:
+    """G_0(S_i, alpha_i, 1) of two classes (eq. 5), by differentiating `identity_loss` (figure 3).
+
+    With alpha = 1 it is F_0(S_i, 1), the weighting function of plain cross-entropy (eq. 4).
+
+    Args:
+        scores: S_i0 (M,), of the wrong class.
+        confidences: (A,), values of alpha.
+        true_score: S_i1.
+        temperature: tau.
+
+    Returns:
+        (A, M): for each alpha the weight of the gradient of S_i0, between 0 and alpha / tau.
+    """
+    alphas, wrong = torch.cartesian_prod(confidences.detach().float(), scores.float()).unbind(1)
+    similarity = torch.stack([wrong, torch.full_like(wrong, true_score)], dim=1)
+    similarity = similarity.detach().requires_grad_()
+    targets = torch.ones(len(similarity), dtype=torch.int64, device=similarity.device)
+    with torch.enable_grad():
+        loss = identity_loss(similarity, alphas, targets, temperature)
+        # The loss is a mean, the weight is of one sample.
+        (gradient,) = torch.autograd.grad(loss * len(similarity), similarity)
+    return gradient[:, 0].reshape(len(confidences), len(scores))
+
+
+def _expect(name: str, value: Tensor, shape: tuple[int, ...], meaning: str) -> None:
+    if value.shape != shape:
+        raise TrainingError(
+            f"{name} of shape {tuple(value.shape)} came, expected {tuple(shape)}: {meaning}"
+        )

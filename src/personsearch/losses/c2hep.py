@@ -1,0 +1,78 @@
+"""The class-center guided hard example priority loss of DC-I-Net (Zhang et al. 2019, 4.2)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from personsearch.errors import TrainingError
+from personsearch.losses.hep import cross_entropy_in_pool
+
+
+def class_center_hep_loss(
+    embeddings: Tensor,
+    targets: Tensor,
+    centers: Tensor,
+    priority_classes: Tensor,
+    scale: float = 10.0,
+) -> Tensor:
+    """C2HEP, a softmax over the cosines to the centers of the pool P's classes; a float32 scalar.
+
+        p_j = exp(lambda d(x, c_j)) / sum_{c in P} exp(lambda d(x, c_c))                   (eq. 8)
+        L = -1/n sum_i sum_{j in P} 1(label_i = j) log p_j                                 (eq. 9)
+
+    The gradient reaches the embeddings only: centers are a memory, moved by eq. 7.
+
+    Args:
+        embeddings: x (N, D).
+        targets: (N,) int64; n counts those that are not negative, unlabelled people have no class.
+            A class outside of P adds nothing to the sum.
+        centers: c (C, D), of any length; one that is zero is equally far from everyone.
+        priority_classes: P (T,) int64, distinct.
+        scale: lambda.
+
+    Returns:
+        0 where no sample is labelled.
+
+    Raises:
+        TrainingError: a target beyond the centers.
+    """
+    if len(targets) and int(targets.max()) >= len(centers):
+        raise TrainingError(
+            f"identity {int(targets.max())} came, there are centers of 0..{len(centers) - 1}; "
+            "renumber the training identities without gaps"
+        )
+    with torch.autocast(embeddings.device.type, enabled=False):
+        directions = functional.normalize(centers.detach()[priority_classes].float(), dim=1)
+        cosines = functional.normalize(embeddings.float(), dim=1) @ directions.t()
+        return cross_entropy_in_pool(scale * cosines, targets, priority_classes, len(centers))
+
+
+class ClassCenters(nn.Module):
+    """The center of each identity's embeddings; zero until the identity is first seen.
+
+    Args:
+        num_ids: C, how many identities.
+        dim: D, the length of an embedding.
+        momentum: phi, the share of the old center that an update keeps.
+    """
+
+    values: Tensor
+
+    def __init__(self, num_ids: int, dim: int, momentum: float = 0.5) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("values", torch.zeros(num_ids, dim))
+
+    @torch.no_grad()
+    def update(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Moves centers by ``c <- phi c + (1 - phi) x`` (eq. 7), one sample after the other.
+
+        Args:
+            embeddings: x (N, D).
+            ids: (N,) int64; negative ids are left out.
+        """
+        for embedding, row in zip(embeddings.float(), ids.tolist(), strict=True):
+            if row >= 0:
+                self.values[row] = (
+                    self.momentum * self.values[row] + (1.0 - self.momentum) * embedding
+                )

@@ -1,0 +1,46 @@
+"""The contrastive loss (Hadsell et al. 2006), which I-Net's losses are compared with."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from personsearch.errors import TrainingError
+
+
+def contrastive_loss(embeddings: Tensor, ids: Tensor, margin: float = 1.0) -> Tensor:
+    """Pulls pairs of one identity together, pushes others a margin apart; a float32 scalar.
+
+    With d the Euclidean distance, the mean over all pairs of the batch of
+
+        1/2 d^2                      where both show the same identity,
+        1/2 max(0, m - d)^2          where they do not                    (Hadsell et al., eq. 4)
+
+    Args:
+        embeddings: (N, D).
+        ids: (N,) int64. Unlabelled people (negative ids) are none of the identities: they make
+            pairs with labelled people, none with each other.
+        margin: m.
+
+    Returns:
+        0 where there are no pairs. Where two embeddings are equal their distance has no direction,
+        and its gradient is 0.
+
+    Raises:
+        TrainingError: shapes that disagree.
+    """
+    if embeddings.ndim != 2 or ids.shape != embeddings.shape[:1]:
+        raise TrainingError(
+            f"embeddings of shape {tuple(embeddings.shape)} and ids of shape {tuple(ids.shape)} "
+            "came to be paired, expected (N, D) and (N,)"
+        )
+    with torch.autocast(embeddings.device.type, enabled=False):
+        embeddings = embeddings.float()
+        one, other = torch.triu_indices(len(ids), len(ids), 1, device=ids.device)
+        known = (ids[one] >= 0) | (ids[other] >= 0)
+        one, other = one[known], other[known]
+        if not len(one):
+            return embeddings.sum() * 0.0
+        # The gradient of a norm at 0 is 0 in torch.
+        distances = torch.linalg.vector_norm(embeddings[one] - embeddings[other], dim=1)
+        apart = functional.relu(margin - distances)
+        return 0.5 * torch.where(ids[one] == ids[other], distances, apart).square().mean()

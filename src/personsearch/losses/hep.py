@@ -1,0 +1,106 @@
+"""The hard example priority loss of I-Net, and its pool of priority classes (Zhang et al. 2019)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from personsearch.errors import TrainingError
+
+
+def hard_example_priority_loss(logits: Tensor, targets: Tensor, priority_classes: Tensor) -> Tensor:
+    """HEP, a softmax cross-entropy over the classes of the pool P alone; a float32 scalar.
+
+        L = -1/n sum_i sum_{j in P} 1(label_i = j) log(exp s_ij / sum_{t in P} exp s_it)   (eq. 5)
+
+    Args:
+        logits: s (N, C + 1), background is class C.
+        targets: (N,) int64; n counts those that are not negative, unlabelled people have no class.
+            A class outside of P adds nothing to the sum.
+        priority_classes: P (T,) int64, distinct.
+
+    Returns:
+        0 where no sample is labelled.
+
+    Raises:
+        TrainingError: a target beyond the classes.
+    """
+    if len(targets) and int(targets.max()) >= logits.shape[1]:
+        raise TrainingError(
+            f"class {int(targets.max())} came, the logits are of classes 0..{logits.shape[1] - 1}; "
+            "renumber the training identities without gaps"
+        )
+    with torch.autocast(logits.device.type, enabled=False):
+        return cross_entropy_in_pool(
+            logits.float()[:, priority_classes], targets, priority_classes, logits.shape[1]
+        )
+
+
+def cross_entropy_in_pool(
+    scores: Tensor, targets: Tensor, priority_classes: Tensor, num_classes: int
+) -> Tensor:
+    """The sums of eq. 5 and of eq. 9, given scores (N, T) of the pool's classes."""
+    labelled = targets >= 0
+    if not labelled.any():
+        return scores.sum() * 0.0
+    place = torch.full((num_classes,), -1, dtype=torch.int64, device=targets.device)
+    place[priority_classes] = torch.arange(len(priority_classes), device=targets.device)
+    return (
+        functional.cross_entropy(
+            scores[labelled], place[targets[labelled]], ignore_index=-1, reduction="sum"
+        )
+        / labelled.sum()
+    )
+
+
+def select_priority_classes(
+    labels: Tensor,
+    hard_labels: Tensor,
+    num_classes: int,
+    count: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The pool P of priority classes (section 3.3, figure 4).
+
+    First the classes that are present, then those of the hardest negatives, then random ones.
+
+    Args:
+        labels: ids of the batch; negative ones have no class.
+        hard_labels: ids of the hardest negatives, the most important first.
+        num_classes: how many classes there are.
+        count: T, the size of the pool; where there are not as many classes, all are in it.
+        generator: of the random classes, on the CPU.
+
+    Returns:
+        (min(T, `num_classes`),) int64, distinct, in order of priority.
+    """
+    if count >= num_classes:
+        return torch.arange(num_classes, device=labels.device)
+    # On the CPU, so that every device draws the same classes.
+    others = torch.randperm(num_classes, generator=generator).tolist()
+    known = [*labels.unique().tolist(), *hard_labels.tolist()]
+    pool = dict.fromkeys(label for label in [*known, *others] if label >= 0)
+    return torch.tensor(list(pool)[:count], dtype=torch.int64, device=labels.device)
+
+
+@torch.no_grad()
+def hardest_labels(
+    anchors: Tensor, negatives: Tensor, labels: Tensor, valid: Tensor, hardest: int
+) -> Tensor:
+    """The ids of each anchor's `hardest` negatives, the anchors' hardest ones first.
+
+    Hardest are the most similar: the paper's largest d, which is a cosine (section 3.3).
+
+    Args:
+        anchors: (M, D), unit length.
+        negatives: (K, D), unit length.
+        labels: (K,) int64, the negatives' ids.
+        valid: (M, K) bool, which negatives are one of which anchor.
+        hardest: r, negatives of each anchor.
+
+    Returns:
+        (L,) int64 with L at most M r; may repeat, and holds negative ids of unlabelled people.
+    """
+    most = min(hardest, len(negatives))
+    similarity = (anchors.detach().float() @ negatives.float().t()).masked_fill(~valid, -torch.inf)
+    values, rows = similarity.topk(most, dim=1)
+    return labels[rows.t()[values.t() > -torch.inf]]

@@ -1,0 +1,82 @@
+"""Which triplets of a batch are worth learning from: batch-hard and semi-hard.
+
+A triplet is an anchor, a positive (another sample of the anchor's identity) and a negative (a
+sample of anyone else). d is the Euclidean distance. Unlabelled people (negative ids) are nobody's
+positive and no anchor, but a negative of every anchor: they are none of the identities.
+"""
+
+import torch
+from torch import Tensor
+
+from personsearch.errors import TrainingError
+
+
+def batch_hard(embeddings: Tensor, ids: Tensor) -> Tensor:
+    """Each anchor with its farthest positive and its nearest negative (Hermans et al. 2017, eq. 5).
+
+    Args:
+        embeddings: (N, D).
+        ids: (N,) int64.
+
+    Returns:
+        (T, 3) int64 rows of `embeddings`: anchor, positive, negative, by rising anchor. Anchors
+        without a positive or without a negative are left out; T may be 0.
+
+    Raises:
+        TrainingError: shapes that disagree.
+    """
+    distances, same, other = _pairs(embeddings, ids)
+    anchors = torch.where(same.any(dim=1) & other.any(dim=1))[0]
+    if not len(anchors):
+        return ids.new_zeros((0, 3))
+    distances = distances[anchors]
+    positives = distances.masked_fill(~same[anchors], -1.0).argmax(dim=1)
+    negatives = distances.masked_fill(~other[anchors], torch.inf).argmin(dim=1)
+    return torch.stack([anchors, positives, negatives], dim=1)
+
+
+def semi_hard(embeddings: Tensor, ids: Tensor, margin: float) -> Tensor:
+    """Each pair of one identity with the nearest negative that is farther than its positive.
+
+    Semi-hard are the negatives with ``d(a, p) < d(a, n) < d(a, p) + margin``: they violate the
+    margin, yet are on the right side, which keeps the embeddings from falling into one point
+    (Schroff et al. 2015, section 3.2; Song et al. 2017, section 4).
+
+    Args:
+        embeddings: (N, D).
+        ids: (N,) int64.
+        margin: of the triplet loss, above 0.
+
+    Returns:
+        (T, 3) int64 rows of `embeddings`: anchor, positive, negative, by rising anchor, then
+        positive. Pairs without a semi-hard negative are left out; T may be 0.
+
+    Raises:
+        TrainingError: shapes that disagree.
+    """
+    distances, same, other = _pairs(embeddings, ids)
+    anchors, positives = torch.where(same)
+    if not len(anchors):
+        return ids.new_zeros((0, 3))
+    near = distances[anchors, positives][:, None]
+    far = distances[anchors]
+    fits = other[anchors] & (far > near) & (far < near + margin)
+    negatives = far.masked_fill(~fits, torch.inf).argmin(dim=1)
+    return torch.stack([anchors, positives, negatives], dim=1)[fits.any(dim=1)]
+
+
+def _pairs(embeddings: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances, who is a positive and who a negative of whom; (N, N) each, anchors in rows."""
+    if embeddings.ndim != 2 or ids.shape != embeddings.shape[:1]:
+        raise TrainingError(
+            f"embeddings of shape {tuple(embeddings.shape)} and ids of shape {tuple(ids.shape)} "
+            "came to be mined, expected (N, D) and (N,)"
+        )
+    with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
+        points = embeddings.detach().float()
+        # By matrix products near points lose half of their digits.
+        distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    labelled = (ids >= 0)[:, None]
+    equal = ids[:, None] == ids[None, :]
+    itself = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
+    return distances, equal & labelled & ~itself, ~equal & labelled

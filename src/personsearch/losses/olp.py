@@ -1,0 +1,106 @@
+"""The online pairing loss of I-Net and DC-I-Net (Zhang et al. 2019, section 3.2)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# exp of it is 0 in float32, and unlike minus infinity it leaves the gradients of sums of nothing
+# defined.
+_NOTHING = -1e4
+
+
+def online_pairing_loss(
+    anchors: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    valid: Tensor | None = None,
+    scale: float = 1.0,
+) -> Tensor:
+    """OLP, a cross-entropy of one positive pair against many negative ones; a float32 scalar.
+
+    With d the inner product of unit embeddings, which is their cosine, over m subgroups,
+
+        L = -1/m sum_i log(exp d(a_i, p_i) / (exp d(a_i, p_i) + sum_k exp d(a_i, n_ik)))   (eq. 1)
+
+    As in the paper only the anchor learns; m times the derivative in anchor a_i is
+
+        (q_i - 1) p_i + sum_k q'_ik n_ik                                                   (eq. 2)
+
+    with q_i and q'_ik the softmax's shares of the positive and of each negative (eq. 3, 4).
+
+    Args:
+        anchors: x_a (M, D), unit length.
+        positives: x_p (M, D), of the anchor's identity.
+        negatives: x_n (K, D) for all anchors, or (M, K, D).
+        valid: (M, K) bool, which negatives are one of which anchor; all of them by default.
+        scale: of d; 1 in the paper.
+
+    Returns:
+        0 where there are no anchors, or no negatives at all.
+    """
+    with torch.autocast(anchors.device.type, enabled=False):
+        anchors = anchors.float()
+        if not len(anchors):
+            return anchors.sum() * 0.0
+        near = scale * (anchors * positives.detach().float()).sum(dim=1)
+        far = _log_sum_negatives(anchors, negatives, valid, scale)
+        # -log(e^near / (e^near + e^far)) = log(1 + e^(far - near))
+        return functional.softplus(far - near).mean()
+
+
+def paired_rows_loss(
+    embeddings: Tensor,
+    pairs: tuple[Tensor, Tensor],
+    negatives: Tensor,
+    valid: Tensor,
+    scale: float = 1.0,
+) -> Tensor:
+    """OLP of rows of one batch, where an anchor may have several positives.
+
+    ``online_pairing_loss(embeddings[a], embeddings[p], negatives, valid[a], scale)`` for pairs
+    (a, p), but an anchor is compared with its negatives once, not once for every positive.
+
+    Args:
+        embeddings: (N, D), unit length.
+        pairs: rows (M,) of anchors and rows (M,) of their positives.
+        negatives: (K, D).
+        valid: (N, K) bool, which negatives are one of which row.
+        scale: of d; 1 in the paper.
+    """
+    with torch.autocast(embeddings.device.type, enabled=False):
+        embeddings = embeddings.float()
+        anchors, positives = pairs
+        if not len(anchors):
+            return embeddings.sum() * 0.0
+        near = scale * (embeddings[anchors] * embeddings.detach()[positives]).sum(dim=1)
+        rows, place = anchors.unique(return_inverse=True)
+        far = _log_sum_negatives(embeddings[rows], negatives, valid[rows], scale)
+        return functional.softplus(far[place] - near).mean()
+
+
+def pairs_across_pictures(ids: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (M,) of anchors and of positives: the same identity in two pictures, both ways round.
+
+    Each unordered pair is two subgroups, either member an anchor in turn (section 3.2).
+
+    Args:
+        ids: (N,) int64; unlabelled people are in no pair.
+        pictures: (N,) int64, which picture each row is from.
+    """
+    same = (ids[:, None] == ids) & (ids >= 0)[:, None] & (pictures[:, None] != pictures)
+    anchors, positives = torch.where(same)
+    return anchors, positives
+
+
+def _log_sum_negatives(
+    anchors: Tensor, negatives: Tensor, valid: Tensor | None, scale: float
+) -> Tensor:
+    """(M,) log sum_k exp d(a_i, n_ik), `_NOTHING` where an anchor has no negatives."""
+    negatives = negatives.detach().float()
+    if negatives.ndim == 2:
+        far = scale * anchors @ negatives.t()
+    else:
+        far = scale * torch.einsum("md,mkd->mk", anchors, negatives)
+    if valid is not None:
+        far = far.masked_fill(~valid, _NOTHING)
+    return torch.cat([far, far.new_full((len(far), 1), _NOTHING)], dim=1).logsumexp(dim=1)

@@ -1,0 +1,90 @@
+"""The proxy triplet loss of RDLR (Han et al. 2019, section 3.3)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from personsearch.errors import TrainingError
+from personsearch.losses.memory import gather
+
+
+class ProxyTriplet(nn.Module):
+    """Triplets of a sample with the hardest of what is remembered of its and other identities.
+
+    A table T keeps the latest K embeddings of each of N identities. With D the squared Euclidean
+    distance, the loss is the mean over the labelled samples of (eq. 5)
+
+        [m + max_p D(f(I_i), T_(i, p)) - min_(j != i, n) D(f(I_i), T_(j, n))]_+
+
+    In training mode the samples then replace the oldest proxies of their identity, first in, first
+    out. A slot never written is no proxy: a sample without a positive or a negative one is left
+    out.
+
+    Args:
+        num_ids: N, how many labelled identities.
+        dim: D, the length of an embedding.
+        slots: K, embeddings that are kept of each.
+        margin: m.
+    """
+
+    values: Tensor
+    written: Tensor
+
+    def __init__(self, num_ids: int, dim: int, slots: int = 2, margin: float = 0.5) -> None:
+        super().__init__()
+        self.margin = margin
+        self.register_buffer("values", torch.zeros(num_ids, slots, dim))
+        self.register_buffer("written", torch.zeros(num_ids, dtype=torch.int64))
+
+    def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        """The loss, a float32 scalar; 0 where no sample has both proxies.
+
+        Args:
+            embeddings: (R, D), unit length.
+            ids: (R,) int64; negative ids are left out.
+
+        Raises:
+            TrainingError: an id beyond the table.
+        """
+        if len(ids) and int(ids.max()) >= len(self.values):
+            raise TrainingError(
+                f"identity {int(ids.max())} came, the proxy table holds 0.."
+                f"{len(self.values) - 1}; renumber the training identities without gaps"
+            )
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.float()
+            loss = self._loss(embeddings[ids >= 0], ids[ids >= 0])
+        if self.training:
+            everyone, their_ids = gather(embeddings, ids)
+            self.remember(everyone[their_ids >= 0], their_ids[their_ids >= 0])
+        return loss
+
+    def _loss(self, anchors: Tensor, ids: Tensor) -> Tensor:
+        slots = self.values.shape[1]
+        # A copy: the table changes before gradients are asked for.
+        proxies = self.values.flatten(0, 1).clone()
+        filled = torch.arange(slots, device=ids.device) < self.written[:, None]
+        owners = torch.arange(len(self.values), device=ids.device).repeat_interleave(slots)
+        squared = (
+            anchors.square().sum(dim=1, keepdim=True)
+            + proxies.square().sum(dim=1)
+            - 2.0 * anchors @ proxies.t()
+        )
+        same = owners == ids[:, None]
+        exists = filled.flatten()
+        infinite = torch.full_like(squared, torch.inf)
+        hardest_positive = torch.where(same & exists, squared, -infinite).amax(dim=1)
+        hardest_negative = torch.where(~same & exists, squared, infinite).amin(dim=1)
+        whole = torch.isfinite(hardest_positive) & torch.isfinite(hardest_negative)
+        if not whole.any():
+            return anchors.sum() * 0.0
+        difference = hardest_positive[whole] - hardest_negative[whole]
+        return functional.relu(self.margin + difference).mean()
+
+    @torch.no_grad()
+    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Writes `embeddings` (R, D) over the oldest proxies of `ids` (R,), one after the other."""
+        slots = self.values.shape[1]
+        for embedding, row in zip(embeddings.float(), ids.tolist(), strict=True):
+            self.values[row, int(self.written[row]) % slots] = embedding
+            self.written[row] += 1

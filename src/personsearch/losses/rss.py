@@ -1,0 +1,75 @@
+"""Random sampling softmax, the loss of Xiao et al. 2016 (section 4.2)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from personsearch.errors import TrainingError
+from personsearch.losses.softmax import check_targets, softmax_loss
+
+
+def random_sampling_softmax(
+    logits: Tensor,
+    targets: Tensor,
+    num_sampled: int = 100,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """RSS: each sample's softmax loss over K classes of its own; float32, a scalar.
+
+        l~ = -sum_i t~_i log y~_i,  y~_i = exp(x~_i) / sum_j exp(x~_j),  i, j = 1..K   (eq. 2)
+
+    where x~ and t~ are the scores and the label of the classes that `sample_classes` draws. Few
+    people are in a batch; over all classes, each step would push down thousands of absent ones.
+
+    Args:
+        logits: x (N, C + 1), background is class C.
+        targets: (N,) int64; samples below zero (unlabelled people) are left out.
+        num_sampled: K; from C + 1 on it is the softmax over all classes.
+        generator: of the draw, on its own device; torch's, on that of `logits`, where None.
+
+    Returns:
+        The mean over the samples; 0 where no sample has a class.
+
+    Raises:
+        TrainingError: a target beyond the classes, or K below 2.
+    """
+    check_targets(logits, targets)
+    if num_sampled < 2:
+        raise TrainingError(
+            f"num_sampled is {num_sampled}, expected at least 2: the label and the background"
+        )
+    if num_sampled >= logits.shape[1]:
+        return softmax_loss(logits, targets)
+    known = targets >= 0
+    with torch.autocast(logits.device.type, enabled=False):
+        if not known.any():
+            return logits.float().sum() * 0.0
+        classes = sample_classes(targets[known], logits.shape[1], num_sampled, generator)
+        sampled = logits.float()[known].gather(1, classes)
+        return functional.cross_entropy(sampled, classes.new_zeros(len(classes)))
+
+
+def sample_classes(
+    targets: Tensor, num_classes: int, count: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """The indices i_1..i_K of each sample, by the paper's three rules.
+
+    i_1 is the label c. Where c is an identity, i_2 is the background. The others are drawn from the
+    remaining identities, uniformly and each at most once.
+
+    Args:
+        targets: c (N,) int64, 0..C.
+        num_classes: C + 1.
+        count: K, 2..C + 1.
+        generator: of the draw; torch's, on the device of `targets`, where None.
+
+    Returns:
+        (N, K) int64 on the device of `targets`.
+    """
+    device = generator.device if generator else targets.device
+    # The K largest of independent uniform keys are a uniform draw without repetition.
+    keys = torch.rand(len(targets), num_classes, generator=generator, device=device)
+    keys = keys.to(targets.device)
+    keys[:, -1] = 2.0
+    keys.scatter_(1, targets[:, None], 3.0)
+    return keys.topk(count, dim=1).indices

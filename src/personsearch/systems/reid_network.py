@@ -1,0 +1,94 @@
+"""A re-identification network on crops: what RDLR leans on, and IDNet of the two-step baselines.
+
+crop -> trunk C1 to C5 -> average -> embedding -> a classifier of the training identities.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from personsearch.errors import TrainingError
+from personsearch.losses.cosine_softmax import CosineSoftmax
+from personsearch.systems.backbones import IMAGENET_MEAN, IMAGENET_STD, Trunk
+from personsearch.systems.regions import grid
+
+
+class ReidNetwork(nn.Module):
+    """Unit embeddings of crops, and the softmax loss of their identities.
+
+    Args:
+        trunk: blocks C1 to C5; ResNet-50's in the paper.
+        num_ids: labelled identities in the training set.
+        embedding_dim: D, the length of an embedding; 0 takes the average as it is.
+        embedding_grid: rows and columns that the last block's output is averaged over.
+        classifier: ``"linear"``, on the embedding before it has unit length, or ``"cosine"``.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        num_ids: int,
+        embedding_dim: int = 0,
+        embedding_grid: Sequence[int] = (1, 1),
+        classifier: Literal["linear", "cosine"] = "linear",
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*trunk.blocks.values())
+        self.embedding_grid = grid("embedding_grid", embedding_grid)
+        width = trunk.channels["C5"] * math.prod(self.embedding_grid)
+        self.embedding_dim = embedding_dim or width
+        self.embedder = nn.Linear(width, embedding_dim) if embedding_dim else nn.Identity()
+        self.classifier: nn.Linear | CosineSoftmax = (
+            CosineSoftmax(num_ids, self.embedding_dim)
+            if classifier == "cosine"
+            else nn.Linear(self.embedding_dim, num_ids)
+        )
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Embeddings (R, D) float32, not yet of unit length, of `crops` (R, 3, h, w) in 0..1."""
+        if not len(crops):
+            return crops.new_zeros((0, self.embedding_dim))
+        seen = self.blocks((crops - self.mean) / self.std)
+        averaged = functional.adaptive_avg_pool2d(seen, self.embedding_grid).flatten(1)
+        embeddings: Tensor = self.embedder(averaged).float()
+        return embeddings
+
+    def embed(self, crops: Tensor) -> Tensor:
+        """Unit embeddings (R, D) of `crops` (R, 3, h, w) in 0..1; gradients reach the crops."""
+        return functional.normalize(self(crops), dim=1)
+
+    def softmax_loss(self, features: Tensor, ids: Tensor) -> Tensor:
+        """Cross-entropy of the training identities, a float32 scalar.
+
+        Args:
+            features: (R, D) as `forward` gives them.
+            ids: (R,) int64; negative ids are left out, and without any other the loss is 0.
+
+        Raises:
+            TrainingError: an id beyond the classifier.
+        """
+        if isinstance(self.classifier, CosineSoftmax):
+            loss: Tensor = self.classifier(functional.normalize(features, dim=1), ids)
+            return loss
+        known = self.classifier.out_features
+        if len(ids) and int(ids.max()) >= known:
+            raise TrainingError(
+                f"identity {int(ids.max())} came, the classifier holds 0..{known - 1}; "
+                "renumber the training identities without gaps"
+            )
+        labelled = ids >= 0
+        if not labelled.any():
+            return features.sum() * 0.0
+        with torch.autocast(features.device.type, enabled=False):
+            return functional.cross_entropy(
+                self.classifier(features[labelled].float()), ids[labelled]
+            )

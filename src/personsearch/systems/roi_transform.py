@@ -1,0 +1,92 @@
+"""The ROI transform: crops of pictures, differentiable in the boxes (Han et al. 2019, section 3.1).
+
+A box (m_1, n_1, m_2, n_2) maps the target grid [-1, 1] x [-1, 1] onto the picture by
+
+    A_theta = 1/2 [[m_2 - m_1, 0, m_2 + m_1], [0, n_2 - n_1, n_2 + n_1]]     (eq. 1, 2)
+
+and each target pixel is read there bilinearly (eq. 3). Pixel (i, j) of a picture is the square
+[j, j + 1] x [i, i + 1], so target pixels are read at the centres of the grid's cells; nothing is
+read beyond the centres of the box's outermost pixels. For a box with whole coordinates the result
+is the cropped picture, resized bilinearly.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from personsearch.errors import ModelError
+
+
+def roi_transform(
+    images: Tensor | Sequence[Tensor], boxes: Sequence[Tensor], size: Sequence[int] = (256, 128)
+) -> Tensor:
+    """Crops of all boxes, those of picture 0 first.
+
+    Args:
+        images: (B, 3, H, W), or B pictures (3, H_i, W_i).
+        boxes: B times (N_i, 4), in pixels of their picture. Outside of the picture its border is
+            repeated.
+        size: height and width of a crop.
+
+    Returns:
+        (sum N_i, 3, h, w) float32; gradients reach pictures and boxes.
+
+    Raises:
+        ModelError: another number of pictures than of sets of boxes, or a box that is not finite
+            or has no area.
+    """
+    if len(images) != len(boxes):
+        raise ModelError(
+            f"{len(images)} pictures and boxes of {len(boxes)} came; expected as many of both"
+        )
+    height, width = size
+    crops = [
+        _crops(image.float(), own.float(), height, width)
+        for image, own in zip(images, boxes, strict=True)
+    ]
+    return torch.cat(crops) if crops else torch.zeros(0, 3, height, width)
+
+
+def _crops(image: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
+    """(N, 3, h, w) of one picture (3, H, W)."""
+    count = len(boxes)
+    if not count:
+        return image.new_zeros((0, len(image), height, width))
+    _check(boxes)
+    # All crops in one tall target, so that the picture is not copied for each.
+    x = _source(boxes[:, 0], boxes[:, 2], width)[:, None, :].expand(-1, height, -1)
+    y = _source(boxes[:, 1], boxes[:, 3], height)[:, :, None].expand(-1, -1, width)
+    sides = boxes.new_tensor([image.shape[2], image.shape[1]])
+    grid = torch.stack([x, y], dim=-1) * (2.0 / sides) - 1.0
+    with torch.autocast(image.device.type, enabled=False):
+        read = functional.grid_sample(
+            image[None],
+            grid.reshape(1, count * height, width, 2),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
+        )
+    return read.reshape(len(image), count, height, width).transpose(0, 1)
+
+
+def _source(low: Tensor, high: Tensor, cells: int) -> Tensor:
+    """Where the cells between `low` (N,) and `high` (N,) are read: (N, cells), eq. 1."""
+    step = 2.0 / cells
+    target = torch.arange(cells, device=low.device) * step + (step / 2 - 1.0)
+    low, high = low[:, None], high[:, None]
+    source = 0.5 * (high - low) * target + 0.5 * (high + low)
+    # The centres of the outermost pixels, or the middle of what is narrower than a pixel.
+    margin = torch.clamp(0.5 * (high - low), max=0.5)
+    return torch.minimum(torch.maximum(source, low + margin), high - margin)
+
+
+def _check(boxes: Tensor) -> None:
+    values = boxes.detach()
+    bad = ~torch.isfinite(values).all(dim=1) | (values[:, 2:] <= values[:, :2]).any(dim=1)
+    if bad.any():
+        first = [round(v, 3) for v in values[bad][0].tolist()]
+        raise ModelError(
+            f"box {first} has no area or is not finite; expected x1 < x2 and y1 < y2, drop it"
+        )

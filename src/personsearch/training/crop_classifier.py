@@ -1,0 +1,141 @@
+"""The first stage of Xiao et al. 2016: crops are classified before whole pictures are shown.
+
+"First set a good initial point for the softmax classifier": a batch of crops holds many identities,
+a batch of whole pictures less than ten (section 4.2).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from personsearch.datasets.crops import Crops, CropSampler
+from personsearch.datasets.training_set import Batch, PictureCache, load_batches
+from personsearch.datasets.transforms import Augmentation
+from personsearch.errors import RecipeError
+from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.regions import grid
+from personsearch.training.recipe import Recipe
+from personsearch.training.stages import Stage
+from personsearch.types import Scene, Target
+
+
+@runtime_checkable
+class CropTrained(Protocol):
+    """A system whose own layers can classify crops."""
+
+    def classifier_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """The named losses on crops (3, h, w) of one size, each with its box (1, 4) and id (1,)."""
+
+    def classifier_parameters(self) -> list[nn.Parameter]:
+        """What they train."""
+
+
+class CropClassifierStage(Stage):
+    """Crops of labelled people and as many of background, the identity loss alone.
+
+    Augmentation and optimizer are the recipe's.
+
+    Args:
+        recipe: what the run depends on.
+        scenes: the training scenes.
+        pictures: theirs.
+
+        classifier_iterations: optimizer steps; 0 leaves the stage out. The paper does not say.
+        classifier_lr: learning rate after a short warm-up, then half a cosine down to a tenth.
+        classifier_batch: crops in a step, half of them background.
+        classifier_accumulate: forward passes that share them.
+        classifier_size: height and width that crops are resized to.
+        classifier_margin: surroundings cut out with a box at the most, in its sides; the network
+            still classifies the box, by pooling it.
+        classifier_jitter: how far the sides of the box are moved at the most, in its sides.
+
+    Raises:
+        RecipeError: a setting that contradicts another.
+        DataError: no labelled people, or a margin or jitter that cannot be.
+    """
+
+    name = "crop classifier"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        scenes: Sequence[Scene],
+        pictures: PictureCache,
+        *,
+        classifier_iterations: int = 0,
+        classifier_lr: float = 1e-3,
+        classifier_batch: int = 256,
+        classifier_accumulate: int = 1,
+        classifier_size: Sequence[int] = (224, 224),
+        classifier_margin: float = 0.0,
+        classifier_jitter: float = 0.0,
+    ) -> None:
+        if classifier_iterations < 0 or classifier_lr <= 0:
+            raise RecipeError(
+                f"classifier_iterations is {classifier_iterations} and classifier_lr "
+                f"{classifier_lr}; expected 0 or more iterations and a rate above 0"
+            )
+        if classifier_accumulate < 1 or classifier_batch % (2 * classifier_accumulate):
+            raise RecipeError(
+                f"classifier_batch is {classifier_batch} and classifier_accumulate "
+                f"{classifier_accumulate}; expected a batch that is a multiple of twice the passes"
+            )
+        self.recipe, self.iterations, self.lr = recipe, classifier_iterations, classifier_lr
+        self.accumulate = classifier_accumulate
+        augmentation = Augmentation(recipe.flip, 0.0, recipe.color_jitter, recipe.erase)
+        self.crops = Crops(
+            scenes,
+            pictures,
+            augmentation,
+            recipe.seed,
+            grid("classifier_size", classifier_size),
+            classifier_margin,
+            classifier_jitter,
+        )
+        self.sampler = CropSampler(
+            self.crops, classifier_batch // classifier_accumulate, recipe.seed
+        )
+
+    def parameters(self, model: PersonSearchModel) -> list[nn.Parameter]:
+        """Those that classify crops."""
+        return _trained(model).classifier_parameters()
+
+    def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
+        """Crops, half of each batch background.
+
+        Raises:
+            RecipeError: the processes cannot share a batch.
+        """
+        size = self.sampler.batch_size
+        if size % (2 * world):
+            raise RecipeError(
+                f"a pass has {size} crops, expected a multiple of twice the {world} processes; "
+                "change classifier_batch or classifier_accumulate"
+            )
+        first, last = start * self.accumulate, self.iterations * self.accumulate
+        workers = self.recipe.loader_workers
+        return load_batches(self.crops, self.sampler, first, last, workers, rank, world)
+
+    def losses(
+        self, model: PersonSearchModel, images: list[Tensor], batch: Batch
+    ) -> dict[str, Tensor]:
+        """What the system returns for crops."""
+        return _trained(model).classifier_losses(images, batch.targets)
+
+    def learning_rate(self, iteration: int) -> float:
+        """A short linear warm-up, then half a cosine down to a tenth."""
+        warmup = min(50, self.iterations // 10)
+        if iteration < warmup:
+            return self.lr * (iteration + 1) / warmup
+        done = (iteration - warmup) / max(1, self.iterations - warmup)
+        return self.lr * (0.1 + 0.45 * (1.0 + math.cos(math.pi * done)))
+
+
+def _trained(model: PersonSearchModel) -> CropTrained:
+    if not isinstance(model, CropTrained):
+        raise RecipeError(
+            f"{type(model).__name__} has no classifier of crops; set classifier_iterations = 0"
+        )
+    return model

@@ -1,0 +1,113 @@
+"""The shipped ablations are well formed, and so are the recipes of their variants."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from personsearch.bench.ablation import ablation_names, read_ablation
+from personsearch.bench.plan import Planner
+from personsearch.errors import RecipeError
+from personsearch.training.catalogue import SYSTEMS
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "synthetic-ablation"
+NAMES = [
+    *(f"dcinet-figure-{number}" for number in (12, 13)),
+    *(f"dcinet-table-{number}" for number in range(3, 9)),
+    *(f"loesch-table-1{part}" for part in "abcd"),
+    "rdlr-figure-6",
+    *(f"rdlr-table-{number}" for number in (4, 5)),
+    "trident-figure-3",
+    *(f"trident-table-{number}" for number in (1, 2)),
+    *("xiao-figure-6", "xiao-figure-7", "xiao-speed", "xiao-table-3"),
+]
+MINIMAL = """
+title = "t"
+recipe = "oim"
+[[column]]
+measure = "mean_ap"
+title = "mAP"
+[[variant]]
+name = "a"
+[[variant]]
+name = "b"
+"""
+
+
+def test_every_ablation_of_the_papers_is_there() -> None:
+    assert ablation_names() == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", ablation_names())
+def test_every_variant_is_a_valid_recipe(name: str) -> None:
+    ablation = read_ablation(name)
+    planner = Planner(RECIPES, Path("unused"), "ablation", draw=False)
+    for variant in ablation.variant:
+        path = RECIPES / f"{variant.recipe or ablation.recipe}.toml"
+        if not path.is_file() or tomllib.loads(path.read_text())["system"] not in SYSTEMS:
+            pytest.skip(f"{path.name} is not there, or its system")
+        values = planner.values(ablation, variant, 1)
+        assert values["seed"] == 1
+        assert set(variant.set) <= set(values)
+
+
+@pytest.mark.parametrize("name", ablation_names())
+def test_every_ablation_says_where_it_is_from_and_what_it_shows(name: str) -> None:
+    ablation = read_ablation(name)
+    assert ablation.paper
+    assert (ablation.column and ablation.shown) or ablation.figure
+    assert ablation.claim or ablation.figure
+    # A figure along an axis needs a place for each of its measures.
+    for figure in ablation.figure:
+        assert len(figure.measures) == len(figure.ticks)
+
+
+def test_the_papers_own_figures() -> None:
+    table = read_ablation("dcinet-table-5")
+    assert table.named("triplet-hep").paper["mean_ap"] == 67.8
+    assert table.named("olp-c2hep").paper["top_1"] == 85.8
+    assert read_ablation("trident-table-1").named("no-agwf").paper["detection_ap"] == 92.30
+    assert read_ablation("rdlr-table-5").named("triplet").paper["mean_ap"] == 92.49
+    assert read_ablation("loesch-table-1d").named("j4-c").paper["mean_ap@truth"] == 37.1
+    assert read_ablation("loesch-table-1b").named("j3").paper == {
+        "ms_per_person@batch-1-people-5": 12.2,
+        "ms_per_person@batch-4-people-5": 7.8,
+        "ms_per_person@batch-8-people-5": 7.2,
+        "ms_per_person@batch-1-people-20": 3.4,
+        "ms_per_person@batch-4-people-20": 2.4,
+        "ms_per_person@batch-8-people-20": 2.2,
+    }
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'dcinet-table-4'"):
+        read_ablation("dcinet-table-44")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('[[variant]]\nname = "a"', "two variants have the same name"),
+        ('[[variant]]\nname = "c"\nset = {init = "run:z"}', "starts from 'z', not there"),
+        ('[[variant]]\nname = "c"\nset = {init = "run:c"}', "starts from 'c', not there"),
+        ('[[variant]]\nname = "c"\nset = {x = ["data:z"]}', "unknown data set 'z'"),
+        ('[[variant]]\nname = "c"\ntest = "z"', "unknown data set 'z'"),
+        ('[[variant]]\nname = "c"\npaper = {top_1 = 1.0}', "no column 'top_1'"),
+        ('[[claim]]\nsays = "s"\nbetter = "a"\nworse = "z"', "no variant 'z'"),
+        ('[[variant]]\nname = "A b"', "pattern"),
+        ("unheard = 1", "unheard"),
+        ("title = [", "TOML"),
+    ],
+)
+def test_contradictions_are_named(tmp_path: Path, more: str, message: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(f"{more}\n{MINIMAL}" if "=" in more.split("\n")[0] else f"{MINIMAL}\n{more}\n")
+    with pytest.raises(RecipeError, match=message):
+        read_ablation(str(path))
+
+
+def test_a_file_of_ones_own_has_its_stem_as_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL)
+    ablation = read_ablation(str(path))
+    assert (ablation.name, [v.name for v in ablation.shown]) == ("mine", ["a", "b"])

@@ -1,0 +1,104 @@
+"""Every figure of a model that knows the answers, and of one that knows half of them."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from personsearch.bench.measure import (
+    measure,
+    same_camera,
+    threshold_at,
+    without_detection,
+)
+from personsearch.datasets.dataset import Dataset
+from personsearch.errors import DataError
+from personsearch.evaluation.detection import evaluate_detection
+from personsearch.systems.base import PersonSearchModel
+from personsearch.types import Detections, Target
+
+
+class KnowsColors(PersonSearchModel):
+    """Finds the painted people, the left one with score 0.9, the right one with 0.6."""
+
+    embedding_dim = 3
+    confidence_weighted = False
+
+    def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        raise AssertionError("is not trained")
+
+    def detect(self, images: list[Tensor]) -> list[Detections]:
+        boxes = torch.tensor([[8.0, 12, 24, 52], [54, 12, 70, 52]])
+        vectors = self.embed(images, [boxes] * len(images))
+        return [Detections(boxes, torch.tensor([0.9, 0.6]), v) for v in vectors]
+
+    def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        embedded = []
+        for image, given in zip(images, boxes, strict=True):
+            cut = [image[:, int(b[1]) : int(b[3]), int(b[0]) : int(b[2])] for b in given]
+            means = torch.stack([part.mean(dim=(1, 2)) for part in cut]) - 0.4
+            embedded.append(torch.nn.functional.normalize(means, dim=1))
+        return embedded
+
+
+def test_a_model_that_knows_everyone_finds_everyone(drawn: Dataset) -> None:
+    steps: list[str] = []
+    figures = measure(KnowsColors(), drawn, progress=lambda step, *_: steps.append(step))
+    for name in ("mean_ap", "top_1", "mean_ap@truth", "mean_ap@same-camera"):
+        assert figures[name] == 1.0, name
+    assert figures["detection_ap"] == figures["detection_recall"] == 1.0
+    assert figures["parameters"] == 0
+    assert figures["search_images_per_second"] > 0
+    assert set(steps) == {"search", "ground truth"}
+
+
+def test_at_half_the_recall_half_is_found(drawn: Dataset) -> None:
+    figures = measure(KnowsColors(), drawn, score_threshold=0.7)
+    assert figures["detection_recall"] == 0.5
+    assert figures["mean_ap"] < 1.0
+    # Every left box is kept at a recall of 50 %, and everyone from 60 % on.
+    assert figures["mean_ap@recall-50"] == figures["mean_ap"]
+    assert figures["mean_ap@recall-60"] == 1.0
+    assert figures["mean_ap@truth"] == 1.0
+
+
+def test_the_threshold_of_a_recall(drawn: Dataset) -> None:
+    scenes = drawn.split("test")
+    model = KnowsColors()
+    picture = torch.rand(3, 64, 96)
+    found = {scene.name: model.detect([picture])[0] for scene in scenes}
+    every = evaluate_detection(scenes, found, score_threshold=0.0)
+    assert threshold_at(every, 0.5) == pytest.approx(0.9)
+    assert threshold_at(every, 0.51) == pytest.approx(0.6)
+    nobody = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 3)))
+    none = evaluate_detection(scenes, {s.name: nobody for s in scenes}, score_threshold=0.0)
+    assert threshold_at(none, 0.5) is None
+
+
+def test_the_same_camera_is_searched_without_the_querys_own_scene(drawn: Dataset) -> None:
+    usual, scenes = drawn.protocols["cross-camera"], drawn.split("test")
+    made = same_camera(usual, scenes)
+    assert made is not None
+    cameras = {scene.name: scene.camera for scene in scenes}
+    for query, gallery in zip(made.queries, made.galleries, strict=True):
+        assert query.scene not in gallery
+        assert {cameras[name] for name in gallery} == {query.camera}
+    from dataclasses import replace
+
+    assert same_camera(usual, [replace(scene, camera=None) for scene in scenes]) is None
+
+
+def test_whole_pictures_are_right_when_they_show_the_person(drawn: Dataset) -> None:
+    figures = without_detection(KnowsColors(), drawn)
+    assert set(figures) == {f"{name}@without-detection" for name in KEYS}
+    # Both people of a picture are in its mean colour, and others' pictures are like it, too.
+    assert 0.0 < figures["mean_ap@without-detection"] < 1.0
+
+
+KEYS = ("mean_ap", "top_1", "top_5", "top_10")
+
+
+def test_without_queries_nothing_is_measured(drawn: Dataset) -> None:
+    empty = Dataset("empty", drawn.root, drawn.splits)
+    with pytest.raises(DataError, match="no search protocol with queries"):
+        measure(KnowsColors(), empty)

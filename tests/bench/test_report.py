@@ -1,0 +1,65 @@
+import math
+from pathlib import Path
+
+from personsearch.bench import report
+from personsearch.bench.ablation import Ablation, Column, Figure, Variant
+from personsearch.bench.files import write_json
+from personsearch.bench.plan import Planner
+from personsearch.datasets.dataset import Dataset
+
+FIRST = Ablation(
+    name="first",
+    title="first",
+    recipe="oim",
+    column=(Column(measure="mean_ap", title="mAP"),),
+    variant=(Variant(name="a"), Variant(name="b", set={"oim_weight": 0.5})),
+    figure=(Figure(kind="columns", title="f", measures=("mean_ap",), ticks=(1.0,)),),
+)
+SECOND = FIRST.model_copy(
+    update={"name": "second", "variant": (Variant(name="c", set={"lr": 1.0}),)}
+)
+
+
+def planner(recipes: Path, runs: Path, drawn: Dataset) -> Planner:
+    return Planner(recipes, runs, "tiny", drawn.root, draw=False)
+
+
+def test_the_first_seed_of_everything_comes_before_the_second_of_anything(
+    recipes: Path, tmp_path: Path, drawn: Dataset
+) -> None:
+    runs = report.wanted(planner(recipes, tmp_path, drawn), [FIRST, SECOND], 2)
+    assert [run.seed for run in runs] == [0, 0, 0, 1, 1, 1]
+    assert len({run.name for run in runs}) == 6
+
+
+def test_what_is_known_goes_into_a_section_with_its_picture(
+    recipes: Path, tmp_path: Path, drawn: Dataset
+) -> None:
+    plan = planner(recipes, tmp_path / "runs", drawn)
+    run = plan.table(FIRST, 1)["a"][0]
+    metrics = {"figures": {"mean_ap": 0.25}, "checkpoint": "last"}
+    write_json(run.folder(plan.runs) / "metrics.json", metrics)
+    known = report.results(plan, FIRST, 2)
+    assert [result.finished for result in known["a"]] == [True, False]
+    out = tmp_path / "docs" / "results.md"
+    text = report.document(plan, FIRST, 2, out)
+    assert "| a | 25.0 | · | 1 |" in text
+    assert "| b | · | · | not run |" in text
+    assert "Colour alone on true boxes: mAP 100.0 %." in text
+    assert text.endswith("![first](images/first.png)\n")
+    assert (out.parent / "images" / "first.png").is_file()
+
+
+def test_an_ablation_that_cannot_be_planned_says_why(
+    recipes: Path, tmp_path: Path, drawn: Dataset
+) -> None:
+    missing = FIRST.model_copy(update={"recipe": "later"})
+    text = report.document(planner(recipes, tmp_path, drawn), missing, 1, None)
+    assert text.startswith("## first: first\n\nNot run: ")
+    assert "later.toml: no such recipe" in text
+
+
+def test_without_runs_there_is_no_floor(recipes: Path, tmp_path: Path, drawn: Dataset) -> None:
+    assert math.isnan(
+        report.floor(planner(recipes, tmp_path, drawn), Ablation(name="x", title="x"))
+    )

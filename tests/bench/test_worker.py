@@ -1,0 +1,153 @@
+"""A run's process: trains, measures, writes all of it, goes on where it was stopped."""
+
+import fcntl
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from personsearch.bench import fingerprint, worker
+from personsearch.bench.data import Source
+from personsearch.bench.files import read_json, write_json
+from personsearch.bench.fingerprint import of_code
+from personsearch.bench.runs import checkpoint, result
+from personsearch.loading import load
+from personsearch.training.recipe import read_recipe
+
+
+def job(folder: Path, recipes: Path, source: Source, kind: str = "search", **more: object) -> Path:
+    recipe = read_recipe(recipes / "oim.toml")
+    values = recipe.model_dump() | recipe.settings | {"data": str(source.folder)} | more
+    about = {"recipe": values, "test": str(source.folder), "kind": kind}
+    more_about = {"extra": ["without-detection"], "code": of_code("oim")}
+    write_json(folder / "run.json", about | more_about)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In a process of its own it may install handlers; here it must not.
+    monkeypatch.setattr(worker, "_stop_when_alone", lambda: None)
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+
+
+def test_a_run_is_trained_measured_and_kept(tmp_path: Path, recipes: Path, source: Source) -> None:
+    folder = job(tmp_path / "run", recipes, source)
+    assert worker.main([str(folder), "cpu"]) == 0
+    known = result(folder)
+    assert known.finished
+    assert {
+        "mean_ap",
+        "top_10",
+        "mean_ap@truth",
+        "mean_ap@without-detection",
+        "detection_ap",
+        "train_seconds",
+        "train_images_per_second",
+        "search_images_per_second",
+        "peak_memory_mb",
+        "parameters",
+    } <= set(known.figures)
+    assert known.figures["peak_memory_mb"] > 50
+    assert known.figures["train_seconds"] > 0
+    assert [line["stage"] for line in known.curves] == ["crops", "scenes", "scenes"]
+    assert checkpoint(folder) == folder.resolve() / "last"
+    assert load(checkpoint(folder)).embedding_dim == 8
+    before = (folder / "metrics.json").stat().st_mtime_ns
+    assert worker.main([str(folder), "cpu"]) == 0
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_a_failure_is_one_line_and_goes_when_the_run_succeeds(
+    tmp_path: Path, recipes: Path, source: Source, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = job(tmp_path / "run", recipes, source, init=str(tmp_path / "nowhere"))
+    assert worker.main([str(folder), "cpu"]) == 1
+    failure = result(folder).failure
+    assert "nowhere" in failure
+    assert "\n" not in failure
+    assert failure.partition(":")[0].endswith("Error")
+    assert "Traceback" in capfd.readouterr().err
+    job(folder, recipes, source)
+    assert worker.main([str(folder), "cpu"]) == 0
+    assert not (folder / "failure.json").exists()
+
+
+def test_code_that_changed_meanwhile_makes_no_run(
+    tmp_path: Path, recipes: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = job(tmp_path / "run", recipes, source)
+    monkeypatch.setattr(fingerprint, "of_code", lambda system: "edited")
+    assert worker.main([str(folder), "cpu"]) == 1
+    assert "the source code changed after the run was planned" in result(folder).failure
+    assert not (folder / "last").exists()
+
+
+def test_a_speed_run_trains_nothing(tmp_path: Path, recipes: Path, source: Source) -> None:
+    folder = job(tmp_path / "run", recipes, source, "speed")
+    assert worker.main([str(folder), "cpu"]) == 0
+    assert "ms_per_picture@people-5" in result(folder).figures
+    assert not (folder / "last").exists()
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, recipes: Path, source: Source) -> None:
+    folder = job(tmp_path / "run", recipes, source, iterations=100_000, evaluate_every=100_000)
+    command = [sys.executable, "-m", "personsearch.bench.worker", str(folder), "cpu"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while (read_json(folder / "progress.json") or {}).get("step") != "scenes":
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == worker.STOPPED
+    assert not result(folder).finished
+    seconds = read_json(folder / "seconds.json")
+    assert seconds is not None
+    stage = read_json(folder / "last" / "training.json")
+    assert stage is not None
+    assert stage["stage"] == "scenes"
+    assert not (folder / "failure.json").exists()
+
+
+def test_two_processes_do_not_work_on_one_run(
+    tmp_path: Path, recipes: Path, source: Source
+) -> None:
+    folder = job(tmp_path / "run", recipes, source)
+    command = [sys.executable, "-m", "personsearch.bench.worker", str(folder), "cpu"]
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(2.0)
+            write_json(folder / "metrics.json", {"figures": {"mean_ap": 0.5}, "checkpoint": "last"})
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert process.wait(30) == 0
+    assert result(folder).figures == {"mean_ap": 0.5}
+
+
+def test_a_process_whose_parent_is_gone_stops(tmp_path: Path) -> None:
+    child = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from personsearch.bench.worker import _stop_when_alone\n"
+        "_stop_when_alone()\n"
+        "try:\n"
+        "    Path(sys.argv[1], 'began').touch()\n"
+        "    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    Path(sys.argv[1], 'stopped').touch()\n"
+    )
+    parent = (
+        "import subprocess, sys, time\n"
+        "from pathlib import Path\n"
+        "subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[1]])\n"
+        "while not Path(sys.argv[1], 'began').exists():\n"
+        "    time.sleep(0.02)\n"
+    )
+    subprocess.run([sys.executable, "-c", parent, str(tmp_path), child], check=True, timeout=60)
+    until = time.monotonic() + 20
+    while not (tmp_path / "stopped").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)

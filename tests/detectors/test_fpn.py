@@ -1,0 +1,99 @@
+"""Faster R-CNN on a pyramid: levels, losses, detections with gradient to the boxes."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+
+from personsearch.detectors.fpn import PyramidFasterRCNN, PyramidSettings
+from personsearch.errors import ModelError
+
+CHANNELS = {"C2": 4, "C3": 6, "C4": 8, "C5": 8}
+STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
+SETTINGS: dict[str, Any] = {
+    "pyramid_channels": 8,
+    "anchor_sizes": (16, 32, 64, 96),
+    "aspect_ratios": (2.0,),
+    "rpn_train_proposals": 40,
+    "rpn_test_proposals": 30,
+    "rpn_anchors_per_image": 32,
+    "roi_size": (4, 2),
+    "rois_per_image": 16,
+    "detection_hidden": 16,
+}
+
+
+def _detector(**changes: Any) -> PyramidFasterRCNN:
+    torch.manual_seed(0)
+    return PyramidFasterRCNN(CHANNELS, STRIDES, PyramidSettings(**SETTINGS | changes))
+
+
+def _maps() -> tuple[ImageList, dict[str, Tensor]]:
+    torch.manual_seed(1)
+    batch = ImageList(torch.rand(2, 3, 96, 128), [(96, 128), (90, 120)])
+    maps = {k: torch.rand(2, c, 96 // STRIDES[k], 128 // STRIDES[k]) for k, c in CHANNELS.items()}
+    return batch, maps
+
+
+BOXES = [torch.tensor([[10.0, 10, 40, 80], [60, 5, 90, 90]]), torch.zeros(0, 4)]
+
+
+@pytest.mark.parametrize("boxes", [BOXES, [b[:0] for b in BOXES]])
+def test_losses_are_finite_and_reach_every_weight(boxes: list[Tensor]) -> None:
+    detector = _detector()
+    _, losses = detector(*_maps(), boxes)
+    assert losses.keys() == {"rpn_objectness", "rpn_box", "detection", "box"}
+    assert all(torch.isfinite(v) for v in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    for name, parameter in detector.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_each_anchor_size_is_of_its_own_level() -> None:
+    detector = _detector()
+    batch, maps = _maps()
+    pyramid = list(detector.pyramid(maps).values())
+    anchors = detector.proposals.anchor_generator(batch, pyramid)[0]
+    start = 0
+    for level, size in zip(pyramid, SETTINGS["anchor_sizes"], strict=True):
+        count = level.shape[2] * level.shape[3]
+        sides = anchors[start : start + count, 2:] - anchors[start : start + count, :2]
+        assert sides.prod(dim=1).sqrt().mean().item() == pytest.approx(size, rel=0.1)
+        start += count
+    assert start == len(anchors)
+
+
+def test_detections_have_a_gradient_to_the_deltas_and_none_to_the_regions() -> None:
+    detector = _detector(score_threshold=0.0)
+    batch, maps = _maps()
+    predictions, _ = detector(batch, maps)
+    predictions.deltas.retain_grad()
+    found = detector.find(predictions, batch.image_sizes)
+    assert [len(f.boxes) > 0 for f in found] == [True, True]
+    for f, (height, width) in zip(found, batch.image_sizes, strict=True):
+        assert (f.scores[:-1] >= f.scores[1:]).all()
+        assert f.boxes.min() >= 0
+        assert f.boxes[:, 2].max() <= width
+        assert f.boxes[:, 3].max() <= height
+    found[0].boxes.sum().backward()
+    assert predictions.deltas.grad is not None
+    assert predictions.deltas.grad[found[0].rows].any()
+    assert not any(r.requires_grad for r in predictions.regions)
+
+
+def test_a_fifth_size_adds_a_coarser_level() -> None:
+    detector = _detector(anchor_sizes=(8, 16, 32, 64, 96))
+    _, maps = _maps()
+    assert len(detector.pyramid(maps)) == 5
+    assert _detector(anchor_sizes=(16, 32)).levels == ("C2", "C3")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"anchor_sizes": ()}, {"anchor_sizes": (8,) * 6}, {"aspect_ratios": ()}]
+)
+def test_settings_that_no_network_can_have(changes: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="expected 1 to 5 sizes"):
+        _detector(**changes)
