@@ -134,6 +134,8 @@ def test_ctrl_c_lets_the_runs_stop_and_starts_no_other(
     number: signal.Signals,
 ) -> None:
     runs = list(make(a=4.0, b=0.2).values())
+    # A shell may have started the tests deaf to Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt() -> None:
         while not log(tmp_path):
@@ -142,7 +144,10 @@ def test_ctrl_c_lets_the_runs_stop_and_starts_no_other(
         os.kill(os.getpid(), number)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        execute(runs, tmp_path, poll=0.02, command=command)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            execute(runs, tmp_path, poll=0.02, command=command)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [line[:2] for line in log(tmp_path)] == [["began", "4.0"], ["stopped", "4.0"]]
     assert json.loads((runs[0].folder(tmp_path) / "run.json").read_text())["recipe"]["lr"] == 4.0

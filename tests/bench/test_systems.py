@@ -7,11 +7,11 @@ from personsearch.errors import RecipeError
 
 
 def test_every_recipe_is_a_row_and_the_baseline_is_first(tmp_path: Path) -> None:
-    for name in ("trident", "dc_inet", "oim"):
+    for name in ("trident", "dc-inet", "oim"):
         (tmp_path / f"{name}.toml").touch()
     table = systems_table(tmp_path)
-    assert [variant.recipe for variant in table.shown] == ["oim", "dc_inet", "trident"]
-    assert [variant.label for variant in table.shown] == ["oim", "dc_inet", "trident"]
+    assert [variant.recipe for variant in table.shown] == ["oim", "dc-inet", "trident"]
+    assert [variant.label for variant in table.shown] == ["oim", "dc-inet", "trident"]
     assert table.name == tmp_path.name
     measures = [column.measure for column in table.column]
     assert measures[0] == "mean_ap"

@@ -129,9 +129,11 @@ def test_two_processes_do_not_work_on_one_run(
 
 def test_a_process_whose_parent_is_gone_stops(tmp_path: Path) -> None:
     child = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
         "from pathlib import Path\n"
         "from personsearch.bench.worker import _stop_when_alone\n"
+        # A shell may have started the tests deaf to Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "_stop_when_alone()\n"
         "try:\n"
         "    Path(sys.argv[1], 'began').touch()\n"

@@ -103,8 +103,8 @@ def test_is_float32_under_autocast() -> None:
 
 
 def _pool(labels: list[int], hard: list[int], num_classes: int, count: int) -> list[int]:
-    parts = [torch.tensor(x, dtype=torch.int64) for x in (labels, hard)]
-    pool = select_priority_classes(*parts, num_classes, count)
+    present, hardest = (torch.tensor(x, dtype=torch.int64) for x in (labels, hard))
+    pool = select_priority_classes(present, hardest, num_classes, count)
     assert pool.dtype == torch.int64
     return pool.tolist()
 

@@ -175,4 +175,5 @@ def test_is_float32_under_autocast() -> None:
         value = online_pairing_loss(*parts)
     assert value.dtype == torch.float32
     assert torch.equal(value, expected)
-    assert online_pairing_loss(*(p.bfloat16() for p in parts)).dtype == torch.float32
+    a, p, n = (part.bfloat16() for part in parts)
+    assert online_pairing_loss(a, p, n).dtype == torch.float32

@@ -37,6 +37,15 @@ def test_the_paper_s_network_is_resnet_50() -> None:
     assert network.classifier.weight.shape == (7, 2048)
 
 
+def test_what_a_detector_freezes_is_trained() -> None:
+    torch.manual_seed(0)
+    frozen = ReidNetwork(build_trunk("small", norm="frozen", frozen_stages=2, width=4), 5)
+    assert all(p.requires_grad for p in frozen.parameters())
+    assert frozen.state_dict().keys() == _network().state_dict().keys()
+    crops = torch.rand(2, 3, 64, 32)
+    torch.testing.assert_close(frozen.eval().embed(crops), _network().eval().embed(crops))
+
+
 @pytest.mark.parametrize("classifier", ["linear", "cosine"])
 def test_the_softmax_leaves_the_unlabelled_out(classifier: str) -> None:
     network = _network(classifier=classifier)

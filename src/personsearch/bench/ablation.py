@@ -4,7 +4,7 @@ Each is a TOML file in the folder ``ablations``, or one of a user's own.
 
     title = "HEP against C2HEP"
     paper = "Zhang et al. 2019, Table 4"
-    recipe = "dc_inet"                      # the base, a file of the recipes' folder
+    recipe = "dc-inet"                      # the base, a file of the recipes' folder
     set = {validation_fraction = 0.1}       # recipe keys of all variants; may be left out
 
     [[column]]

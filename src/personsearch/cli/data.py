@@ -31,7 +31,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
 @app.command("synth")
 def synth(
     out: Annotated[Path, typer.Argument(help="The new folder.")],
-    size: Annotated[str, typer.Option(help="tiny, small or standard.")] = "small",
+    size: Annotated[str, typer.Option(help="tiny, ablation, small or standard.")] = "small",
     seed: Annotated[int, typer.Option(help="The same seed draws the same bytes.")] = 0,
     layout: Annotated[
         Path | None,

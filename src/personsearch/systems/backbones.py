@@ -201,7 +201,12 @@ def freeze_norm(module: nn.Module) -> nn.Module:
     return module
 
 
-def _load_file(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file by name.
+
+    Raises:
+        ModelError: there is none, or it holds something else than tensors.
+    """
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file; give 'none', 'imagenet' or a file")
     try:
@@ -222,7 +227,12 @@ def _load_file(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _published(name: str) -> dict[str, Tensor]:
+def published_weights(name: str) -> dict[str, Tensor]:
+    """torchvision's tensors of the network `name`, fetched once.
+
+    Raises:
+        ModelError: they cannot be fetched.
+    """
     weights = get_model_weights(name).DEFAULT
     try:
         state: dict[str, Tensor] = weights.get_state_dict(
@@ -371,7 +381,9 @@ def _resnet_trunk(name: str, weights: str) -> Trunk:
             )
         network = _classifier(name, "none")
         whole = (
-            _published("retinanet_resnet50_fpn") if weights == "coco" else _load_file(Path(weights))
+            published_weights("retinanet_resnet50_fpn")
+            if weights == "coco"
+            else read_weights(Path(weights))
         )
         features = {k.removeprefix(body): v for k, v in whole.items() if k.startswith(body)}
         detector = {k: v for k, v in whole.items() if features and not k.startswith(body)}
@@ -417,11 +429,11 @@ def _classifier(name: str, weights: str) -> nn.Module:
     network = build(name, weights=None)
     if weights == "imagenet":
         try:
-            network.load_state_dict(_published(name))
+            network.load_state_dict(published_weights(name))
         except RuntimeError as error:
             raise ModelError(f"the published weights of {name} do not fit it: {error}") from None
     elif weights != "none":
-        _fit(network, _load_file(Path(weights)), weights, name)
+        _fit(network, read_weights(Path(weights)), weights, name)
     return network
 
 
@@ -429,7 +441,7 @@ def _fit_small(network: nn.Module, weights: str) -> None:
     if weights in ("imagenet", "coco"):
         raise ModelError("backbone 'small' has no published weights; use weights = 'none'")
     if weights != "none":
-        _fit(network, _load_file(Path(weights)), weights, "small")
+        _fit(network, read_weights(Path(weights)), weights, "small")
 
 
 def _fit(network: nn.Module, tensors: Mapping[str, Tensor], weights: str, name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.ops import FrozenBatchNorm2d
 
 from personsearch.errors import TrainingError
 from personsearch.losses.cosine_softmax import CosineSoftmax
@@ -21,7 +22,8 @@ class ReidNetwork(nn.Module):
     """Unit embeddings of crops, and the softmax loss of their identities.
 
     Args:
-        trunk: blocks C1 to C5; ResNet-50's in the paper.
+        trunk: blocks C1 to C5; ResNet-50's in the paper. All of it is trained, batch normalisation
+            too: a recipe's `norm` and `frozen_stages` are of detectors.
         num_ids: labelled identities in the training set.
         embedding_dim: D, the length of an embedding; 0 takes the average as it is.
         embedding_grid: rows and columns that the last block's output is averaged over.
@@ -40,7 +42,8 @@ class ReidNetwork(nn.Module):
         classifier: Literal["linear", "cosine"] = "linear",
     ) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*trunk.blocks.values())
+        self.blocks = nn.Sequential(*(_thaw(block) for block in trunk.blocks.values()))
+        self.blocks.requires_grad_(True)
         self.embedding_grid = grid("embedding_grid", embedding_grid)
         width = trunk.channels["C5"] * math.prod(self.embedding_grid)
         self.embedding_dim = embedding_dim or width
@@ -92,3 +95,14 @@ class ReidNetwork(nn.Module):
             return functional.cross_entropy(
                 self.classifier(features[labelled].float()), ids[labelled]
             )
+
+
+def _thaw(module: nn.Module) -> nn.Module:
+    """The same module with batch normalisation that is trained, from the statistics it has."""
+    if isinstance(module, FrozenBatchNorm2d):
+        norm = nn.BatchNorm2d(len(module.weight), module.eps)
+        norm.load_state_dict(module.state_dict(), strict=False)
+        return norm
+    for name, child in module.named_children():
+        setattr(module, name, _thaw(child))
+    return module

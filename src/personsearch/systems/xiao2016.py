@@ -26,7 +26,7 @@ from personsearch.detectors.faster_rcnn import (
 from personsearch.errors import ModelError
 from personsearch.losses.rss import random_sampling_softmax
 from personsearch.losses.softmax import softmax_loss
-from personsearch.systems.backbones import Backbone, _load_file, _published
+from personsearch.systems.backbones import Backbone, published_weights, read_weights
 from personsearch.systems.inet import fully_connected
 from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
 from personsearch.types import UNLABELLED, Detections, Target
@@ -347,7 +347,7 @@ def load_fully_connected(layers: nn.Sequential, weights: str) -> None:
     Raises:
         ModelError: they cannot be had, or do not fit.
     """
-    state = _published("vgg16") if weights == "imagenet" else _load_file(Path(weights))
+    state = published_weights("vgg16") if weights == "imagenet" else read_weights(Path(weights))
     # torchvision's names of them: a dropout stands in between.
     names = {"0": "classifier.0", "2": "classifier.3"}
     kinds = ("weight", "bias")

@@ -415,7 +415,8 @@ def _average_gradients(parameters: list[torch.nn.Parameter], world: int) -> None
 def _average_statistics(model: torch.nn.Module, world: int) -> None:
     """Every process keeps the mean of all running statistics, so that all detect the same."""
     for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+        # One in evaluation mode is of a frozen part: nothing moved its statistics.
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.training:
             for statistic in (module.running_mean, module.running_var):
                 if statistic is not None:
                     dist.all_reduce(statistic)

@@ -1,0 +1,166 @@
+"""DC-I-Net: divide and conquer integrated net (Zhang et al. 2019, section 4).
+
+pictures that share identities -> stem -> shared map -> proposals -> pooled regions -> detection:
+person or not, and a refined box -> RoIAlign on refined boxes -> layers of re-identification's own
+-> a unit embedding trained by OLP and C2HEP.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import box_iou
+
+from personsearch.detectors.faster_rcnn import BoxPredictor, decode_boxes, detection_losses
+from personsearch.systems.backbones import Backbone
+from personsearch.systems.inet import fully_connected, picture_of_each
+from personsearch.systems.pairing import PairingLosses, PairingSettings
+from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
+from personsearch.types import UNLABELLED, Detections, Target
+
+PAPER_LOSSES = PairingSettings(pairing_loss="olp", identity_loss="c2hep")
+"""Eq. 10."""
+
+PAPER_REGIONS = RegionSettings(
+    anchor_sizes=(128, 256, 512), roi_size=(7, 7), detection_grid=(7, 7), detection_hidden=4096
+)
+"""Nine anchors a cell, and VGG16's RoI pooling, fc6 and fc7 for detection (section 3.1)."""
+
+
+class DCINet(RegionSystem):
+    """Detection first; then the refined boxes are pooled again and embedded by other layers.
+
+    Only the stem is shared. The backbone's head (conv5 of a ResNet, nothing of VGG16) is in the
+    re-identifier; where detection has no layers of its own (``detection_hidden = 0``) it reads a
+    copy of the head. Pictures come as in `INet`.
+
+    Args:
+        backbone: the cut network; VGG16 or ResNet-50 in the paper.
+        num_ids: labelled identities in the training set.
+
+        embedding_dim: length of an embedding.
+        reid_roi_size: height and width of a refined box in the re-identifier; the paper's 7 x 14
+            is width times height.
+        embedding_grid: rows and columns that the head's output is averaged over.
+        hidden: width of the re-identifier's two fully connected layers; 0 has none.
+        reid_min_iou: refined boxes nearer than this to a person's box are embedded in training.
+        confidence_weighted: multiply similarity by the gallery detection's score.
+        pairing: the re-identification losses.
+        regions: pictures, proposals, regions and detections.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_ids: int,
+        *,
+        embedding_dim: int = 256,
+        reid_roi_size: Sequence[int] = (14, 7),
+        embedding_grid: Sequence[int] = (14, 7),
+        hidden: int = 4096,
+        reid_min_iou: float = 0.5,
+        confidence_weighted: bool = False,
+        pairing: PairingSettings = PAPER_LOSSES,
+        regions: RegionSettings = PAPER_REGIONS,
+    ) -> None:
+        super().__init__(backbone, num_ids, embedding_dim, regions)
+        self.confidence_weighted = confidence_weighted
+        self.reid_min_iou = reid_min_iou
+        self.reid_roi_size = grid("reid_roi_size", reid_roi_size)
+        self.embedding_grid = grid("embedding_grid", embedding_grid)
+        apart = regions.detection_hidden > 0
+        self.detection_head = nn.Identity() if apart else copy.deepcopy(backbone.head)
+        self.box_predictor = BoxPredictor(
+            backbone.stem_channels if apart else backbone.head_channels,
+            grid("detection_grid", regions.detection_grid),
+            regions.detection_hidden,
+        )
+        self.layers, width = fully_connected(
+            backbone.head_channels * math.prod(self.embedding_grid), hidden
+        )
+        self.embedder = nn.Linear(width, embedding_dim)
+        self.reid = PairingLosses(num_ids, embedding_dim, pairing)
+
+    def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Losses ``rpn_objectness``, ``rpn_box``, ``detection``, ``box``, and those of eq. 10 that
+        are named by their kind, such as ``olp`` and ``c2hep``.
+        """
+        view = self.look(images)
+        boxes, ids = self.scale(view, targets)
+        losses, refined = self._detection_losses(view, boxes, ids)
+        people = [self._people(r, b, i) for r, b, i in zip(refined, boxes, ids, strict=True)]
+        near = [r for r, _ in people]
+        embeddings = self.embed_regions(view, near)
+        owners = torch.cat([i for _, i in people])
+        reid: dict[str, Tensor] = self.reid(embeddings, owners, picture_of_each(near))
+        return losses | reid
+
+    def detection_losses(
+        self, view: View, boxes: list[Tensor], ids: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """The four detection losses."""
+        return self._detection_losses(view, boxes, ids)[0]
+
+    def _detection_losses(
+        self, view: View, boxes: list[Tensor], ids: list[Tensor]
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The four detection losses, and each picture's refined regions, which have no graph."""
+        proposals, losses = self.proposals(view.batch, view.features, boxes)
+        regions = self.sampler(proposals, boxes, ids)
+        logits, deltas = self._predict(view, regions.boxes)
+        losses |= detection_losses(logits, deltas, regions)
+        weight = self.settings.detection_weight
+        refined = decode_boxes(
+            self.sampler.coder, deltas.detach(), regions.boxes, view.batch.image_sizes
+        )
+        return {name: loss * weight for name, loss in losses.items()}, refined
+
+    def _people(self, refined: Tensor, boxes: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The refined boxes of a picture that are near a person's box, and their ids."""
+        if not len(boxes):
+            return refined[:0], ids.new_full((0,), UNLABELLED)
+        ious, owners = box_iou(refined, boxes).max(dim=1)
+        near = ious >= self.reid_min_iou
+        return refined[near], ids[owners[near]]
+
+    def _predict(self, view: View, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits and box deltas of `boxes` in pixels of the batch."""
+        logits, deltas = self.box_predictor(self.detection_head(self.pool(view, boxes)))
+        return logits, deltas
+
+    def embed_regions(self, view: View, boxes: list[Tensor]) -> Tensor:
+        """Unit embeddings (R, D) of `boxes` in pixels of the batch."""
+        pooled = self.pool(view, boxes, self.reid_roi_size)
+        if not len(pooled):
+            return pooled.new_zeros((0, self.embedding_dim))
+        averaged = functional.adaptive_avg_pool2d(self.head(pooled), self.embedding_grid)
+        embeddings = self.embedder(self.layers(averaged.flatten(1)))
+        return functional.normalize(embeddings.float(), dim=1)
+
+    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        """The losses of eq. 10 on true boxes, each as if it were from a picture of its own."""
+        losses: dict[str, Tensor] = self.reid(
+            embeddings, ids, torch.arange(len(ids), device=ids.device)
+        )
+        return losses
+
+    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Fills the dictionary and the class centers, so that the next stage starts with them."""
+        self.reid.remember(embeddings, ids)
+
+    @torch.no_grad()
+    def detect(self, images: list[Tensor]) -> list[Detections]:
+        """Everyone in each picture, boxes in the picture's pixels, by descending score."""
+        view = self.look(images)
+        proposals, _ = self.proposals(view.batch, view.features)
+        logits, deltas = self._predict(view, proposals)
+        scores = logits.float().softmax(dim=1)[:, 1].split([len(p) for p in proposals])
+        decoded = decode_boxes(self.sampler.coder, deltas, proposals, view.batch.image_sizes)
+        kept = self.select(decoded, scores)
+        boxes = [b[k] for b, k in zip(decoded, kept, strict=True)]
+        embeddings = self.embed_regions(view, boxes).split([len(k) for k in kept])
+        sure = [s[k] for s, k in zip(scores, kept, strict=True)]
+        return self.finish(view, boxes, sure, embeddings)

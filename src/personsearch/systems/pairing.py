@@ -1,0 +1,165 @@
+"""How I-Net and DC-I-Net learn to tell people apart: a pairing loss and an identity loss.
+
+embeddings -> pairs across pictures + dictionary -> pairing loss (OLP)
+           -> hardest negatives -> priority classes -> identity loss (HEP, C2HEP)
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from personsearch.errors import ModelError
+from personsearch.losses.c2hep import ClassCenters, class_center_hep_loss
+from personsearch.losses.contrastive import contrastive_loss
+from personsearch.losses.hep import (
+    hard_example_priority_loss,
+    hardest_labels,
+    select_priority_classes,
+)
+from personsearch.losses.memory import FeatureDictionary, gather
+from personsearch.losses.mining import batch_hard
+from personsearch.losses.olp import paired_rows_loss, pairs_across_pictures
+from personsearch.losses.softmax import softmax_loss
+from personsearch.losses.triplet import triplet_loss
+
+
+@dataclass(frozen=True)
+class PairingSettings:
+    """The re-identification losses (Zhang et al. 2019); each field is a recipe key.
+
+    Attributes:
+        pairing_loss: ``"olp"``, or what it is compared with (tables 5 and 8), or ``"none"``.
+        identity_loss: ``"hep"`` in I-Net, ``"c2hep"`` in DC-I-Net (table 4); ``"softmax"`` is HEP
+            over all classes.
+        alpha: weight of the pairing loss (eq. 6 and 10, figure 13a).
+        beta: weight of the identity loss (eq. 6 and 10, figure 13b).
+        dictionary_size: embeddings in the dictionary, 40 batches of 128 (table 6).
+        olp_scale: of the cosines in OLP; 1 in the paper, whose softmax over thousands of them is
+            all but uniform.
+        hep_scale: of the scores of HEP's classifier, which reads unit embeddings; 1 in the paper.
+        priority_classes: T, size of the pool of classes (table 7); 0 takes all.
+        hardest_negatives: r, negatives of each anchor whose classes go into the pool; the paper
+            gives none.
+        center_momentum: phi, the share of the old class center in an update (eq. 7).
+        center_scale: lambda, of the cosines to the centers (eq. 8).
+        triplet_margin, contrastive_margin: of these losses; the paper gives none.
+    """
+
+    pairing_loss: Literal["olp", "triplet", "contrastive", "none"] = "olp"
+    identity_loss: Literal["softmax", "hep", "c2hep", "none"] = "hep"
+    alpha: float = 1.0
+    beta: float = 1.0
+    dictionary_size: int = 5120
+    olp_scale: float = 1.0
+    hep_scale: float = 1.0
+    priority_classes: int = 100
+    hardest_negatives: int = 10
+    center_momentum: float = 0.5
+    center_scale: float = 10.0
+    triplet_margin: float = 0.3
+    contrastive_margin: float = 1.0
+
+
+class PairingLosses(nn.Module):
+    """The re-identification part of eq. 6 (I-Net) and eq. 10 (DC-I-Net), with its memories.
+
+    Args:
+        num_ids: C, labelled identities in the training set.
+        dim: D, the length of an embedding.
+        settings: which losses, and how large their memories are.
+
+    Raises:
+        ModelError: a size below 0.
+    """
+
+    def __init__(self, num_ids: int, dim: int, settings: PairingSettings) -> None:
+        super().__init__()
+        for name in ("dictionary_size", "priority_classes", "hardest_negatives"):
+            if getattr(settings, name) < 0:
+                raise ModelError(f"{name} is {getattr(settings, name)}, expected 0 or more")
+        self.settings = settings
+        self.dictionary = FeatureDictionary(settings.dictionary_size, dim)
+        self.classifier: nn.Linear | None = None
+        self.centers: ClassCenters | None = None
+        if settings.identity_loss in ("softmax", "hep"):
+            self.classifier = nn.Linear(dim, num_ids + 1)  # the last class is background
+            nn.init.normal_(self.classifier.weight, std=0.01)
+            nn.init.zeros_(self.classifier.bias)
+        elif settings.identity_loss == "c2hep":
+            self.centers = ClassCenters(num_ids, dim, settings.center_momentum)
+
+    def forward(self, embeddings: Tensor, ids: Tensor, pictures: Tensor) -> dict[str, Tensor]:
+        """The weighted losses, named by their kind; then, in training mode, the memories learn.
+
+        Args:
+            embeddings: (N, D), unit length, of people only.
+            ids: (N,) int64, `UNLABELLED` for people without an identity.
+            pictures: (N,) int64, which picture of the batch each row is from.
+        """
+        settings = self.settings
+        pairs = pairs_across_pictures(ids, pictures)
+        negatives = self.dictionary.negatives(ids)
+        losses: dict[str, Tensor] = {}
+        if settings.pairing_loss == "olp":
+            # A copy: the dictionary changes before the backward pass reads it.
+            remembered = self.dictionary.values.clone()
+            losses["olp"] = settings.alpha * paired_rows_loss(
+                embeddings, pairs, remembered, negatives, settings.olp_scale
+            )
+        elif settings.pairing_loss == "triplet":
+            triplets = batch_hard(embeddings, ids)
+            losses["triplet"] = settings.alpha * triplet_loss(
+                embeddings, triplets, settings.triplet_margin
+            )
+        elif settings.pairing_loss == "contrastive":
+            losses["contrastive"] = settings.alpha * contrastive_loss(
+                embeddings, ids, settings.contrastive_margin
+            )
+        if settings.identity_loss != "none":
+            loss = self._identity_loss(embeddings, ids, pairs[0].unique(), negatives)
+            losses[settings.identity_loss] = settings.beta * loss
+        if self.training:
+            self.remember(embeddings, ids)
+        return losses
+
+    def _identity_loss(
+        self, embeddings: Tensor, ids: Tensor, anchors: Tensor, negatives: Tensor
+    ) -> Tensor:
+        """The softmax loss, eq. 5 or eq. 9."""
+        if self.centers is not None:
+            centers = self.centers.values
+            pool = self._pool(embeddings, ids, anchors, negatives, len(centers))
+            scale = self.settings.center_scale
+            return class_center_hep_loss(embeddings, ids, centers, pool, scale)
+        assert self.classifier is not None
+        with torch.autocast(embeddings.device.type, enabled=False):
+            scores = self.settings.hep_scale * self.classifier(embeddings.float())
+        if self.settings.identity_loss == "softmax":
+            return softmax_loss(scores, ids)
+        pool = self._pool(embeddings, ids, anchors, negatives, scores.shape[1])
+        return hard_example_priority_loss(scores, ids, pool)
+
+    def _pool(
+        self, embeddings: Tensor, ids: Tensor, anchors: Tensor, negatives: Tensor, classes: int
+    ) -> Tensor:
+        """The priority classes, given the rows that are anchors of a pair."""
+        settings = self.settings
+        if not settings.priority_classes:
+            return torch.arange(classes, device=ids.device)
+        hard = hardest_labels(
+            embeddings[anchors],
+            self.dictionary.values,
+            self.dictionary.ids,
+            negatives[anchors],
+            settings.hardest_negatives,
+        )
+        return select_priority_classes(ids, hard, classes, settings.priority_classes)
+
+    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Stores `embeddings` (N, D) of `ids` (N,) in the dictionary and moves class centers."""
+        everyone, their_ids = gather(embeddings, ids)
+        self.dictionary.push(everyone, their_ids)
+        if self.centers is not None:
+            self.centers.update(everyone, their_ids)
