@@ -21,11 +21,6 @@ from personsearch.systems.backbones import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def _norms(backbone: Backbone) -> list[nn.Module]:
     kinds = (nn.BatchNorm2d, FrozenBatchNorm2d)
     both = (*backbone.stem.modules(), *backbone.head.modules())

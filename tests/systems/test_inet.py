@@ -1,82 +1,33 @@
 """I-Net end to end on small drawn pictures: its losses, its detections, its shared layers."""
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
+from drawn import REGIONS, build, nobody, scenes, total
 from torch import Tensor, nn
 from torchvision.ops import box_iou, roi_align, roi_pool
 
-from personsearch.errors import ModelError
 from personsearch.systems.backbones import build_backbone
 from personsearch.systems.inet import INet
-from personsearch.systems.pairing import PairingSettings
-from personsearch.systems.regions import RegionSettings
 from personsearch.types import Target
 
 DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
 APART = {"detection_hidden": 16, "detection_grid": (3, 2)}
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = REGIONS | {
     "embedding_dim": 16,
     "hidden": 24,
     "embedding_grid": (3, 2),
     "dictionary_size": 64,
     "priority_classes": 3,
-    "min_size": 96,
-    "max_size": 160,
-    "anchor_sizes": (24, 40),
-    "aspect_ratios": (2.0,),
-    "rpn_train_proposals": 40,
-    "rpn_test_proposals": 20,
-    "rpn_anchors_per_image": 32,
     "roi_size": (6, 4),
-    "rois_per_image": 16,
+    "identity_loss": "hep",
 }
-COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _model(**changes: Any) -> INet:
-    torch.manual_seed(0)
-    settings = {"backbone": "small"} | SETTINGS | changes
-    pairing, regions = (
-        {f.name: settings.pop(f.name) for f in fields(kind) if f.name in settings}
-        for kind in (PairingSettings, RegionSettings)
-    )
-    return INet(
-        build_backbone(settings.pop("backbone"), width=8),
-        4,
-        pairing=PairingSettings(**{"identity_loss": "hep"} | pairing),
-        regions=RegionSettings(**regions),
-        **settings,
-    )
-
-
-def _scenes() -> tuple[list[Tensor], list[Target]]:
-    """Four scenes with two rectangles each, a color an identity."""
-    images, targets = [], []
-    for k in range(4):
-        image = torch.full((3, 96, 128), 0.5)
-        boxes = torch.tensor([[12.0 + 6 * k, 20, 34 + 6 * k, 64], [76 + 4 * k, 30, 98 + 4 * k, 74]])
-        ids = torch.tensor([k, (k + 1) % 4])
-        for (x1, y1, x2, y2), i in zip(boxes.int().tolist(), ids.tolist(), strict=True):
-            image[:, y1:y2, x1:x2] = COLORS[i][:, None, None]
-        images.append(image)
-        targets.append(Target(boxes, ids))
-    return images, targets
-
-
-def _nobody() -> Target:
-    return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-
-
-def _total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+    backbone = changes.pop("backbone", "small")
+    return build(INet, SETTINGS | changes, backbone)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +46,12 @@ def test_losses_are_named_finite_and_reach_every_weight(
     changes: dict[str, Any], names: set[str]
 ) -> None:
     model = _model(**changes)
-    images, targets = _scenes()
+    images, targets = scenes()
     model(images, targets)  # fills the memories: before, nobody is a negative
     losses = model(images, targets)
     assert losses.keys() == DETECTION | names
     assert all(v.ndim == 0 and torch.isfinite(v) for v in losses.values())
-    _total(losses).backward()
+    total(losses).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -110,16 +61,16 @@ def test_losses_are_named_finite_and_reach_every_weight(
 @pytest.mark.parametrize("case", ["one picture empty", "all empty", "nobody labelled"])
 def test_pictures_without_people_or_names(case: str, changes: dict[str, object]) -> None:
     model = _model(**changes)
-    images, targets = _scenes()
+    images, targets = scenes()
     if case == "one picture empty":
-        targets[1] = _nobody()
+        targets[1] = nobody()
     elif case == "all empty":
-        targets = [_nobody() for _ in targets]
+        targets = [nobody() for _ in targets]
     else:
         targets = [Target(t.boxes, torch.full_like(t.ids, -1)) for t in targets]
     for _ in range(2):
         losses = model(images, targets)
-    _total(losses).backward()
+    total(losses).backward()
     assert all(torch.isfinite(v) for v in losses.values())
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(torch.isfinite(g).all() for g in gradients)
@@ -130,7 +81,7 @@ def test_pictures_without_people_or_names(case: str, changes: dict[str, object])
 
 def test_one_proposal() -> None:
     model = _model(rpn_train_proposals=1, rpn_test_proposals=1, rois_per_image=1)
-    images, targets = _scenes()
+    images, targets = scenes()
     for _ in range(2):
         losses = model(images[:2], targets[:2])
         assert all(torch.isfinite(v) for v in losses.values())
@@ -138,15 +89,9 @@ def test_one_proposal() -> None:
     assert all(len(one) <= 1 and one.embeddings.shape == (len(one), 16) for one in found)
 
 
-def test_no_region_at_all() -> None:
-    found = _model(score_threshold=1.0).eval().detect([torch.rand(3, 64, 64)])[0]
-    assert len(found) == 0
-    assert found.embeddings.shape == (0, 16)
-
-
 def test_a_picture_alone_has_no_pair() -> None:
     model = _model()
-    images, targets = _scenes()
+    images, targets = scenes()
     model(images, targets)
     losses = model(images[:1], targets[:1])
     assert losses["olp"].item() == 0.0
@@ -154,7 +99,7 @@ def test_a_picture_alone_has_no_pair() -> None:
 
 
 def test_weights_scale_the_losses() -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     values = []
     for changes in ({}, {"alpha": 3.0, "beta": 0.25, "detection_weight": 0.5}):
         model = _model(**changes)
@@ -167,76 +112,9 @@ def test_weights_scale_the_losses() -> None:
         assert values[1][name].item() == pytest.approx(value.item() * factors[name], rel=1e-4)
 
 
-def test_losses_do_not_depend_on_the_mode() -> None:
-    model = _model()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.track_running_stats, module.running_mean, module.running_var = False, None, None
-    images, targets = _scenes()
-    model(images, targets)
-    values = []
-    for training in (False, True):
-        model.train(training)
-        torch.manual_seed(3)
-        values.append({k: v.item() for k, v in model(images, targets).items()})
-    assert values[0] == pytest.approx(values[1], rel=1e-5)
-
-
-def test_evaluation_mode_leaves_the_memories_and_they_are_saved() -> None:
-    model, copy = _model(), _model()
-    images, targets = _scenes()
-    model(images, targets)
-    names = {"reid.dictionary.values", "reid.dictionary.ids", "reid.dictionary.position"}
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    assert names <= before.keys()
-    assert all(before[name].any() for name in names)
-    model.eval()(images, targets)
-    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    copy.load_state_dict(before)
-    assert all(torch.equal(before[k], v) for k, v in copy.state_dict().items())
-
-
-def test_detections_are_sorted_and_in_the_pictures_own_pixels() -> None:
-    model = _model(score_threshold=0.0, max_detections=7).eval()
-    torch.manual_seed(1)
-    images = [torch.rand(3, 48, 64), torch.rand(3, 300, 200), torch.rand(3, 96, 128)]
-    found = model.detect(images)
-    for image, one in zip(images, found, strict=True):
-        height, width = image.shape[1:]
-        assert 0 < len(one) <= 7
-        assert (one.scores[:-1] >= one.scores[1:]).all()
-        assert one.boxes.min() >= 0
-        assert one.boxes[:, 2].max() <= width + 1e-3
-        assert one.boxes[:, 3].max() <= height + 1e-3
-        assert one.embeddings.shape == (len(one), 16)
-        assert torch.tensor(one.embeddings).norm(dim=1).allclose(torch.ones(len(one)))
-    # Pixels of the large picture, not those of the batch, where no side exceeds 160.
-    assert found[1].boxes[:, 3].max() > 160
-
-
-def test_embeddings_do_not_depend_on_the_batch() -> None:
-    model = _model().eval()
-    images, targets = _scenes()
-    boxes = [t.boxes for t in targets]
-    boxes[2] = boxes[2][:0]
-    together = model.embed(images, boxes)
-    assert [e.shape for e in together] == [(2, 16), (2, 16), (0, 16), (2, 16)]
-    for image, box, embedding in zip(images, boxes, together, strict=True):
-        torch.testing.assert_close(model.embed([image], [box])[0], embedding)
-        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(len(box)))
-        assert not embedding.requires_grad
-
-
-@pytest.mark.parametrize("name", ["embedding_grid", "detection_grid", "roi_size"])
-@pytest.mark.parametrize("value", [(0, 1), (2,), (1, 2, 3)])
-def test_a_grid_is_two_numbers(name: str, value: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match=rf"{name} is .*, expected two numbers, rows and columns"):
-        _model(**APART | {name: value})
-
-
 def test_crop_losses_are_of_people_each_in_a_picture_of_their_own() -> None:
-    images, targets = _scenes()
-    targets[3] = _nobody()
+    images, targets = scenes()
+    targets[3] = nobody()
     model = _model(crop_loss="own")
     model.crop_losses(images, targets)
     losses = model.crop_losses(images, targets)
@@ -248,14 +126,14 @@ def test_crop_losses_are_of_people_each_in_a_picture_of_their_own() -> None:
     before = model.reid.dictionary.values.clone()
     model.crop_losses(images, targets)
     assert torch.equal(model.reid.dictionary.values, before)
-    _total(losses).backward()
+    total(losses).backward()
     for part in (model.stem, model.head, model.fc6_7, model.embedder):
         assert all(p.grad is not None and p.grad.any() for p in part.parameters())
     assert all(p.grad is None for p in model.proposals.parameters())
 
 
 def test_the_memories_learn_from_crops_whatever_the_loss() -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     targets[0] = Target(targets[0].boxes, torch.tensor([-1, 2]))
     states = []
     for kind in ("own", "softmax"):
@@ -301,11 +179,11 @@ def test_regions_are_pooled_as_asked(kind: str) -> None:
 @pytest.mark.parametrize(("changes", "shared"), [({}, True), (APART, False)])
 def test_both_tasks_read_the_same_layers(changes: dict[str, object], shared: bool) -> None:
     model = _model(**changes)
-    images, targets = _scenes()
+    images, targets = scenes()
     model(images, targets)
     losses = model(images, targets)
     reid = losses.pop("olp") + losses.pop("hep")
-    _total(losses).backward(retain_graph=True)
+    total(losses).backward(retain_graph=True)
     for part in (model.stem, model.box_predictor, model.proposals):
         assert all(p.grad is not None and p.grad.any() for p in part.parameters())
     for part in (model.head, model.fc6_7):
@@ -340,7 +218,7 @@ def test_what_is_embedded(embed_boxes: bool, apart: dict[str, object]) -> None:
 def test_regions_too_far_from_a_person_are_not_embedded(
     apart: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     counts = []
     for least in (0.5, 0.7, 1.01):
         model = _model(reid_min_iou=least, **apart)
@@ -384,13 +262,13 @@ SECOND = {
 
 def test_one_step_is_pinned() -> None:
     model = _model()
-    images, targets = _scenes()
+    images, targets = scenes()
     torch.manual_seed(4)
     model(images, targets)  # fills the memories
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     torch.manual_seed(5)
     first = model(images, targets)
-    _total(first).backward()
+    total(first).backward()
     optimizer.step()
     optimizer.zero_grad()
     second = model(images, targets)
@@ -400,13 +278,13 @@ def test_one_step_is_pinned() -> None:
 
 def test_four_scenes_are_learned() -> None:
     model = _model(**APART | {"detection_hidden": 128, "hep_scale": 16.0, "olp_scale": 8.0})
-    images, targets = _scenes()
+    images, targets = scenes()
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     totals = []
     for _ in range(50):
         losses = model(images, targets)
         optimizer.zero_grad()
-        _total(losses).backward()
+        total(losses).backward()
         optimizer.step()
         totals.append(sum(losses[name].item() for name in DETECTION))
     assert sum(totals[-5:]) < 0.75 * sum(totals[:5])

@@ -1,71 +1,27 @@
 """NAE: the length of an embedding says person, its direction says who."""
 
 import inspect
-from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from drawn import REGIONS, build, scenes
 
 from personsearch.detectors.faster_rcnn import SampledRegions
 from personsearch.errors import ModelError
 from personsearch.systems.backbones import build_backbone
 from personsearch.systems.nae import NAE, box_loss
-from personsearch.systems.regions import RegionSettings
-from personsearch.types import Target
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = REGIONS | {
     "embedding_dim": 16,
     "queue_size": 8,
-    "min_size": 96,
-    "max_size": 160,
-    "anchor_sizes": (24, 40),
-    "aspect_ratios": (2.0,),
-    "rpn_train_proposals": 40,
-    "rpn_test_proposals": 20,
-    "rpn_anchors_per_image": 32,
     "roi_size": (8, 4),
-    "rois_per_image": 16,
 }
 APART = {"detection_hidden": 16, "detection_grid": (3, 2)}
-COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _model(**changes: Any) -> NAE:
-    torch.manual_seed(0)
-    settings = SETTINGS | changes
-    shared = {f.name: settings.pop(f.name) for f in fields(RegionSettings) if f.name in settings}
-    backbone = build_backbone("small", width=8)
-    return NAE(backbone, 4, regions=RegionSettings(**shared), **settings)
-
-
-def _scenes() -> tuple[list[Tensor], list[Target]]:
-    """Four scenes with two rectangles each, a color an identity, and one without a name."""
-    images, targets = [], []
-    for k in range(4):
-        image = torch.full((3, 96, 128), 0.5)
-        boxes = torch.tensor([[12.0 + 6 * k, 20, 34 + 6 * k, 64], [76 + 4 * k, 30, 98 + 4 * k, 74]])
-        ids = torch.tensor([k, (k + 1) % 4])
-        for (x1, y1, x2, y2), i in zip(boxes.int().tolist(), ids.tolist(), strict=True):
-            image[:, y1:y2, x1:x2] = COLORS[i][:, None, None]
-        images.append(image)
-        targets.append(Target(boxes, ids))
-    targets[3] = Target(targets[3].boxes, torch.tensor([3, -1]))
-    return images, targets
-
-
-def _nobody() -> Target:
-    return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-
-
-def _total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+    return build(NAE, SETTINGS | changes)
 
 
 def test_the_published_network() -> None:
@@ -97,7 +53,7 @@ def test_the_published_network() -> None:
 
 def test_a_score_is_the_length_of_the_embedding() -> None:
     model = _model(score_threshold=0.0, nms_iou=0.99).eval()
-    images, _ = _scenes()
+    images, _ = scenes(unlabelled=True)
     view = model.look(images[:1])
     proposals, _ = model.proposals(view.batch, view.features)
     pooled = model.pool(view, proposals)
@@ -146,7 +102,7 @@ def test_a_background_that_cannot_be_is_named(value: float) -> None:
 def test_only_the_head_and_the_map_say_who_it_is() -> None:
     """The box regressor has layers of its own when asked to; the embedding never sees them."""
     model = _model(**APART)
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     model(images, targets)
     model(images, targets)["oim"].backward()
     assert all(p.grad is None for p in model.regressor.parameters())
@@ -158,14 +114,14 @@ def test_only_the_head_and_the_map_say_who_it_is() -> None:
 def test_the_person_loss_reaches_the_whole_vector() -> None:
     """One vector for two tasks: there is no other person classifier."""
     model = _model(**APART)
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     model(images, targets)["detection"].backward()
     assert all(p.grad is not None and p.grad.any() for p in model.embedder.parameters())
     assert all(p.grad is not None and p.grad.any() for p in model.head.parameters())
 
 
 def test_embeddings_of_proposals_or_of_final_boxes() -> None:
-    images, _ = _scenes()
+    images, _ = scenes(unlabelled=True)
     for embed_boxes in (False, True):
         model = _model(embed_boxes=embed_boxes, score_threshold=0.0, max_detections=5).eval()
         # Deltas that move every box, so that a box and its proposal look different.

@@ -1,84 +1,42 @@
 """OIM end to end on small drawn pictures: its losses, its detections, its memory."""
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
+from drawn import REGIONS, build, nobody, scenes, total
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou, roi_align
 
-from personsearch.errors import ModelError
-from personsearch.systems.backbones import build_backbone
 from personsearch.systems.oim import OIM
-from personsearch.systems.regions import RegionSettings, View
+from personsearch.systems.regions import View
 from personsearch.types import Detections, Target
 
 DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
 LOSSES = DETECTION | {"oim"}
 APART = {"detection_hidden": 16, "detection_grid": (3, 2)}
-SETTINGS = {
+SETTINGS: dict[str, Any] = REGIONS | {
     "embedding_dim": 16,
     "queue_size": 8,
-    "min_size": 96,
-    "max_size": 160,
-    "anchor_sizes": (24, 40),
-    "aspect_ratios": (2.0,),
-    "rpn_train_proposals": 40,
-    "rpn_test_proposals": 20,
-    "rpn_anchors_per_image": 32,
     "roi_size": (6, 4),
-    "rois_per_image": 16,
 }
 CROP_LOSS = {"oim": "own", "softmax": "softmax"}
-COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def _model(**changes: object) -> OIM:
-    torch.manual_seed(0)
-    settings: dict[str, Any] = SETTINGS | changes
-    shared = {f.name: settings.pop(f.name) for f in fields(RegionSettings) if f.name in settings}
-    backbone = build_backbone("small", width=8)
-    return OIM(backbone, 4, regions=RegionSettings(**shared), **settings)
-
-
-def _scenes() -> tuple[list[Tensor], list[Target]]:
-    """Four scenes with two rectangles each, a color an identity."""
-    images, targets = [], []
-    for k in range(4):
-        image = torch.full((3, 96, 128), 0.5)
-        boxes = torch.tensor([[12.0 + 6 * k, 20, 34 + 6 * k, 64], [76 + 4 * k, 30, 98 + 4 * k, 74]])
-        ids = torch.tensor([k, (k + 1) % 4])
-        for (x1, y1, x2, y2), i in zip(boxes.int().tolist(), ids.tolist(), strict=True):
-            image[:, y1:y2, x1:x2] = COLORS[i][:, None, None]
-        images.append(image)
-        targets.append(Target(boxes, ids))
-    return images, targets
-
-
-def _nobody() -> Target:
-    return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-
-
-def _total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+def _model(**changes: Any) -> OIM:
+    return build(OIM, SETTINGS | changes)
 
 
 @pytest.mark.parametrize("changes", [{}, APART, {"embedding_grid": (3, 1)}])
 def test_losses_are_named_finite_and_reach_every_weight(changes: dict[str, object]) -> None:
     model = _model(**changes)
-    images, targets = _scenes()
+    images, targets = scenes()
     model(images, targets)  # fills the memory: before, the identity loss has no direction
     losses = model(images, targets)
     assert losses.keys() == LOSSES
     assert all(v.ndim == 0 and torch.isfinite(v) for v in losses.values())
-    _total(losses).backward()
+    total(losses).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -88,15 +46,15 @@ def test_losses_are_named_finite_and_reach_every_weight(changes: dict[str, objec
 @pytest.mark.parametrize("case", ["one picture empty", "all empty", "nobody labelled"])
 def test_pictures_without_people_or_names(case: str, changes: dict[str, object]) -> None:
     model = _model(**changes)
-    images, targets = _scenes()
+    images, targets = scenes()
     if case == "one picture empty":
-        targets[1] = _nobody()
+        targets[1] = nobody()
     elif case == "all empty":
-        targets = [_nobody() for _ in targets]
+        targets = [nobody() for _ in targets]
     else:
         targets = [Target(t.boxes, torch.full_like(t.ids, -1)) for t in targets]
     losses = model(images, targets)
-    _total(losses).backward()
+    total(losses).backward()
     assert losses.keys() == LOSSES
     assert all(torch.isfinite(v) for v in losses.values())
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -106,7 +64,7 @@ def test_pictures_without_people_or_names(case: str, changes: dict[str, object])
 
 
 def test_weights_scale_the_losses() -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     torch.manual_seed(7)
     plain = _model()(images, targets)
     torch.manual_seed(7)
@@ -116,92 +74,12 @@ def test_weights_scale_the_losses() -> None:
         assert scaled[name].item() == pytest.approx(value.item() * factor, rel=1e-4)
 
 
-def test_losses_do_not_depend_on_the_mode() -> None:
-    model = _model()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.track_running_stats, module.running_mean, module.running_var = False, None, None
-    images, targets = _scenes()
-    values = []
-    for training in (False, True):
-        model.train(training)
-        torch.manual_seed(3)
-        values.append({k: v.item() for k, v in model(images, targets).items()})
-    assert values[0] == pytest.approx(values[1], rel=1e-5)
-
-
-def test_evaluation_mode_leaves_the_memory() -> None:
-    model = _model().eval()
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    model(*_scenes())
-    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-
-
-def test_the_memory_is_saved() -> None:
-    model, copy = _model(), _model()
-    images, targets = _scenes()
-    targets[0] = Target(targets[0].boxes, torch.tensor([-1, -1]))
-    model(images, targets)
-    names = {"oim.lookup.values", "oim.queue.values", "oim.queue.position"}
-    assert names <= model.state_dict().keys()
-    copy.load_state_dict(model.state_dict())
-    for name in names:
-        assert torch.equal(copy.state_dict()[name], model.state_dict()[name])
-    assert model.oim.lookup.values.any()
-    assert int(model.oim.queue.position) > 0
-
-
-@pytest.mark.parametrize("embed_boxes", [False, True])
-def test_detections_are_sorted_and_in_the_pictures_own_pixels(embed_boxes: bool) -> None:
-    model = _model(embed_boxes=embed_boxes, score_threshold=0.0, max_detections=7).eval()
-    torch.manual_seed(1)
-    images = [torch.rand(3, 48, 64), torch.rand(3, 300, 200), torch.rand(3, 96, 128)]
-    found = model.detect(images)
-    for image, one in zip(images, found, strict=True):
-        height, width = image.shape[1:]
-        assert 0 < len(one) <= 7
-        assert (one.scores[:-1] >= one.scores[1:]).all()
-        assert one.boxes.min() >= 0
-        assert one.boxes[:, 2].max() <= width + 1e-3
-        assert one.boxes[:, 3].max() <= height + 1e-3
-        assert one.embeddings.shape == (len(one), 16)
-        assert torch.tensor(one.embeddings).norm(dim=1).allclose(torch.ones(len(one)))
-    # Pixels of the large picture, not those of the batch, where no side exceeds 160.
-    assert found[1].boxes[:, 3].max() > 160
-
-
-def test_nothing_sure_enough_is_no_detection() -> None:
-    found = _model(score_threshold=1.0).eval().detect([torch.rand(3, 64, 64)])[0]
-    assert len(found) == 0
-    assert found.embeddings.shape == (0, 16)
-
-
-def test_embeddings_do_not_depend_on_the_batch() -> None:
-    model = _model().eval()
-    images, targets = _scenes()
-    boxes = [t.boxes for t in targets]
-    boxes[2] = boxes[2][:0]
-    together = model.embed(images, boxes)
-    assert [e.shape for e in together] == [(2, 16), (2, 16), (0, 16), (2, 16)]
-    for image, box, embedding in zip(images, boxes, together, strict=True):
-        torch.testing.assert_close(model.embed([image], [box])[0], embedding)
-        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(len(box)))
-        assert not embedding.requires_grad
-
-
 def test_an_embedding_grid_sees_top_and_bottom_apart() -> None:
     seen = torch.rand(3, 64, 6, 4)
     for grid, same in (((1, 1), True), ((2, 1), False), ((1, 2), True)):
         model = _model(embedding_grid=grid)
         upright, turned = model._embedding(seen), model._embedding(seen.flip(2))
         assert torch.allclose(upright, turned, atol=1e-5) is same
-
-
-@pytest.mark.parametrize("name", ["embedding_grid", "detection_grid", "roi_size"])
-@pytest.mark.parametrize("value", [(0, 1), (2,), (1, 2, 3)])
-def test_a_grid_is_two_numbers(name: str, value: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match=rf"{name} is .*, expected two numbers, rows and columns"):
-        _model(**{name: value})
 
 
 def test_regions_are_sampled_as_asked() -> None:
@@ -221,11 +99,11 @@ def test_detection_apart_leaves_the_head_to_the_embedding(
     changes: dict[str, object], reached: bool
 ) -> None:
     model = _model(**changes)
-    images, targets = _scenes()
+    images, targets = scenes()
     model(images, targets)
     losses = model(images, targets)
     identity = losses.pop("oim")
-    _total(losses).backward(retain_graph=True)
+    total(losses).backward(retain_graph=True)
     for part in (model.stem, model.box_predictor):
         assert all(p.grad is not None and p.grad.any() for p in part.parameters())
     assert all((p.grad is not None) is reached for p in model.head.parameters())
@@ -270,7 +148,7 @@ def test_what_is_embedded(embed_boxes: bool, apart: dict[str, object]) -> None:
 def test_regions_too_far_from_a_person_are_not_embedded(
     apart: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     counts = []
     for least in (0.5, 0.7, 1.01):
         model = _model(oim_min_iou=least, **apart)
@@ -295,8 +173,8 @@ def test_regions_too_far_from_a_person_are_not_embedded(
 @pytest.mark.parametrize("kind", ["oim", "softmax"])
 def test_crop_losses(kind: str) -> None:
     model = _model(crop_loss=CROP_LOSS[kind])
-    images, targets = _scenes()
-    targets[3] = _nobody()
+    images, targets = scenes()
+    targets[3] = nobody()
     losses = model.crop_losses(images, targets)
     assert losses.keys() == {kind}
     assert model.oim.lookup.values.norm(dim=1).tolist() == pytest.approx([1] * 4)
@@ -312,7 +190,7 @@ def test_crop_losses(kind: str) -> None:
 
 
 def test_the_memory_learns_from_crops_whatever_the_loss() -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     targets[0] = Target(targets[0].boxes, torch.tensor([-1, 2]))
     memories = []
     for kind in ("own", "softmax"):
@@ -332,7 +210,7 @@ def test_the_memory_learns_from_crops_whatever_the_loss() -> None:
 @pytest.mark.parametrize("kind", ["oim", "softmax"])
 @pytest.mark.parametrize("apart", [{}, APART])
 def test_crop_detection_adds_the_detection_losses(kind: str, apart: dict[str, object]) -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     settings = apart | {
         "crop_loss": CROP_LOSS[kind],
         "crop_detection": True,
@@ -347,7 +225,7 @@ def test_crop_detection_adds_the_detection_losses(kind: str, apart: dict[str, ob
     for name in DETECTION:
         assert losses[name].item() == pytest.approx(expected[name].item(), rel=1e-4)
     # The memory is filled by now, so the identity loss has a direction.
-    _total(model.crop_losses(images, targets)).backward()
+    total(model.crop_losses(images, targets)).backward()
     for part in (model.proposals, model.box_predictor, model.head):
         assert all(p.grad is not None and p.grad.any() for p in part.parameters())
 
@@ -369,7 +247,7 @@ def test_crop_jitter_moves_every_side_within_bounds(
     jitter: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = _model(crop_jitter=jitter)
-    images, targets = _scenes()
+    images, targets = scenes()
     before = [t.boxes.clone() for t in targets]
     seen = _pooled(model, monkeypatch)
     for _ in range(6):
@@ -385,7 +263,7 @@ def test_crop_jitter_moves_every_side_within_bounds(
 
 
 def test_crop_jitter_is_of_the_crop_stage_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     boxes = [t.boxes for t in targets]
     results = []
     for jitter in (0.0, 0.3):
@@ -422,11 +300,11 @@ SECOND = {
 
 def test_one_step_is_pinned() -> None:
     model = _model()
-    images, targets = _scenes()
+    images, targets = scenes()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     torch.manual_seed(5)
     first = model(images, targets)
-    _total(first).backward()
+    total(first).backward()
     optimizer.step()
     optimizer.zero_grad()
     second = model(images, targets)
@@ -440,15 +318,15 @@ def test_one_step_is_pinned() -> None:
 )
 def test_four_scenes_are_learned(steps: int, changes: dict[str, object]) -> None:
     model = _model(**changes)
-    images, targets = _scenes()
+    images, targets = scenes()
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     totals = []
     for _ in range(steps):
         losses = model(images, targets)
         optimizer.zero_grad()
-        _total(losses).backward()
+        total(losses).backward()
         optimizer.step()
-        totals.append(_total(losses).item())
+        totals.append(total(losses).item())
     assert sum(totals[-5:]) < 0.4 * sum(totals[:5])
     # The statistics of a few steps lag behind the weights.
     for module in model.modules():

@@ -1,10 +1,10 @@
 """RDLR: the re-ID network is frozen, the box regression loss is gone, the boxes have a gradient."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from drawn import total
 from torch import Tensor
 
 from personsearch.detectors.fpn import PyramidSettings
@@ -37,14 +37,6 @@ OWN = {
 each = pytest.mark.parametrize("detector", DETECTORS)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def _model(**changes: Any) -> RDLR:
     torch.manual_seed(0)
     pyramid = PYRAMID | {k: changes.pop(k) for k in list(changes) if k in PYRAMID}
@@ -64,10 +56,6 @@ def _scenes() -> tuple[list[Tensor], list[Target]]:
         images.append(image)
         targets.append(Target(boxes, torch.tensor([k, k + 2])))
     return images, targets
-
-
-def _total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
 
 
 def _fill(model: RDLR) -> None:
@@ -105,7 +93,7 @@ def test_the_gradient_of_the_reid_losses_reaches_the_box_regressor_alone(detecto
     images, targets = _scenes()
     _fill(model)
     losses = model(images, targets)
-    _total({k: v for k, v in losses.items() if k not in OWN[detector]}).backward()
+    total({k: v for k, v in losses.items() if k not in OWN[detector]}).backward()
     moved = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     regressor = "box_predictor.regressor" if detector == "faster_rcnn" else "bbox_reg"
     classifier = "box_predictor.classifier" if detector == "faster_rcnn" else "cls_logits"
@@ -123,7 +111,7 @@ def test_a_refinement_step_leaves_the_reid_network_bit_for_bit(detector: str) ->
     before = {k: v.clone() for k, v in model.state_dict().items()}
     for _ in range(2):
         optimizer.zero_grad()
-        _total(model(images, targets)).backward()
+        total(model(images, targets)).backward()
         optimizer.step()
     after = model.state_dict()
     for name, value in before.items():
@@ -138,7 +126,7 @@ def test_the_second_step_trains_the_reid_network_alone() -> None:
     model = _model(reid_jitter=0.1)
     losses = model.crop_losses(*_scenes())
     assert losses.keys() == {"softmax"}
-    _total(losses).backward()
+    total(losses).backward()
     trained = {id(p) for p in model.crop_parameters()}
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == (id(parameter) in trained), name
@@ -173,7 +161,7 @@ def test_pictures_without_anyone_to_refine(detector: str, shown: str) -> None:
     else:
         targets = [Target(t.boxes, torch.full_like(t.ids, -1)) for t in targets]
     losses = model(images, targets)
-    _total(losses).backward()
+    total(losses).backward()
     assert losses["softmax"].item() == losses["proxy_triplet"].item() == 0.0
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(torch.isfinite(g).all() for g in gradients)
@@ -239,5 +227,5 @@ def test_a_step_is_pinned(detector: str) -> None:
         values = {k: v.item() for k, v in losses.items()}
         assert values == pytest.approx(expected[detector], rel=1e-3, abs=1e-5)
         optimizer.zero_grad()
-        _total(losses).backward()
+        total(losses).backward()
         optimizer.step()

@@ -1,36 +1,44 @@
 """What every region system keeps: named losses, detections in order, memories that are saved.
 
-One training step of each is pinned by value: a change there is a changed result.
+One training step of each is pinned by value, here or in the system's own file: a change there is a
+changed result.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from drawn import REGIONS, build, nobody, scenes, total
 
 from personsearch.errors import ModelError
-from personsearch.systems.backbones import build_backbone
+from personsearch.systems.dc_inet import DCINet
+from personsearch.systems.inet import INet
 from personsearch.systems.nae import NAE
-from personsearch.systems.regions import RegionSettings, RegionSystem
+from personsearch.systems.oim import OIM
+from personsearch.systems.regions import RegionSystem
 from personsearch.systems.seqnet import SeqNet
 from personsearch.systems.trident import Trident
+from personsearch.systems.xiao2016 import Xiao2016
 from personsearch.types import Target
 
+BatchNorm = torch.nn.modules.batchnorm._BatchNorm
 DETECTION = frozenset({"rpn_objectness", "rpn_box", "detection", "box"})
 
 
 @dataclass(frozen=True)
 class Case:
-    """A system, its losses and memories, and its losses around one pinned step."""
+    """A system, its losses and memories, and its losses around one pinned step.
+
+    A case without `first` has all that goes beyond this file in its own.
+    """
 
     constructor: type[RegionSystem]
     detection: frozenset[str]
     identity: frozenset[str]
     memories: tuple[str, ...]
-    first: dict[str, float]
-    second: dict[str, float]
+    first: dict[str, float] = field(default_factory=dict)
+    second: dict[str, float] = field(default_factory=dict)
     own_crop: frozenset[str] = frozenset()
     settings: dict[str, Any] = field(default_factory=dict)
     apart: dict[str, Any] = field(
@@ -88,6 +96,7 @@ CASES = {
             "oim": 1.17104,
         },
         frozenset({"oim"}),
+        {"queue_size": 8},
     ),
     "seqnet": Case(
         SeqNet,
@@ -113,62 +122,43 @@ CASES = {
             "oim": 8.45152,
         },
         frozenset({"oim"}),
+        {"queue_size": 8},
     ),
 }
-SETTINGS: dict[str, Any] = {
-    "embedding_dim": 16,
-    "queue_size": 8,
-    "min_size": 96,
-    "max_size": 160,
-    "anchor_sizes": (24, 40),
-    "aspect_ratios": (2.0,),
-    "rpn_train_proposals": 40,
-    "rpn_test_proposals": 20,
-    "rpn_anchors_per_image": 32,
-    "roi_size": (8, 4),
-    "rois_per_image": 16,
+SETTINGS: dict[str, Any] = REGIONS | {"embedding_dim": 16, "roi_size": (8, 4)}
+LAYERS: dict[str, Any] = {"hidden": 24, "embedding_grid": (3, 2), "roi_size": (6, 4)}
+PAIRS: dict[str, Any] = {"dictionary_size": 64, "priority_classes": 3}
+DICTIONARY = ("reid.dictionary.values", "reid.dictionary.ids", "reid.dictionary.position")
+ALL_CASES = CASES | {
+    "oim": Case(OIM, DETECTION, frozenset({"oim"}), OIM_MEMORY, settings={"queue_size": 8}),
+    "xiao2016": Case(
+        Xiao2016,
+        DETECTION - {"detection"},
+        frozenset({"identity"}),
+        (),
+        settings=LAYERS | {"rss_sampled": 3},
+    ),
+    "inet": Case(
+        INet,
+        DETECTION,
+        frozenset({"olp", "hep"}),
+        DICTIONARY,
+        settings=LAYERS | PAIRS | {"identity_loss": "hep"},
+    ),
+    "dc-inet": Case(
+        DCINet,
+        DETECTION,
+        frozenset({"olp", "c2hep"}),
+        (*DICTIONARY, "reid.centers.values"),
+        settings=LAYERS | PAIRS | {"identity_loss": "c2hep", "reid_roi_size": (8, 4)},
+    ),
 }
-COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])
 each = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+every = pytest.mark.parametrize("case", ALL_CASES.values(), ids=ALL_CASES)
 
 
 def _model(case: Case, **changes: Any) -> RegionSystem:
-    torch.manual_seed(0)
-    settings = SETTINGS | case.settings | changes
-    shared = {f.name: settings.pop(f.name) for f in fields(RegionSettings) if f.name in settings}
-    constructor: Any = case.constructor
-    model: RegionSystem = constructor(
-        build_backbone("small", width=8), 4, regions=RegionSettings(**shared), **settings
-    )
-    return model
-
-
-def _scenes() -> tuple[list[Tensor], list[Target]]:
-    """Four scenes with two rectangles each, a color an identity, and one without a name."""
-    images, targets = [], []
-    for k in range(4):
-        image = torch.full((3, 96, 128), 0.5)
-        boxes = torch.tensor([[12.0 + 6 * k, 20, 34 + 6 * k, 64], [76 + 4 * k, 30, 98 + 4 * k, 74]])
-        ids = torch.tensor([k, (k + 1) % 4])
-        for (x1, y1, x2, y2), i in zip(boxes.int().tolist(), ids.tolist(), strict=True):
-            image[:, y1:y2, x1:x2] = COLORS[i][:, None, None]
-        images.append(image)
-        targets.append(Target(boxes, ids))
-    targets[3] = Target(targets[3].boxes, torch.tensor([3, -1]))
-    return images, targets
-
-
-def _nobody() -> Target:
-    return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-
-
-def _total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+    return build(case.constructor, SETTINGS | case.settings | changes)
 
 
 def _changes(case: Case, kind: str) -> dict[str, Any]:
@@ -180,12 +170,12 @@ def _changes(case: Case, kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["as published", "apart", "grid"])
 def test_losses_are_named_finite_and_reach_every_weight(case: Case, kind: str) -> None:
     model = _model(case, **_changes(case, kind))
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     model(images, targets)  # fills the memories: before, the identity loss has no direction
     losses = model(images, targets)
     assert losses.keys() == case.detection | case.identity
     assert all(v.ndim == 0 and torch.isfinite(v) for v in losses.values())
-    _total(losses).backward()
+    total(losses).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -200,42 +190,69 @@ def test_pictures_without_people_or_names(case: Case, kind: str, shown: str) -> 
     model = _model(
         case, **_changes(case, kind) | ({"rois_per_image": 1} if shown == "one region" else {})
     )
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     if shown == "one picture empty":
-        targets[1] = _nobody()
+        targets[1] = nobody()
     elif shown == "all empty":
-        targets = [_nobody() for _ in targets]
+        targets = [nobody() for _ in targets]
     elif shown == "nobody labelled":
         targets = [Target(t.boxes, torch.full_like(t.ids, -1)) for t in targets]
     else:
         images, targets = images[:1], targets[:1]
     losses = model(images, targets)
-    _total(losses).backward()
+    total(losses).backward()
     assert losses.keys() == case.detection | case.identity
     assert all(torch.isfinite(v) for v in losses.values())
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(torch.isfinite(g).all() for g in gradients)
 
 
-@each
+@every
+def test_losses_do_not_depend_on_the_mode(case: Case) -> None:
+    model = _model(case)
+    images, targets = scenes()
+    model(images, targets)  # fills the memories
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+    values = []
+    for training in (False, True):
+        model.train(training)
+        torch.manual_seed(3)
+        values.append({k: v.item() for k, v in model(images, targets).items()})
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+@every
+@pytest.mark.parametrize("value", [(0, 1), (2,), (1, 2, 3)])
+@pytest.mark.parametrize("name", ["embedding_grid", "detection_grid", "roi_size"])
+def test_a_grid_is_two_numbers(case: Case, name: str, value: tuple[int, ...]) -> None:
+    changes = case.apart | {name: value}
+    if case.constructor is Xiao2016:
+        changes["detection_score"] = "classifier"
+    with pytest.raises(ModelError, match=rf"{name} is .*, expected two numbers, rows and columns"):
+        _model(case, **changes)
+
+
+@every
 def test_evaluation_mode_leaves_the_memories(case: Case) -> None:
     model = _model(case).eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    model(*_scenes())
+    model(*scenes(unlabelled=True))
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
-@each
+@every
 def test_the_memories_are_saved(case: Case) -> None:
     model, copy = _model(case), _model(case)
-    model(*_scenes())
+    model(*scenes(unlabelled=True))
     copy.load_state_dict(model.state_dict())
     for name in case.memories:
         assert torch.equal(copy.state_dict()[name], model.state_dict()[name])
         assert model.state_dict()[name].any(), name
 
 
-@each
+@every
 def test_detections_are_sorted_and_in_the_pictures_own_pixels(case: Case) -> None:
     model = _model(case, score_threshold=0.0, max_detections=7).eval()
     torch.manual_seed(1)
@@ -253,17 +270,17 @@ def test_detections_are_sorted_and_in_the_pictures_own_pixels(case: Case) -> Non
     assert found[1].boxes[:, 3].max() > 160
 
 
-@each
+@every
 def test_nothing_sure_enough_is_no_detection(case: Case) -> None:
     found = _model(case, score_threshold=1.0).eval().detect([torch.rand(3, 64, 64)])[0]
     assert len(found) == 0
     assert found.embeddings.shape == (0, 16)
 
 
-@each
+@every
 def test_embeddings_do_not_depend_on_the_batch(case: Case) -> None:
     model = _model(case).eval()
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     boxes = [t.boxes for t in targets]
     boxes[2] = boxes[2][:0]
     together = model.embed(images, boxes)
@@ -279,11 +296,11 @@ def test_embeddings_do_not_depend_on_the_batch(case: Case) -> None:
 def test_crop_losses_fill_the_table(case: Case, crop_loss: str) -> None:
     model = _model(case, crop_loss=crop_loss, crop_detection=True, **case.apart)
     expected = case.own_crop if crop_loss == "own" else {"softmax"}
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     losses = model.crop_losses(images, targets)
     assert losses.keys() == case.detection | expected
     assert model.state_dict()[case.memories[0]].norm(dim=1).tolist() == pytest.approx([1] * 4)
-    _total(model.crop_losses(images, targets)).backward()
+    total(model.crop_losses(images, targets)).backward()
     assert all(p.grad is not None and p.grad.any() for p in model.head.parameters())
 
 
@@ -297,12 +314,12 @@ def test_half_an_embedding_comes_from_each_map(case: Case) -> None:
 def test_a_step_is_pinned(case: Case) -> None:
     """Two sums of losses around one step; a change here is a changed result."""
     model = _model(case)
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     torch.manual_seed(1)
     losses = model(images, targets)
     assert {k: v.item() for k, v in losses.items()} == pytest.approx(case.first, rel=1e-3, abs=1e-5)
-    _total(losses).backward()
+    total(losses).backward()
     optimizer.step()
     losses = model(images, targets)
     assert {k: v.item() for k, v in losses.items()} == pytest.approx(

@@ -1,72 +1,30 @@
 """SeqNet: a first head makes boxes, a second one embeds them."""
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from drawn import REGIONS, build, scenes, total
 from torch import Tensor
 from torch.nn import functional
 
 from personsearch.evaluation.rerank import ContextMatching, query_context
 from personsearch.evaluation.search import evaluate_search
 from personsearch.systems.backbones import build_backbone
-from personsearch.systems.regions import RegionSettings
 from personsearch.systems.seqnet import SeqNet
-from personsearch.types import Query, SearchProtocol, Target
+from personsearch.types import Query, SearchProtocol
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = REGIONS | {
     "embedding_dim": 16,
     "queue_size": 8,
-    "min_size": 96,
-    "max_size": 160,
-    "anchor_sizes": (24, 40),
-    "aspect_ratios": (2.0,),
-    "rpn_train_proposals": 40,
-    "rpn_test_proposals": 20,
-    "rpn_anchors_per_image": 32,
     "roi_size": (8, 4),
-    "rois_per_image": 16,
 }
 APART = {"detection_hidden": 16, "detection_grid": (3, 2)}
-COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _model(**changes: Any) -> SeqNet:
-    torch.manual_seed(0)
-    settings = SETTINGS | changes
-    shared = {f.name: settings.pop(f.name) for f in fields(RegionSettings) if f.name in settings}
-    backbone = build_backbone("small", width=8)
-    return SeqNet(backbone, 4, regions=RegionSettings(**shared), **settings)
-
-
-def _scenes() -> tuple[list[Tensor], list[Target]]:
-    """Four scenes with two rectangles each, a color an identity, and one without a name."""
-    images, targets = [], []
-    for k in range(4):
-        image = torch.full((3, 96, 128), 0.5)
-        boxes = torch.tensor([[12.0 + 6 * k, 20, 34 + 6 * k, 64], [76 + 4 * k, 30, 98 + 4 * k, 74]])
-        ids = torch.tensor([k, (k + 1) % 4])
-        for (x1, y1, x2, y2), i in zip(boxes.int().tolist(), ids.tolist(), strict=True):
-            image[:, y1:y2, x1:x2] = COLORS[i][:, None, None]
-        images.append(image)
-        targets.append(Target(boxes, ids))
-    targets[3] = Target(targets[3].boxes, torch.tensor([3, -1]))
-    return images, targets
-
-
-def _nobody() -> Target:
-    return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-
-
-def _total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+    return build(SeqNet, SETTINGS | changes)
 
 
 def test_the_published_network() -> None:
@@ -85,7 +43,7 @@ def test_the_published_network() -> None:
 
 def test_the_first_head_reads_a_maximum() -> None:
     model = _model().eval()
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     view = model.look(images[:1])
     boxes = [targets[0].boxes]
     assert model.first_head is not None
@@ -101,7 +59,7 @@ def _weights(layer: torch.nn.Linear) -> tuple[Tensor, Tensor]:
 
 def test_the_second_head_sees_the_boxes_of_the_first() -> None:
     model = _model()
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     seen: list[list[Tensor]] = []
     pool = model.pool
     model.pool = lambda view, boxes: (seen.append(boxes), pool(view, boxes))[1]  # type: ignore[method-assign]
@@ -117,20 +75,20 @@ def test_the_second_head_sees_the_boxes_of_the_first() -> None:
 
 def test_no_gradient_goes_from_the_second_head_through_a_box() -> None:
     model = _model(**APART)
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     model(images, targets)
     losses = model(images, targets)
-    _total({k: losses[k] for k in ("detection", "box", "oim")}).backward(retain_graph=True)
+    total({k: losses[k] for k in ("detection", "box", "oim")}).backward(retain_graph=True)
     assert all(p.grad is None for p in model.first.parameters())
     model.zero_grad()
-    _total({k: losses[k] for k in ("proposal", "proposal_box")}).backward()
+    total({k: losses[k] for k in ("proposal", "proposal_box")}).backward()
     assert all(p.grad is None for p in (*model.embedder.parameters(), *model.head.parameters()))
 
 
 @pytest.mark.parametrize("second", [False, True])
 def test_which_head_scores(second: bool) -> None:
     model = _model(second_score=second, score_threshold=0.0).eval()
-    images, _ = _scenes()
+    images, _ = scenes(unlabelled=True)
     with torch.no_grad():
         model.first.classifier.bias.copy_(torch.tensor([0.0, 5.0]))
         model.embedder.norm_aware.rescale.bias.fill_(-5.0)
@@ -139,7 +97,7 @@ def test_which_head_scores(second: bool) -> None:
 
 
 def test_weights_scale_their_losses() -> None:
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     results = []
     for changes in ({}, {"proposal_box_weight": 5.0, "second_weight": 0.5}):
         torch.manual_seed(7)
@@ -151,7 +109,7 @@ def test_weights_scale_their_losses() -> None:
 def test_search_with_the_people_around_the_query() -> None:
     """What the system detects in the query's own picture is all that context matching needs."""
     model = _model(score_threshold=0.0, max_detections=6).eval()
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     names = [f"scene {k}" for k in range(4)]
     found = dict(zip(names, model.detect(images), strict=True))
     box = targets[0].boxes[0].numpy()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from drawn import nobody, scenes, total
 from torch import Tensor, nn
 from torchvision.ops import box_iou, roi_align, roi_pool
 
@@ -28,12 +29,6 @@ SETTINGS: dict[str, Any] = {
     "anchor_octaves": 2,
     "aspect_ratios": (2.0,),
 }
-COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _model(name: str = "small", **changes: Any) -> Sequential:
@@ -42,28 +37,6 @@ def _model(name: str = "small", **changes: Any) -> Sequential:
     own = {f.name: settings.pop(f.name) for f in fields(RetinaNetSettings) if f.name in settings}
     trunk = build_trunk(name, width=8)
     return Sequential(trunk, 4, detector=RetinaNetSettings(**own), **settings)
-
-
-def _scenes() -> tuple[list[Tensor], list[Target]]:
-    """Four scenes with two rectangles each, a color an identity."""
-    images, targets = [], []
-    for k in range(4):
-        image = torch.full((3, 96, 128), 0.5)
-        boxes = torch.tensor([[12.0 + 6 * k, 20, 34 + 6 * k, 64], [76 + 4 * k, 30, 98 + 4 * k, 74]])
-        ids = torch.tensor([k, (k + 1) % 4])
-        for (x1, y1, x2, y2), i in zip(boxes.int().tolist(), ids.tolist(), strict=True):
-            image[:, y1:y2, x1:x2] = COLORS[i][:, None, None]
-        images.append(image)
-        targets.append(Target(boxes, ids))
-    return images, targets
-
-
-def _nobody() -> Target:
-    return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-
-
-def _total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
 
 
 @pytest.mark.parametrize(
@@ -89,7 +62,7 @@ def test_shares_the_blocks_of_figure_1(
         twin = model.trunk[name].state_dict()
         assert all(torch.equal(twin[k], v) for k, v in block.state_dict().items())
     # The branch reads exactly the output of the last shared block.
-    images, targets = _scenes()
+    images, targets = scenes()
     ran = [n for n in BLOCKS if _runs(model.trunk[n], lambda: model.features(images, [_box()] * 4))]
     assert tuple(ran) == shared
     assert model.features(images, [_box()] * 4).shape[2:] == grid
@@ -131,10 +104,10 @@ def test_resnet50_has_the_papers_sizes() -> None:
 @pytest.mark.parametrize("sharing", list(SHARED))
 def test_losses_are_named_finite_and_reach_every_weight(sharing: str) -> None:
     model = _model(sharing=sharing, margin=2.0)
-    losses = model(*_scenes())
+    losses = model(*scenes())
     assert losses.keys() == LOSSES
     assert all(v.ndim == 0 and torch.isfinite(v) for v in losses.values())
-    _total(losses).backward()
+    total(losses).backward()
     for name, parameter in model.named_parameters():
         # Two anchor sizes leave P5, and so C5, out.
         if name.startswith("trunk.C5"):
@@ -146,7 +119,7 @@ def test_losses_are_named_finite_and_reach_every_weight(sharing: str) -> None:
 @pytest.mark.parametrize("sharing", list(SHARED))
 def test_the_identity_loss_does_not_reach_what_is_shared(sharing: str) -> None:
     model = _model(sharing=sharing)
-    losses = model(*_scenes())
+    losses = model(*scenes())
     losses["triplet"].backward()
     assert all(p.grad is None for p in (*model.trunk.parameters(), *model.detector.parameters()))
     assert all(p.grad is not None for p in model.branch.parameters())
@@ -154,11 +127,11 @@ def test_the_identity_loss_does_not_reach_what_is_shared(sharing: str) -> None:
 
 def test_the_detection_losses_are_those_of_the_whole_and_leave_the_branch() -> None:
     model = _model()
-    images, targets = _scenes()
+    images, targets = scenes()
     whole, alone = model(images, targets), model.detection_losses(images, targets)
     assert alone.keys() == {"focal", "box"}
     assert all(alone[k].item() == pytest.approx(whole[k].item(), rel=1e-4) for k in alone)
-    _total(alone).backward()
+    total(alone).backward()
     assert all(p.grad is None for p in model.branch.parameters())
     trained = {id(p) for p in model.detection_parameters()}
     assert trained == {id(p) for n, p in model.named_parameters() if not n.startswith("branch.")}
@@ -170,13 +143,13 @@ def test_the_detection_losses_are_those_of_the_whole_and_leave_the_branch() -> N
 )
 def test_pictures_without_people_or_names(case: str, sharing: str) -> None:
     model = _model(sharing=sharing, margin=2.0)
-    images, targets = _scenes()
+    images, targets = scenes()
     if case == "one picture empty":
-        targets[1] = _nobody()
+        targets[1] = nobody()
     elif case == "all empty":
-        targets = [_nobody() for _ in targets]
+        targets = [nobody() for _ in targets]
     elif case == "one person":
-        targets = [Target(targets[0].boxes[:1], targets[0].ids[:1])] + [_nobody()] * 3
+        targets = [Target(targets[0].boxes[:1], targets[0].ids[:1])] + [nobody()] * 3
     else:
         targets = [Target(t.boxes, torch.full_like(t.ids, -1)) for t in targets]
     losses = model(images, targets)
@@ -184,7 +157,7 @@ def test_pictures_without_people_or_names(case: str, sharing: str) -> None:
     assert all(torch.isfinite(v) for v in losses.values())
     assert (losses["triplet"].item() == 0) == (case != "one picture empty")
     assert (losses["box"].item() == 0) == (case == "all empty")
-    _total(losses).backward()
+    total(losses).backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(torch.isfinite(g).all() for g in gradients)
 
@@ -226,7 +199,7 @@ def test_nothing_found_and_nothing_asked() -> None:
 def test_embeddings_are_those_of_the_features() -> None:
     for sharing in SHARED:
         model = _model(sharing=sharing).eval()
-        images, targets = _scenes()
+        images, targets = scenes()
         boxes = [t.boxes for t in targets]
         features = model.features(images, boxes)
         assert not features.requires_grad
@@ -263,7 +236,7 @@ def test_pooling_reads_the_shared_map(pooling: str) -> None:
 def test_strips_and_mining_are_settings() -> None:
     model = _model(embedding_grid=(3, 1))
     assert model.embedding_dim == 3 * 64
-    images, targets = _scenes()
+    images, targets = scenes()
     features = model.features(images, [t.boxes for t in targets])
     ids = torch.cat([t.ids for t in targets])
     values = {m: model.identity_losses(features, ids, m) for m in ("semi-hard", "batch-hard")}  # type: ignore[arg-type]
@@ -274,7 +247,7 @@ def test_strips_and_mining_are_settings() -> None:
 def test_the_identity_loss_is_the_paper_s() -> None:
     """The mean over anchors of max(0, farthest positive - nearest negative + margin)."""
     model = _model(margin=0.7).eval()
-    images, targets = _scenes()
+    images, targets = scenes()
     features = model.features(images, [t.boxes for t in targets])
     ids = torch.cat([t.ids for t in targets])
     with torch.no_grad():
@@ -309,13 +282,13 @@ SECOND = {"focal": 1.09947, "box": 0.46365, "triplet": 0.11494}
 
 def test_one_step_is_pinned() -> None:
     model = _model()
-    images, targets = _scenes()
+    images, targets = scenes()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     values = []
     for _ in range(2):
         losses = model(images, targets)
         optimizer.zero_grad()
-        _total(losses).backward()
+        total(losses).backward()
         optimizer.step()
         values.append({k: v.item() for k, v in losses.items()})
     assert values[0] == pytest.approx(FIRST, rel=1e-3)
@@ -325,12 +298,12 @@ def test_one_step_is_pinned() -> None:
 @pytest.mark.parametrize("sharing", ["J3", "disjoint"])
 def test_four_scenes_are_learned_task_by_task(sharing: str) -> None:
     model = _model(sharing=sharing)
-    images, targets = _scenes()
+    images, targets = scenes()
     boxes, ids = [t.boxes for t in targets], torch.cat([t.ids for t in targets])
     optimizer = torch.optim.Adam(model.detection_parameters(), 3e-3)
     for _ in range(120):
         optimizer.zero_grad()
-        _total(model.detection_losses(images, targets)).backward()
+        total(model.detection_losses(images, targets)).backward()
         optimizer.step()
     _settle(model, lambda: model.detection_losses(images, targets))
     model.eval()

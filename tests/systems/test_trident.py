@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
+from drawn import REGIONS, build, scenes, total
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import box_iou
@@ -15,64 +15,22 @@ from personsearch.errors import ModelError, TrainingError
 from personsearch.losses import agwf
 from personsearch.losses.oim import OnlineInstanceMatching
 from personsearch.systems.backbones import build_backbone
-from personsearch.systems.regions import RegionSettings
 from personsearch.systems.trident import Trident
 from personsearch.types import Target
 
 DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
 LOSSES = DETECTION | {"identity", "binary", "unlabelled", "part"}
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = REGIONS | {
     "embedding_dim": 16,
     "queue_size": 64,
-    "min_size": 96,
-    "max_size": 160,
-    "anchor_sizes": (24, 40),
-    "aspect_ratios": (2.0,),
-    "rpn_train_proposals": 40,
-    "rpn_test_proposals": 20,
-    "rpn_anchors_per_image": 32,
     "roi_size": (12, 4),
-    "rois_per_image": 16,
 }
 APART = {"detection_hidden": 16, "detection_grid": (3, 2)}
-COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _model(**changes: Any) -> Trident:
-    torch.manual_seed(0)
-    settings = SETTINGS | changes
-    shared = {f.name: settings.pop(f.name) for f in fields(RegionSettings) if f.name in settings}
-    backbone = build_backbone("small", width=8)
-    return Trident(backbone, 4, regions=RegionSettings(**shared), **settings)
-
-
-def _scenes() -> tuple[list[Tensor], list[Target]]:
-    """Four scenes with two rectangles each, a color an identity, and one without a name."""
-    images, targets = [], []
-    for k in range(4):
-        image = torch.full((3, 96, 128), 0.5)
-        boxes = torch.tensor([[12.0 + 6 * k, 20, 34 + 6 * k, 64], [76 + 4 * k, 30, 98 + 4 * k, 74]])
-        ids = torch.tensor([k, (k + 1) % 4])
-        for (x1, y1, x2, y2), i in zip(boxes.int().tolist(), ids.tolist(), strict=True):
-            image[:, y1:y2, x1:x2] = COLORS[i][:, None, None]
-        images.append(image)
-        targets.append(Target(boxes, ids))
-    targets[3] = Target(targets[3].boxes, torch.tensor([3, -1]))
-    return images, targets
-
-
-def _nobody() -> Target:
-    return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-
-
-def _total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+    return build(Trident, SETTINGS | changes)
 
 
 def test_three_branches_as_published() -> None:
@@ -96,7 +54,7 @@ def test_three_branches_as_published() -> None:
 
 def _losses(seed: int = 3, **changes: Any) -> dict[str, float]:
     model = _model(**changes)
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     model(images, targets)
     torch.manual_seed(seed)
     return {k: v.item() for k, v in model(images, targets).items()}
@@ -121,17 +79,17 @@ def test_each_ablation_changes_its_terms_alone() -> None:
 @pytest.mark.parametrize("reaches", [False, True])
 def test_alpha_carries_a_gradient_only_if_asked(reaches: bool) -> None:
     model = _model(confidence_gradient=reaches)
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     model(images, targets)
     losses = model(images, targets)
-    _total({k: v for k, v in losses.items() if k not in DETECTION}).backward()
+    total({k: v for k, v in losses.items() if k not in DETECTION}).backward()
     gradient = model.foreground.weight.grad
     assert (gradient is not None and bool(gradient.any())) is reaches
 
 
 def test_background_goes_into_the_queue_and_the_labelled_into_the_table() -> None:
     model = _model()
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     seen: list[tuple[Tensor, Tensor]] = []
     remember = model.remember
     model.remember = lambda e, i: (seen.append((e, i)), remember(e, i))[1]  # type: ignore[method-assign]
@@ -160,7 +118,7 @@ def test_parts_of_background_are_of_the_class_after_the_last() -> None:
 def test_more_parts_than_rows_is_an_error() -> None:
     model = _model(parts=9)
     with pytest.raises(ModelError, match="parts is 9, but the head's output has 6 rows"):
-        model(*_scenes())
+        model(*scenes(unlabelled=True))
 
 
 def test_parts_that_do_not_divide_the_rows_share_one() -> None:
@@ -169,7 +127,7 @@ def test_parts_that_do_not_divide_the_rows_share_one() -> None:
 
 def test_without_a_labelled_person_there_is_no_reference() -> None:
     model = _model()
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     model(images, targets)
     unlabelled = [Target(t.boxes, torch.full_like(t.ids, -1)) for t in targets]
     losses = model(images, unlabelled)
@@ -180,7 +138,7 @@ def test_without_a_labelled_person_there_is_no_reference() -> None:
 @pytest.mark.parametrize("background", [True, False])
 def test_background_stays_out_of_the_queue_if_asked(background: bool) -> None:
     model = _model(queue_background=background)
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     named = [Target(t.boxes, torch.clamp(t.ids, min=0)) for t in targets]
     model(images, named)
     assert bool(model.queue.values.any()) is background
@@ -190,7 +148,7 @@ def test_background_stays_out_of_the_queue_if_asked(background: bool) -> None:
 def test_without_agwf_and_further_terms_the_identity_loss_is_oim(apart: dict[str, Any]) -> None:
     """Table 1's "w/o AGWF" with table 2's "w/o L_bin & L_un"."""
     model = _model(adaptive=False, binary_weight=0.0, unlabelled_weight=0.0, **apart)
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     model(images, targets)
     oim = OnlineInstanceMatching(4, 16, 64)
     memories = {k: v for k, v in model.state_dict().items() if k.startswith(("lookup", "queue"))}
@@ -225,7 +183,7 @@ def test_alpha_is_the_probability_of_a_person(sure: float, monkeypatch: pytest.M
             return loss(*args)
 
         monkeypatch.setattr(agwf, name, keep)
-    model(*_scenes())
+    model(*scenes(unlabelled=True))
     assert len(seen) == 4
     for alpha in seen:
         torch.testing.assert_close(alpha, torch.full_like(alpha, sure))
@@ -269,7 +227,7 @@ def test_what_cannot_be_is_an_error() -> None:
         _model(parts=-1)
     with pytest.raises(ModelError, match="embedding_dim is 15, expected an even number"):
         _model(embedding_dim=15)
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     targets[0] = Target(targets[0].boxes, torch.tensor([0, 4]))
     with pytest.raises(TrainingError, match=r"identity 4 came, the lookup table holds 0\.\.3"):
         _model()(images, targets)
@@ -277,13 +235,13 @@ def test_what_cannot_be_is_an_error() -> None:
 
 def test_four_scenes_are_learned() -> None:
     model = _model(queue_size=16, identity_temperature=0.1)
-    images, targets = _scenes()
+    images, targets = scenes(unlabelled=True)
     targets[3] = Target(targets[3].boxes, torch.tensor([3, 0]))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(60):
         losses = model(images, targets)
         optimizer.zero_grad()
-        _total(losses).backward()
+        total(losses).backward()
         optimizer.step()
     # The statistics of a few steps lag behind the weights.
     for module in model.modules():

@@ -1,11 +1,11 @@
 """Xiao 2016 end to end on small drawn pictures, and what the paper says of its gradients."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from drawn import COLORS, REGIONS, build, nobody, scenes, total
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,7 +17,6 @@ from personsearch.losses.rss import random_sampling_softmax
 from personsearch.losses.softmax import softmax_loss
 from personsearch.systems.backbones import build_backbone
 from personsearch.systems.inet import fully_connected
-from personsearch.systems.regions import RegionSettings
 from personsearch.systems.xiao2016 import PAPER_REGIONS, Xiao2016, load_fully_connected
 from personsearch.types import Target
 
@@ -34,22 +33,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "classified": CLASSIFIED,
     "apart": APART | COSINES,
 }
-SETTINGS = {
+SETTINGS: dict[str, Any] = REGIONS | {
     "embedding_dim": 16,
     "hidden": 24,
     "embedding_grid": (3, 2),
     "rss_sampled": 3,
-    "min_size": 96,
-    "max_size": 160,
-    "anchor_sizes": (24, 40),
-    "aspect_ratios": (2.0,),
-    "rpn_train_proposals": 40,
-    "rpn_test_proposals": 20,
-    "rpn_anchors_per_image": 32,
     "roi_size": (6, 4),
-    "rois_per_image": 16,
 }
-COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])
 each = pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 
 
@@ -57,31 +47,8 @@ FIRST = {"rpn_objectness": 0.689215, "rpn_box": 0.0572987, "box": 0.956305, "ide
 SECOND = {"rpn_objectness": 0.686237, "rpn_box": 0.0527423, "box": 0.751243, "identity": 1.12115}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def _model(**changes: object) -> Xiao2016:
-    torch.manual_seed(0)
-    settings: dict[str, Any] = SETTINGS | changes
-    shared = {f.name: settings.pop(f.name) for f in fields(RegionSettings) if f.name in settings}
-    backbone = build_backbone("small", width=8)
-    return Xiao2016(backbone, 4, regions=RegionSettings(**shared), **settings)
-
-
-def _scenes() -> tuple[list[Tensor], list[Target]]:
-    """Four scenes with two rectangles each, a color an identity."""
-    images, targets = [], []
-    for k in range(4):
-        image = torch.full((3, 96, 128), 0.5)
-        boxes = torch.tensor([[12.0 + 6 * k, 20, 34 + 6 * k, 64], [76 + 4 * k, 30, 98 + 4 * k, 74]])
-        ids = torch.tensor([k, (k + 1) % 4])
-        for (x1, y1, x2, y2), i in zip(boxes.int().tolist(), ids.tolist(), strict=True):
-            image[:, y1:y2, x1:x2] = COLORS[i][:, None, None]
-        images.append(image)
-        targets.append(Target(boxes, ids))
-    return images, targets
+def _model(**changes: Any) -> Xiao2016:
+    return build(Xiao2016, SETTINGS | changes)
 
 
 def _crops() -> tuple[list[Tensor], list[Target]]:
@@ -92,14 +59,6 @@ def _crops() -> tuple[list[Tensor], list[Target]]:
     return images, [Target(whole, torch.tensor([i])) for i in (0, 1, 2, 3, BACKGROUND)]
 
 
-def _nobody() -> Target:
-    return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-
-
-def _total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
-
-
 def _named(changes: dict[str, Any]) -> set[str]:
     return LOSSES | ({"detection"} if changes.get("detection_score") == "classifier" else set())
 
@@ -107,10 +66,10 @@ def _named(changes: dict[str, Any]) -> set[str]:
 @each
 def test_losses_are_named_finite_and_reach_every_weight(changes: dict[str, Any]) -> None:
     model = _model(**changes)
-    losses = model(*_scenes())
+    losses = model(*scenes())
     assert losses.keys() == _named(changes)
     assert all(v.ndim == 0 and torch.isfinite(v) for v in losses.values())
-    _total(losses).backward()
+    total(losses).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -123,17 +82,17 @@ def test_losses_are_named_finite_and_reach_every_weight(changes: dict[str, Any])
 def test_pictures_without_people_or_names(shown: str, kind: str) -> None:
     one = {"rois_per_image": 1} if shown == "one region" else {}
     model = _model(**KINDS[kind] | one)
-    images, targets = _scenes()
+    images, targets = scenes()
     if shown == "one picture empty":
-        targets[1] = _nobody()
+        targets[1] = nobody()
     elif shown == "all empty":
-        targets = [_nobody() for _ in targets]
+        targets = [nobody() for _ in targets]
     elif shown == "nobody labelled":
         targets = [Target(t.boxes, torch.full_like(t.ids, -1)) for t in targets]
     else:
         images, targets = images[:1], targets[:1]
     losses = model(images, targets)
-    _total(losses).backward()
+    total(losses).backward()
     assert losses.keys() == _named(KINDS[kind])
     assert all(torch.isfinite(v) for v in losses.values())
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -170,7 +129,7 @@ def test_the_published_layers_on_vgg16() -> None:
 def test_identity_gradients_do_not_reach_box_coordinates(changes: dict[str, Any]) -> None:
     """Footnote 2: they reach the shared map, never the proposals or the box regression."""
     model = _model(**changes)
-    losses = model(*_scenes())
+    losses = model(*scenes())
     losses["identity"].backward(retain_graph=True)
     for part in (model.proposals, model.box_predictor):
         assert all(p.grad is None for p in part.parameters())
@@ -186,13 +145,13 @@ def test_boxes_carry_no_gradient_where_they_are_pooled(monkeypatch: pytest.Monke
         model, given = _model(roi_pooling=pooling), []
         pool = model.pool
         monkeypatch.setattr(model, "pool", lambda v, b, p=pool, g=given: g.extend(b) or p(v, b))
-        model(*_scenes())
+        model(*scenes())
         assert len(given) == 4
         assert not any(box.requires_grad for box in given)
 
 
 def test_weights_scale_the_losses() -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     torch.manual_seed(7)
     plain = _model()(images, targets)
     torch.manual_seed(7)
@@ -203,7 +162,7 @@ def test_weights_scale_the_losses() -> None:
 
 
 def test_regions_are_ids_background_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     targets[0] = Target(targets[0].boxes, torch.tensor([-1, 1]))
     for least, counts in ((0.5, (4, 28)), (0.7, (3, 21)), (1.01, (0, 0))):
         model = _model(reid_min_iou=least)
@@ -244,20 +203,6 @@ def test_the_identity_loss_is_of_scores_or_of_cosines(kind: str, scale: float) -
     else:
         expected = softmax_loss(scores, classes)
     torch.testing.assert_close(value, expected)
-
-
-def test_losses_do_not_depend_on_the_mode() -> None:
-    model = _model()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.track_running_stats, module.running_mean, module.running_var = False, None, None
-    images, targets = _scenes()
-    values = []
-    for training in (False, True):
-        model.train(training)
-        torch.manual_seed(3)
-        values.append({k: v.item() for k, v in model(images, targets).items()})
-    assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
 @each
@@ -317,25 +262,6 @@ def test_what_a_detection_is_ranked_by() -> None:
     assert not torch.equal(scores["proposal"], scores["identity"])
 
 
-def test_nothing_sure_enough_is_no_detection() -> None:
-    found = _model(score_threshold=1.0).eval().detect([torch.rand(3, 64, 64)])[0]
-    assert len(found) == 0
-    assert found.embeddings.shape == (0, 16)
-
-
-def test_embeddings_do_not_depend_on_the_batch() -> None:
-    model = _model().eval()
-    images, targets = _scenes()
-    boxes = [t.boxes for t in targets]
-    boxes[2] = boxes[2][:0]
-    together = model.embed(images, boxes)
-    assert [e.shape for e in together] == [(2, 16), (2, 16), (0, 16), (2, 16)]
-    for image, box, embedding in zip(images, boxes, together, strict=True):
-        torch.testing.assert_close(model.embed([image], [box])[0], embedding)
-        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(len(box)))
-        assert not embedding.requires_grad
-
-
 def test_regions_are_pooled_by_their_largest_value() -> None:
     model = _model()
     view = model.look([torch.rand(3, 96, 128)])
@@ -383,7 +309,7 @@ def test_crops_teach_who_is_who() -> None:
 
 
 def test_canvases_have_a_loss_where_the_softmax_reads_cosines() -> None:
-    images, targets = _scenes()
+    images, targets = scenes()
     losses = _model(**COSINES).crop_losses(images, targets)
     assert losses.keys() == {"identity"}
     assert torch.isfinite(losses["identity"])
@@ -438,13 +364,13 @@ def test_settings_that_contradict_each_other(changes: dict[str, Any], message: s
 def test_a_step_is_pinned() -> None:
     """Two sums of losses around one step; a change here is a changed result."""
     model = _model()
-    images, targets = _scenes()
+    images, targets = scenes()
     targets[3] = Target(targets[3].boxes, torch.tensor([3, -1]))
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     torch.manual_seed(1)
     losses = model(images, targets)
     assert {k: v.item() for k, v in losses.items()} == pytest.approx(FIRST, rel=1e-3, abs=1e-5)
-    _total(losses).backward()
+    total(losses).backward()
     optimizer.step()
     losses = model(images, targets)
     assert {k: v.item() for k, v in losses.items()} == pytest.approx(SECOND, rel=1e-3, abs=1e-5)
