@@ -49,15 +49,19 @@ def _commands() -> list[list[str]]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     (folder / "recipes" / "synthetic-small").mkdir(parents=True)
+    ablation = "recipes/synthetic-ablation"
+    shutil.copytree(ROOT / ablation, folder / ablation)
     (folder / "recipes" / "synthetic-small" / "oim.toml").write_text(TINY_RECIPE, encoding="utf-8")
     return folder
 
 
 def test_every_command_of_the_readme(folder: Path) -> None:
     commands = _commands()
-    assert {command[1] for command in commands} >= {"data", "train", "evaluate", "search"}
+    assert {command[1] for command in commands} >= {"bench", "data", "train", "evaluate", "search"}
     for command in commands:
         arguments = ["tiny" if word == "small" else word for word in command[1:]]
+        if command[1] == "bench" and "--jobs" in command:
+            arguments.append("--show")  # its runs take hours
         result = subprocess.run(
             [sys.executable, "-m", "personsearch", *arguments],
             cwd=folder,
