@@ -11,6 +11,8 @@ FIRST = "oim"
 COLUMNS = (
     Column(measure="mean_ap", title="mAP"),
     Column(measure="top_1", title="top-1", difference=False),
+    Column(measure="top_5", title="top-5", difference=False),
+    Column(measure="top_10", title="top-10", difference=False),
     Column(measure="mean_ap@truth", title="mAP on true boxes", difference=False),
     Column(measure="mean_ap@same-camera", title="mAP, same camera", difference=False),
     Column(measure="detection_ap", title="detection AP", difference=False),

@@ -137,6 +137,9 @@ def systems(
 
         parts = [report.HEAD, report.document(planner, table, seeds, out)]
         ablations = _planner(None, runs, "ablation", None, True, any_code)
+        if set_name != "ablation":
+            smaller = systems_table(ablations.recipes)
+            parts.append(report.document(ablations, smaller, seeds, out))
         parts += [
             report.document(ablations, read_ablation(name), seeds, out) for name in ablation_names()
         ]
