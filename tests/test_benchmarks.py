@@ -1,0 +1,34 @@
+"""Benchmarks run as their documentation says, at the smallest size; no time is asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def _run(name: str, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / name), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_sharing_compares_every_way_with_the_disjoint_pair() -> None:
+    small = ("--backbone", "small", "--side", "128", "--repeats", "1")
+    shape = ("--batches", "1", "2", "--people", "2", "5")
+    rows = json.loads(_run("sharing.py", *small, *shape, "--json"))
+    assert [row["sharing"] for row in rows[::4]] == ["disjoint", "J2", "J3", "J4"]
+    assert [(row["batch"], row["people"]) for row in rows[:4]] == [(1, 2), (1, 5), (2, 2), (2, 5)]
+    first = {(row["batch"], row["people"]): row["ms_per_person"] for row in rows[:4]}
+    for row in rows:
+        disjoint = first[row["batch"], row["people"]]
+        assert row["ms_per_person"] > 0
+        assert abs(row["speedup"] - disjoint / row["ms_per_person"]) < 1e-9
+    # Table 1b at one picture and 5 people: 17.0 ms for the pair, 12.2 for J3.
+    assert abs(rows[9]["paper_speedup"] - 17.0 / 12.2) < 1e-9
