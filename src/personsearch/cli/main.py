@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli import bench, data, demo, evaluate, search, train
+from personsearch.cli import bench, data, demo, evaluate, models, search, train
 from personsearch.errors import PersonSearchError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("search")(search.search)
 app.command("demo")(demo.demo)
+app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")
 
 

@@ -36,7 +36,9 @@ def search(
     folder: Annotated[Path, typer.Option("--in", help="Folder of pictures to search.")],
     model: Annotated[
         Path,
-        typer.Option(help="A checkpoint folder, or a TOML that names two networks."),
+        typer.Option(
+            help="A checkpoint folder, a TOML that names two networks, or a published pair: omz."
+        ),
     ],
     box: Annotated[
         str | None,

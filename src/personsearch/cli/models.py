@@ -1,0 +1,154 @@
+"""`personsearch models`: published networks on this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from personsearch.zoo import Pair
+
+app = typer.Typer(
+    help="Fetches published networks and checks them. Nothing is fetched without being asked for.",
+    no_args_is_help=True,
+)
+
+_Pairs = Annotated[
+    list[str] | None, typer.Argument(help="Pairs, see 'models list'; 'all'; default: omz.")
+]
+_Folder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where the networks lie; default: $PERSONSEARCH_MODELS, or the platform's cache."
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_pairs(folder: _Folder = None, json_output: _Json = False) -> None:
+    """Lists the pairs of networks that can be had, and which of them are here.
+
+    Example: personsearch models list
+    """
+    import json
+
+    from personsearch.plots.tables import FigureTable, print_tables
+    from personsearch.zoo import check, models_folder, zoo
+
+    place = folder or models_folder()
+    rows = []
+    for pair in zoo().pairs.values():
+        missing = [problem.path.name for problem in check(pair, place)]
+        state = "yes" if not missing else "no" if len(missing) == len(pair.files) else "in part"
+        rows.append((pair, state))
+    if json_output:
+        plain = [
+            {
+                "name": pair.name,
+                "networks": pair.title,
+                "bytes": pair.size,
+                "license": pair.license,
+                "work": pair.work,
+                "stated": pair.stated,
+                "default": pair.name == zoo().default,
+                "here": state,
+                "files": [str(place / file.name) for file in pair.files],
+            }
+            for pair, state in rows
+        ]
+        typer.echo(json.dumps(plain, indent=2))
+        return
+    print_tables(
+        FigureTable(
+            f"published networks; here means {place}",
+            ("pair", "networks", "MB", "work", "licence", "here"),
+            [
+                (p.name, p.title, f"{p.size / 1e6:.1f}", p.work, p.license, state)
+                for p, state in rows
+            ],
+        )
+    )
+
+
+@app.command("pull")
+def pull_pairs(
+    pairs: _Pairs = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Take the files from this folder, without a network."),
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Address instead of the publisher's, with the same paths.")
+    ] = None,
+    folder: _Folder = None,
+) -> None:
+    """Fetches pairs of networks once; goes on where it was cut, and checks every byte.
+
+    Example: personsearch models pull omz-small
+    """
+    if source is not None and mirror is not None:
+        raise typer.BadParameter("--from and --mirror exclude each other", param_hint="--from")
+
+    from personsearch.cli.progress import StepProgress
+    from personsearch.zoo import copy, models_folder, pull, zoo
+
+    place = folder or models_folder()
+    for pair in _chosen(pairs):
+        where = source or mirror or zoo().base
+        typer.echo(
+            f"{pair.name}: {pair.title}, {pair.size / 1e6:.1f} MB, {pair.license}, from {where}",
+            err=True,
+        )
+        if source is not None:
+            copy(pair, source, place)
+        else:
+            with StepProgress() as progress:
+                pull(pair, place, base=mirror, progress=progress)
+        typer.echo(f"{pair.name} is in {place}; use it as --model {pair.name}")
+
+
+@app.command("check")
+def check_pairs(pairs: _Pairs = None, folder: _Folder = None, json_output: _Json = False) -> None:
+    """Reads every byte of networks that are here; exit status 1 if one is missing or wrong.
+
+    Example: personsearch models check all
+    """
+    import json
+
+    from personsearch.zoo import check, models_folder
+
+    place = folder or models_folder()
+    found = {pair.name: check(pair, place) for pair in _chosen(pairs)}
+    if json_output:
+        plain = {
+            name: [{"path": str(p.path), "reason": p.reason} for p in problems]
+            for name, problems in found.items()
+        }
+        typer.echo(json.dumps(plain, indent=2))
+    else:
+        for name, problems in found.items():
+            for problem in problems:
+                typer.echo(f"{name}: {problem.path}: {problem.reason}")
+            if problems:
+                typer.echo(f"{name}: fetch it with: personsearch models pull {name}")
+            else:
+                typer.echo(f"{name}: whole, in {place}")
+    if any(found.values()):
+        raise typer.Exit(1)
+
+
+def _chosen(names: list[str] | None) -> "list[Pair]":
+    """The pairs of some names.
+
+    Raises:
+        ModelError: no pair has such a name.
+    """
+    from personsearch.zoo import zoo
+
+    known = zoo()
+    if not names:
+        return [known.pair(known.default)]
+    if names == ["all"]:
+        return list(known.pairs.values())
+    return [known.pair(name) for name in names]

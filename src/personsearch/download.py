@@ -1,0 +1,206 @@
+"""Fetches one file whose every byte is known beforehand: resumed when cut, verified, then named.
+
+A file gets its name only when its length and checksum are right; until then it is ``NAME.part``
+beside it, and a later call goes on from there.
+"""
+
+import fcntl
+import hashlib
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+from urllib.parse import urlsplit
+
+from personsearch.errors import ModelError
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes that are here, bytes in all)."""
+
+ATTEMPTS = 5
+"""So often is a cut connection taken up again before it is an error."""
+
+_BLOCK = 1 << 16
+_OTHER_FILE = (
+    "The server has another file than this version of personsearch knows, or it was changed on the "
+    "way: try --mirror, or a newer version"
+)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a file has to be.
+
+    Attributes:
+        size: bytes.
+        algorithm, digest: checksum, in hexadecimal digits.
+    """
+
+    size: int
+    algorithm: Literal["sha256", "sha384"]
+    digest: str
+
+    def problem(self, path: Path) -> str:
+        """What is wrong with a file; empty if it is right.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        size = path.stat().st_size
+        if size != self.size:
+            return f"has {size:,} bytes, expected {self.size:,}"
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, self.algorithm).hexdigest()
+        if digest != self.digest:
+            return f"{self.algorithm} is {digest}, expected {self.digest}"
+        return ""
+
+
+def download(
+    url: str,
+    target: Path,
+    expected: Expected,
+    *,
+    progress: Progress | None = None,
+    timeout: float = 30.0,
+    pause: float = 1.0,
+) -> None:
+    """Fetches `url` to `target`, unless it is there already.
+
+    Args:
+        url: http or https.
+        target: the file; its folder is made.
+        expected: length and checksum.
+        progress: told how far it is.
+        timeout: seconds without a byte after which a connection counts as cut.
+        pause: seconds before a cut connection is taken up again, doubled each time.
+
+    Raises:
+        ModelError: no such file there, no connection, a connection that is cut again and again, or
+            other bytes than expected; what was fetched rightly is kept for the next call, and what
+            is wrong is deleted.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ModelError(f"{url}: expected an address that starts with http:// or https://")
+    if target.is_file() and not expected.problem(target):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    with _alone(part) as file:
+        for attempt in range(ATTEMPTS):
+            began = file.seek(0, os.SEEK_END)
+            if began >= expected.size:
+                break
+            try:
+                _fetch(url, file, expected.size, progress, timeout)
+                break
+            except urllib.error.HTTPError as error:
+                if error.code != 416:
+                    raise ModelError(_refused(url, error)) from None
+                part.unlink()
+                raise ModelError(
+                    f"{url}: ends before byte {began:,}, expected {expected.size:,} bytes; what "
+                    f"was here of it was deleted. {_OTHER_FILE}"
+                ) from None
+            except (OSError, http.client.HTTPException) as error:
+                here = file.seek(0, os.SEEK_END)
+                nowhere = isinstance(error, urllib.error.URLError) and not here
+                if attempt == ATTEMPTS - 1 or nowhere:
+                    raise ModelError(_cut(url, error, here, expected.size)) from None
+                time.sleep(pause * 2**attempt)
+        file.flush()
+        os.fsync(file.fileno())
+        if wrong := expected.problem(part):
+            part.unlink()
+            raise ModelError(f"{url}: {wrong}; it was deleted. {_OTHER_FILE}")
+        part.replace(target)
+    _sync(target.parent)
+
+
+def _fetch(url: str, file: BinaryIO, size: int, progress: Progress | None, timeout: float) -> None:
+    """Appends all that the server has and `file` has not, or all of it if that cannot be had.
+
+    Raises:
+        OSError, HTTPException: as urllib; a connection that ends early is one, too.
+    """
+    here = file.seek(0, os.SEEK_END)
+    request = urllib.request.Request(url, headers={"User-Agent": "personsearch"})
+    if here:
+        request.add_header("Range", f"bytes={here}-")
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        if here and not _goes_on(response, here):
+            file.truncate(0)
+            here = file.seek(0)
+            if response.status == 206:
+                raise ConnectionError("the server sent another part than was asked for")
+        if progress:
+            progress(here, size)
+        # None where the server does not say how much it will send.
+        last = None if response.length is None else here + response.length
+        while block := response.read(_BLOCK):
+            file.write(block)
+            here += len(block)
+            if progress:
+                progress(min(here, size), size)
+            if here > size:
+                return
+    if here < (size if last is None else last):
+        raise ConnectionError(f"it ended after {here:,} of {size:,} bytes")
+
+
+def _goes_on(response: http.client.HTTPResponse, here: int) -> bool:
+    """Whether the server sends what was asked for: the rest, from byte `here`."""
+    came = response.headers.get("Content-Range", "")
+    return response.status == 206 and came.startswith(f"bytes {here}-")
+
+
+def _refused(url: str, error: urllib.error.HTTPError) -> str:
+    return (
+        f"{url}: the server says {error.code} {error.reason}; try later, or --mirror, or fetch the "
+        "file elsewhere and give its folder with --from"
+    )
+
+
+def _cut(url: str, error: Exception, here: int, size: int) -> str:
+    reason = getattr(error, "reason", error)
+    if not here:
+        return (
+            f"{url}: cannot be reached ({reason}); on a machine without a network, copy the files "
+            "from another and give their folder with --from"
+        )
+    return (
+        f"{url}: the connection was cut {ATTEMPTS} times, {here:,} of {size:,} bytes are here "
+        f"({reason}); run the same command again, it goes on from there"
+    )
+
+
+@contextmanager
+def _alone(part: Path) -> Iterator[BinaryIO]:
+    """The unfinished file, open at its end, for this process alone.
+
+    Raises:
+        ModelError: another process fetches it.
+    """
+    with part.open("ab+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ModelError(
+                f"{part}: another process is fetching this file; wait until it has finished"
+            ) from None
+        yield file
+
+
+def _sync(folder: Path) -> None:
+    """Makes sure that a name in a folder outlives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,220 @@
+"""Published networks: which there are, where they lie on this machine, and whether they are whole.
+
+`zoo.toml` is the manifest. Nothing is fetched but by `pull`, which a user asks for.
+"""
+
+import os
+import shutil
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_cache_path
+
+from personsearch.download import Expected, download
+from personsearch.errors import ModelError
+
+if TYPE_CHECKING:
+    from personsearch.systems.two_step import TwoStep
+
+FOLDER_VARIABLE = "PERSONSEARCH_MODELS"
+"""Environment variable that names the folder of published networks."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with (file, bytes that are here, bytes in all)."""
+
+
+@dataclass(frozen=True)
+class ZooFile:
+    """A file of a network.
+
+    Attributes:
+        path: below the base address.
+        expected: length and checksum.
+    """
+
+    path: str
+    expected: Expected
+
+    @property
+    def name(self) -> str:
+        """As it lies on this machine."""
+        return PurePosixPath(self.path).name
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A detector and an embedder that go together.
+
+    Attributes:
+        name: by which ``--model`` and `personsearch.load` take it.
+        title, license, work, stated: what it is, what one may do with it, what it costs, and what
+            its authors say of it.
+        files: of both networks.
+        networks: the tables ``detector`` and ``embedder`` of a description.
+    """
+
+    name: str
+    title: str
+    license: str
+    work: str
+    stated: str
+    files: tuple[ZooFile, ...]
+    networks: Mapping[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.expected.size for file in self.files)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that is not as it has to be, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """The manifest.
+
+    Attributes:
+        base: address of all files.
+        default: the pair that is meant where none is named.
+        pairs: by name.
+    """
+
+    base: str
+    default: str
+    pairs: Mapping[str, Pair]
+
+    def pair(self, name: str) -> Pair:
+        """The pair of a name.
+
+        Raises:
+            ModelError: there is none.
+        """
+        if name not in self.pairs:
+            raise ModelError(
+                f"{name!r} is no pair of published networks; expected {', '.join(self.pairs)}"
+            )
+        return self.pairs[name]
+
+
+@lru_cache
+def zoo() -> Zoo:
+    """The manifest that is part of this package."""
+    return read_zoo(files("personsearch").joinpath("zoo.toml").read_text(encoding="utf-8"))
+
+
+def read_zoo(text: str) -> Zoo:
+    """A manifest from TOML."""
+    table = tomllib.loads(text)
+    pairs = {}
+    for name, about in table["pairs"].items():
+        entries = []
+        for entry in about.pop("files"):
+            (algorithm,) = set(entry) - {"path", "size"}
+            expected = Expected(entry["size"], algorithm, entry[algorithm])
+            entries.append(ZooFile(entry["path"], expected))
+        networks = {"detector": about.pop("detector"), "embedder": about.pop("embedder")}
+        pairs[name] = Pair(name=name, files=tuple(entries), networks=networks, **about)
+    return Zoo(table["base"], table["default"], pairs)
+
+
+def models_folder() -> Path:
+    """Where published networks lie: ``$PERSONSEARCH_MODELS``, or the platform's cache folder."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named) if named else user_cache_path("personsearch") / "models"
+
+
+def check(pair: Pair, folder: Path) -> list[Problem]:
+    """What is missing or wrong of a pair, every byte of it read; nothing if it is whole."""
+    problems = []
+    for file in pair.files:
+        path = folder / file.name
+        try:
+            wrong = file.expected.problem(path)
+        except FileNotFoundError:
+            wrong = "missing"
+        except OSError as error:
+            wrong = f"cannot be read ({error.strerror})"
+        if wrong:
+            problems.append(Problem(path, wrong))
+    return problems
+
+
+def pull(
+    pair: Pair, folder: Path, *, base: str | None = None, progress: Progress | None = None
+) -> None:
+    """Fetches what is missing or wrong of a pair.
+
+    Args:
+        pair: of `zoo().pairs`.
+        folder: where it comes to lie.
+        base: address instead of the manifest's; below it the same paths.
+        progress: told how far each file is.
+
+    Raises:
+        ModelError: as `download.download`.
+    """
+    address = (base or zoo().base).rstrip("/")
+    for file in pair.files:
+        download(
+            f"{address}/{file.path}",
+            folder / file.name,
+            file.expected,
+            progress=partial(progress, file.name) if progress else None,
+        )
+
+
+def copy(pair: Pair, source: Path, folder: Path) -> None:
+    """Takes a pair from a folder of this machine, with its subfolders, and verifies it.
+
+    Raises:
+        ModelError: no such folder, or a file in it is missing or wrong; then nothing is taken.
+    """
+    if not source.is_dir():
+        raise ModelError(f"{source}: no such folder; expected one that holds the pair's files")
+    found: dict[str, Path] = {}
+    for file in pair.files:
+        candidates = [source / file.name, *sorted(source.rglob(file.name))]
+        present = [path for path in candidates if path.is_file()]
+        if not present:
+            wanted = ", ".join(each.name for each in pair.files)
+            raise ModelError(f"{source}: has no {file.name}; pair {pair.name!r} needs {wanted}")
+        right = [path for path in present if not file.expected.problem(path)]
+        if not right:
+            raise ModelError(f"{present[0]}: {file.expected.problem(present[0])}")
+        found[file.name] = right[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in found.items():
+        part = folder / f"{name}.copy"
+        shutil.copyfile(path, part)
+        part.replace(folder / name)
+
+
+def load_pair(name: str, folder: Path | None = None) -> "TwoStep":
+    """A pair of published networks as a model.
+
+    Raises:
+        ModelError: no pair of that name, it is not on this machine, or a file is wrong.
+    """
+    pair, folder = zoo().pair(name), folder or models_folder()
+    if problems := check(pair, folder):
+        what = "; ".join(f"{problem.path}: {problem.reason}" for problem in problems)
+        raise ModelError(
+            f"the networks {name!r} are not on this machine ({what}); fetch them with: "
+            f"personsearch models pull {name}"
+        )
+    from personsearch.detectors.description import parse_description
+    from personsearch.systems.two_step import from_description
+
+    description = parse_description({**pair.networks, "name": name}, f"pair {name!r}")
+    return from_description(description, folder)
