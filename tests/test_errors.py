@@ -18,6 +18,7 @@ PARENTS = {
     "CheckpointError": (errors.ModelError,),
     "TrainingError": (errors.PersonSearchError,),
     "NonFiniteLossError": (errors.TrainingError,),
+    "StoreError": (errors.PersonSearchError,),
 }
 
 

@@ -25,6 +25,7 @@ EXPECTED = {
     "RecipeError",
     "Scene",
     "SearchProtocol",
+    "StoreError",
     "Target",
     "Trainer",
     "TrainingError",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from personsearch.errors import PersonSearchError as PersonSearchError
     from personsearch.errors import PictureError as PictureError
     from personsearch.errors import RecipeError as RecipeError
+    from personsearch.errors import StoreError as StoreError
     from personsearch.errors import TrainingError as TrainingError
     from personsearch.evaluation.detection import evaluate_detection as evaluate_detection
     from personsearch.evaluation.search import evaluate_search as evaluate_search
@@ -50,6 +51,7 @@ _MODULES = {
     "RecipeError": "errors",
     "Scene": "types",
     "SearchProtocol": "types",
+    "StoreError": "errors",
     "Target": "types",
     "Trainer": "training.loop",
     "TrainingError": "errors",

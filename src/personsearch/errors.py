@@ -8,8 +8,9 @@
     ├── RecipeError (ValueError)        a recipe that says something impossible
     ├── ModelError                      a network, its weights or its description
     │   └── CheckpointError             a checkpoint folder that is incomplete or of another kind
-    └── TrainingError                   training cannot go on
-        └── NonFiniteLossError          a loss became NaN or infinite
+    ├── TrainingError                   training cannot go on
+    │   └── NonFiniteLossError          a loss became NaN or infinite
+    └── StoreError                      a store of people that cannot be read or written
 
 A message says what came, what was expected, and what to do. The command line prints it as one line
 and exits with 1.
@@ -54,3 +55,7 @@ class TrainingError(PersonSearchError):
 
 class NonFiniteLossError(TrainingError):
     """A loss became NaN or infinite; the message names the step and the pictures."""
+
+
+class StoreError(PersonSearchError):
+    """A store of indexed people is missing, damaged, of another model, or in use."""

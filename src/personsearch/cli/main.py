@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli import bench, data, demo, evaluate, models, search, train
+from personsearch.cli import bench, data, demo, erase, evaluate, index, models, search, train
 from personsearch.errors import PersonSearchError
 
 app = typer.Typer(
@@ -18,7 +18,9 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("index")(index.index)
 app.command("search")(search.search)
+app.command("erase")(erase.erase)
 app.command("demo")(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")

@@ -1,12 +1,15 @@
-"""`personsearch search`: one picture of a person, looked for in a folder of pictures."""
+"""`personsearch search`: one person, looked for in a store or in a folder of pictures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from personsearch.cli.store_folder import StoreOption, parse_time, store_folder
+
 if TYPE_CHECKING:
-    from personsearch.retrieval.gallery_search import GalleryResult
+    from personsearch.retrieval.gallery_search import GalleryResult, QueryPerson
+    from personsearch.systems.base import PersonSearchModel
 
 
 def parse_box(text: str | None) -> tuple[float, float, float, float] | None:
@@ -32,20 +35,41 @@ def parse_box(text: str | None) -> tuple[float, float, float, float] | None:
 
 
 def search(
-    query_image: Annotated[Path, typer.Argument(help="A picture that shows the person.")],
-    folder: Annotated[Path, typer.Option("--in", help="Folder of pictures to search.")],
+    query_image: Annotated[
+        Path | None, typer.Argument(help="A picture that shows the person.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--in", help="Folder of pictures to search, without a store.")
+    ] = None,
+    store: StoreOption = None,
     model: Annotated[
-        Path,
+        str | None,
         typer.Option(
-            help="A checkpoint folder, a TOML that names two networks, or a published pair: omz."
+            help="A checkpoint folder, a TOML that names two networks, or a published pair: omz; "
+            "default with a store: its own."
         ),
-    ],
+    ] = None,
     box: Annotated[
         str | None,
         typer.Option(
             metavar="X1,Y1,X2,Y2",
             help="Where the person is, in pixels; without it the surest person found.",
         ),
+    ] = None,
+    person: Annotated[
+        list[int] | None,
+        typer.Option(help="More like this one in the store, by number; repeatable."),
+    ] = None,
+    unlike: Annotated[
+        list[int] | None, typer.Option(help="Not like this one in the store; repeatable.")
+    ] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="Only of this camera; repeatable.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Only from then on: 2026-11-21T13:00.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only before then.")] = None,
+    min_height: Annotated[
+        float | None, typer.Option(min=0.0, help="Only people at least so many pixels tall.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write a picture of the hits (.jpg or .png).")
@@ -57,41 +81,88 @@ def search(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Find one person in a folder of pictures, without an index.
+    """Find one person in a store, or in a folder of pictures without one.
 
-    Example: personsearch search me.jpg --box 40,60,120,300 --in photos --model
-    examples/omz_osnet.toml --out hits.jpg
+    Example: personsearch search me.jpg --box 40,60,120,300 --since 2026-11-01
     """
     corners = parse_box(box)
     if out is not None and out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise typer.BadParameter(
             f"{out}: expected a name ending in .jpg or .png", param_hint="--out"
         )
+    about_store = {
+        "--store": store,
+        "--person": person,
+        "--unlike": unlike,
+        "--camera": camera,
+        "--since": since,
+        "--until": until,
+        "--min-height": min_height,
+    }
+    if folder is not None:
+        for name, given in about_store.items():
+            if given is not None:
+                raise typer.BadParameter(f"{name} and --in exclude each other", param_hint=name)
+        if query_image is None:
+            raise typer.BadParameter("a picture that shows the person is missing")
+        if model is None:
+            raise typer.BadParameter("--in needs --model", param_hint="--model")
+        _search_folder(
+            query_image, folder, model, corners, out, top, score_threshold, device, as_json
+        )
+        return
+    if query_image is None and not person:
+        raise typer.BadParameter(
+            "say who: a picture that shows the person, or --person with a number in the store"
+        )
+    from personsearch.cli.store_search import search_in_store
+    from personsearch.retrieval.store import Filters
 
+    search_in_store(
+        store_folder(store),
+        query_image,
+        corners,
+        people=person or [],
+        unlike=unlike or [],
+        filters=Filters(
+            cameras=camera or (),
+            since=parse_time(since),
+            until=parse_time(until),
+            min_score=score_threshold,
+            min_height=min_height,
+        ),
+        model=model,
+        device=device,
+        top=top,
+        out=out,
+        as_json=as_json,
+    )
+
+
+def _search_folder(
+    query_image: Path,
+    folder: Path,
+    model: str,
+    corners: tuple[float, float, float, float] | None,
+    out: Path | None,
+    top: int,
+    score_threshold: float,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Searches pictures one by one, without a store."""
     import json
 
-    import numpy as np
     from rich.console import Console
     from rich.progress import Progress
 
-    from personsearch.datasets.pictures import picture_size
     from personsearch.loading import load
-    from personsearch.retrieval.gallery_search import query_person, search_folder
+    from personsearch.retrieval.gallery_search import search_folder
 
     notes = Console(stderr=True)
-    if corners is not None:
-        # A box beside the picture is wrong usage; found out before a model is loaded.
-        width, height = picture_size(query_image)
-        if corners[0] >= width or corners[1] >= height or corners[2] <= 0 or corners[3] <= 0:
-            raise typer.BadParameter(
-                f"{box} lies outside of {query_image}, which has {width} x {height} pixels",
-                param_hint="--box",
-            )
-    network = load(model, _device(device)).eval()
-    given = None if corners is None else np.array(corners, dtype=np.float32)
-    query = query_person(network, query_image, given)
-    if query.score is not None and not as_json:
-        _say_who(notes, query)
+    check_inside(query_image, corners)
+    network = load(Path(model), choose_device(device)).eval()
+    query = find_query(network, query_image, corners, notes if not as_json else None)
     with Progress(console=notes, transient=True, disable=as_json) as progress:
         task = progress.add_task("searching")
         result = search_folder(
@@ -112,7 +183,49 @@ def search(
         raise typer.Exit(130)
 
 
-def _device(name: str) -> str:
+def check_inside(query_image: Path, corners: tuple[float, float, float, float] | None) -> None:
+    """A box beside the picture is wrong usage; found out before a model is loaded.
+
+    Raises:
+        typer.BadParameter: the box lies outside.
+        PictureError: the picture cannot be read.
+    """
+    from personsearch.datasets.pictures import picture_size
+
+    if corners is None:
+        return
+    width, height = picture_size(query_image)
+    if corners[0] >= width or corners[1] >= height or corners[2] <= 0 or corners[3] <= 0:
+        raise typer.BadParameter(
+            f"{_comma(corners)} lies outside of {query_image}, which has {width} x {height} pixels",
+            param_hint="--box",
+        )
+
+
+def find_query(
+    network: "PersonSearchModel",
+    query_image: Path,
+    corners: tuple[float, float, float, float] | None,
+    notes: Any,
+) -> "QueryPerson":
+    """The person in the box, or the surest one; `notes` is told who that is."""
+    import numpy as np
+
+    from personsearch.retrieval.gallery_search import query_person
+
+    given = None if corners is None else np.array(corners, dtype=np.float32)
+    query = query_person(network, query_image, given)
+    if query.score is not None and notes is not None:
+        _say_who(notes, query)
+    return query
+
+
+def choose_device(name: str) -> str:
+    """The device that is meant.
+
+    Raises:
+        typer.BadParameter: there is none of that name.
+    """
     import torch
 
     if name == "auto":

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,43 @@ def read_frame(path: Path, index: int, max_pixels: int = MAX_PIXELS) -> NDArray[
     video = _opened(Path(path))
     check_pixels(Path(path), video.size, max_pixels, " a frame")
     return video.read(index)
+
+
+def play(
+    path: Path, wanted: Callable[[int, float], bool], max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+    """Index, seconds from the start, and RGB (H, W, 3) uint8 of the wanted frames, in one pass.
+
+    Args:
+        path: the file.
+        wanted: asked for every frame, by index and seconds.
+        max_pixels: of a frame.
+
+    Raises:
+        PictureError: missing, not a video, too large, without frames; or, after the frames before,
+            damaged in the middle.
+    """
+    path, index = Path(path), -1
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        context = stream.codec_context
+        check_pixels(path, (int(context.width), int(context.height)), max_pixels, " a frame")
+        rate = stream.average_rate or 25
+        try:
+            for index, frame in enumerate(container.decode(stream)):
+                # Frames without a time stamp play at the average rate.
+                seconds = float(index / rate) if frame.time is None else float(frame.time)
+                if wanted(index, seconds):
+                    yield index, seconds, _pixels(frame)
+        except (OSError, ValueError) as error:
+            if isinstance(error, PictureError):
+                raise
+            raise PictureError(
+                f"{path}: breaks off after frame {index} ({error}); the video is damaged"
+            ) from None
+    if index < 0:
+        raise PictureError(f"{path}: has no frames")
 
 
 def frame_count(path: Path) -> int:

@@ -1,0 +1,145 @@
+"""`personsearch search` in a store: who is most like the examples, as a table, JSON or picture."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from personsearch.cli.store_folder import show_time
+
+if TYPE_CHECKING:
+    from personsearch.retrieval.people_search import Match
+    from personsearch.retrieval.store import Filters, Store
+    from personsearch.types import FloatArray
+
+
+def search_in_store(
+    folder: Path,
+    query_image: Path | None,
+    corners: tuple[float, float, float, float] | None,
+    *,
+    people: list[int],
+    unlike: list[int],
+    filters: "Filters",
+    model: str | None,
+    device: str,
+    top: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Searches and prints."""
+    import json
+
+    import numpy as np
+    from rich.console import Console
+
+    from personsearch.cli.search import check_inside, choose_device, find_query
+    from personsearch.loading import load
+    from personsearch.retrieval.model_identity import identify
+    from personsearch.retrieval.people_search import combine, search_store
+    from personsearch.retrieval.store import Filters, open_store
+
+    notes = None if as_json else Console(stderr=True)
+    with open_store(folder) as store:
+
+        def rows(ids: list[int]) -> Any:
+            store.people(ids)  # says which one is missing
+            return store.embeddings(Filters(people=ids))[1].astype(np.float32)
+
+        examples = [rows(people)] if people else []
+        own: list[int] = []  # the query's own picture, if it is in the store
+        box = None
+        if query_image is not None:
+            check_inside(query_image, corners)
+            named = model or store.model.name
+            network = load(Path(named), choose_device(device)).eval()
+            with open_store(folder, model=identify(named, network)):
+                pass  # refuses another model than the store's
+            query = find_query(network, query_image, corners, notes)
+            examples.append(query.embedding[None])
+            own, box = store.people_in(query_image), query.box
+        wanted = combine(np.concatenate(examples), rows(unlike) if unlike else None)
+        matches = search_store(
+            store, wanted, filters=filters, top=top, without=[*people, *unlike, *own]
+        )
+        if out is not None:
+            _write_picture(store, query_image, people, box, matches, out)
+    if as_json:
+        print(json.dumps({"store": str(folder), "hits": [_plain(m) for m in matches]}, indent=2))
+    else:
+        _print_table(matches, out)
+
+
+def _plain(match: "Match") -> dict[str, Any]:
+    person = match.person
+    return {
+        "person": person.id,
+        "path": str(person.path),
+        "frame": person.frame,
+        "time": person.time,
+        "camera": person.camera,
+        "box": [round(float(side), 2) for side in person.box],
+        "similarity": match.similarity,
+        "score": person.score,
+        "rank_score": match.rank_score,
+    }
+
+
+def _print_table(matches: "list[Match]", out: Path | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("rank", "person", "picture", "frame", "time", "camera", "similarity", "score")
+    for rank, match in enumerate(matches, start=1):
+        person = match.person
+        table.add_row(
+            str(rank),
+            str(person.id),
+            escape(person.name or person.source),
+            "" if person.frame is None else str(person.frame),
+            show_time(person.time),
+            escape(person.camera or ""),
+            f"{match.similarity:.3f}",
+            f"{person.score:.2f}",
+        )
+    Console().print(table)
+    if out is not None:
+        typer.echo(f"hits drawn to {out}", err=True)
+
+
+def _write_picture(
+    store: "Store",
+    query_image: Path | None,
+    people: list[int],
+    box: "FloatArray | None",
+    matches: "list[Match]",
+    out: Path,
+) -> None:
+    """Query and hits side by side; a hit is shown by its thumbnail, whatever became of its file."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from personsearch.datasets.pictures import read_picture
+    from personsearch.plots.rankings import Panel, draw_ranking, write_picture
+
+    def panel(person: int, lines: list[str]) -> Panel:
+        with Image.open(io.BytesIO(store.thumbnail(person)), formats=("JPEG",)) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        height, width = pixels.shape[:2]
+        return Panel(pixels, np.array([0, 0, width, height], np.float32), lines)
+
+    if query_image is not None and box is not None:
+        query = Panel(read_picture(query_image), box, ["query", query_image.name])
+    else:
+        query = panel(people[0], ["query", f"person {people[0]}"])
+    hits = (
+        panel(
+            match.person.id,
+            [f"{rank}: {match.similarity:.3f}", Path(match.person.name).name],
+        )
+        for rank, match in enumerate(matches, start=1)
+    )
+    write_picture(draw_ranking(query, hits), out)

@@ -1,0 +1,713 @@
+"""The store: who was found in which picture, in one SQLite database, the one source of truth.
+
+    STORE/people.sqlite    sources, files, pictures, people, embeddings, thumbnails
+    STORE/writer.lock      held by the one process that writes
+
+A picture and everyone in it are written in one transaction: after a kill or a power cut a picture
+is there with all its people, or not at all. Whoever is erased is overwritten, and so is every copy
+of them in the database's log.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.errors import StoreError
+from personsearch.types import FloatArray
+
+DATABASE, LOCK = "people.sqlite", "writer.lock"
+SCHEMA = 1
+"""Of this version; an older store is brought up to it when it is opened for writing."""
+
+_APPLICATION = 0x70736561  # "psea", in the database's header
+_TABLES = """
+CREATE TABLE model (
+    name TEXT NOT NULL, fingerprint TEXT NOT NULL, dim INTEGER NOT NULL,
+    weighted INTEGER NOT NULL, made REAL NOT NULL
+) STRICT;
+CREATE TABLE counter (changes INTEGER NOT NULL) STRICT;
+INSERT INTO counter VALUES (0);
+CREATE TABLE sources (id INTEGER PRIMARY KEY, place TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY, source INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE,
+    name TEXT NOT NULL, bytes INTEGER NOT NULL, changed INTEGER NOT NULL,
+    camera TEXT, state TEXT NOT NULL CHECK (state IN ('open', 'whole', 'unreadable', 'erased')),
+    reason TEXT NOT NULL DEFAULT '', UNIQUE (source, name)
+) STRICT;
+CREATE TABLE pictures (
+    id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+    frame INTEGER, time REAL, width INTEGER NOT NULL, height INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX pictures_once ON pictures (file, coalesce(frame, -1));
+CREATE INDEX pictures_by_time ON pictures (time);
+CREATE TABLE people (
+    id INTEGER PRIMARY KEY, picture INTEGER NOT NULL REFERENCES pictures ON DELETE CASCADE,
+    x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL, y2 REAL NOT NULL, score REAL NOT NULL
+) STRICT;
+CREATE INDEX people_by_picture ON people (picture);
+CREATE TABLE embeddings (
+    person INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE, vector BLOB NOT NULL
+) STRICT;
+CREATE TABLE thumbnails (
+    person INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE, jpeg BLOB NOT NULL
+) STRICT;
+"""
+_MIGRATIONS: dict[int, str] = {}
+"""By the version that a store has, what brings it to the next."""
+
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model made the embeddings of a store; those of another cannot be compared with them.
+
+    Attributes:
+        name: as the user named it.
+        fingerprint: of its weights and settings.
+        dim: length of an embedding.
+        weighted: whether similarity is multiplied by the detection's score.
+    """
+
+    name: str
+    fingerprint: str
+    dim: int
+    weighted: bool = False
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """By which it is seen that a file has changed.
+
+    Attributes:
+        bytes: its size.
+        changed: nanoseconds since 1970 of its last change.
+    """
+
+    bytes: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """A file that the store knows.
+
+    Attributes:
+        id: of its row.
+        stamp: as it was when it was indexed.
+        state: ``open`` (not finished), ``whole``, ``unreadable`` or ``erased``.
+        frames: frames of a video that are there; 0 for a photo.
+    """
+
+    id: int
+    stamp: FileStamp
+    state: str
+    frames: int
+
+
+@dataclass(frozen=True, eq=False)
+class FoundPeople:
+    """A picture and everyone who was found in it.
+
+    Attributes:
+        size: (width, height) of the picture in pixels.
+        boxes: (N, 4) float32 in its pixels.
+        scores: (N,) float32.
+        embeddings: (N, D) float32 of unit length.
+        thumbnails: N pictures as JPEG.
+        frame: index from zero in a video; None for a photo.
+        time: seconds since 1970 at which it was taken; None if that is not known.
+    """
+
+    size: tuple[int, int]
+    boxes: FloatArray
+    scores: FloatArray
+    embeddings: FloatArray
+    thumbnails: Sequence[bytes]
+    frame: int | None = None
+    time: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPerson:
+    """A person in the store.
+
+    Attributes:
+        id: by which the store knows them.
+        source, name: the folder or file that was indexed, and the file inside of it.
+        box: (4,) float32 in the picture's pixels.
+        score: the detector's.
+        frame, time, camera: as in `FoundPeople`; None where not known.
+        size: (width, height) of the picture.
+    """
+
+    id: int
+    source: str
+    name: str
+    box: FloatArray
+    score: float
+    frame: int | None
+    time: float | None
+    camera: str | None
+    size: tuple[int, int]
+
+    @property
+    def path(self) -> Path:
+        """The picture or video file."""
+        return Path(self.source) / self.name if self.name else Path(self.source)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which people are meant; a field that is None or empty leaves everyone.
+
+    Attributes:
+        cameras: names of cameras.
+        since, until: seconds since 1970, until excluded; people without a time are left out.
+        min_score: of the detection.
+        min_height: of the box, in pixels.
+        sources: places as they were indexed.
+        names: files inside of the sources.
+        people: ids.
+    """
+
+    cameras: Sequence[str] = ()
+    since: float | None = None
+    until: float | None = None
+    min_score: float | None = None
+    min_height: float | None = None
+    sources: Sequence[str] = ()
+    names: Sequence[str] = ()
+    people: Sequence[int] = ()
+
+    @property
+    def everyone(self) -> bool:
+        """Whether nobody is left out."""
+        return self == EVERYONE
+
+
+EVERYONE = Filters()
+"""Nobody is left out."""
+
+
+class Store:
+    """An open store. Opened by `open_store`; not for several threads at once."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, model: ModelIdentity) -> None:
+        self.folder, self.model = folder, model
+        self._connection = connection
+
+    # Reading.
+
+    def changes(self) -> int:
+        """A number that grows with every change."""
+        return int(self._one("SELECT changes FROM counter")[0])
+
+    def counts(self) -> dict[str, int]:
+        """How many sources, files, pictures and people there are, and files that failed."""
+        tables = ("sources", "files", "pictures", "people")
+        found = {table: int(self._one(f"SELECT count(*) FROM {table}")[0]) for table in tables}
+        query = "SELECT count(*) FROM files WHERE state = 'unreadable'"
+        return found | {"unreadable": int(self._one(query)[0])}
+
+    def known_files(self, source: str) -> dict[str, KnownFile]:
+        """The files of a source by name."""
+        rows = self._all(
+            "SELECT f.name, f.id, f.bytes, f.changed, f.state, count(p.frame) FROM files f "
+            "JOIN sources s ON s.id = f.source LEFT JOIN pictures p ON p.file = f.id "
+            "WHERE s.place = ? GROUP BY f.id",
+            source,
+        )
+        return {
+            name: KnownFile(row, FileStamp(size, changed), state, frames)
+            for name, row, size, changed, state, frames in rows
+        }
+
+    def frames(self, file: int) -> set[int]:
+        """The frames of a video that are there."""
+        rows = self._all("SELECT frame FROM pictures WHERE file = ? AND frame NOT NULL", file)
+        return {frame for (frame,) in rows}
+
+    def embeddings(
+        self, filters: Filters = EVERYONE
+    ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Ids (N,), ascending, and embeddings (N, D) float16 of those who are meant."""
+        where, values = _condition(filters)
+        # Filters name columns of the joined tables; without them the bare table is read.
+        query = f"SELECT e.person, e.vector FROM embeddings e {_JOINED if where else ''} {where}"
+        count = int(self._one("SELECT count(*) FROM embeddings")[0]) if not where else None
+        ids: list[int] = []
+        parts: list[NDArray[np.float16]] = []
+        dim = self.model.dim
+        with self._reported():
+            cursor = self._connection.execute(f"{query} ORDER BY e.person", values)
+            whole = np.empty((count or 0, dim), np.float16)
+            filled = 0
+            while rows := cursor.fetchmany(_BLOCK):
+                ids += [row[0] for row in rows]
+                block = np.frombuffer(b"".join(row[1] for row in rows), np.float16)
+                if block.size != len(rows) * dim:
+                    raise StoreError(f"{self.folder}: an embedding is not {dim} numbers long")
+                if count is None:
+                    parts.append(block.reshape(-1, dim))
+                else:
+                    whole[filled : filled + len(rows)] = block.reshape(-1, dim)
+                    filled += len(rows)
+        matrix = np.concatenate(parts) if parts else whole[:filled]
+        return np.array(ids, np.int64), matrix
+
+    def people(self, ids: Sequence[int]) -> list[StoredPerson]:
+        """The people of some ids, in their order.
+
+        Raises:
+            StoreError: there is none of that id.
+        """
+        found: dict[int, StoredPerson] = {}
+        wanted = [int(i) for i in ids]
+        chosen = f"{_PERSON} WHERE e.id IN (SELECT value FROM json_each(?))"
+        for row in self._all(chosen, json.dumps(wanted)):
+            found[row[0]] = _person(row)
+        if missing := [i for i in wanted if i not in found]:
+            raise StoreError(f"{self.folder}: has no person {missing[0]}; they may be erased")
+        return [found[i] for i in wanted]
+
+    def people_in(self, path: Path) -> list[int]:
+        """Ids of everyone in a photo or video file, wherever it was indexed from."""
+        path = Path.cwd() / path
+        found: list[int] = []
+        for place in (path, *path.parents):
+            name = "" if place == path else path.relative_to(place).as_posix()
+            rows = self._all(
+                "SELECT e.id FROM people e JOIN pictures p ON p.id = e.picture "
+                "JOIN files f ON f.id = p.file JOIN sources s ON s.id = f.source "
+                "WHERE s.place = ? AND f.name = ?",
+                *(str(place), name),
+            )
+            found += [person for (person,) in rows]
+        return found
+
+    def thumbnail(self, person: int) -> bytes:
+        """A person's picture as JPEG; empty if there is none."""
+        row = self._connection.execute(
+            "SELECT jpeg FROM thumbnails WHERE person = ?", (int(person),)
+        ).fetchone()
+        return bytes(row[0]) if row else b""
+
+    def cameras(self) -> dict[str, int]:
+        """People by camera."""
+        rows = self._all(
+            "SELECT f.camera, count(*) FROM people e JOIN pictures p ON p.id = e.picture "
+            "JOIN files f ON f.id = p.file WHERE f.camera NOT NULL GROUP BY f.camera ORDER BY 1"
+        )
+        return dict(rows)
+
+    def unreadable(self) -> list[tuple[str, str, str]]:
+        """Source, name and reason of every file that could not be read."""
+        return self._all(
+            "SELECT s.place, f.name, f.reason FROM files f JOIN sources s ON s.id = f.source "
+            "WHERE f.state = 'unreadable' ORDER BY 1, 2"
+        )
+
+    def damage(self) -> str:
+        """What SQLite's own check finds wrong; empty if nothing is."""
+        rows = self._all("PRAGMA integrity_check")
+        rows += self._all("PRAGMA foreign_key_check")
+        found = "; ".join(str(row[0]) for row in rows)
+        return "" if found == "ok" else found
+
+    # Writing.
+
+    def begin_file(
+        self, source: str, name: str, stamp: FileStamp, camera: str | None = None
+    ) -> int:
+        """The row of a file that is to be indexed; what was known of another version is erased."""
+        with self._transaction():
+            self._run("INSERT OR IGNORE INTO sources (place) VALUES (?)", source)
+            (place,) = self._one("SELECT id FROM sources WHERE place = ?", source)
+            old = self._connection.execute(
+                "SELECT id, bytes, changed FROM files WHERE source = ? AND name = ?", (place, name)
+            ).fetchone()
+            if old and old[1:] == (stamp.bytes, stamp.changed):
+                self._run("UPDATE files SET state = 'open', reason = '' WHERE id = ?", old[0])
+                return int(old[0])
+            if old:
+                self._run("DELETE FROM files WHERE id = ?", old[0])
+            cursor = self._run(
+                "INSERT INTO files (source, name, bytes, changed, camera, state) "
+                "VALUES (?, ?, ?, ?, ?, 'open')",
+                *(place, name, stamp.bytes, stamp.changed, camera),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def add(self, file: int, found: Sequence[FoundPeople], *, finished: bool = False) -> None:
+        """Writes pictures of a file and everyone in them; all are there, or none.
+
+        Args:
+            file: from `begin_file`.
+            found: each of another frame, or the one photo.
+            finished: whether they are the last of the file.
+
+        Raises:
+            StoreError: an embedding of another length, a picture that is there already, or no room
+                on the disk.
+        """
+        with self._transaction():
+            for one in found:
+                self._add(file, one)
+            if finished:
+                self._run("UPDATE files SET state = 'whole' WHERE id = ?", file)
+
+    def _add(self, file: int, found: FoundPeople) -> None:
+        vectors = np.ascontiguousarray(found.embeddings, np.float16)
+        if vectors.shape != (len(found.boxes), self.model.dim):
+            raise StoreError(
+                f"{self.folder}: embeddings of shape {vectors.shape} came for {len(found.boxes)} "
+                f"people, expected {(len(found.boxes), self.model.dim)}"
+            )
+        cursor = self._run(
+            "INSERT INTO pictures (file, frame, time, width, height) VALUES (?, ?, ?, ?, ?)",
+            *(file, found.frame, found.time, *map(int, found.size)),
+        )
+        picture = cursor.lastrowid
+        (last,) = self._one("SELECT coalesce(max(id), 0) FROM people")
+        ids = range(last + 1, last + 1 + len(vectors))
+        boxes = np.asarray(found.boxes, float).tolist()
+        scores = np.asarray(found.scores, float).tolist()
+        with self._reported():
+            many = self._connection.executemany
+            many(
+                "INSERT INTO people VALUES (?, ?, ?, ?, ?, ?, ?)",
+                ((i, picture, *b, s) for i, b, s in zip(ids, boxes, scores, strict=True)),
+            )
+            many(
+                "INSERT INTO embeddings VALUES (?, ?)",
+                ((i, v.tobytes()) for i, v in zip(ids, vectors, strict=True)),
+            )
+            many(
+                "INSERT INTO thumbnails VALUES (?, ?)",
+                ((i, t) for i, t in zip(ids, found.thumbnails, strict=True) if t),
+            )
+
+    def finish_file(self, file: int, reason: str = "") -> None:
+        """Notes that all of a file is there, or why it could not be read."""
+        with self._transaction():
+            state = "unreadable" if reason else "whole"
+            self._run("UPDATE files SET state = ?, reason = ? WHERE id = ?", state, reason, file)
+
+    def erase(self, filters: Filters) -> int:
+        """Erases those who are meant, embeddings and thumbnails too; says how many they were.
+
+        Nothing of them stays in the store's folder. Their files count as indexed, so that they do
+        not come back unless a file changes.
+
+        Raises:
+            StoreError: everyone is meant: delete the folder instead.
+        """
+        if filters.everyone:
+            raise StoreError(
+                f"{self.folder}: no person, picture, source or time was named; to erase everyone, "
+                "delete the folder"
+            )
+        where, values = _condition(filters)
+        chosen = f"SELECT e.person FROM (SELECT id AS person FROM people) e {_JOINED} {where}"
+        with self._transaction():
+            ids = self._connection.execute(chosen, values).fetchall()
+            with self._reported():
+                self._connection.executemany("DELETE FROM people WHERE id = ?", ids)
+        self._forget_log()
+        return len(ids)
+
+    def erase_files(self, source: str, names: Sequence[str] = ()) -> int:
+        """Erases files, or a whole source, with everyone in them; says how many people they were.
+
+        A file stays known by its name as erased, so that indexing leaves it out from then on.
+
+        Raises:
+            StoreError: there is no such source or file.
+        """
+        known = self.known_files(source)
+        if not known:
+            raise StoreError(f"{self.folder}: has no source {source!r}")
+        if unknown := [name for name in names if name not in known]:
+            raise StoreError(f"{self.folder}: source {source!r} has no file {unknown[0]!r}")
+        erased = 0
+        with self._transaction():
+            for name in names or known:
+                row = known[name].id
+                (people,) = self._one(
+                    "SELECT count(*) FROM people e JOIN pictures p ON p.id = e.picture "
+                    "WHERE p.file = ?",
+                    row,
+                )
+                erased += people
+                self._run("DELETE FROM pictures WHERE file = ?", row)
+                self._run("UPDATE files SET state = 'erased', reason = '' WHERE id = ?", row)
+        self._forget_log()
+        return erased
+
+    def compact(self) -> None:
+        """Gives room that nobody needs back to the disk.
+
+        Raises:
+            StoreError: no room on the disk for a copy.
+        """
+        self._run("VACUUM")
+        self._forget_log()
+
+    def _forget_log(self) -> None:
+        """Empties the write-ahead log, in which old pages stand."""
+        busy = self._one("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        if busy:
+            raise StoreError(
+                f"{self.folder}: erased, but another process is reading the store, so copies are "
+                "still in its log; end that process and run the same command again"
+            )
+
+    # How SQLite is spoken to.
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._reported():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("UPDATE counter SET changes = changes + 1")
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _reported(self) -> "_Reported":
+        return _Reported(self.folder)
+
+    def _run(self, query: str, *values: Any) -> sqlite3.Cursor:
+        with self._reported():
+            return self._connection.execute(query, values)
+
+    def _all(self, query: str, *values: Any) -> list[Any]:
+        return self._run(query, *values).fetchall()
+
+    def _one(self, query: str, *values: Any) -> Any:
+        return self._run(query, *values).fetchone()
+
+
+class _Reported:
+    """Turns what SQLite raises into one clear line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"{self.folder}: {_told(error)}") from None
+
+
+def _told(error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_FULL":
+        return "the disk is full; make room and run the same command again, nothing is lost"
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return f"the database is damaged ({error}); take a backup, or index again into a new one"
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return "another process is writing; wait until it has finished"
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return f"cannot be written ({error}); check whose folder it is"
+    if name.startswith("SQLITE_CONSTRAINT_UNIQUE"):
+        return f"this is there already ({error})"
+    return f"SQLite says: {error}"
+
+
+@contextmanager
+def open_store(
+    folder: Path | str, *, model: ModelIdentity | None = None, write: bool = False
+) -> Iterator[Store]:
+    """Opens a store; made, if it is opened for writing and there is none.
+
+    Args:
+        folder: of the store.
+        model: that indexes or searches; one that made other embeddings is refused. None where only
+            what is there is read or erased.
+        write: whether anything will be written; one process at a time may.
+
+    Raises:
+        StoreError: there is none, it is no store, damaged, of a newer version, or made by another
+            model; or another process writes to it.
+    """
+    folder = Path(folder)
+    exists = (folder / DATABASE).is_file()
+    if not exists and not (write and model is not None):
+        raise StoreError(
+            f"{folder}: there is no store here; make one with: personsearch index SOURCE --store "
+            f"{folder}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with _writer(folder, write):
+        connection = _connect(folder, write)
+        try:
+            with _Reported(folder):
+                if write:
+                    _prepare(folder, connection, model)
+                _check_version(folder, connection)
+                made_by = _model(folder, connection)
+            if model is not None and model.fingerprint != made_by.fingerprint:
+                raise StoreError(
+                    f"{folder}: was made by model {made_by.name!r} ({made_by.fingerprint[:12]}), "
+                    f"this is {model.name!r} ({model.fingerprint[:12]}); their embeddings cannot "
+                    f"be compared. Use --model {made_by.name}, or index into another store"
+                )
+            yield Store(folder, connection, replace(made_by))
+        finally:
+            connection.close()
+
+
+@contextmanager
+def _writer(folder: Path, write: bool) -> Iterator[None]:
+    """The right to write, for one process."""
+    if not write:
+        yield
+        return
+    with (folder / LOCK).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            who = lock.read().strip()
+            raise StoreError(
+                f"{folder}: process {who or 'unknown'} is writing to this store; wait until it has "
+                "finished, or end it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _connect(folder: Path, write: bool) -> sqlite3.Connection:
+    with _Reported(folder):
+        # A reader, too, opens for writing where it may: SQLite's log has an index in shared memory.
+        connection = sqlite3.connect(folder / DATABASE, timeout=10.0, isolation_level=None)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        if write:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        else:
+            connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _prepare(folder: Path, connection: sqlite3.Connection, model: ModelIdentity | None) -> None:
+    """Makes an empty database a store, and an older store one of this version."""
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not tables:
+        assert model is not None
+        about = (model.name, model.fingerprint, model.dim, int(model.weighted), time.time())
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _TABLES.split(";\n"):
+            connection.execute(statement)
+        connection.execute("INSERT INTO model VALUES (?, ?, ?, ?, ?)", about)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.execute("COMMIT")
+        return
+    _check_version(folder, connection, older=True)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    for number in range(version, SCHEMA):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _MIGRATIONS[number].split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number + 1}")
+        connection.execute("COMMIT")
+
+
+def _check_version(folder: Path, connection: sqlite3.Connection, older: bool = False) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION:
+        raise StoreError(f"{folder}: {DATABASE} is a database of something else, not a store")
+    if version > SCHEMA:
+        raise StoreError(
+            f"{folder}: was written by a newer version of personsearch (schema {version}, this one "
+            f"knows {SCHEMA}); update personsearch"
+        )
+    if version < SCHEMA and not older:
+        raise StoreError(
+            f"{folder}: is of an older version (schema {version}); index anything into it once, "
+            "which brings it up to date"
+        )
+
+
+def _model(folder: Path, connection: sqlite3.Connection) -> ModelIdentity:
+    row = connection.execute("SELECT name, fingerprint, dim, weighted FROM model").fetchone()
+    if row is None:
+        raise StoreError(f"{folder}: does not say which model made it; the store is damaged")
+    return ModelIdentity(row[0], row[1], int(row[2]), bool(row[3]))
+
+
+_JOINED = (
+    "JOIN people h ON h.id = e.person JOIN pictures p ON p.id = h.picture "
+    "JOIN files f ON f.id = p.file JOIN sources s ON s.id = f.source"
+)
+_PERSON = (
+    "SELECT e.id, s.place, f.name, e.x1, e.y1, e.x2, e.y2, e.score, p.frame, p.time, f.camera, "
+    "p.width, p.height FROM people e JOIN pictures p ON p.id = e.picture "
+    "JOIN files f ON f.id = p.file JOIN sources s ON s.id = f.source"
+)
+
+
+def _person(row: Any) -> StoredPerson:
+    box = np.array(row[3:7], np.float32)
+    score, frame, seconds, camera, width, height = row[7:]
+    return StoredPerson(row[0], row[1], row[2], box, score, frame, seconds, camera, (width, height))
+
+
+def _condition(filters: Filters) -> tuple[str, list[Any]]:
+    """The filters as SQL over `_JOINED`, whose values are never part of its text."""
+    parts: list[str] = []
+    values: list[Any] = []
+    lists = (
+        ("f.camera", filters.cameras),
+        ("s.place", filters.sources),
+        ("f.name", filters.names),
+        ("h.id", filters.people),
+    )
+    for column, wanted in lists:
+        if wanted:
+            parts.append(f"{column} IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps(list(wanted)))
+    bounds = (
+        ("p.time >= ?", filters.since),
+        ("p.time < ?", filters.until),
+        ("h.score >= ?", filters.min_score),
+        ("h.y2 - h.y1 >= ?", filters.min_height),
+    )
+    for text, value in bounds:
+        if value is not None:
+            parts.append(text)
+            values.append(value)
+    return (f"WHERE {' AND '.join(parts)}" if parts else "", values)
