@@ -81,6 +81,7 @@ __all__ = [
     "RecipeError",
     "Scene",
     "SearchProtocol",
+    "StoreError",
     "Target",
     "Trainer",
     "TrainingError",
