@@ -109,7 +109,7 @@ class _Timed:
     def quickest(
         self, call: Callable[[list[Tensor]], int], images: list[Tensor]
     ) -> tuple[float, int]:
-        """Seconds of the quickest of several calls, after one to warm up, and what the last returned.
+        """Seconds of the quickest of several calls after a first one, and what the last returned.
 
         Other work on the machine only ever adds to a call's time.
         """
