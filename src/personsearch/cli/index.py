@@ -30,6 +30,10 @@ def index(
     score_threshold: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Leave out people found with less.")
     ] = 0.3,
+    tracks: Annotated[
+        bool,
+        typer.Option(help="Join people in a video to tracks, and keep the best views of each."),
+    ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -64,6 +68,7 @@ def index(
                 media,
                 every=every,
                 score_threshold=score_threshold,
+                tracks=tracks,
                 progress=bar.show,
             )
         report.unreadable[:0] = left_out
@@ -119,4 +124,5 @@ def _print(report: "IndexReport", place: Path, counts: dict[str, int]) -> None:
             typer.echo(f"  {one.path}: {one.reason}", err=True)
     if report.interrupted:
         typer.echo("interrupted: the same command goes on from here", err=True)
-    typer.echo(f"{place}: {counts['people']} people in {counts['pictures']} pictures")
+    tracks = f", {counts['tracks']} tracks in videos" if counts["tracks"] else ""
+    typer.echo(f"{place}: {counts['people']} views of people{tracks}")

@@ -9,7 +9,7 @@ from personsearch.cli.store_folder import show_time
 
 if TYPE_CHECKING:
     from personsearch.retrieval.people_search import Match
-    from personsearch.retrieval.store import Filters, Store
+    from personsearch.retrieval.store import Filters, Store, StoredPerson
     from personsearch.types import FloatArray
 
 
@@ -76,7 +76,9 @@ def _plain(match: "Match") -> dict[str, Any]:
         "person": person.id,
         "path": str(person.path),
         "frame": person.frame,
+        "position": person.position,
         "time": person.time,
+        "track": None if person.track is None else vars(person.track),
         "camera": person.camera,
         "box": [round(float(side), 2) for side in person.box],
         "similarity": match.similarity,
@@ -90,14 +92,18 @@ def _print_table(matches: "list[Match]", out: Path | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("rank", "person", "picture", "frame", "time", "camera", "similarity", "score")
+    table = Table("rank", "person", "picture")
+    table.add_column("seen", no_wrap=True)
+    table.add_column("time", no_wrap=True)
+    for name in ("camera", "similarity", "score"):
+        table.add_column(name)
     for rank, match in enumerate(matches, start=1):
         person = match.person
         table.add_row(
             str(rank),
             str(person.id),
-            escape(person.name or person.source),
-            "" if person.frame is None else str(person.frame),
+            escape(person.name or person.path.name),
+            _seen(person),
             show_time(person.time),
             escape(person.camera or ""),
             f"{match.similarity:.3f}",
@@ -106,6 +112,19 @@ def _print_table(matches: "list[Match]", out: Path | None) -> None:
     Console().print(table)
     if out is not None:
         typer.echo(f"hits drawn to {out}", err=True)
+
+
+def _seen(person: "StoredPerson") -> str:
+    """Where in a video: its track's span, or the view's position; empty for a photo."""
+    if person.track is not None and person.track.last > person.track.first:
+        return f"{_clock(person.track.first)}-{_clock(person.track.last)}"
+    return "" if person.position is None else _clock(person.position)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 def _write_picture(

@@ -21,6 +21,7 @@ from PIL import Image
 from personsearch.errors import PictureError
 from personsearch.retrieval.media import Frame, Media, Skipped, decode
 from personsearch.retrieval.store import FoundPeople, Store
+from personsearch.retrieval.tracks import join
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections, FloatArray
 
@@ -79,6 +80,7 @@ def index_media(
     *,
     every: float = 1.0,
     score_threshold: float = 0.3,
+    tracks: bool = True,
     progress: Progress | None = None,
 ) -> IndexReport:
     """Finds everyone in photos and videos and writes them to the store.
@@ -91,6 +93,7 @@ def index_media(
         media: from `find_media`.
         every: seconds between frames of a video; 0 for all of them.
         score_threshold: people found with less are left out.
+        tracks: join people in a video to tracks, of which the best views are kept.
         progress: called after each picture and file.
 
     Raises:
@@ -135,7 +138,10 @@ def index_media(
             if one not in rows:
                 rows[one] = store.begin_file(one.source, one.name, one.stamp, one.camera)
             if isinstance(item, _Done):
-                if item.reason or one.kind == "video":
+                if one.kind == "video":
+                    # What was seen before a video broke off is worth the same.
+                    store.finish_video(rows[one], join(store.seen(rows[one])) if tracks else [])
+                if item.reason:
                     store.finish_file(rows[one], item.reason)
                 if item.reason:
                     report.unreadable.append(Skipped(one.path, item.reason))
@@ -212,6 +218,7 @@ def look(model: PersonSearchModel, frame: Frame, score_threshold: float) -> Foun
         embeddings=found.embeddings[kept],
         thumbnails=list(_thumbnails(frame.pixels, boxes)),
         frame=frame.index,
+        position=frame.position,
         time=frame.time,
     )
 

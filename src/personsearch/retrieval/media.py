@@ -64,11 +64,13 @@ class Frame:
     Attributes:
         pixels: RGB (H, W, 3) uint8, upright.
         index: from zero in a video; None for a photo.
+        position: seconds from the video's start; None for a photo.
         time: seconds since 1970 at which it was taken; None if that is not known.
     """
 
     pixels: NDArray[np.uint8]
     index: int | None
+    position: float | None
     time: float | None
 
 
@@ -161,7 +163,7 @@ def decode(media: Media, *, every: float = 1.0, known: Set[int] = frozenset()) -
     """
     if media.kind == "photo":
         pixels = pictures.read_picture(media.path)
-        yield Frame(pixels, None, taken_at(media.path))
+        yield Frame(pixels, None, None, taken_at(media.path))
         return
     yield from _frames(media.path, every, known)
 
@@ -178,7 +180,7 @@ def _frames(path: Path, every: float, known: Set[int]) -> Iterator[Frame]:
         return index not in known
 
     for index, seconds, pixels in video.play(path, wanted):
-        yield Frame(pixels, index, None if start is None else start + seconds)
+        yield Frame(pixels, index, seconds, None if start is None else start + seconds)
 
 
 def taken_at(path: Path) -> float | None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
 from personsearch.retrieval.store import EVERYONE, Filters, Store, StoredPerson
+from personsearch.retrieval.tracks import VIEWS
 from personsearch.types import FloatArray
 
 _BLOCK = 65_536
@@ -56,6 +57,7 @@ def search_store(
     filters: Filters = EVERYONE,
     top: int = 20,
     without: Sequence[int] = (),
+    grouped: bool = True,
 ) -> list[Match]:
     """Those who are most like a query (D,), best first.
 
@@ -65,6 +67,7 @@ def search_store(
         filters: who is meant.
         top: how many.
         without: ids of people who are not wanted, such as the examples themselves.
+        grouped: of a track in a video, only the view that is most alike.
 
     Raises:
         StoreError: a query of another length than the store's embeddings.
@@ -83,12 +86,17 @@ def search_store(
     if store.model.weighted:
         weights = np.array([person.score for person in store.people(ids.tolist())], np.float32)
     ranked = similarity if weights is None else similarity * weights
-    order = _best(ranked, top)
-    people = store.people(ids[order].tolist())
-    return [
-        Match(person, float(similarity[row]), float(ranked[row]))
-        for person, row in zip(people, order, strict=True)
-    ]
+    # A track has a few views, so that many rows hold enough tracks.
+    order = _best(ranked, top * VIEWS if grouped else top)
+    matches: list[Match] = []
+    tracks: set[int] = set()
+    for person, row in zip(store.people(ids[order].tolist()), order, strict=True):
+        if grouped and person.track is not None:
+            if person.track.id in tracks:
+                continue
+            tracks.add(person.track.id)
+        matches.append(Match(person, float(similarity[row]), float(ranked[row])))
+    return matches[:top]
 
 
 def similarities(vectors: NDArray[np.float16], query: FloatArray) -> FloatArray:

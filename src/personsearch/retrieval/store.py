@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
+from personsearch.retrieval.tracks import VIEWS, Seen, Track
 from personsearch.types import FloatArray
 
 DATABASE, LOCK = "people.sqlite", "writer.lock"
@@ -46,15 +47,21 @@ CREATE TABLE files (
 ) STRICT;
 CREATE TABLE pictures (
     id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
-    frame INTEGER, time REAL, width INTEGER NOT NULL, height INTEGER NOT NULL
+    frame INTEGER, position REAL, time REAL, width INTEGER NOT NULL, height INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX pictures_once ON pictures (file, coalesce(frame, -1));
 CREATE INDEX pictures_by_time ON pictures (time);
+CREATE TABLE tracks (
+    id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+    first REAL NOT NULL, last REAL NOT NULL, views INTEGER NOT NULL
+) STRICT;
 CREATE TABLE people (
     id INTEGER PRIMARY KEY, picture INTEGER NOT NULL REFERENCES pictures ON DELETE CASCADE,
+    track INTEGER REFERENCES tracks ON DELETE SET NULL,
     x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL, y2 REAL NOT NULL, score REAL NOT NULL
 ) STRICT;
 CREATE INDEX people_by_picture ON people (picture);
+CREATE INDEX people_by_track ON people (track) WHERE track NOT NULL;
 CREATE TABLE embeddings (
     person INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE, vector BLOB NOT NULL
 ) STRICT;
@@ -126,6 +133,7 @@ class FoundPeople:
         embeddings: (N, D) float32 of unit length.
         thumbnails: N pictures as JPEG.
         frame: index from zero in a video; None for a photo.
+        position: seconds from the video's start.
         time: seconds since 1970 at which it was taken; None if that is not known.
     """
 
@@ -135,7 +143,24 @@ class FoundPeople:
     embeddings: FloatArray
     thumbnails: Sequence[bytes]
     frame: int | None = None
+    position: float | None = None
     time: float | None = None
+
+
+@dataclass(frozen=True)
+class TrackSpan:
+    """Someone over some time of a video.
+
+    Attributes:
+        id: of the track.
+        first, last: seconds from the video's start.
+        views: frames in which they were seen; of these the best are kept.
+    """
+
+    id: int
+    first: float
+    last: float
+    views: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +172,9 @@ class StoredPerson:
         source, name: the folder or file that was indexed, and the file inside of it.
         box: (4,) float32 in the picture's pixels.
         score: the detector's.
-        frame, time, camera: as in `FoundPeople`; None where not known.
+        frame, position, time, camera: as in `FoundPeople`; None where not known.
         size: (width, height) of the picture.
+        track: over which time this person was seen in a video; None for a photo.
     """
 
     id: int
@@ -157,9 +183,11 @@ class StoredPerson:
     box: FloatArray
     score: float
     frame: int | None
+    position: float | None
     time: float | None
     camera: str | None
     size: tuple[int, int]
+    track: "TrackSpan | None" = None
 
     @property
     def path(self) -> Path:
@@ -214,8 +242,8 @@ class Store:
         return int(self._one("SELECT changes FROM counter")[0])
 
     def counts(self) -> dict[str, int]:
-        """How many sources, files, pictures and people there are, and files that failed."""
-        tables = ("sources", "files", "pictures", "people")
+        """How many sources, files, pictures, people and tracks there are, and files that failed."""
+        tables = ("sources", "files", "pictures", "people", "tracks")
         found = {table: int(self._one(f"SELECT count(*) FROM {table}")[0]) for table in tables}
         query = "SELECT count(*) FROM files WHERE state = 'unreadable'"
         return found | {"unreadable": int(self._one(query)[0])}
@@ -375,8 +403,9 @@ class Store:
                 f"people, expected {(len(found.boxes), self.model.dim)}"
             )
         cursor = self._run(
-            "INSERT INTO pictures (file, frame, time, width, height) VALUES (?, ?, ?, ?, ?)",
-            *(file, found.frame, found.time, *map(int, found.size)),
+            "INSERT INTO pictures (file, frame, position, time, width, height) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            *(file, found.frame, found.position, found.time, *map(int, found.size)),
         )
         picture = cursor.lastrowid
         (last,) = self._one("SELECT coalesce(max(id), 0) FROM people")
@@ -386,7 +415,8 @@ class Store:
         with self._reported():
             many = self._connection.executemany
             many(
-                "INSERT INTO people VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO people (id, picture, x1, y1, x2, y2, score) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 ((i, picture, *b, s) for i, b, s in zip(ids, boxes, scores, strict=True)),
             )
             many(
@@ -398,6 +428,42 @@ class Store:
                 ((i, t) for i, t in zip(ids, found.thumbnails, strict=True) if t),
             )
 
+    def seen(self, file: int) -> list[Seen]:
+        """Everyone in the frames of a video."""
+        rows = self._all(
+            "SELECT e.id, p.frame, p.position, e.x1, e.y1, e.x2, e.y2, e.score, v.vector "
+            "FROM people e JOIN pictures p ON p.id = e.picture "
+            "JOIN embeddings v ON v.person = e.id "
+            "WHERE p.file = ? AND p.frame NOT NULL ORDER BY p.frame, e.id",
+            file,
+        )
+        return [
+            Seen(
+                *(row[0], row[1], row[2] or 0.0, np.array(row[3:7], np.float32), row[7]),
+                np.frombuffer(row[8], np.float16).astype(np.float32),
+            )
+            for row in rows
+        ]
+
+    def finish_video(self, file: int, tracks: Sequence[Track], views: int = VIEWS) -> None:
+        """Notes that all of a video is there, as tracks; keeps the best views of each."""
+        with self._transaction():
+            self._run("DELETE FROM tracks WHERE file = ?", file)
+            for track in tracks:
+                first, last = track.members[0].position, track.members[-1].position
+                cursor = self._run(
+                    "INSERT INTO tracks (file, first, last, views) VALUES (?, ?, ?, ?)",
+                    *(file, first, last, len(track.members)),
+                )
+                kept = {seen.id for seen in track.best_views(views)}
+                left = [(seen.id,) for seen in track.members if seen.id not in kept]
+                with self._reported():
+                    many = self._connection.executemany
+                    many("DELETE FROM people WHERE id = ?", left)
+                    rows = ((cursor.lastrowid, person) for person in kept)
+                    many("UPDATE people SET track = ? WHERE id = ?", rows)
+            self._run("UPDATE files SET state = 'whole', reason = '' WHERE id = ?", file)
+
     def finish_file(self, file: int, reason: str = "") -> None:
         """Notes that all of a file is there, or why it could not be read."""
         with self._transaction():
@@ -405,10 +471,10 @@ class Store:
             self._run("UPDATE files SET state = ?, reason = ? WHERE id = ?", state, reason, file)
 
     def erase(self, filters: Filters) -> int:
-        """Erases those who are meant, embeddings and thumbnails too; says how many they were.
+        """Erases those who are meant, embeddings and thumbnails too; says how many views they were.
 
-        Nothing of them stays in the store's folder. Their files count as indexed, so that they do
-        not come back unless a file changes.
+        Nothing of them stays in the store's folder. Who is named by id goes with the whole track.
+        Their files count as indexed, so that they do not come back unless a file changes.
 
         Raises:
             StoreError: everyone is meant: delete the folder instead.
@@ -422,8 +488,17 @@ class Store:
         chosen = f"SELECT e.person FROM (SELECT id AS person FROM people) e {_JOINED} {where}"
         with self._transaction():
             ids = self._connection.execute(chosen, values).fetchall()
+            if filters.people:
+                # A person is a track: the other views show the same one.
+                named = "(SELECT value FROM json_each(?1))"
+                ids = self._all(
+                    f"SELECT id FROM people WHERE id IN {named} OR track IN "
+                    f"(SELECT track FROM people WHERE id IN {named})",
+                    json.dumps([person for (person,) in ids]),
+                )
             with self._reported():
                 self._connection.executemany("DELETE FROM people WHERE id = ?", ids)
+            self._forget_tracks()
         self._forget_log()
         return len(ids)
 
@@ -451,6 +526,7 @@ class Store:
                 )
                 erased += people
                 self._run("DELETE FROM pictures WHERE file = ?", row)
+                self._run("DELETE FROM tracks WHERE file = ?", row)
                 self._run("UPDATE files SET state = 'erased', reason = '' WHERE id = ?", row)
         self._forget_log()
         return erased
@@ -463,6 +539,12 @@ class Store:
         """
         self._run("VACUUM")
         self._forget_log()
+
+    def _forget_tracks(self) -> None:
+        """Deletes tracks of which no view is left."""
+        self._run(
+            "DELETE FROM tracks WHERE id NOT IN (SELECT track FROM people WHERE track NOT NULL)"
+        )
 
     def _forget_log(self) -> None:
         """Empties the write-ahead log, in which old pages stand."""
@@ -674,16 +756,22 @@ _JOINED = (
     "JOIN files f ON f.id = p.file JOIN sources s ON s.id = f.source"
 )
 _PERSON = (
-    "SELECT e.id, s.place, f.name, e.x1, e.y1, e.x2, e.y2, e.score, p.frame, p.time, f.camera, "
-    "p.width, p.height FROM people e JOIN pictures p ON p.id = e.picture "
-    "JOIN files f ON f.id = p.file JOIN sources s ON s.id = f.source"
+    "SELECT e.id, s.place, f.name, e.x1, e.y1, e.x2, e.y2, e.score, p.frame, p.position, p.time, "
+    "f.camera, p.width, p.height, t.id, t.first, t.last, t.views "
+    "FROM people e JOIN pictures p ON p.id = e.picture JOIN files f ON f.id = p.file "
+    "JOIN sources s ON s.id = f.source LEFT JOIN tracks t ON t.id = e.track"
 )
 
 
 def _person(row: Any) -> StoredPerson:
     box = np.array(row[3:7], np.float32)
-    score, frame, seconds, camera, width, height = row[7:]
-    return StoredPerson(row[0], row[1], row[2], box, score, frame, seconds, camera, (width, height))
+    score, frame, position, seconds, camera, width, height = row[7:14]
+    track = None if row[14] is None else TrackSpan(*row[14:18])
+    return StoredPerson(
+        *(row[0], row[1], row[2], box, score, frame, position, seconds, camera),
+        size=(width, height),
+        track=track,
+    )
 
 
 def _condition(filters: Filters) -> tuple[str, list[Any]]:
