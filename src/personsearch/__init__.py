@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from personsearch.evaluation.detection import evaluate_detection as evaluate_detection
     from personsearch.evaluation.search import evaluate_search as evaluate_search
     from personsearch.loading import load as load
+    from personsearch.retrieval.archive import Archive as Archive
+    from personsearch.retrieval.archive import open_archive as open
+    from personsearch.retrieval.people_search import Match as Match
+    from personsearch.retrieval.store import Filters as Filters
     from personsearch.systems.base import PersonSearchModel as PersonSearchModel
     from personsearch.training.loop import Trainer as Trainer
     from personsearch.training.recipe import Recipe as Recipe
@@ -36,11 +40,14 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "AnnotationError": "errors",
+    "Archive": "retrieval.archive",
     "CheckpointError": "errors",
     "DataError": "errors",
     "Dataset": "datasets.dataset",
     "Detections": "types",
     "EvaluationError": "errors",
+    "Filters": "retrieval.store",
+    "Match": "retrieval.people_search",
     "ModelError": "errors",
     "NonFiniteLossError": "errors",
     "PersonSearchError": "errors",
@@ -59,18 +66,24 @@ _MODULES = {
     "evaluate_detection": "evaluation.detection",
     "evaluate_search": "evaluation.search",
     "load": "loading",
+    "open": "retrieval.archive",
     "open_dataset": "datasets",
     "read_recipe": "training.recipe",
 }
 
+_RENAMED = {"open": "open_archive"}
+
 __all__ = [
     "UNLABELLED",
     "AnnotationError",
+    "Archive",
     "CheckpointError",
     "DataError",
     "Dataset",
     "Detections",
     "EvaluationError",
+    "Filters",
+    "Match",
     "ModelError",
     "NonFiniteLossError",
     "PersonSearchError",
@@ -88,6 +101,7 @@ __all__ = [
     "evaluate_detection",
     "evaluate_search",
     "load",
+    "open",
     "open_dataset",
     "read_recipe",
 ]
@@ -96,7 +110,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'personsearch' has no attribute {name!r}")
-    return getattr(import_module(f"personsearch.{_MODULES[name]}"), name)
+    return getattr(import_module(f"personsearch.{_MODULES[name]}"), _RENAMED.get(name, name))
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from personsearch.errors import StoreError
-from personsearch.retrieval.people_search import combine, search_store
+from personsearch.retrieval.people_search import combine, search_people
 from personsearch.retrieval.store import (
     FileStamp,
     Filters,
@@ -14,6 +14,7 @@ from personsearch.retrieval.store import (
     ModelIdentity,
     open_store,
 )
+from personsearch.retrieval.store_engine import StoreEngine
 
 DIM, COUNT = 16, 300
 
@@ -47,8 +48,8 @@ ROWS = np.concatenate([np.arange(camera, COUNT, 3) for camera in range(3)])
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_equals_the_plain_product(tmp_path: Path, weighted: bool) -> None:
-    with open_store(make(tmp_path, weighted)) as store:
-        matches = search_store(store, QUERY, top=7)
+    with StoreEngine(make(tmp_path, weighted)) as store:
+        matches = search_people(store, QUERY, top=7)
     cosines = VECTORS[ROWS].astype(np.float16).astype(np.float32) @ QUERY
     ranked = cosines * SCORES[ROWS] if weighted else cosines
     order = np.argsort(-ranked, kind="stable")[:7]
@@ -58,16 +59,16 @@ def test_equals_the_plain_product(tmp_path: Path, weighted: bool) -> None:
 
 
 def test_filters_and_people_who_are_left_out(tmp_path: Path) -> None:
-    with open_store(make(tmp_path)) as store:
-        everyone = search_store(store, QUERY, top=COUNT)
+    with StoreEngine(make(tmp_path)) as store:
+        everyone = search_people(store, QUERY, top=COUNT)
         assert len(everyone) == COUNT
-        some = search_store(store, QUERY, filters=Filters(cameras=("c1",), min_score=0.5), top=9)
+        some = search_people(store, QUERY, filters=Filters(cameras=("c1",), min_score=0.5), top=9)
         meant = [m.person for m in everyone if m.person.camera == "c1" and m.person.score >= 0.5]
         assert [m.person.id for m in some] == [person.id for person in meant[:9]]
         first = everyone[0].person.id
-        without = search_store(store, QUERY, top=3, without=[first, everyone[2].person.id])
+        without = search_people(store, QUERY, top=3, without=[first, everyone[2].person.id])
         assert [m.person.id for m in without] == [everyone[n].person.id for n in (1, 3, 4)]
-        assert search_store(store, QUERY, filters=Filters(cameras=("none",))) == []
+        assert search_people(store, QUERY, filters=Filters(cameras=("none",))) == []
 
 
 def test_equal_similarities_come_in_the_order_of_ids(tmp_path: Path) -> None:
@@ -77,7 +78,8 @@ def test_equal_similarities_come_in_the_order_of_ids(tmp_path: Path) -> None:
         boxes = np.tile(np.array([[0, 0, 10, 20]], np.float32), (50, 1))
         same = np.tile(VECTORS[:1], (50, 1))
         store.add(file, [FoundPeople((64, 48), boxes, np.ones(50, np.float32), same, [b""] * 50)])
-        assert [m.person.id for m in search_store(store, QUERY, top=5)] == [1, 2, 3, 4, 5]
+    with StoreEngine(tmp_path) as engine:
+        assert [m.person.id for m in search_people(engine, QUERY, top=5)] == [1, 2, 3, 4, 5]
 
 
 def test_several_examples_and_negatives() -> None:
@@ -95,7 +97,7 @@ def test_several_examples_and_negatives() -> None:
 
 def test_a_query_of_another_length(tmp_path: Path) -> None:
     with (
-        open_store(make(tmp_path)) as store,
-        pytest.raises(StoreError, match=r"shape \(3,\) came, expected \(16,\)"),
+        StoreEngine(make(tmp_path)) as store,
+        pytest.raises(StoreError, match=r"shape \(1, 3\) came, expected \(Q, 16\)"),
     ):
-        search_store(store, np.ones(3, np.float32))
+        search_people(store, np.ones(3, np.float32))

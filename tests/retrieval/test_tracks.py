@@ -109,7 +109,8 @@ def test_a_video_in_the_store_becomes_tracks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("grouped", [True, False])
 def test_a_search_shows_a_track_once(tmp_path: Path, grouped: bool) -> None:
-    from personsearch.retrieval.people_search import search_store
+    from personsearch.retrieval.people_search import search_people
+    from personsearch.retrieval.store_engine import StoreEngine
 
     model = ModelIdentity("made", "e" * 64, DIM)
     with open_store(tmp_path, model=model, write=True) as store:
@@ -121,7 +122,8 @@ def test_a_search_shows_a_track_once(tmp_path: Path, grouped: bool) -> None:
                 found = FoundPeople((64, 48), *row, frame=frame, position=float(frame))
                 store.add(file, [found])
             store.finish_video(file, join(store.seen(file)))
-        matches = search_store(store, LOOKS[1], top=4, grouped=grouped)
+    with StoreEngine(tmp_path) as engine:
+        matches = search_people(engine, LOOKS[1], top=4, grouped=grouped)
     places = [match.person.source for match in matches]
     if grouped:
         assert places[0] == "/1.mp4"

@@ -216,7 +216,7 @@ def find_query(
     given = None if corners is None else np.array(corners, dtype=np.float32)
     query = query_person(network, query_image, given)
     if query.score is not None and notes is not None:
-        _say_who(notes, query)
+        say_who(notes, query)
     return query
 
 
@@ -240,7 +240,9 @@ def choose_device(name: str) -> str:
         ) from None
 
 
-def _say_who(notes: Any, query: Any) -> None:
+def say_who(notes: Any, query: "QueryPerson") -> None:
+    """Tells who is looked for, and who else is there, where no box was given."""
+    assert query.others is not None
     notes.print(
         f"no --box: looking for the surest person in {query.path}, "
         f"box {_comma(query.box)} (score {query.score:.2f})",

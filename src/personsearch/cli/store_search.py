@@ -8,8 +8,9 @@ import typer
 from personsearch.cli.store_folder import show_time
 
 if TYPE_CHECKING:
+    from personsearch.retrieval.engine import Engine
     from personsearch.retrieval.people_search import Match
-    from personsearch.retrieval.store import Filters, Store, StoredPerson
+    from personsearch.retrieval.store import Filters, StoredPerson
     from personsearch.types import FloatArray
 
 
@@ -30,40 +31,24 @@ def search_in_store(
     """Searches and prints."""
     import json
 
-    import numpy as np
     from rich.console import Console
 
-    from personsearch.cli.search import check_inside, choose_device, find_query
-    from personsearch.loading import load
-    from personsearch.retrieval.model_identity import identify
-    from personsearch.retrieval.people_search import combine, search_store
-    from personsearch.retrieval.store import Filters, open_store
+    from personsearch.cli.search import check_inside, choose_device, say_who
+    from personsearch.retrieval.archive import open_archive
 
     notes = None if as_json else Console(stderr=True)
-    with open_store(folder) as store:
-
-        def rows(ids: list[int]) -> Any:
-            store.people(ids)  # says which one is missing
-            return store.embeddings(Filters(people=ids))[1].astype(np.float32)
-
-        examples = [rows(people)] if people else []
-        own: list[int] = []  # the query's own picture, if it is in the store
-        box = None
-        if query_image is not None:
-            check_inside(query_image, corners)
-            named = model or store.model.name
-            network = load(Path(named), choose_device(device)).eval()
-            with open_store(folder, model=identify(named, network)):
-                pass  # refuses another model than the store's
-            query = find_query(network, query_image, corners, notes)
-            examples.append(query.embedding[None])
-            own, box = store.people_in(query_image), query.box
-        wanted = combine(np.concatenate(examples), rows(unlike) if unlike else None)
-        matches = search_store(
-            store, wanted, filters=filters, top=top, without=[*people, *unlike, *own]
+    if query_image is not None:
+        check_inside(query_image, corners)
+    with open_archive(folder, model=model, device=choose_device(device)) as archive:
+        result = archive.search(
+            query_image, box=corners, people=people, unlike=unlike, filters=filters, top=top
         )
+        matches = result.matches
+        box = None if result.shown is None else result.shown.box
+        if notes is not None and result.shown is not None and result.shown.score is not None:
+            say_who(notes, result.shown)
         if out is not None:
-            _write_picture(store, query_image, people, box, matches, out)
+            _write_picture(archive.engine, query_image, people, box, matches, out)
     if as_json:
         print(json.dumps({"store": str(folder), "hits": [_plain(m) for m in matches]}, indent=2))
     else:
@@ -128,7 +113,7 @@ def _clock(seconds: float) -> str:
 
 
 def _write_picture(
-    store: "Store",
+    engine: "Engine",
     query_image: Path | None,
     people: list[int],
     box: "FloatArray | None",
@@ -145,7 +130,7 @@ def _write_picture(
     from personsearch.plots.rankings import Panel, draw_ranking, write_picture
 
     def panel(person: int, lines: list[str]) -> Panel:
-        with Image.open(io.BytesIO(store.thumbnail(person)), formats=("JPEG",)) as image:
+        with Image.open(io.BytesIO(engine.thumbnail(person)), formats=("JPEG",)) as image:
             pixels = np.asarray(image.convert("RGB"))
         height, width = pixels.shape[:2]
         return Panel(pixels, np.array([0, 0, width, height], np.float32), lines)

@@ -1,17 +1,15 @@
-"""Searches a store: exact similarity of everyone who is meant to one or several examples."""
+"""Searches people by one or several examples: engines rank views, a searcher sees people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
-from personsearch.retrieval.store import EVERYONE, Filters, Store, StoredPerson
+from personsearch.retrieval.engine import Engine
+from personsearch.retrieval.store import EVERYONE, Filters, StoredPerson
 from personsearch.retrieval.tracks import VIEWS
 from personsearch.types import FloatArray
-
-_BLOCK = 65_536
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +48,8 @@ def combine(examples: FloatArray, negatives: FloatArray | None = None) -> FloatA
     return unit
 
 
-def search_store(
-    store: Store,
+def search_people(
+    engine: Engine,
     query: FloatArray,
     *,
     filters: Filters = EVERYONE,
@@ -62,7 +60,7 @@ def search_store(
     """Those who are most like a query (D,), best first.
 
     Args:
-        store: open.
+        engine: that keeps them.
         query: unit length.
         filters: who is meant.
         top: how many.
@@ -70,52 +68,21 @@ def search_store(
         grouped: of a track in a video, only the view that is most alike.
 
     Raises:
-        StoreError: a query of another length than the store's embeddings.
+        StoreError: a query of another length than the embeddings.
     """
-    query = np.asarray(query, np.float32)
-    if query.shape != (store.model.dim,):
-        raise StoreError(
-            f"{store.folder}: a query of shape {query.shape} came, expected ({store.model.dim},)"
-        )
-    ids, vectors = store.embeddings(filters)
-    similarity = similarities(vectors, query)
-    if len(without):
-        left = ~np.isin(ids, np.asarray(without, np.int64))
-        ids, similarity = ids[left], similarity[left]
-    weights = None
-    if store.model.weighted:
-        weights = np.array([person.score for person in store.people(ids.tolist())], np.float32)
-    ranked = similarity if weights is None else similarity * weights
     # A track has a few views, so that many rows hold enough tracks.
-    order = _best(ranked, top * VIEWS if grouped else top)
+    rows = top * VIEWS if grouped else top
+    query = np.asarray(query, np.float32)
+    if query.ndim != 1:
+        raise StoreError(f"a query of shape {query.shape} came, expected ({engine.model.dim},)")
+    ranking = engine.search(query[None], top=rows, filters=filters, without=without)[0]
     matches: list[Match] = []
     tracks: set[int] = set()
-    for person, row in zip(store.people(ids[order].tolist()), order, strict=True):
+    for row, person in enumerate(engine.get(ranking.ids.tolist())):
         if grouped and person.track is not None:
             if person.track.id in tracks:
                 continue
             tracks.add(person.track.id)
-        matches.append(Match(person, float(similarity[row]), float(ranked[row])))
+        similarity, rank_score = ranking.similarities[row], ranking.rank_scores[row]
+        matches.append(Match(person, float(similarity), float(rank_score)))
     return matches[:top]
-
-
-def similarities(vectors: NDArray[np.float16], query: FloatArray) -> FloatArray:
-    """Cosines (N,) float32 of rows (N, D) in half precision to a query (D,), to six digits."""
-    found: FloatArray = np.empty(len(vectors), np.float32)
-    for begin in range(0, len(vectors), _BLOCK):
-        block = vectors[begin : begin + _BLOCK].astype(np.float32)
-        found[begin : begin + _BLOCK] = block @ query
-    # Equal people are equally like the query, whatever order a product was summed in.
-    rounded: FloatArray = found.round(6)
-    return rounded
-
-
-def _best(scores: FloatArray, top: int) -> NDArray[np.int64]:
-    """Rows of the largest scores, descending; the earlier row first where they are equal."""
-    count = min(top, len(scores))
-    if not count:
-        return np.zeros(0, np.int64)
-    least = np.partition(scores, len(scores) - count)[len(scores) - count]
-    rows = np.flatnonzero(scores >= least)
-    order: NDArray[np.int64] = rows[np.argsort(-scores[rows], kind="stable")][:count]
-    return order

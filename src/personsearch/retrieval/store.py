@@ -324,6 +324,26 @@ class Store:
             found += [person for (person,) in rows]
         return found
 
+    def track_members(self, track: int) -> list[int]:
+        """Ids of the views of a track, ascending."""
+        rows = self._all("SELECT id FROM people WHERE track = ? ORDER BY id", int(track))
+        return [person for (person,) in rows]
+
+    def ids_after(self, after: int, limit: int) -> list[int]:
+        """The next ids, ascending."""
+        rows = self._all(
+            "SELECT id FROM people WHERE id > ? ORDER BY id LIMIT ?", int(after), int(limit)
+        )
+        return [person for (person,) in rows]
+
+    def count(self, filters: Filters = EVERYONE) -> int:
+        """How many people are meant."""
+        where, values = _condition(filters)
+        chosen = f"(SELECT id AS person FROM people) e {_JOINED} {where}" if where else "people"
+        with self._reported():
+            found = self._connection.execute(f"SELECT count(*) FROM {chosen}", values).fetchone()
+        return int(found[0])
+
     def thumbnail(self, person: int) -> bytes:
         """A person's picture as JPEG; empty if there is none."""
         row = self._connection.execute(
@@ -427,6 +447,59 @@ class Store:
                 "INSERT INTO thumbnails VALUES (?, ?)",
                 ((i, t) for i, t in zip(ids, found.thumbnails, strict=True) if t),
             )
+
+    def put(self, people: Sequence[tuple[StoredPerson, NDArray[np.float16], bytes]]) -> None:
+        """Writes people under the ids that they have, each with embedding and thumbnail.
+
+        Their files count as whole, but of an unknown stamp: indexing does them again. Someone who
+        is there under that id is replaced.
+        """
+        with self._transaction():
+            for person, vector, thumbnail in people:
+                picture = self._picture_of(person)
+                track = None if person.track is None else person.track.id
+                self._run("DELETE FROM people WHERE id = ?", person.id)
+                box = np.asarray(person.box, float).tolist()
+                self._run(
+                    "INSERT INTO people (id, picture, track, x1, y1, x2, y2, score) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    *(person.id, picture, track, *box, float(person.score)),
+                )
+                half = np.ascontiguousarray(vector, np.float16)
+                self._run("INSERT INTO embeddings VALUES (?, ?)", person.id, half.tobytes())
+                if thumbnail:
+                    self._run("INSERT INTO thumbnails VALUES (?, ?)", person.id, thumbnail)
+
+    def _picture_of(self, person: StoredPerson) -> int:
+        """The row of the picture that shows someone; made, with file and track, if needed."""
+        self._run("INSERT OR IGNORE INTO sources (place) VALUES (?)", person.source)
+        (source,) = self._one("SELECT id FROM sources WHERE place = ?", person.source)
+        self._run(
+            "INSERT OR IGNORE INTO files (source, name, bytes, changed, camera, state) "
+            "VALUES (?, ?, -1, 0, ?, 'whole')",
+            *(source, person.name, person.camera),
+        )
+        (file,) = self._one(
+            "SELECT id FROM files WHERE source = ? AND name = ?", source, person.name
+        )
+        if person.track is not None:
+            span = person.track
+            self._run(
+                "INSERT OR IGNORE INTO tracks (id, file, first, last, views) "
+                "VALUES (?, ?, ?, ?, ?)",
+                *(span.id, file, span.first, span.last, span.views),
+            )
+        frame = -1 if person.frame is None else person.frame
+        query = "SELECT id FROM pictures WHERE file = ? AND coalesce(frame, -1) = ?"
+        row = self._connection.execute(query, (file, frame)).fetchone()
+        if row is not None:
+            return int(row[0])
+        cursor = self._run(
+            "INSERT INTO pictures (file, frame, position, time, width, height) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            *(file, person.frame, person.position, person.time, *map(int, person.size)),
+        )
+        return int(cursor.lastrowid or 0)
 
     def seen(self, file: int) -> list[Seen]:
         """Everyone in the frames of a video."""
@@ -691,7 +764,10 @@ def _writer(folder: Path, write: bool) -> Iterator[None]:
 def _connect(folder: Path, write: bool) -> sqlite3.Connection:
     with _Reported(folder):
         # A reader, too, opens for writing where it may: SQLite's log has an index in shared memory.
-        connection = sqlite3.connect(folder / DATABASE, timeout=10.0, isolation_level=None)
+        # One thread at a time uses it, but another may close it.
+        connection = sqlite3.connect(
+            folder / DATABASE, timeout=10.0, isolation_level=None, check_same_thread=False
+        )
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA trusted_schema = OFF")

@@ -1,0 +1,202 @@
+"""The engine over a store on this machine: SQLite keeps the people, this process scores them."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.errors import StoreError
+from personsearch.retrieval.engine import PersonRecord, Ranking
+from personsearch.retrieval.store import (
+    EVERYONE,
+    Filters,
+    ModelIdentity,
+    Store,
+    StoredPerson,
+    open_store,
+)
+from personsearch.types import FloatArray
+
+_BLOCK = 65_536
+
+
+class StoreEngine:
+    """An engine over a store. May be used from several threads; each reads by itself.
+
+    Raises:
+        StoreError: there is no store, or one made by another model.
+    """
+
+    def __init__(self, folder: Path | str, model: ModelIdentity | None = None) -> None:
+        self.folder = Path(folder)
+        self._given = model
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._model = self.store.model
+
+    @property
+    def store(self) -> Store:
+        """The store, open for reading in this thread."""
+        found: Store | None = getattr(self._local, "store", None)
+        if found is None:
+            with self._lock:
+                found = self._stack.enter_context(open_store(self.folder, model=self._given))
+            self._local.store = found
+        return found
+
+    def close(self) -> None:
+        """Closes what every thread has open."""
+        self._stack.close()
+        self._local = threading.local()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def place(self) -> str:
+        """The store's folder."""
+        return str(self.folder)
+
+    @property
+    def model(self) -> ModelIdentity:
+        """Which model made the embeddings."""
+        return self._model
+
+    def upsert(self, records: Sequence[PersonRecord]) -> int:
+        """Adds people, or replaces those of the same id; says how many.
+
+        Raises:
+            StoreError: another process writes, or an embedding has another length.
+        """
+        with open_store(self.folder, write=True) as store:
+            for record in records:
+                if record.vector.shape != (self.model.dim,):
+                    raise StoreError(
+                        f"{self.folder}: an embedding of shape {record.vector.shape} came, "
+                        f"expected ({self.model.dim},)"
+                    )
+            store.put([(one.person, one.vector, one.thumbnail) for one in records])
+        return len(records)
+
+    def delete(self, ids: Sequence[int]) -> int:
+        """Erases people with every view of their tracks; says how many views there were."""
+        if not len(ids):
+            return 0
+        with open_store(self.folder, write=True) as store:
+            return store.erase(Filters(people=[int(one) for one in ids]))
+
+    def search(
+        self,
+        queries: FloatArray,
+        *,
+        top: int = 20,
+        filters: Filters = EVERYONE,
+        without: Sequence[int] = (),
+    ) -> list[Ranking]:
+        """The `top` most alike of those who are meant, for each query (Q, D); exact.
+
+        Raises:
+            StoreError: queries of another length than the store's embeddings.
+        """
+        queries = np.asarray(queries, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.model.dim:
+            raise StoreError(
+                f"{self.folder}: queries of shape {queries.shape} came, expected "
+                f"(Q, {self.model.dim})"
+            )
+        store = self.store
+        ids, vectors = store.embeddings(filters)
+        if len(without):
+            left = ~np.isin(ids, np.asarray(without, np.int64))
+            ids, vectors = ids[left], vectors[left]
+        weights = None
+        if store.model.weighted:
+            weights = np.array([person.score for person in store.people(ids.tolist())], np.float32)
+        found = []
+        for similarity in similarities(vectors, queries):
+            ranked = similarity if weights is None else similarity * weights
+            order = best_rows(ranked, top)
+            found.append(Ranking(ids[order], similarity[order], ranked[order]))
+        return found
+
+    def get(self, ids: Sequence[int]) -> list[StoredPerson]:
+        """The people of some ids, in their order.
+
+        Raises:
+            StoreError: there is none of that id.
+        """
+        return self.store.people(ids)
+
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
+        """Embeddings (N, D) of some ids, in their order.
+
+        Raises:
+            StoreError: there is none of that id.
+        """
+        wanted = [int(one) for one in ids]
+        self.store.people(wanted)  # says which one is missing
+        if not wanted:
+            return np.zeros((0, self.model.dim), np.float16)
+        there, vectors = self.store.embeddings(Filters(people=wanted))
+        return vectors[np.searchsorted(there, np.array(wanted, np.int64))]
+
+    def thumbnail(self, person: int) -> bytes:
+        """A person's picture as JPEG; empty if there is none."""
+        return self.store.thumbnail(person)
+
+    def track_members(self, track: int) -> list[int]:
+        """Ids of the views of a track."""
+        return self.store.track_members(track)
+
+    def people_in(self, path: Path) -> list[int]:
+        """Ids of everyone in a photo or video file, wherever it was indexed from."""
+        return self.store.people_in(path)
+
+    def count(self, filters: Filters = EVERYONE) -> int:
+        """How many people are meant."""
+        return self.store.count(filters)
+
+    def cameras(self) -> dict[str, int]:
+        """People by camera."""
+        return self.store.cameras()
+
+    def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:
+        """Everyone whose id is larger than `after`, ascending, in batches."""
+        while ids := self.store.ids_after(after, batch):
+            people = self.store.people(ids)
+            vectors = self.vectors(ids)
+            yield [
+                PersonRecord(person, vector, self.store.thumbnail(person.id))
+                for person, vector in zip(people, vectors, strict=True)
+            ]
+            after = ids[-1]
+
+
+def similarities(vectors: NDArray[np.float16], queries: FloatArray) -> FloatArray:
+    """Cosines (Q, N) float32 of rows (N, D) in half precision to queries (Q, D), to six digits."""
+    found: FloatArray = np.empty((len(queries), len(vectors)), np.float32)
+    for begin in range(0, len(vectors), _BLOCK):
+        block = vectors[begin : begin + _BLOCK].astype(np.float32)
+        found[:, begin : begin + _BLOCK] = queries @ block.T
+    # Equal people are equally like the query, whatever order a product was summed in.
+    rounded: FloatArray = found.round(6)
+    return rounded
+
+
+def best_rows(scores: FloatArray, top: int) -> NDArray[np.int64]:
+    """Rows of the largest scores, descending; the earlier row first where they are equal."""
+    count = min(top, len(scores))
+    if not count:
+        return np.zeros(0, np.int64)
+    least = np.partition(scores, len(scores) - count)[len(scores) - count]
+    rows = np.flatnonzero(scores >= least)
+    order: NDArray[np.int64] = rows[np.argsort(-scores[rows], kind="stable")][:count]
+    return order
