@@ -111,6 +111,21 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, recipes: Path, source: Sourc
     assert not (folder / "failure.json").exists()
 
 
+def test_the_time_of_a_killed_run_counts(tmp_path: Path, recipes: Path, source: Source) -> None:
+    folder = job(tmp_path / "run", recipes, source, iterations=100_000, evaluate_every=100_000)
+    command = [sys.executable, "-m", "personsearch.bench.worker", str(folder), "cpu"]
+    counted: list[float] = []
+    for _ in range(2):
+        before = counted[-1] if counted else 0.0
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            while (read_json(folder / "seconds.json") or {"seconds": 0.0})["seconds"] <= before:
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.kill()
+        counted.append((read_json(folder / "seconds.json") or {})["seconds"])
+    assert 0.0 < counted[0] < counted[1]
+
+
 def test_two_processes_do_not_work_on_one_run(
     tmp_path: Path, recipes: Path, source: Source
 ) -> None:

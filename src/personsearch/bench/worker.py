@@ -74,7 +74,10 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     if job["kind"] == SPEED:
         return known | {"figures": speed.measure(recipe, where), "checkpoint": ""}
 
+    clock = _Clock(folder / "seconds.json")
+
     def tell(report: Report) -> None:
+        clock.save()
         write_json(
             folder / "progress.json",
             {
@@ -87,7 +90,7 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
 
     dataset = open_dataset(Path(recipe.data), recipe.data_format or None)
     trainer = Trainer(recipe, dataset, folder, device=where, listener=tell)
-    with _clock(folder / "seconds.json"):
+    with clock:
         best = trainer.run(resume=True)
     del trainer
     tested = dataset if job["test"] == recipe.data else open_dataset(Path(job["test"]))
@@ -121,15 +124,23 @@ def _peak_memory(cuda: bool) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-@contextmanager
-def _clock(file: Path) -> Iterator[None]:
-    """Adds the time that passes inside to a file: a run may be stopped and go on."""
-    before = float((read_json(file) or {}).get("seconds", 0.0))
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        write_json(file, {"seconds": before + time.perf_counter() - began})
+class _Clock:
+    """Adds the time that passes inside to a file: a run may be stopped, even killed, and go on."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.before = float((read_json(file) or {}).get("seconds", 0.0))
+        self.began = time.perf_counter()
+
+    def save(self) -> None:
+        """Writes the time until now."""
+        write_json(self.file, {"seconds": self.before + time.perf_counter() - self.began})
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.save()
 
 
 @contextmanager
