@@ -19,6 +19,7 @@ _PARTS = {
     "any": r"[^/]*?",
 }
 _ONCE = ("camera", "date", "time", "epoch")
+_MOST = 3  # of any length in one name: the time to match grows with its length to this power
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -48,6 +49,9 @@ class NamePattern:
             raise DataError(
                 f"{pattern!r}: a time is {{date}} with or without {{time}}, or {{epoch}}"
             )
+        parts = [_PLACEHOLDER.findall(part) for part in pattern.split("/")]
+        if any(sum(name in ("camera", "any") for name in part) > _MOST for part in parts):
+            raise DataError(f"{pattern!r}: more than {_MOST} of {{camera}} and {{any}} in one name")
         # Split gives text and placeholders in turn.
         pieces = _PLACEHOLDER.split(pattern.strip("/"))
         text = "".join(_PARTS[p] if k % 2 else re.escape(p) for k, p in enumerate(pieces))
