@@ -43,26 +43,25 @@ class Broadcast:
     """What is sent, and who asked.
 
     Attributes:
-        shows: of each connection in turn, how many frames before it breaks off; then nobody is
-            served. Negative: nothing is sent, and the connection stays open.
+        shows: how many frames a connection sends before it breaks off. Negative: nothing is sent,
+            and the connection stays open.
         colors: of the people who stand there.
         asked: requests that came, with their credentials.
         address: without them.
     """
 
-    shows: list[int]
+    shows: int
     colors: Sequence[tuple[int, int, int]] = ((255, 0, 0), (0, 255, 0))
     asked: list[str] = field(default_factory=list)
     address: str = ""
     over: threading.Event = field(default_factory=threading.Event)
 
     def parts(self) -> Iterator[bytes]:
-        """The next connection's, in real time."""
-        count = self.shows.pop(0) if self.shows else 0
-        if count < 0:
-            self.over.wait(60)
+        """A connection's, in real time."""
+        if self.shows < 0:
+            self.over.wait(100)
             return
-        for part in transport_stream(count, self.colors) if count else []:
+        for part in transport_stream(self.shows, self.colors):
             yield part
             time.sleep(1 / FRAMES_A_SECOND)
             if self.over.is_set():
@@ -70,9 +69,9 @@ class Broadcast:
 
 
 @contextmanager
-def over_http(*shows: int) -> Iterator[Broadcast]:
+def over_http(shows: int) -> Iterator[Broadcast]:
     """A camera that wants user ``anna`` with password ``s3cret-word``."""
-    state = Broadcast(list(shows))
+    state = Broadcast(shows)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -81,10 +80,6 @@ def over_http(*shows: int) -> Iterator[Broadcast]:
             if given != "Basic " + base64.b64encode(b"anna:s3cret-word").decode():
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", 'Basic realm="camera"')
-                self.end_headers()
-                return
-            if not state.shows:
-                self.send_response(503)
                 self.end_headers()
                 return
             self.send_response(200)
@@ -113,9 +108,9 @@ a=control:track1\r
 
 
 @contextmanager
-def over_rtsp(*shows: int) -> Iterator[Broadcast]:
+def over_rtsp(shows: int) -> Iterator[Broadcast]:
     """The same over RTSP, in packets of RTP within the one connection."""
-    state = Broadcast(list(shows))
+    state = Broadcast(shows)
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -145,8 +140,6 @@ def over_rtsp(*shows: int) -> Iterator[Broadcast]:
                     return
             if method == "OPTIONS":
                 self._say("200 OK", number, "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN")
-            elif method == "DESCRIBE" and not state.shows:
-                self._say("503 Service Unavailable", number)
             elif method == "DESCRIBE":
                 self._say("200 OK", number, "Content-Type: application/sdp", body=SDP)
             elif method == "SETUP":

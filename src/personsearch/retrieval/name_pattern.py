@@ -46,9 +46,7 @@ class NamePattern:
         if not set(names) & set(_ONCE):
             raise DataError(f"{pattern!r} has no placeholder; expected some of {known}")
         if ("time" in names and "date" not in names) or {"date", "epoch"} <= set(names):
-            raise DataError(
-                f"{pattern!r}: a time is {{date}} with or without {{time}}, or {{epoch}}"
-            )
+            raise DataError(f"{pattern!r}: expected {{date}}, {{date}} and {{time}}, or {{epoch}}")
         parts = [_PLACEHOLDER.findall(part) for part in pattern.split("/")]
         if any(sum(name in ("camera", "any") for name in part) > _MOST for part in parts):
             raise DataError(f"{pattern!r}: more than {_MOST} of {{camera}} and {{any}} in one name")
