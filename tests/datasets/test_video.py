@@ -175,9 +175,9 @@ def test_damage_in_the_middle_leaves_the_rest(tmp_path: Path) -> None:
         content[at + 8 : at + 8 + size] = bytes(size)
     path.write_bytes(content)
     found: list[float] = []
+    frames = play(path, lambda *_: True)
     with pytest.raises(PictureError, match=r"damaged in \d+ places, first after frame 39"):
-        for _, _, pixels in play(path, lambda *_: True):
-            found.append(float(pixels.mean()))
+        found.extend(float(pixels.mean()) for _, _, pixels in frames)
     assert len(found) == COUNT - 3
     assert abs(found[-1] - 2 * (COUNT - 1)) < 6
 

@@ -1,4 +1,4 @@
-"""What is new is taken once it is whole; people of files that are gone go, if nothing is in doubt."""
+"""What is new is taken once it is whole; people of files that are surely gone go."""
 
 import os
 import shutil
