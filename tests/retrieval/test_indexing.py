@@ -160,7 +160,7 @@ def video(path: Path, frames: int) -> Path:
 
 
 def test_killed_at_any_moment_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    """Twenty times; the processes are forked from one that has imported all, so that it is quick."""
+    """Twenty times, by processes forked from one that has imported all, so that it is quick."""
     photos, store, told = tmp_path / "photos", tmp_path / "store", tmp_path / "told"
     for number in range(300):
         paint(photos / f"{number:03}.png", (number % 255 + 1, 0, 9), (0, number % 200 + 3, 5))

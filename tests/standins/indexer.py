@@ -1,4 +1,4 @@
-"""Indexes in a process of its own, so that it can be killed, and says what it was told is written."""
+"""Indexes in a process that can be killed, and notes what it was told is written."""
 
 import os
 from pathlib import Path

@@ -110,6 +110,7 @@ def index(
     import json
 
     from personsearch.cli.search import choose_device
+    from personsearch.errors import DataError
     from personsearch.loading import load
     from personsearch.retrieval.media import find_media
     from personsearch.retrieval.model_identity import identify
@@ -118,13 +119,16 @@ def index(
     from personsearch.retrieval.store import DATABASE, open_store
     from personsearch.retrieval.streams import is_stream, parse_streams
 
-    live = parse_streams([one for one in sources if is_stream(one)], camera)
+    try:
+        live = parse_streams([one for one in sources if is_stream(one)], camera)
+        pattern = None if name_pattern is None else NamePattern(name_pattern)
+    except DataError as error:
+        raise typer.BadParameter(str(error)) from None
     folders = [Path(one) for one in sources if not is_stream(one)]
     if live and (watch or prune):
         raise typer.BadParameter("--watch and --prune are for folders; index cameras by themselves")
     if seconds is not None and not (live or watch):
         raise typer.BadParameter("--for goes with live cameras or --watch")
-    pattern = None if name_pattern is None else NamePattern(name_pattern)
     place, where = store_folder(store), _zone(zone)
 
     def find(some: "Sequence[Path]") -> "tuple[list[Media], list[Skipped]]":
