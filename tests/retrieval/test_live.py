@@ -146,9 +146,9 @@ def test_a_slow_network_sees_the_newest(tmp_path: Path) -> None:
     ):
         report = run(store, camera(broadcast), lambda r: r.streams[0].dropped > 3, pause=0.3)
         (known,) = store.known_files(broadcast.address).values()
-        frames = sorted(store.frames(known.id))
+        frames = store.frames(known.id)
     assert report.streams[0].dropped > 3
-    assert frames[-1] >= len(frames) + 3
+    assert len(frames) == report.pictures > 0
 
 
 def test_segments_end_and_are_files_of_their_own(tmp_path: Path) -> None:
