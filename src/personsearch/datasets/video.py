@@ -30,6 +30,11 @@ _INDEXED = ("mp4", "matroska")
 # Decoding so many frames is cheaper than a jump back to the keyframe before them.
 _NEAR = 32
 _OPEN_AT_ONCE = 4
+# A playlist that calls itself a video must not open other files or addresses.
+_LIMITS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "asf,avi,flv,h264,hevc,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,webm",
+}
 _MOST_DAMAGE = 1000  # places in one video; a reader that errs for ever has to end
 
 
@@ -272,8 +277,7 @@ def frame_rate(path: Path) -> float | None:
 
 def _open(path: Path) -> Any:
     try:
-        # A playlist that calls itself a video must not open other files or addresses.
-        container = av.open(str(path), options={"protocol_whitelist": "file"})
+        container = av.open(str(path), options=_LIMITS)
     except FileNotFoundError:
         raise PictureError(f"{path}: no such video") from None
     except (OSError, ValueError) as error:
