@@ -23,7 +23,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 """File endings that a folder of pictures is searched for."""
 
 _FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF"]  # JPEG opens MPO, too
-_TURNED = ("TIFF", "HEIF", "AVIF")  # what comes upright out of its reader
+_TURNED = ("TIFF", "HEIF")  # what comes upright out of its reader
 
 _EXIF_IFD = 0x8769
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises on damaged files
