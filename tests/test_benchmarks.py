@@ -32,3 +32,11 @@ def test_sharing_compares_every_way_with_the_disjoint_pair() -> None:
         assert abs(row["speedup"] - disjoint / row["ms_per_person"]) < 1e-9
     # Table 1b at one picture and 5 people: 17.0 ms for the pair, 12.2 for J3.
     assert abs(rows[9]["paper_speedup"] - 17.0 / 12.2) < 1e-9
+
+
+def test_indexing_is_compared_with_the_same_in_turn() -> None:
+    (row,) = json.loads(_run("indexing.py", "--pictures", "12", "--json"))
+    assert row["pictures"] == 12
+    assert 0.0 <= row["waited_share"] <= 1.0
+    ratio = row["pictures_per_second"] / row["in_turn_per_second"]
+    assert abs(row["speedup"] - ratio) < 1e-9

@@ -5,12 +5,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from blocks import GREEN, RED, Blocks, paint
+from broadcast import over_http
 from PIL import Image
+from typer.testing import CliRunner
 
+from personsearch.cli.main import app
 from personsearch.cli.store_folder import parse_time, show_time, store_folder
+from personsearch.retrieval.store import Filters, open_store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data")
@@ -116,6 +122,71 @@ def test_erased_people_are_gone(place: Path, tmp_path: Path) -> None:
     assert run(tmp_path, "search", "--person", "1").returncode == 1
 
 
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that finds plain blocks, in place of any other."""
+    monkeypatch.setattr("personsearch.loading.load", lambda *_: Blocks())
+
+
+def index(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    """The report of the command, run in this process."""
+    store = str(tmp_path / "store")
+    result = CliRunner().invoke(app, ["index", *arguments, "--store", store, "--json"])
+    assert result.exit_code == 0, result.output
+    report: dict[str, Any] = json.loads(result.stdout)
+    return report
+
+
+@pytest.mark.usefixtures("blocks")
+def test_a_folder_is_watched_and_pruned(tmp_path: Path) -> None:
+    paint(tmp_path / "gate" / "20240203_040506.png", RED)
+    paint(tmp_path / "gate" / "b.png", RED, GREEN)
+    (tmp_path / "gate" / "c.jpg").write_text("no picture")
+    folder = str(tmp_path / "gate")
+    naming = ("--name-pattern", "{camera}/{date}_{time}", "--zone", "UTC")
+    # The first look only sees that files are there, the second that they have not grown.
+    report = index(tmp_path, folder, "--watch", "--for", "3", *naming)
+    assert (report["pictures"], report["people"], report["interrupted"]) == (2, 3, False)
+    assert [Path(one["path"]).name for one in report["unreadable"]] == ["c.jpg"]
+    with open_store(tmp_path / "store") as store:
+        (first, *_) = store.people(store.embeddings(Filters(since=1.0))[0].tolist())
+        assert (first.camera, first.time) == ("gate", 1706933106.0)
+    (tmp_path / "gate" / "b.png").unlink()
+    report = index(tmp_path, folder)
+    assert (report["skipped"], report["in_store"]["people"]) == (2, 3)
+    report = index(tmp_path, folder, "--prune")
+    assert (report["pruned"], report["in_store"]["people"]) == (2, 1)
+
+
+@pytest.mark.usefixtures("blocks")
+def test_a_camera_is_looked_at(tmp_path: Path) -> None:
+    with over_http(100) as broadcast:
+        address = broadcast.address.replace("://", "://anna:s3cret-word@")
+        report = index(tmp_path, address, "--camera", "gate", "--every", "0.1", "--for", "6")
+    (stream,) = report["streams"]
+    assert (stream["place"], stream["camera"]) == (broadcast.address, "gate")
+    assert report["pictures"] == stream["pictures"]
+    assert "s3cret" not in json.dumps(report)
+
+
+@pytest.mark.usefixtures("blocks")
+def test_the_summary_is_short(tmp_path: Path) -> None:
+    for number in range(15):
+        (tmp_path / "photos" / f"{number:02}.jpg").parent.mkdir(exist_ok=True)
+        (tmp_path / "photos" / f"{number:02}.jpg").write_text("no picture")
+    paint(tmp_path / "photos" / "a.png", RED, GREEN)
+    told = CliRunner().invoke(
+        app, ["index", str(tmp_path / "photos"), "--store", str(tmp_path / "store")]
+    )
+    assert told.exit_code == 0
+    assert "2 people in 1 pictures of 1 files" in told.output
+    assert "pictures/s" in told.output
+    assert "15 could not be read" in told.output
+    assert "09.jpg: is not a picture" in told.output
+    assert "10.jpg" not in told.output
+    assert "and 5 more, which --json lists" in told.output
+
+
 def test_wrong_usage(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     Image.new("RGB", (20, 30)).save(picture)
@@ -128,11 +199,17 @@ def test_wrong_usage(tmp_path: Path) -> None:
         ("erase", "--picture", "a.jpg", "--yes"): "say who",
         ("erase", "--source", "x", "--person", "1", "--yes"): "erase in two steps",
         ("index",): "Missing argument",
+        ("index", "rtsp://a:s3cret@b/1", "--watch"): "--watch and --prune are for folders",
+        ("index", ".", "--for", "3"): "--for goes with live cameras or --watch",
+        ("index", ".", "--zone", "Mars/Olympus"): "is no time zone",
+        ("index", ".", "--name-pattern", "{who}"): "{who} is no placeholder",
+        ("index", "rtsp://"): "the address of a stream",
     }
     for arguments, expected in cases.items():
         result = run(tmp_path, *arguments)
         assert result.returncode == 2, arguments
         assert expected in " ".join(result.stderr.replace("│", " ").split()), arguments
+        assert "s3cret" not in result.stderr
     for arguments in (("search", "a.png"), ("erase", "--person", "1", "--yes")):
         result = run(tmp_path, *arguments)
         assert result.returncode == 1

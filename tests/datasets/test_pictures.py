@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from personsearch.datasets import pictures as pictures_module
 from personsearch.datasets.pictures import picture_size, read_picture, read_scene, save_scene
 from personsearch.errors import PictureError
 from personsearch.types import Scene
@@ -227,3 +228,38 @@ def test_what_cannot_be_read_is_not_saved(target: str, tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="is not a picture"):
         save_scene(_scene(tmp_path / "a.png"), tmp_path / target)
     assert not (tmp_path / target).exists()
+
+
+@pytest.mark.parametrize("suffix", ["heic", "avif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_pictures_of_phones(suffix: str, orientation: int, tmp_path: Path) -> None:
+    import pillow_heif
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    large = _picture().resize((128, 64), Image.Resampling.NEAREST)
+    if suffix == "heic":
+        pillow_heif.from_pillow(large).save(path, quality=95, exif=exif.tobytes())
+    else:
+        large.save(path, quality=95, exif=exif)
+    pixels = read_picture(path)
+    expected = np.asarray(
+        large if orientation == 1 else large.transpose(Image.Transpose.ROTATE_270)
+    )
+    assert pixels.shape == expected.shape
+    assert picture_size(path) == (pixels.shape[1], pixels.shape[0])
+    assert np.abs(pixels.astype(int) - expected).mean() < 8
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(PictureError, match=f"a.{suffix}"):
+        read_picture(path)
+
+
+def test_what_is_missing_for_pictures_of_phones_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    monkeypatch.setattr(pictures_module, "_formats", lambda: ["JPEG", "PNG"])
+    with pytest.raises(PictureError, match=r"is HEIC, which needs pillow-heif: pip install .*heic"):
+        read_picture(path)

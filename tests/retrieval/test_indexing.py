@@ -2,19 +2,21 @@
 
 import io
 import json
+import multiprocessing
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
+import av
+import indexer
 import numpy as np
 import pytest
 from blocks import GREEN, ORANGE, RED, Blocks, paint
 from PIL import Image
 from torch import Tensor
 
+from personsearch.errors import StoreError
 from personsearch.retrieval.indexing import IndexReport, index_media
 from personsearch.retrieval.media import find_media
 from personsearch.retrieval.store import Filters, ModelIdentity, open_store
@@ -144,44 +146,126 @@ def test_a_network_that_fails_ends_it(tmp_path: Path, photos: Path) -> None:
     assert len(contents(tmp_path / "store")) == 3
 
 
-INDEXER = """
-import sys
-sys.path[:0] = sys.argv[3:]
-from pathlib import Path
-from test_indexing import run
-run(Path(sys.argv[1]), Path(sys.argv[2]))
-"""
+def video(path: Path, frames: int) -> Path:
+    """Someone stands there, in another shade of red each ten frames."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuvj444p"
+        for k in range(frames):
+            pixels = np.zeros((32, 64, 3), np.uint8)
+            pixels[:20, :10] = (255 - 5 * (k // 10), 0, 0)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
 
 
 def test_killed_at_any_moment_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    photos, store = tmp_path / "photos", tmp_path / "store"
-    for number in range(300):
+    """Twenty times, by processes forked from one that has imported all, so that it is quick."""
+    photos, store, told = tmp_path / "photos", tmp_path / "store", tmp_path / "told"
+    for number in range(120):
         paint(photos / f"{number:03}.png", (number % 255 + 1, 0, 9), (0, number % 200 + 3, 5))
-    run(tmp_path / "undisturbed", photos)
-    here = Path(__file__).parent
-    folders = [str(here), str(here.parent / "standins")]
-    command = [sys.executable, "-c", INDEXER, str(store), str(photos), *folders]
-    generator, kills = np.random.default_rng(1), 0
+    video(photos / "v.avi", 60)
+    indexer.index(tmp_path / "undisturbed", photos, tmp_path / "all")
+    everything = (tmp_path / "all").stat().st_size
+    assert everything == 180
+    told.touch()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cv2", "torch", "personsearch.retrieval.indexing"])
+    generator, kills, moments = np.random.default_rng(1), 0, set()
+    # Each is killed after some more pictures were acknowledged, and a moment that is chance.
+    targets = sorted(generator.integers(0, everything - 20, 20).tolist())
     while True:
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            # It takes seconds to import, then a second or two of work.
-            while process.poll() is None and not (store / "people.sqlite").exists():
-                time.sleep(0.02)
-            grown = (store / "people.sqlite-wal", store / "people.sqlite")
-            size = [path.stat().st_size if path.exists() else 0 for path in grown]
-            while process.poll() is None and size == [
-                path.stat().st_size if path.exists() else 0 for path in grown
-            ]:
-                time.sleep(0.01)
-            time.sleep(generator.uniform(0.0, 0.3))
-            if process.poll() is None and kills < 4:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-            status = process.wait(60)
+        before = told.stat().st_size
+        process = context.Process(target=indexer.index, args=(store, photos, told))
+        process.start()
+        target = targets.pop(0) if targets else everything + 1
+        while process.is_alive() and told.stat().st_size <= max(before, target):
+            time.sleep(0.002)
+        time.sleep(generator.uniform(0.0, 0.01))
+        if process.is_alive() and target <= everything:
+            process.kill()
+            kills += 1
+        process.join(120)
+        acknowledged = told.stat().st_size
+        moments.add(acknowledged)
         with open_store(store) as opened:
             assert opened.damage() == ""
-        if status == 0:
+            # What was acknowledged is there, and at most one picture more for each kill.
+            assert acknowledged <= opened.counts()["pictures"] <= acknowledged + kills
+        if process.exitcode == 0:
             break
-        assert status == -signal.SIGKILL
-    assert kills > 0
+        assert process.exitcode == -signal.SIGKILL
+    assert kills >= 15
+    assert len(moments) > 10
     assert contents(store) == contents(tmp_path / "undisturbed")
+    assert tracks(store) == tracks(tmp_path / "undisturbed")
+
+
+def tracks(folder: Path) -> list[tuple[float, float, int]]:
+    """First and last second and views of every track."""
+    with open_store(folder) as store:
+        people = store.people(store.embeddings()[0].tolist())
+    return sorted({(p.track.first, p.track.last, p.track.views) for p in people if p.track})
+
+
+def test_a_full_disk_ends_it_and_loses_nothing(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for number in range(200):
+        paint(photos / f"{number:03}.png", RED, GREEN)
+    run(tmp_path / "undisturbed", photos)
+    written: list[int] = []
+    media, _ = find_media([photos])
+    with open_store(tmp_path / "store", model=MODEL, write=True) as store:
+        store._connection.execute("PRAGMA max_page_count = 40")
+        with pytest.raises(StoreError, match="the disk is full; make room and run the same"):
+            index_media(
+                *(Blocks(), store, media),
+                progress=lambda done, total, report: written.append(report.pictures),
+            )
+    assert threading.active_count() == 1
+    assert 0 < written[-1] < 200
+    with open_store(tmp_path / "store") as store:
+        assert store.damage() == ""
+        assert store.counts()["pictures"] == written[-1]
+    # There is room again.
+    assert run(tmp_path / "store", photos).pictures == 200 - written[-1]
+    assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+
+
+def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path, photos: Path) -> None:
+    media, _ = find_media([photos])
+    refused: list[str] = []
+
+    def second(done: int, total: int, report: IndexReport) -> None:
+        with pytest.raises(StoreError) as caught, open_store(tmp_path / "store", write=True):
+            pass
+        refused.append(str(caught.value))
+
+    with open_store(tmp_path / "store", model=MODEL, write=True) as store:
+        report = index_media(Blocks(), store, media, progress=second)
+    assert report.pictures == 3
+    assert len(refused) >= 4
+    assert all("is writing to this store" in one for one in refused)
+
+
+def test_several_decode_at_once(tmp_path: Path, photos: Path) -> None:
+    for number in range(40):
+        paint(photos / f"{number:03}.png", (number + 60, 0, 0))
+    video(photos / "v.avi", 40)
+    video(photos / "w.avi", 30)
+    run(tmp_path / "one", photos)
+    media, _ = find_media([photos])
+    with open_store(tmp_path / "several", model=MODEL, write=True) as store:
+        report = index_media(Blocks(), store, media, decoders=4)
+    assert (report.files, len(report.unreadable)) == (45, 1)
+    assert contents(tmp_path / "several") == contents(tmp_path / "one")
+    assert tracks(tmp_path / "several") == tracks(tmp_path / "one")
+    assert threading.active_count() == 1
+
+
+def test_reports_add_up() -> None:
+    whole = IndexReport(pictures=3, people=5, files=2, skipped=1, seconds=2.0, waited=0.5)
+    whole.add(IndexReport(pictures=1, people=1, skipped=4, pruned=2, seconds=2.0, interrupted=True))
+    assert (whole.pictures, whole.people, whole.files, whole.skipped) == (4, 6, 2, 5)
+    assert (whole.pruned, whole.seconds, whole.interrupted, whole.rate) == (2, 4.0, True, 1.0)
+    assert json.loads(json.dumps(whole.as_json()))["rate"] == 1.0

@@ -3,6 +3,7 @@
 import datetime
 import os
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import av
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 
 from personsearch.errors import DataError, PictureError
 from personsearch.retrieval.media import decode, find_media, named_time, taken_at
+from personsearch.retrieval.name_pattern import NamePattern
+from personsearch.retrieval.sampling import Sampling
 
 
 def photo(path: Path, **save: object) -> Path:
@@ -95,6 +98,77 @@ def test_when_a_photo_was_taken(tmp_path: Path) -> None:
     assert taken_at(tmp_path / "broken.jpg") is None
 
 
+def test_parts_of_a_second_and_the_zone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    # Without a time at which it was taken, that at which it was made digital counts.
+    exif.get_ifd(0x8769)[0x9004] = "2025:07:06 05:04:03"
+    exif.get_ifd(0x8769)[0x9292] = "25"
+    path = photo(tmp_path / "a.jpg", exif=exif)
+    tokyo = ZoneInfo("Asia/Tokyo")
+    expected = datetime.datetime(2025, 7, 6, 5, 4, 3, 250_000, tzinfo=tokyo).timestamp()
+    assert taken_at(path, tokyo) == expected
+    photo(tmp_path / "20240203_040506.jpg")
+    media, _ = find_media([tmp_path], zone=tokyo)
+    named = datetime.datetime(2024, 2, 3, 4, 5, 6, tzinfo=tokyo).timestamp()
+    assert [next(decode(one)).time for one in media] == [named, expected]
+
+
+def test_camera_and_time_by_a_pattern(tmp_path: Path) -> None:
+    pattern = NamePattern("{camera}/{date}/{any}-{time}")
+    photo(tmp_path / "gate" / "2024-02-03" / "x-040506.jpg")
+    movie(tmp_path / "gate" / "2024-02-03" / "y-0405.mp4", frames=2)
+    photo(tmp_path / "gate" / "other" / "20240203_040506.jpg")
+    media, _ = find_media([tmp_path], pattern=pattern, zone=datetime.UTC)
+    start = datetime.datetime(2024, 2, 3, 4, 5, tzinfo=datetime.UTC).timestamp()
+    found = {one.path.name: (one.camera, next(decode(one)).time) for one in media}
+    assert found == {
+        "x-040506.jpg": ("gate", start + 6),
+        "y-0405.mp4": ("gate", start),
+        "20240203_040506.jpg": ("other", start + 6),
+    }
+    # Who says whose it is, is right.
+    media, _ = find_media([tmp_path], "door", pattern=pattern)
+    assert {one.camera for one in media} == {"door"}
+
+
+def test_pictures_that_are_not_read_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "b.NEF").write_bytes(b"raw")
+    (tmp_path / "notes.txt").write_text("nothing to tell")
+    media, skipped = find_media([tmp_path])
+    assert media == []
+    assert {one.path.name: one.reason for one in skipped} == {
+        "a.svg": ".svg is not read; save it as JPEG or PNG",
+        "b.NEF": ".NEF is not read; save it as JPEG or PNG",
+    }
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_of_an_animation_the_first_picture_counts(tmp_path: Path, suffix: str) -> None:
+    pictures = [Image.new("RGB", (30, 20), (level, 0, 0)) for level in (200, 100, 0)]
+    path = tmp_path / f"a.{suffix}"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], lossless=True)
+    (one,), _ = find_media([path])
+    (frame,) = decode(one)
+    assert frame.index is None
+    assert frame.pixels[10, 15].tolist() == [200, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("svg.jpg", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"),
+        ("playlist.mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/hosts\n"),
+        ("list.mp4", b"ffconcat version 1.0\nfile /etc/hosts\n"),
+    ],
+)
+def test_what_calls_itself_something_else(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    (one,), _ = find_media([tmp_path / name])
+    with pytest.raises(PictureError):
+        list(decode(one))
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -126,6 +200,31 @@ def test_frames_so_many_seconds_apart(tmp_path: Path, every: float, expected: li
         assert abs(float(frame.pixels.mean()) - 8 * frame.index) < 8
     again = [frame.index for frame in decode(one, every=every, known=set(expected[:2]))]
     assert again == expected[2:]
+
+
+def test_every_so_many_frames(tmp_path: Path) -> None:
+    (one,), _ = find_media([movie(tmp_path / "v.mp4")])
+    assert [frame.index for frame in decode(one, every=Sampling(frames=7))] == [0, 7, 14, 21, 28]
+
+
+def test_frames_in_which_nothing_moves_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for k in range(60):
+            pixels = np.full((96, 160, 3), 60, np.uint8)
+            if k >= 33:  # someone comes in, as tall as a quarter of the picture
+                pixels[40:64, 70:80] = 200
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    (one,), _ = find_media([path])
+    scenes = Sampling(0.5, scenes=60.0)
+    assert [frame.index for frame in decode(one, every=scenes)] == [0, 35]
+    # What was there already does not change the choice of the rest.
+    assert [frame.index for frame in decode(one, every=scenes, known={0})] == [35]
+    at_least = Sampling(0.5, scenes=1.0)
+    assert [frame.index for frame in decode(one, every=at_least)] == [0, 10, 20, 30, 35, 45, 55]
 
 
 def test_a_video_that_breaks_in_the_middle(tmp_path: Path) -> None:

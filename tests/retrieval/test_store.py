@@ -168,6 +168,17 @@ def test_erased_files_stay_known_and_empty(folder: Path, names: tuple[str, ...])
             store.erase_files("/photos", ["c.jpg"])
 
 
+def test_forgotten_files_are_gone_and_may_come_back(folder: Path) -> None:
+    with open_store(folder, write=True) as store:
+        secret = store.thumbnail(1)
+        assert store.forget_files("/photos", ["a.jpg", "none.jpg"]) == 2
+        assert store.known_files("/photos").keys() == {"deep/b.jpg"}
+        assert secret not in everything(folder)
+        assert store.counts()["people"] == 7
+        store.add(store.begin_file("/photos", "a.jpg", STAMP), [found(2, 0)], finished=True)
+        assert store.counts()["people"] == 9
+
+
 def test_everyone_is_not_erased_by_mistake(folder: Path) -> None:
     with open_store(folder, write=True) as store:
         with pytest.raises(StoreError, match="no person, picture, source or time was named"):

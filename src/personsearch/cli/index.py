@@ -1,18 +1,31 @@
-"""`personsearch index`: photos and videos into a store that can be searched."""
+"""`personsearch index`: photos, videos and cameras into a store that can be searched."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from personsearch.cli.index_report import IndexBar, print_report
 from personsearch.cli.store_folder import StoreOption, store_folder
 
 if TYPE_CHECKING:
-    from personsearch.retrieval.indexing import IndexReport
+    from collections.abc import Sequence
+    from datetime import tzinfo
+
+    from personsearch.retrieval.media import Media, Skipped
+    from personsearch.retrieval.sampling import Sampling
+    from personsearch.retrieval.store import Store
+    from personsearch.retrieval.streams import Stream
+    from personsearch.retrieval.watching import Find, Look
+    from personsearch.systems.base import PersonSearchModel
 
 
 def index(
-    sources: Annotated[list[Path], typer.Argument(help="Folders, photos and videos.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Folders, photos and videos; or rtsp://, http:// of live cameras."),
+    ],
     store: StoreOption = None,
     model: Annotated[
         str | None,
@@ -24,9 +37,33 @@ def index(
     camera: Annotated[
         str | None, typer.Option(help="Of all that is indexed; default: the folder's name.")
     ] = None,
+    name_pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="Reads camera and time out of the end of a path without its ending: {camera}, "
+            "{date}, {time}, {epoch}, {any}; such as '{camera}/{date}_{time}'."
+        ),
+    ] = None,
+    zone: Annotated[
+        str | None,
+        typer.Option(
+            help="Of times without an offset, such as Europe/Berlin; default: this machine's."
+        ),
+    ] = None,
     every: Annotated[
         float, typer.Option(min=0.0, help="Seconds between frames of a video; 0 for all.")
     ] = 1.0,
+    every_frames: Annotated[
+        int | None, typer.Option(min=1, help="Take every so-many-th frame instead.")
+    ] = None,
+    scenes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Of these leave out frames in which nothing has moved, but take one at least each "
+            "so many seconds.",
+        ),
+    ] = None,
     score_threshold: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Leave out people found with less.")
     ] = 0.3,
@@ -34,95 +71,199 @@ def index(
         bool,
         typer.Option(help="Join people in a video to tracks, and keep the best views of each."),
     ] = True,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Keep looking at the folders for what is new or changed, until Ctrl-C."
+        ),
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="Erase people of files that are gone; without it they are kept."
+        ),
+    ] = False,
+    segment: Annotated[
+        float, typer.Option(min=0.1, help="Minutes of a live camera that are joined to tracks.")
+    ] = 60.0,
+    seconds: Annotated[
+        float | None, typer.Option("--for", min=0.1, help="End after so many seconds.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Finds everyone in photos and videos and keeps them in a store.
+    """Finds everyone in photos and videos, or before live cameras, and keeps them in a store.
 
     What is there is skipped, what has changed is done again; stopped, it goes on where it was.
+    People of a file that was deleted stay, unless --prune says otherwise.
+
+    Cameras are looked at until Ctrl-C or --for, and connected again when they break. A password in
+    an address is used, and never stored or shown.
 
     Example: personsearch index ~/photos ~/cameras
+
+    Example: personsearch index ~/cameras --name-pattern '{camera}/{date}_{time}' --every 0.5
+    --scenes 30 --watch
+
+    Example: personsearch index rtsp://user:password@192.168.1.20/live --camera gate
     """
     import json
 
     from personsearch.cli.search import choose_device
+    from personsearch.errors import DataError
     from personsearch.loading import load
-    from personsearch.retrieval.indexing import index_media
     from personsearch.retrieval.media import find_media
     from personsearch.retrieval.model_identity import identify
+    from personsearch.retrieval.name_pattern import NamePattern
+    from personsearch.retrieval.sampling import Sampling
     from personsearch.retrieval.store import DATABASE, open_store
+    from personsearch.retrieval.streams import is_stream, parse_streams
 
-    place = store_folder(store)
-    media, left_out = find_media(sources, camera)
+    try:
+        live = parse_streams([one for one in sources if is_stream(one)], camera)
+        pattern = None if name_pattern is None else NamePattern(name_pattern)
+    except DataError as error:
+        raise typer.BadParameter(str(error)) from None
+    folders = [Path(one) for one in sources if not is_stream(one)]
+    if live and (watch or prune):
+        raise typer.BadParameter("--watch and --prune are for folders; index cameras by themselves")
+    if seconds is not None and not (live or watch):
+        raise typer.BadParameter("--for goes with live cameras or --watch")
+    place, where = store_folder(store), _zone(zone)
+
+    def find(some: "Sequence[Path]") -> "tuple[list[Media], list[Skipped]]":
+        return find_media(some, camera, pattern=pattern, zone=where)
+
+    media, left_out = find(folders)  # what is not there is told before a network is loaded
     if model is None:
         model = "omz"
         if (place / DATABASE).is_file():
             with open_store(place) as known:
                 model = known.model.name
     network = load(model, choose_device(device)).eval()
-    with open_store(place, model=identify(model, network), write=True) as opened:
-        with _Bar(hidden=json_output) as bar:
-            report = index_media(
-                network,
-                opened,
-                media,
-                every=every,
-                score_threshold=score_threshold,
-                tracks=tracks,
-                progress=bar.show,
-            )
-        report.unreadable[:0] = left_out
-        counts = opened.counts()
+    with (
+        _sigterm_is_ctrl_c(),
+        open_store(place, model=identify(model, network), write=True) as opened,
+        IndexBar(hidden=json_output) as bar,
+    ):
+        work = _Work(network, opened, bar, Sampling(every, every_frames, scenes))
+        work.score_threshold, work.tracks = score_threshold, tracks
+        if watch:
+            work.watch(folders, find, prune=prune, seconds=seconds)
+        else:
+            work.once(media, left_out, folders if prune else [])
+        whole = watch or not work.report.interrupted
+        if live and whole:
+            work.cameras(live, segment=60.0 * segment, seconds=seconds)
+        report, counts = work.report, opened.counts()
     if json_output:
         print(json.dumps({"store": str(place), **report.as_json(), "in_store": counts}, indent=2))
     else:
-        _print(report, place, counts)
-    if report.interrupted:
+        print_report(report, place, counts, whole)
+    if not whole:
         raise typer.Exit(130)
 
 
-class _Bar:
-    """Files done, people found, pictures a second."""
+class _Work:
+    """One call of the command on an open store."""
 
-    def __init__(self, hidden: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    def __init__(
+        self, network: "PersonSearchModel", store: "Store", bar: IndexBar, sampling: "Sampling"
+    ) -> None:
+        from personsearch.retrieval.indexing import IndexReport
 
-        self._bars = Progress(
-            TextColumn("indexing"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} files"),
-            TextColumn("{task.fields[found]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=hidden,
+        self.report = IndexReport()
+        self.score_threshold, self.tracks = 0.3, True
+        self._network, self._store, self._bar = network, store, bar
+        self._sampling = sampling
+
+    def once(
+        self, media: "Sequence[Media]", left_out: "Sequence[Skipped]", pruned: "Sequence[Path]"
+    ) -> None:
+        """Some photos and videos; then people of files that are gone from the pruned folders."""
+        from personsearch.retrieval.indexing import index_media
+        from personsearch.retrieval.watching import prune
+
+        self.report.unreadable += left_out
+        if media:
+            self.report.add(
+                index_media(
+                    self._network,
+                    self._store,
+                    media,
+                    every=self._sampling,
+                    score_threshold=self.score_threshold,
+                    tracks=self.tracks,
+                    progress=self._bar.show,
+                )
+            )
+        if pruned and not self.report.interrupted:
+            self.report.pruned += prune(self._store, pruned)
+
+    def watch(
+        self, folders: "Sequence[Path]", find: "Find", *, prune: bool, seconds: float | None
+    ) -> None:
+        """What is in folders, now and from now on."""
+        from personsearch.retrieval.watching import watch
+
+        until = None if seconds is None else time.monotonic() + seconds
+
+        def take(look: "Look") -> bool:
+            self.once(look.media, look.skipped, folders if prune and look.fewer else [])
+            over = until is not None and time.monotonic() >= until
+            return not (over or self.report.interrupted)
+
+        try:
+            watch(folders, find, take)
+        except KeyboardInterrupt:
+            self.report.interrupted = True
+
+    def cameras(
+        self, streams: "Sequence[Stream]", *, segment: float, seconds: float | None
+    ) -> None:
+        """Live cameras, until they are to end."""
+        from personsearch.retrieval.live import index_streams
+
+        self.report.add(
+            index_streams(
+                self._network,
+                self._store,
+                streams,
+                every=self._sampling,
+                score_threshold=self.score_threshold,
+                tracks=self.tracks,
+                segment=segment,
+                duration=seconds,
+                progress=self._bar.show_live,
+            )
         )
-        self._task = self._bars.add_task("indexing", total=None, found="")
 
-    def __enter__(self) -> "_Bar":
-        self._bars.start()
-        return self
+
+def _zone(name: str | None) -> "tzinfo | None":
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    if name is None:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise typer.BadParameter(
+            f"{name!r} is no time zone that this machine knows; expected such as Europe/Berlin"
+        ) from None
+
+
+class _sigterm_is_ctrl_c:  # noqa: N801  (read as a verb)
+    """A service manager ends a program by SIGTERM: what is written stays, tracks are closed."""
+
+    def __enter__(self) -> None:
+        import signal
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        self._before = signal.signal(signal.SIGTERM, interrupt)
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        import signal
 
-    def show(self, done: int, total: int, report: "IndexReport") -> None:
-        found = f"{report.people} people in {report.pictures} pictures"
-        self._bars.update(self._task, completed=done, total=total, found=found)
-
-
-def _print(report: "IndexReport", place: Path, counts: dict[str, int]) -> None:
-    rate = report.pictures / report.seconds if report.seconds else 0.0
-    typer.echo(
-        f"{report.people} people in {report.pictures} pictures of {report.files} files, "
-        f"{rate:.1f} pictures/s; {report.skipped} files were there already"
-    )
-    if report.unreadable:
-        typer.echo(f"{len(report.unreadable)} could not be read:", err=True)
-        for one in report.unreadable:
-            typer.echo(f"  {one.path}: {one.reason}", err=True)
-    if report.interrupted:
-        typer.echo("interrupted: the same command goes on from here", err=True)
-    tracks = f", {counts['tracks']} tracks in videos" if counts["tracks"] else ""
-    typer.echo(f"{place}: {counts['people']} views of people{tracks}")
+        signal.signal(signal.SIGTERM, self._before)

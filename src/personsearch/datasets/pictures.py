@@ -3,12 +3,14 @@
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from personsearch.datasets.picture_limit import MAX_PIXELS as MAX_PIXELS
 from personsearch.datasets.picture_limit import check_pixels
@@ -16,11 +18,14 @@ from personsearch.datasets.video import read_frame
 from personsearch.errors import PictureError
 from personsearch.types import Scene
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_PHONE = frozenset({".heic", ".heif", ".avif"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}) | _PHONE
 """File endings that a folder of pictures is searched for."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # JPEG opens MPO, too
+_FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF"]  # JPEG opens MPO, too
+_TURNED = ("TIFF", "HEIF")  # what comes upright out of its reader
 
+_EXIF_IFD = 0x8769
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises on damaged files
 
 
@@ -36,11 +41,36 @@ def _damaged(path: Path, error: Exception) -> PictureError:
     return PictureError(f"{path}: is truncated or damaged ({error}); replace or remove the file")
 
 
+@cache
+def _formats() -> list[str]:
+    """What can be read here: HEIC only with pillow-heif, AVIF with that or a Pillow that can."""
+    known = list(_FORMATS)
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        known.append("HEIF")
+    if features.check("avif"):
+        known.append("AVIF")
+    return known
+
+
+def _no_picture(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return "is empty (0 bytes)"
+    if path.suffix.lower() in _PHONE and not {"HEIF", "AVIF"} <= set(_formats()):
+        return (
+            f"is {path.suffix[1:].upper()}, which needs pillow-heif: pip install "
+            "'personsearch[heic]'"
+        )
+    return "is not a picture that can be read; expected JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF"
+
+
 def _open(path: Path, max_pixels: int) -> Image.Image:
     try:
         # Pillow warns of large pictures by itself; the check below is stricter and raises.
         with _quiet():
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(path, formats=_formats())
     except FileNotFoundError:
         raise PictureError(f"{path}: no such picture") from None
     except IsADirectoryError:
@@ -51,9 +81,7 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
             f"{path}: is too large ({error}); the limit is {max_pixels:,} pixels; scale it down"
         ) from None
     except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        what = "is empty (0 bytes)" if empty else "is not a picture that can be read"
-        raise PictureError(f"{path}: {what}; expected JPEG, PNG, WebP, BMP or TIFF") from None
+        raise PictureError(f"{path}: {_no_picture(path)}") from None
     except (OSError, ValueError) as error:
         raise PictureError(f"{path}: cannot be opened ({error})") from None
     try:
@@ -73,7 +101,7 @@ def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     path = Path(path)
     with _open(path, max_pixels) as image, _quiet():
         width, height = image.size
-        if image.format == "TIFF":  # Pillow has turned it already
+        if image.format in _TURNED:
             return width, height
         try:
             orientation = image.getexif().get(0x0112, 1)
@@ -83,20 +111,48 @@ def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """The whole picture as RGB (H, W, 3) uint8, EXIF rotation applied.
+    """The whole picture as RGB (H, W, 3) uint8, EXIF rotation applied; the first of an animation.
 
     Raises:
         PictureError: missing, truncated, not a picture, or too large.
     """
+    return read_photo(path, max_pixels)[0]
+
+
+def read_photo(
+    path: Path, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], dict[int, Any]]:
+    """A picture as `read_picture` gives it, and its EXIF data of how it was taken, by tag.
+
+    Raises:
+        PictureError: as `read_picture`.
+    """
     path = Path(path)
     with _open(path, max_pixels) as image, _quiet():
+        taken = _exif(image)
         try:
             upright = ImageOps.exif_transpose(image) or image
             if upright.mode.startswith("I;16"):  # converting would clip, not scale
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.asarray(upright.convert("RGB"))
+            return np.asarray(upright.convert("RGB")), taken
         except _DAMAGE as error:
             raise _damaged(path, error) from None
+
+
+def read_exif(path: Path) -> dict[int, Any]:
+    """EXIF data of how a picture was taken, by tag; none of what cannot be read."""
+    try:
+        with _open(Path(path), MAX_PIXELS) as image, _quiet():
+            return _exif(image)
+    except PictureError:
+        return {}
+
+
+def _exif(image: Image.Image) -> dict[int, Any]:
+    try:
+        return dict(image.getexif().get_ifd(_EXIF_IFD))
+    except _DAMAGE:
+        return {}
 
 
 def read_scene(scene: Scene, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

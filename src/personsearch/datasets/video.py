@@ -4,6 +4,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,14 @@ from numpy.typing import NDArray
 from personsearch.datasets.picture_limit import MAX_PIXELS, check_pixels
 from personsearch.errors import PictureError
 
-SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+SUFFIXES = frozenset(
+    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
+    | {".3gp", ".flv", ".m2ts", ".mts", ".ts", ".wmv"}
+)
 """File endings that are taken for videos."""
+
+Wanted = Callable[[int, float, Callable[[], NDArray[np.uint8]]], bool]
+"""Asked by index, seconds and a function that gives a `glance` whether a frame is wanted."""
 
 # Containers that stamp each frame with the time at which it plays. AVI stamps them in the order of
 # storage, and MPEG streams stamp groups of frames.
@@ -23,6 +30,12 @@ _INDEXED = ("mp4", "matroska")
 # Decoding so many frames is cheaper than a jump back to the keyframe before them.
 _NEAR = 32
 _OPEN_AT_ONCE = 4
+# A playlist that calls itself a video must not open other files or addresses.
+_LIMITS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "asf,avi,flv,h264,hevc,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,webm",
+}
+_MOST_DAMAGE = 1000  # places in one video; a reader that errs for ever has to end
 
 
 class Video:
@@ -78,7 +91,7 @@ class Video:
             raise PictureError(f"{self.path}: frame {index}, expected an index from zero")
         try:
             frame = self._jump_to(index)
-            return _pixels(self._count_to(index) if frame is None else frame)
+            return upright(self._count_to(index) if frame is None else frame)
         except (OSError, ValueError) as error:
             self._restart()
             if isinstance(error, PictureError):
@@ -143,40 +156,91 @@ def read_frame(path: Path, index: int, max_pixels: int = MAX_PIXELS) -> NDArray[
 
 
 def play(
-    path: Path, wanted: Callable[[int, float], bool], max_pixels: int = MAX_PIXELS
+    path: Path, wanted: Wanted, max_pixels: int = MAX_PIXELS
 ) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """Index, seconds from the start, and RGB (H, W, 3) uint8 of the wanted frames, in one pass.
 
+    Seconds are by the frames' own time stamps, from the first frame on; where those start over in
+    the middle, as in recordings that were joined, they go on from the frame before. What is damaged
+    in the middle is left out.
+
     Args:
         path: the file.
-        wanted: asked for every frame, by index and seconds.
+        wanted: asked for every frame, by index, seconds, and a function that gives a `glance`.
         max_pixels: of a frame.
 
     Raises:
-        PictureError: missing, not a video, too large, without frames; or, after the frames before,
-            damaged in the middle.
+        PictureError: missing, not a video, too large, without frames; or, after all the frames that
+            could be read, damaged in the middle.
     """
     path, index = Path(path), -1
+    broken: list[tuple[int, BaseException]] = []
     with _open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         context = stream.codec_context
         check_pixels(path, (int(context.width), int(context.height)), max_pixels, " a frame")
-        rate = stream.average_rate or 25
-        try:
-            for index, frame in enumerate(container.decode(stream)):
-                # Frames without a time stamp play at the average rate.
-                seconds = float(index / rate) if frame.time is None else float(frame.time)
-                if wanted(index, seconds):
-                    yield index, seconds, _pixels(frame)
-        except (OSError, ValueError) as error:
-            if isinstance(error, PictureError):
-                raise
-            raise PictureError(
-                f"{path}: breaks off after frame {index} ({error}); the video is damaged"
-            ) from None
+        clock = _Clock(float(stream.average_rate or 25))
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+                frames = packet.decode()
+            except StopIteration:
+                break
+            except EOFError:
+                continue
+            except (av.FFmpegError, OSError, ValueError) as error:
+                broken.append((index, error))
+                if len(broken) > _MOST_DAMAGE:
+                    break
+                continue
+            for frame in frames:
+                index += 1
+                seconds = clock.read(frame.time)
+                if wanted(index, seconds, partial(glance, frame)):
+                    check_pixels(path, (frame.width, frame.height), max_pixels, " a frame")
+                    yield index, seconds, upright(frame)
     if index < 0:
-        raise PictureError(f"{path}: has no frames")
+        raise PictureError(f"{path}: has no frames that can be decoded{_first(broken)}")
+    if broken:
+        raise PictureError(
+            f"{path}: is damaged in {len(broken)} places, first after frame {broken[0][0]} "
+            f"({broken[0][1]}); the rest was read"
+        )
+
+
+def _first(broken: list[tuple[int, BaseException]]) -> str:
+    return f" ({broken[0][1]})" if broken else ""
+
+
+class _Clock:
+    """Seconds from the first frame on, which never go back."""
+
+    def __init__(self, rate: float) -> None:
+        self._step = 1.0 / rate
+        self._shift: float | None = None
+        self._last: float | None = None
+
+    def read(self, stamp: float | None) -> float:
+        """The seconds of the next frame, whose own stamp is in seconds; without, at the rate."""
+        next_one = 0.0 if self._last is None else self._last + self._step
+        seconds = next_one
+        if stamp is not None:
+            seconds = next_one if self._shift is None else float(stamp) + self._shift
+            if self._last is not None and seconds < self._last:
+                # Two recordings were joined, and the second has a clock of its own.
+                seconds = next_one
+            self._shift = seconds - float(stamp)
+        self._last = seconds
+        return seconds
+
+
+def glance(frame: Any) -> NDArray[np.uint8]:
+    """A small grey copy (45, 80) uint8 of a decoded frame, by which frames are compared."""
+    small = frame.reformat(80, 45, "gray", interpolation="AREA")
+    grey: NDArray[np.uint8] = small.to_ndarray()
+    return grey
 
 
 def frame_count(path: Path) -> int:
@@ -213,7 +277,7 @@ def frame_rate(path: Path) -> float | None:
 
 def _open(path: Path) -> Any:
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), options=_LIMITS)
     except FileNotFoundError:
         raise PictureError(f"{path}: no such video") from None
     except (OSError, ValueError) as error:
@@ -226,7 +290,8 @@ def _open(path: Path) -> Any:
     return container
 
 
-def _pixels(frame: Any) -> NDArray[np.uint8]:
+def upright(frame: Any) -> NDArray[np.uint8]:
+    """A decoded frame as RGB (H, W, 3) uint8, turned as the video asks for."""
     picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture

@@ -604,6 +604,21 @@ class Store:
         self._forget_log()
         return erased
 
+    def forget_files(self, source: str, names: Sequence[str]) -> int:
+        """Erases files as if they had never been indexed; says how many people they were.
+
+        Unlike those of `erase_files`, they are indexed again where they come back.
+        """
+        known = self.known_files(source)
+        rows = [(known[name].id,) for name in names if name in known]
+        with self._transaction():
+            before = self._one("SELECT count(*) FROM people")[0]
+            with self._reported():
+                self._connection.executemany("DELETE FROM files WHERE id = ?", rows)
+            erased = before - self._one("SELECT count(*) FROM people")[0]
+        self._forget_log()
+        return int(erased)
+
     def compact(self) -> None:
         """Gives room that nobody needs back to the disk.
 
