@@ -43,5 +43,4 @@ def erase(
             count = opened.erase_files(source, picture or ())
         else:
             count = opened.erase(by_person)
-        opened.compact()
     typer.echo(f"{count} people erased")
