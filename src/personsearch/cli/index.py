@@ -61,6 +61,7 @@ def index(
                 model = known.model.name
     network = load(model, choose_device(device)).eval()
     with open_store(place, model=identify(model, network), write=True) as opened:
+        expired = opened.expire()
         with _Bar(hidden=json_output) as bar:
             report = index_media(
                 network,
@@ -72,11 +73,16 @@ def index(
                 progress=bar.show,
             )
         report.unreadable[:0] = left_out
+        # Old pictures that came in now, too.
+        expired += opened.expire()
         counts = opened.counts()
     if json_output:
-        print(json.dumps({"store": str(place), **report.as_json(), "in_store": counts}, indent=2))
+        told = {"store": str(place), **report.as_json(), "expired": expired, "in_store": counts}
+        print(json.dumps(told, indent=2))
     else:
         _print(report, place, counts)
+        if expired:
+            typer.echo(f"{expired} people older than the store keeps were erased")
     if report.interrupted:
         raise typer.Exit(130)
 

@@ -339,6 +339,11 @@ class Store:
         query = "SELECT count(*) FROM people e JOIN pictures p ON p.id = e.picture WHERE "
         return int(self._one(f"{query} {_OLDER}", *self._limit(now))[0])
 
+    def times(self) -> tuple[float | None, float | None]:
+        """Seconds since 1970 of the first and the last picture whose time is known."""
+        first, last = self._one("SELECT min(time), max(time) FROM pictures")
+        return first, last
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Inside of it, what others write is not seen."""
@@ -354,6 +359,10 @@ class Store:
             yield from self._connection.execute(text, values)
 
     # Writing.
+
+    def execute(self, text: str, *values: Any) -> sqlite3.Cursor:
+        """One statement of a transaction, for modules that know the tables."""
+        return self._run(text, *values)
 
     def begin_file(
         self, source: str, name: str, stamp: FileStamp, camera: str | None = None
