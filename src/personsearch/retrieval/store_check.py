@@ -56,13 +56,13 @@ def check_store(store: Store, progress: Progress | None = None) -> list[str]:
 
 def _check_people(store: Store, progress: Progress | None) -> list[str]:
     problems: list[str] = []
-    total, done = store.counts()["people"], 0
+    total = store.counts()["people"]
     dim = store.model.dim
     rows = store.query(
         "SELECT v.person, v.vector, t.jpeg FROM embeddings v "
         "LEFT JOIN thumbnails t ON t.person = v.person ORDER BY v.person"
     )
-    for person, vector, jpeg in rows:
+    for done, (person, vector, jpeg) in enumerate(rows, start=1):
         if len(vector) != 2 * dim:
             problems.append(
                 f"person {person}: embedding of {len(vector)} bytes, expected {2 * dim}"
@@ -73,7 +73,6 @@ def _check_people(store: Store, progress: Progress | None) -> list[str]:
                 problems.append(f"person {person}: embedding of length {length:.3g}, expected 1")
         if jpeg is not None and (wrong := _wrong_picture(jpeg)):
             problems.append(f"person {person}: thumbnail {wrong}")
-        done += 1
         if progress and (done % _BATCH == 0 or done == total):
             progress("checking", done, total)
     return problems
