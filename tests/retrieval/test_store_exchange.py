@@ -2,8 +2,7 @@
 
 import json
 import random
-import subprocess
-import sys
+import resource
 from pathlib import Path
 from typing import Literal
 
@@ -385,25 +384,19 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "third.partial" / "diary.txt").is_file()
 
 
-FULL = """
-import resource, sys
-from personsearch.errors import StoreError
-from personsearch.retrieval.store_exchange import export_store
-resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-try:
-    export_store(sys.argv[1], sys.argv[2], sys.argv[3])
-except StoreError as error:
-    print(error)
-"""
-
-
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_full_disk_keeps_nothing_of_an_export(tmp_path: Path, format: Format) -> None:
     store = make(tmp_path / "store", 3)
-    command = [sys.executable, "-c", FULL, str(store), str(tmp_path / "out"), format]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert "nothing of it is kept, make room" in ran.stdout
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_up(step: str, done: int, total: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+
+    try:
+        with pytest.raises(StoreError, match="nothing of it is kept, make room"):
+            export_store(store, tmp_path / "out", format, fill_up)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
