@@ -327,7 +327,7 @@ class Store:
         found = [str(row[0]) for row in self._all("PRAGMA integrity_check") if row[0] != "ok"]
         for table, row, parent, _ in self._all("PRAGMA foreign_key_check"):
             found.append(f"row {row} of {table} names a row of {parent} that is not there")
-        return "; ".join(found)
+        return "; ".join(line for text in found for line in text.splitlines())
 
     def retention(self) -> float | None:
         """Days that a picture is kept; None for ever."""
