@@ -151,11 +151,13 @@ def _write(
     counts = dict.fromkeys(TABLES, 0)
     total = store.counts()["people"]
     with ExitStack() as stack:
-        writer = JsonWriter if format == "jsonl" else ParquetWriter
-        tables = {
-            name: stack.enter_context(writer(folder / f"{name}.{format}", columns))
-            for name, columns in TABLES.items()
-        }
+        tables: dict[str, JsonWriter | ParquetWriter] = {}
+        for name, columns in TABLES.items():
+            path = folder / f"{name}.{format}"
+            if format == "jsonl":
+                tables[name] = stack.enter_context(JsonWriter(path, columns))
+            else:
+                tables[name] = stack.enter_context(ParquetWriter(path, columns))
         shards = [
             stack.enter_context(ShardWriter(folder, "embeddings", EMBEDDING_ROWS, pack_vectors)),
             stack.enter_context(ShardWriter(folder, "thumbnails", THUMBNAIL_ROWS, pack_thumbnails)),
