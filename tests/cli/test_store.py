@@ -109,11 +109,11 @@ def test_export_import_merge(run: Run, store: Path, format: str) -> None:
     assert run("erase", "--source", "/photos", "--picture", "old.jpg", "--yes")[0] == 0
     assert "1 files were erased there" in run("store", "merge", str(store), "--store", "again")[1]
     status, _, err = run("store", "merge", "nowhere")
-    assert (status, err.count("\n")) == (1, 1)
+    assert (status, err.count("error: ")) == (1, 1)
     assert "there is no store here" in err
     (Path("out") / f"people.{format}").write_bytes(b"")
     status, _, err = run("store", "import", "out", "--store", "third")
-    assert (status, err.count("\n")) == (1, 1)
+    assert (status, err.count("error: ")) == (1, 1)
     assert "is damaged" in err
     assert not Path("third").exists()
 
