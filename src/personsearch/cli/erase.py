@@ -19,6 +19,9 @@ def erase(
         list[str] | None,
         typer.Option(help="A photo or video inside of --source; repeatable."),
     ] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="People of this camera; repeatable.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help="People from then on.")] = None,
     until: Annotated[str | None, typer.Option(help="People before then.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -29,10 +32,15 @@ def erase(
     """
     from personsearch.retrieval.store import Filters, open_store
 
-    by_person = Filters(people=person or (), since=parse_time(since), until=parse_time(until))
+    by_person = Filters(
+        cameras=camera or (),
+        people=person or (),
+        since=parse_time(since),
+        until=parse_time(until),
+    )
     if source is None and (picture or by_person.everyone):
         raise typer.BadParameter(
-            "say who: --person, --since, --until, or --source with or without --picture"
+            "say who: --person, --camera, --since, --until, or --source with or without --picture"
         )
     if source is not None and not by_person.everyone:
         raise typer.BadParameter("--source goes with --picture alone; erase in two steps")
@@ -43,5 +51,4 @@ def erase(
             count = opened.erase_files(source, picture or ())
         else:
             count = opened.erase(by_person)
-        opened.compact()
     typer.echo(f"{count} people erased")

@@ -146,6 +146,7 @@ def index(
         open_store(place, model=identify(model, network), write=True) as opened,
         IndexBar(hidden=json_output) as bar,
     ):
+        expired = opened.expire()
         work = _Work(network, opened, bar, Sampling(every, every_frames, scenes))
         work.score_threshold, work.tracks = score_threshold, tracks
         if watch:
@@ -155,11 +156,16 @@ def index(
         whole = watch or not work.report.interrupted
         if live and whole:
             work.cameras(live, segment=60.0 * segment, seconds=seconds)
+        # Old pictures that came in now, too.
+        expired += opened.expire()
         report, counts = work.report, opened.counts()
     if json_output:
-        print(json.dumps({"store": str(place), **report.as_json(), "in_store": counts}, indent=2))
+        told = {"store": str(place), **report.as_json(), "expired": expired, "in_store": counts}
+        print(json.dumps(told, indent=2))
     else:
         print_report(report, place, counts, whole)
+        if expired:
+            typer.echo(f"{expired} people older than the store keeps were erased")
     if not whole:
         raise typer.Exit(130)
 

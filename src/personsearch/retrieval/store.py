@@ -23,56 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
+from personsearch.retrieval.store_schema import check_version, prepare
 from personsearch.retrieval.tracks import VIEWS, Seen, Track
 from personsearch.types import FloatArray
 
 DATABASE, LOCK = "people.sqlite", "writer.lock"
-SCHEMA = 1
-"""Of this version; an older store is brought up to it when it is opened for writing."""
-
-_APPLICATION = 0x70736561  # "psea", in the database's header
-_TABLES = """
-CREATE TABLE model (
-    name TEXT NOT NULL, fingerprint TEXT NOT NULL, dim INTEGER NOT NULL,
-    weighted INTEGER NOT NULL, made REAL NOT NULL
-) STRICT;
-CREATE TABLE counter (changes INTEGER NOT NULL) STRICT;
-INSERT INTO counter VALUES (0);
-CREATE TABLE sources (id INTEGER PRIMARY KEY, place TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE files (
-    id INTEGER PRIMARY KEY, source INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE,
-    name TEXT NOT NULL, bytes INTEGER NOT NULL, changed INTEGER NOT NULL,
-    camera TEXT, state TEXT NOT NULL CHECK (state IN ('open', 'whole', 'unreadable', 'erased')),
-    reason TEXT NOT NULL DEFAULT '', UNIQUE (source, name)
-) STRICT;
-CREATE TABLE pictures (
-    id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
-    frame INTEGER, position REAL, time REAL, width INTEGER NOT NULL, height INTEGER NOT NULL
-) STRICT;
-CREATE UNIQUE INDEX pictures_once ON pictures (file, coalesce(frame, -1));
-CREATE INDEX pictures_by_time ON pictures (time);
-CREATE TABLE tracks (
-    id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
-    first REAL NOT NULL, last REAL NOT NULL, views INTEGER NOT NULL
-) STRICT;
-CREATE TABLE people (
-    id INTEGER PRIMARY KEY, picture INTEGER NOT NULL REFERENCES pictures ON DELETE CASCADE,
-    track INTEGER REFERENCES tracks ON DELETE SET NULL,
-    x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL, y2 REAL NOT NULL, score REAL NOT NULL
-) STRICT;
-CREATE INDEX people_by_picture ON people (picture);
-CREATE INDEX people_by_track ON people (track) WHERE track NOT NULL;
-CREATE TABLE embeddings (
-    person INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE, vector BLOB NOT NULL
-) STRICT;
-CREATE TABLE thumbnails (
-    person INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE, jpeg BLOB NOT NULL
-) STRICT;
-"""
-_MIGRATIONS: dict[int, str] = {}
-"""By the version that a store has, what brings it to the next."""
 
 _BLOCK = 4096
+_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -346,9 +304,7 @@ class Store:
 
     def thumbnail(self, person: int) -> bytes:
         """A person's picture as JPEG; empty if there is none."""
-        row = self._connection.execute(
-            "SELECT jpeg FROM thumbnails WHERE person = ?", (int(person),)
-        ).fetchone()
+        row = self._one("SELECT jpeg FROM thumbnails WHERE person = ?", int(person))
         return bytes(row[0]) if row else b""
 
     def cameras(self) -> dict[str, int]:
@@ -368,18 +324,51 @@ class Store:
 
     def damage(self) -> str:
         """What SQLite's own check finds wrong; empty if nothing is."""
-        rows = self._all("PRAGMA integrity_check")
-        rows += self._all("PRAGMA foreign_key_check")
-        found = "; ".join(str(row[0]) for row in rows)
-        return "" if found == "ok" else found
+        found = [str(row[0]) for row in self._all("PRAGMA integrity_check") if row[0] != "ok"]
+        for table, row, parent, _ in self._all("PRAGMA foreign_key_check"):
+            found.append(f"row {row} of {table} names a row of {parent} that is not there")
+        return "; ".join(line for text in found for line in text.splitlines())
+
+    def retention(self) -> float | None:
+        """Days that a picture is kept; None for ever."""
+        days = self._one("SELECT days FROM keeping")[0]
+        return None if days is None else float(days)
+
+    def outdated(self, now: float | None = None) -> int:
+        """How many people are older than the retention time; see `expire`."""
+        query = "SELECT count(*) FROM people e JOIN pictures p ON p.id = e.picture WHERE "
+        return int(self._one(f"{query} {_OLDER}", *self._limit(now))[0])
+
+    def times(self) -> tuple[float | None, float | None]:
+        """Seconds since 1970 of the first and the last picture whose time is known."""
+        first, last = self._one("SELECT min(time), max(time) FROM pictures")
+        return first, last
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Inside of it, what others write is not seen."""
+        self._run("BEGIN")
+        try:
+            yield
+        finally:
+            self._run("ROLLBACK")
+
+    def query(self, text: str, *values: Any) -> Iterator[Any]:
+        """Rows of a query, one after the other, for modules that know the tables."""
+        with self._reported():
+            yield from self._connection.execute(text, values)
 
     # Writing.
+
+    def execute(self, text: str, *values: Any) -> sqlite3.Cursor:
+        """One statement of a transaction, for modules that know the tables."""
+        return self._run(text, *values)
 
     def begin_file(
         self, source: str, name: str, stamp: FileStamp, camera: str | None = None
     ) -> int:
         """The row of a file that is to be indexed; what was known of another version is erased."""
-        with self._transaction():
+        with self.writing():
             self._run("INSERT OR IGNORE INTO sources (place) VALUES (?)", source)
             (place,) = self._one("SELECT id FROM sources WHERE place = ?", source)
             old = self._connection.execute(
@@ -409,7 +398,7 @@ class Store:
             StoreError: an embedding of another length, a picture that is there already, or no room
                 on the disk.
         """
-        with self._transaction():
+        with self.writing():
             for one in found:
                 self._add(file, one)
             if finished:
@@ -423,13 +412,12 @@ class Store:
                 f"people, expected {(len(found.boxes), self.model.dim)}"
             )
         cursor = self._run(
-            "INSERT INTO pictures (file, frame, position, time, width, height) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            *(file, found.frame, found.position, found.time, *map(int, found.size)),
+            "INSERT INTO pictures (file, frame, position, time, width, height, added) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *(file, found.frame, found.position, found.time, *map(int, found.size), time.time()),
         )
         picture = cursor.lastrowid
-        (last,) = self._one("SELECT coalesce(max(id), 0) FROM people")
-        ids = range(last + 1, last + 1 + len(vectors))
+        ids = self.new_ids(len(vectors))
         boxes = np.asarray(found.boxes, float).tolist()
         scores = np.asarray(found.scores, float).tolist()
         with self._reported():
@@ -448,13 +436,19 @@ class Store:
                 ((i, t) for i, t in zip(ids, found.thumbnails, strict=True) if t),
             )
 
+    def new_ids(self, count: int) -> range:
+        """Ids for people who are written in this transaction; nobody else ever has them."""
+        (last,) = self._one("SELECT people FROM counter")
+        self._run("UPDATE counter SET people = ?", last + count)
+        return range(last + 1, last + 1 + count)
+
     def put(self, people: Sequence[tuple[StoredPerson, NDArray[np.float16], bytes]]) -> None:
         """Writes people under the ids that they have, each with embedding and thumbnail.
 
         Their files count as whole, but of an unknown stamp: indexing does them again. Someone who
         is there under that id is replaced.
         """
-        with self._transaction():
+        with self.writing():
             for person, vector, thumbnail in people:
                 picture = self._picture_of(person)
                 track = None if person.track is None else person.track.id
@@ -469,6 +463,8 @@ class Store:
                 self._run("INSERT INTO embeddings VALUES (?, ?)", person.id, half.tobytes())
                 if thumbnail:
                     self._run("INSERT INTO thumbnails VALUES (?, ?)", person.id, thumbnail)
+            last = max((person.id for person, _, _ in people), default=0)
+            self._run("UPDATE counter SET people = max(people, ?)", last)
 
     def _picture_of(self, person: StoredPerson) -> int:
         """The row of the picture that shows someone; made, with file and track, if needed."""
@@ -495,9 +491,10 @@ class Store:
         if row is not None:
             return int(row[0])
         cursor = self._run(
-            "INSERT INTO pictures (file, frame, position, time, width, height) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO pictures (file, frame, position, time, width, height, added) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
             *(file, person.frame, person.position, person.time, *map(int, person.size)),
+            time.time(),
         )
         return int(cursor.lastrowid or 0)
 
@@ -520,7 +517,7 @@ class Store:
 
     def finish_video(self, file: int, tracks: Sequence[Track], views: int = VIEWS) -> None:
         """Notes that all of a video is there, as tracks; keeps the best views of each."""
-        with self._transaction():
+        with self.writing():
             self._run("DELETE FROM tracks WHERE file = ?", file)
             for track in tracks:
                 first, last = track.members[0].position, track.members[-1].position
@@ -539,7 +536,7 @@ class Store:
 
     def finish_file(self, file: int, reason: str = "") -> None:
         """Notes that all of a file is there, or why it could not be read."""
-        with self._transaction():
+        with self.writing():
             state = "unreadable" if reason else "whole"
             self._run("UPDATE files SET state = ?, reason = ? WHERE id = ?", state, reason, file)
 
@@ -559,7 +556,7 @@ class Store:
             )
         where, values = _condition(filters)
         chosen = f"SELECT e.person FROM (SELECT id AS person FROM people) e {_JOINED} {where}"
-        with self._transaction():
+        with self.writing():
             ids = self._connection.execute(chosen, values).fetchall()
             if filters.people:
                 # A person is a track: the other views show the same one.
@@ -572,7 +569,8 @@ class Store:
             with self._reported():
                 self._connection.executemany("DELETE FROM people WHERE id = ?", ids)
             self._forget_tracks()
-        self._forget_log()
+            self.mark_erased()
+        self.compact()
         return len(ids)
 
     def erase_files(self, source: str, names: Sequence[str] = ()) -> int:
@@ -589,7 +587,7 @@ class Store:
         if unknown := [name for name in names if name not in known]:
             raise StoreError(f"{self.folder}: source {source!r} has no file {unknown[0]!r}")
         erased = 0
-        with self._transaction():
+        with self.writing():
             for name in names or known:
                 row = known[name].id
                 (people,) = self._one(
@@ -601,7 +599,8 @@ class Store:
                 self._run("DELETE FROM pictures WHERE file = ?", row)
                 self._run("DELETE FROM tracks WHERE file = ?", row)
                 self._run("UPDATE files SET state = 'erased', reason = '' WHERE id = ?", row)
-        self._forget_log()
+            self.mark_erased()
+        self.compact()
         return erased
 
     def forget_files(self, source: str, names: Sequence[str]) -> int:
@@ -611,22 +610,75 @@ class Store:
         """
         known = self.known_files(source)
         rows = [(known[name].id,) for name in names if name in known]
-        with self._transaction():
+        with self.writing():
             before = self._one("SELECT count(*) FROM people")[0]
             with self._reported():
                 self._connection.executemany("DELETE FROM files WHERE id = ?", rows)
             erased = before - self._one("SELECT count(*) FROM people")[0]
-        self._forget_log()
+            self.mark_erased()
+        self.compact()
         return int(erased)
 
-    def compact(self) -> None:
-        """Gives room that nobody needs back to the disk.
+    def keep(self, days: float | None) -> None:
+        """Sets the retention time: from now on `expire` erases what is older; None for never.
 
         Raises:
-            StoreError: no room on the disk for a copy.
+            StoreError: not a number of days above zero.
         """
-        self._run("VACUUM")
+        if days is not None and not (0 < days < float("inf")):
+            raise StoreError(f"{self.folder}: a retention of {days} days came, expected above 0")
+        with self.writing():
+            self._run("UPDATE keeping SET days = ?", days)
+
+    def expire(self, now: float | None = None) -> int:
+        """Erases pictures older than the retention time; says how many people were in them.
+
+        A picture's age counts from when it was taken or, if that is not known, added. Its file
+        counts as indexed, so that it does not come back unless it changes. What an earlier erasing
+        left behind when it was stopped is overwritten, too.
+
+        Args:
+            now: seconds since 1970; None for this moment.
+
+        Raises:
+            StoreError: another process reads, so that copies are still in the log.
+        """
+        limit = self._limit(now)
+        people = self.outdated(now)
+        if self._one(f"SELECT count(*) FROM pictures p WHERE {_OLDER}", *limit)[0]:
+            with self.writing():
+                self._run(f"DELETE FROM pictures AS p WHERE {_OLDER}", *limit)
+                self._forget_tracks()
+                self.mark_erased()
+        if self._one("SELECT unscrubbed FROM keeping")[0]:
+            self.compact()
+        return people
+
+    def _limit(self, now: float | None) -> tuple[float | None]:
+        days = self.retention()
+        return (None if days is None else (time.time() if now is None else now) - days * _DAY,)
+
+    def mark_erased(self) -> None:
+        """Notes in this transaction that `compact` has to follow, if need be in another process."""
+        self._run("UPDATE keeping SET unscrubbed = 1")
+
+    def compact(self) -> None:
+        """Rewrites the database without copies of erased people, and gives room back to the disk.
+
+        SQLite overwrites a row that is deleted, but not the copies that it left behind when it
+        moved the row from page to page.
+
+        Raises:
+            StoreError: no room on the disk for a copy, or another process reads the store.
+        """
+        try:
+            self._run("VACUUM")
+        except StoreError as error:
+            raise StoreError(
+                f"{error}. Until then copies of who was erased may be in free pages"
+            ) from None
         self._forget_log()
+        self._run("UPDATE keeping SET unscrubbed = 0")
 
     def _forget_tracks(self) -> None:
         """Deletes tracks of which no view is left."""
@@ -656,7 +708,8 @@ class Store:
         self.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """A transaction: everything in it is written, or nothing."""
         with self._reported():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -700,12 +753,17 @@ def _told(error: sqlite3.Error) -> str:
     name = getattr(error, "sqlite_errorname", "")
     if name == "SQLITE_FULL":
         return "the disk is full; make room and run the same command again, nothing is lost"
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "decode to UTF-8" in str(error):
         return f"the database is damaged ({error}); take a backup, or index again into a new one"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return "another process is writing; wait until it has finished"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return f"cannot be written ({error}); check whose folder it is"
+    if name.startswith("SQLITE_IOERR"):
+        return (
+            f"the disk could not be read or written ({error}); make room or mend it, and run the "
+            "same command again"
+        )
     if name.startswith("SQLITE_CONSTRAINT_UNIQUE"):
         return f"this is there already ({error})"
     return f"SQLite says: {error}"
@@ -740,8 +798,8 @@ def open_store(
         try:
             with _Reported(folder):
                 if write:
-                    _prepare(folder, connection, model)
-                _check_version(folder, connection)
+                    prepare(folder, connection, model)
+                check_version(folder, connection)
                 made_by = _model(folder, connection)
             if model is not None and model.fingerprint != made_by.fingerprint:
                 raise StoreError(
@@ -786,53 +844,9 @@ def _connect(folder: Path, write: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
-        if write:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-        else:
+        if not write:
             connection.execute("PRAGMA query_only = ON")
     return connection
-
-
-def _prepare(folder: Path, connection: sqlite3.Connection, model: ModelIdentity | None) -> None:
-    """Makes an empty database a store, and an older store one of this version."""
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not tables:
-        assert model is not None
-        about = (model.name, model.fingerprint, model.dim, int(model.weighted), time.time())
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in _TABLES.split(";\n"):
-            connection.execute(statement)
-        connection.execute("INSERT INTO model VALUES (?, ?, ?, ?, ?)", about)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA}")
-        connection.execute("COMMIT")
-        return
-    _check_version(folder, connection, older=True)
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    for number in range(version, SCHEMA):
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in _MIGRATIONS[number].split(";\n"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {number + 1}")
-        connection.execute("COMMIT")
-
-
-def _check_version(folder: Path, connection: sqlite3.Connection, older: bool = False) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != _APPLICATION:
-        raise StoreError(f"{folder}: {DATABASE} is a database of something else, not a store")
-    if version > SCHEMA:
-        raise StoreError(
-            f"{folder}: was written by a newer version of personsearch (schema {version}, this one "
-            f"knows {SCHEMA}); update personsearch"
-        )
-    if version < SCHEMA and not older:
-        raise StoreError(
-            f"{folder}: is of an older version (schema {version}); index anything into it once, "
-            "which brings it up to date"
-        )
 
 
 def _model(folder: Path, connection: sqlite3.Connection) -> ModelIdentity:
@@ -846,6 +860,7 @@ _JOINED = (
     "JOIN people h ON h.id = e.person JOIN pictures p ON p.id = h.picture "
     "JOIN files f ON f.id = p.file JOIN sources s ON s.id = f.source"
 )
+_OLDER = "coalesce(p.time, p.added) < ?"
 _PERSON = (
     "SELECT e.id, s.place, f.name, e.x1, e.y1, e.x2, e.y2, e.score, p.frame, p.position, p.time, "
     "f.camera, p.width, p.height, t.id, t.first, t.last, t.views "
