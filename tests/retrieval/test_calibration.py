@@ -1,5 +1,6 @@
 """Chances are right where the truth is known, and a calibration stays with its model."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -69,7 +70,7 @@ def test_the_chance_falls_with_the_crowd_and_rises_with_similarity() -> None:
     chances = [calibration.probability(similarity, crowd) for crowd in (1, 10, 100, 10_000)]
     for chance in chances:
         assert (np.diff(chance) >= 0).all()
-    for small, large in zip(chances, chances[1:], strict=False):
+    for small, large in itertools.pairwise(chances):
         assert (small > large).all()
     # Where both are as likely, one of two is right.
     assert calibration.probability((SAME + OTHER) / 2, 1) == pytest.approx(0.5, abs=0.05)

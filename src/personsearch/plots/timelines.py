@@ -40,9 +40,10 @@ def plot_timeline(sightings: Sequence[Sighting], path: Path, title: str = "") ->
             _rows(panel, rows[0])
             spans = [(_day(one.begin), _day(one.end)) for one in dated]
             _bars(panel, dated, [rows[0].index(one.camera or "?") for one in dated], spans)
-            locator = dates.AutoDateLocator()
+            locator = dates.AutoDateLocator()  # type: ignore[no-untyped-call]
             panel.xaxis.set_major_locator(locator)
-            panel.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+            formatter = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+            panel.xaxis.set_major_formatter(formatter)
         if undated:
             panel = next(used)
             _rows(panel, rows[1])
@@ -60,7 +61,7 @@ def _file(sighting: Sighting) -> str:
 def _day(seconds: float | None) -> float:
     """Days since 1970 on this machine's clock, as matplotlib counts."""
     moment = datetime.datetime.fromtimestamp(seconds or 0.0)
-    day: float = dates.date2num(moment)
+    day: float = dates.date2num(moment)  # type: ignore[no-untyped-call]
     return day
 
 

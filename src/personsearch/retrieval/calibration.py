@@ -113,7 +113,8 @@ class Calibration:
 
     def false_rate(self, similarities: ArrayLike) -> Values:
         """How often two people are at least so similar."""
-        return np.interp(np.asarray(similarities, float), _KNOTS, self.false_rates)
+        rates: Values = np.interp(np.asarray(similarities, float), _KNOTS, self.false_rates)
+        return rates
 
     def wrong_first(self, crowd: int) -> float:
         """The chance that someone of `crowd` others is more similar than the person's own view.
@@ -148,9 +149,7 @@ class Calibration:
         }
 
 
-def fit_calibration(
-    pairs: Pairs, model: ModelIdentity, data: tuple[str, ...] = ()
-) -> Calibration:
+def fit_calibration(pairs: Pairs, model: ModelIdentity, data: tuple[str, ...] = ()) -> Calibration:
     """The map that does best on identities that it was not fitted on, fitted on all of them.
 
     The ratio is kept within what so many people can show: between 1 / identities and the number of
@@ -219,10 +218,10 @@ class _Shares:
     least: float
 
     @classmethod
-    def of(
-        cls, same: ArrayLike, other: ArrayLike, pairs: Pairs, folds: int
-    ) -> "_Shares | None":
-        counts = [np.bincount(_step(part), minlength=_STEPS).astype(float) for part in (same, other)]
+    def of(cls, same: ArrayLike, other: ArrayLike, pairs: Pairs, folds: int) -> "_Shares | None":
+        counts = [
+            np.bincount(_step(part), minlength=_STEPS).astype(float) for part in (same, other)
+        ]
         if not counts[0].sum() or not counts[1].sum():
             return None
         seen = len(np.unique(pairs.same_ids))
@@ -242,7 +241,9 @@ class _Shares:
         return self.same / (1.0 + crowd), self.other * crowd / (1.0 + crowd)
 
     def limited(self, ratios: Values) -> Values:
-        return np.clip(ratios, math.log(self.least), math.log(self.most))
+        """Log ratios within what so many people can show."""
+        kept: Values = np.clip(ratios, math.log(self.least), math.log(self.most))
+        return kept
 
     def loss(self, ratios: Values, crowd: float) -> float:
         """Mean log loss of log ratios among so many."""
@@ -258,7 +259,8 @@ def _isotonic(shares: _Shares) -> Values:
     used = weight > 0
     found = isotonic_regression(same[used] / weight[used], weights=weight[used]).x
     chance = np.clip(np.interp(_CENTRES, _CENTRES[used], found), 1e-12, 1.0 - 1e-12)
-    return np.log(chance / (1.0 - chance)) + math.log(CROWD)
+    ratios: Values = np.log(chance / (1.0 - chance)) + math.log(CROWD)
+    return ratios
 
 
 def _logistic(shares: _Shares) -> Values:
@@ -315,9 +317,7 @@ def _at_least(similarities: ArrayLike, *, smoothed: bool) -> Values:
     return share
 
 
-def _reliability(
-    held: list[tuple[Values, Values, Values]], crowd: float
-) -> list[ReliabilityBin]:
+def _reliability(held: list[tuple[Values, Values, Values]], crowd: float) -> list[ReliabilityBin]:
     """Held-out shares of a search among so many, by the chance that was predicted."""
     sums = np.zeros((_BINS, 3))
     for ratios, same, other in held:
