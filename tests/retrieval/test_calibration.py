@@ -12,6 +12,7 @@ import pytest
 from personsearch.errors import DataError, StoreError
 from personsearch.retrieval.calibration import (
     FILE,
+    calibration_error,
     fit_calibration,
     read_calibration,
     write_calibration,
@@ -120,6 +121,16 @@ def test_false_rates_and_who_comes_first() -> None:
         own = rng.normal(SAME, SPREAD, 4000)
         best = rng.normal(OTHER, SPREAD, (4000, crowd)).max(axis=1)
         assert calibration.wrong_first(crowd) == pytest.approx((best > own).mean(), abs=0.04)
+
+
+def test_reliability_on_other_pairs_shows_what_does_not_hold() -> None:
+    calibration = fit_calibration(drawn(), MODEL)
+    assert calibration_error(calibration.reliability_on(drawn(seed=1))) < 0.03
+    shifted = drawn(seed=2)
+    shifted = replace(shifted, same=shifted.same - 0.3)
+    assert calibration_error(calibration.reliability_on(shifted)) > 0.2
+    (one, *_) = calibration.reliability_on(drawn(seed=1), crowd=100)
+    assert one.weight > 0.9  # nearly all pairs are of two people
 
 
 def test_the_file_keeps_it_all_and_belongs_to_a_model(tmp_path: Path) -> None:

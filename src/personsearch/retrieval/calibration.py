@@ -125,6 +125,13 @@ class Calibration:
         shares = -np.diff(self.true_rates, append=0.0)
         return float(1.0 - (shares * (1.0 - self.false_rates) ** crowd).sum())
 
+    def reliability_on(self, pairs: Pairs, crowd: float = 1.0) -> list[ReliabilityBin]:
+        """Predicted and found chances on other labelled pairs, as if among so many."""
+        tested = _Shares.of(pairs.same, pairs.other, pairs, 1)
+        assert tested is not None
+        ratios = np.interp(_CENTRES, _KNOTS, self.log_ratios)
+        return _reliability([(ratios, tested.same, tested.other)], crowd)
+
     def similarity_for(self, chance: float, crowd: float, *, expected: float = 1.0) -> float | None:
         """The least similarity of at least that chance; None if none reaches it."""
         reached = self.probability(_KNOTS, crowd, expected=expected) >= chance
@@ -200,7 +207,7 @@ def fit_calibration(pairs: Pairs, model: ModelIdentity, data: tuple[str, ...] = 
         {"identities": len(seen), "same": len(pairs.same), "other": len(pairs.other)},
         best,
         mean,
-        {crowd: _error(_reliability(held[best], crowd)) for crowd in (1, CROWD)},
+        {crowd: calibration_error(_reliability(held[best], crowd)) for crowd in (1, CROWD)},
         tuple(_reliability(held[best], 1)),
         ratios,
         _at_least(pairs.other, smoothed=True),
@@ -333,7 +340,8 @@ def _reliability(held: list[tuple[Values, Values, Values]], crowd: float) -> lis
     ]
 
 
-def _error(bins: list[ReliabilityBin]) -> float:
+def calibration_error(bins: list[ReliabilityBin]) -> float:
+    """How far chances are from what is found, on average over pairs."""
     return float(sum(one.weight * abs(one.predicted - one.found) for one in bins))
 
 
