@@ -31,7 +31,7 @@ from personsearch.loading import load
 from personsearch.retrieval.archive import Archive
 from personsearch.retrieval.calibration import calibration_error, fit_calibration
 from personsearch.retrieval.indexing import index_media
-from personsearch.retrieval.labelled_pairs import Pairs, make_pairs, see_people
+from personsearch.retrieval.labelled_pairs import Pairs, label_people, make_pairs
 from personsearch.retrieval.media import find_media
 from personsearch.retrieval.store import ModelIdentity, open_store
 from personsearch.retrieval.store_engine import StoreEngine
@@ -55,11 +55,12 @@ def main() -> int:
         model = sample_networks(given.data) if given.model is None else load(given.model)
         samples = read_real_samples(given.data)
         identity = ModelIdentity("measured", "0" * 64, model.embedding_dim)
-        rows = [searched(model, identity, data) for data in samples]
-        pairs = {
-            data.name: make_pairs([see_people(model, data.split("test"))], "pictures")
-            for data in samples
-        }
+        rows, pairs = [], {}
+        for data in samples:
+            row, gallery = searched(model, identity, data)
+            rows.append(row)
+            labelled = label_people(data.split("test"), gallery, identity.dim)
+            pairs[data.name] = make_pairs([labelled], "pictures")
         chances = calibrated(identity, pairs)
     except PersonSearchError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -72,9 +73,11 @@ def main() -> int:
     return 0
 
 
-def searched(model: PersonSearchModel, identity: ModelIdentity, data: Dataset) -> dict[str, Any]:
-    """One sample through a store: people found, ranking, pictures a second."""
-    print(f"{data.name}: indexing", file=sys.stderr)
+def searched(
+    model: PersonSearchModel, identity: ModelIdentity, data: Dataset
+) -> tuple[dict[str, Any], dict[str, Detections]]:
+    """One sample through a store: people found, ranking, pictures a second; and what it held."""
+    print(f"{data.name}: indexed and searched", file=sys.stderr)
     (protocol,) = data.protocols.values()
     scenes = {scene.name: scene for scene in data.split("test")}
     places = {(scene.path.resolve(), scene.frame): name for name, scene in scenes.items()}
@@ -97,26 +100,29 @@ def searched(model: PersonSearchModel, identity: ModelIdentity, data: Dataset) -
             )
             gallery = {name: found.get(name, empty) for name in scenes}
             queries, first = [], 0
-            for row, query in enumerate(protocol.queries):
-                picture = Path(work) / f"{row}.png"
-                Image.fromarray(read_scene(scenes[query.scene])).save(picture)
+            for number, query in enumerate(protocol.queries):
+                shown = scenes[query.scene]
+                picture = shown.path
+                if shown.frame is not None:
+                    picture = Path(work) / f"{shown.frame}.png"
+                    if not picture.is_file():
+                        Image.fromarray(read_scene(shown)).save(picture)
                 result = archive.search(picture, box=query.box, top=100_000, grouped=False)
                 queries.append(result.query)
-                names = set(protocol.galleries[row])
+                names = set(protocol.galleries[number])
                 best = next(
                     match.person
                     for match in result.matches
                     if places.get((match.person.path.resolve(), match.person.frame)) in names
                 )
                 scene = places[best.path.resolve(), best.frame]
-                target = protocol.targets[row].get(scene)
+                target = protocol.targets[number].get(scene)
                 first += target is not None and overlap(target, best.box) >= 0.5
-                picture.unlink()
     detection = evaluate_detection(
         {name: scene.boxes for name, scene in scenes.items()}, gallery, score_threshold=SCORE
     )
     search = evaluate_search(protocol, gallery, np.stack(queries), score_threshold=SCORE)
-    return {
+    row = {
         "data": data.name,
         "pictures": len(scenes),
         "indexed": report.pictures,
@@ -129,6 +135,7 @@ def searched(model: PersonSearchModel, identity: ModelIdentity, data: Dataset) -
         "first hit right": first / len(protocol.queries),
         "pictures/s": report.pictures / report.seconds,
     }
+    return row, gallery
 
 
 def held(archive: Archive, places: dict[tuple[Path, int | None], str]) -> dict[str, Detections]:

@@ -1,6 +1,6 @@
 """Similarities of labelled people to themselves and to others, as a search would compare them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ from personsearch.boxes import iou
 from personsearch.errors import DataError
 from personsearch.evaluation.runner import Progress, detect_scenes, embed_scenes
 from personsearch.systems.base import PersonSearchModel
-from personsearch.types import UNLABELLED, FloatArray, IntArray, Scene
+from personsearch.types import UNLABELLED, Detections, FloatArray, IntArray, Scene
 
 Across = Literal["cameras", "pictures"]
 """Which pairs are taken: of other cameras, or of other pictures of any camera."""
@@ -77,37 +77,53 @@ def see_people(
         score_threshold: detections with less are nobody.
         progress: called with pictures done and in all.
     """
-    vectors, ids, pictures, cameras = [], [], [], []
-    named = [scene.ids != UNLABELLED for scene in scenes]
-    if true_boxes:
-        boxes = [scene.boxes[rows] for scene, rows in zip(scenes, named, strict=True)]
-        found = embed_scenes(model, scenes, boxes, progress=progress)
-        seen = [
-            (scene.ids[rows], part) for scene, rows, part in zip(scenes, named, found, strict=True)
-        ]
-    else:
+    if not true_boxes:
         detected = detect_scenes(model, scenes, progress=progress)
-        seen = []
-        for scene in scenes:
-            one = detected[scene.name]
-            kept = one.scores >= score_threshold
-            overlap = iou(scene.boxes, one.boxes[kept])
-            # All boxes are compared, so that nobody is taken for a labelled neighbour.
-            who, which = _assigned(overlap)
-            labelled = scene.ids[who] != UNLABELLED
-            seen.append((scene.ids[who][labelled], one.embeddings[kept][which][labelled]))
-    for number, (scene, (who, part)) in enumerate(zip(scenes, seen, strict=True)):
-        vectors.append(part)
-        ids.append(who)
-        pictures.append(np.full(len(who), number))
-        cameras.append(np.full(len(who), -1 if scene.camera is None else scene.camera))
-    none = np.zeros((0, model.embedding_dim), np.float32)
-    empty = np.zeros(0, np.int64)
+        return label_people(scenes, detected, model.embedding_dim, score_threshold=score_threshold)
+    named = [scene.ids != UNLABELLED for scene in scenes]
+    boxes = [scene.boxes[rows] for scene, rows in zip(scenes, named, strict=True)]
+    found = embed_scenes(model, scenes, boxes, progress=progress)
+    ids = [scene.ids[rows] for scene, rows in zip(scenes, named, strict=True)]
+    return _gathered(scenes, ids, found, model.embedding_dim)
+
+
+def label_people(
+    scenes: Sequence[Scene],
+    detected: Mapping[str, Detections],
+    dim: int,
+    *,
+    score_threshold: float = 0.3,
+) -> LabelledPeople:
+    """The labelled people among those detected; one detection a person and picture.
+
+    Args:
+        scenes: with identities.
+        detected: by scene name, with embeddings (N, `dim`).
+        dim: length of an embedding.
+        score_threshold: detections with less are nobody.
+    """
+    ids, vectors = [], []
+    for scene in scenes:
+        one = detected[scene.name]
+        kept = one.scores >= score_threshold
+        # All boxes are compared, so that nobody is taken for a labelled neighbour.
+        who, which = _assigned(iou(scene.boxes, one.boxes[kept]))
+        labelled = scene.ids[who] != UNLABELLED
+        ids.append(scene.ids[who][labelled])
+        vectors.append(one.embeddings[kept][which][labelled])
+    return _gathered(scenes, ids, vectors, dim)
+
+
+def _gathered(
+    scenes: Sequence[Scene], ids: Sequence[IntArray], vectors: Sequence[FloatArray], dim: int
+) -> LabelledPeople:
+    counts = [len(part) for part in ids]
+    cameras = [-1 if scene.camera is None else scene.camera for scene in scenes]
     return LabelledPeople(
-        np.concatenate([none, *vectors]),
-        np.concatenate([empty, *ids]),
-        np.concatenate([empty, *pictures]).astype(np.int64),
-        np.concatenate([empty, *cameras]).astype(np.int64),
+        np.concatenate([np.zeros((0, dim), np.float32), *vectors]),
+        np.concatenate([np.zeros(0, np.int64), *ids]),
+        np.repeat(np.arange(len(scenes)), counts),
+        np.repeat(np.array(cameras, np.int64), counts),
     )
 
 
