@@ -103,17 +103,17 @@ def test_calibrated_searches_show_chances(place: Path) -> None:
 
 
 def test_a_time_line_by_similarity(place: Path) -> None:
-    shown = run("timeline", "me.png", "--min-similarity", "0.9995", "--out", "line.svg")
+    shown = run("timeline", "me.png", "--min-similarity", "0.99", "--out", "line.svg")
     assert "2026-11-21 13:00:00" in shown
-    found = json.loads(run("timeline", "me.png", "--min-similarity", "0.9995", "--json"))[
+    found = json.loads(run("timeline", "me.png", "--min-similarity", "0.99", "--json"))[
         "sightings"
     ]
     assert [(one["camera"], len(one["people"])) for one in found] == [("gate", 2), ("hall", 1)]
     assert found[0]["end"] - found[0]["begin"] == 120.0
-    apart = run("timeline", "me.png", "--min-similarity", "0.9995", "--gap", "60", "--json")
+    apart = run("timeline", "me.png", "--min-similarity", "0.99", "--gap", "60", "--json")
     assert len(json.loads(apart)["sightings"]) == 3
     assert "gate" in (place / "line.svg").read_text(encoding="utf-8")
-    person = json.loads(run("timeline", "--person", "1", "--min-similarity", "0.9995", "--json"))
+    person = json.loads(run("timeline", "--person", "1", "--min-similarity", "0.99", "--json"))
     assert [len(one["people"]) for one in person["sightings"]] == [1, 1]
     assert "ending in .svg or .png" in run("timeline", "me.png", "--out", "x.gif", code=2)
     assert "say who" in run("timeline", code=2)
@@ -126,7 +126,8 @@ def test_options_of_search(place: Path) -> None:
     assert cameras("me.png", "--source", "hall") == ["hall", "hall"]
     assert cameras("me.png", "--source", "gate", "--since", "2026-11-21T13:01") == ["gate"]
     assert cameras("me.png", "--one-per-file") == ["gate", "gate", "hall"]
-    assert cameras("me.png", "--score", "1") == []
+    assert cameras("me.png", "--min-height", "21") == []
+    assert cameras("me.png", "--score", "0.99", "--camera", "hall") == ["hall", "hall"]
     assert len(cameras("me.png", "--flat")) == 5
     assert len(cameras("--example", "me.png:0,0,10,20", "--example", "me.png")) == 5
     # Everyone in a picture that was given is left out.

@@ -1,5 +1,7 @@
 """Pairs of labelled people against plain loops; detections belong to the boxes they overlap."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from blocks import GREEN, ORANGE, RED, Blocks, paint
@@ -70,8 +72,8 @@ def test_nobody_twice_is_said() -> None:
 
 
 @pytest.mark.parametrize("true_boxes", [False, True])
-def test_who_is_seen(tmp_path: pytest.TempPathFactory, true_boxes: bool) -> None:
-    """Two labelled, one of them beside where the box is; one unlabelled; one not labelled at all."""
+def test_who_is_seen(tmp_path: Path, true_boxes: bool) -> None:
+    """Two labelled people, one a little beside the box, and one whose box is of nobody."""
     paths = [paint(tmp_path / f"{n}.png", RED, GREEN, ORANGE) for n in range(2)]
     boxes = np.array([[0, 0, 10, 20], [22, 2, 30, 20], [45, 10, 60, 30]], np.float32)
     ids = np.array([3, 4, -1])
