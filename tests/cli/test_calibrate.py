@@ -105,9 +105,7 @@ def test_calibrated_searches_show_chances(place: Path) -> None:
 def test_a_time_line_by_similarity(place: Path) -> None:
     shown = run("timeline", "me.png", "--min-similarity", "0.99", "--out", "line.svg")
     assert "2026-11-21 13:00:00" in shown
-    found = json.loads(run("timeline", "me.png", "--min-similarity", "0.99", "--json"))[
-        "sightings"
-    ]
+    found = json.loads(run("timeline", "me.png", "--min-similarity", "0.99", "--json"))["sightings"]
     assert [(one["camera"], len(one["people"])) for one in found] == [("gate", 2), ("hall", 1)]
     assert found[0]["end"] - found[0]["begin"] == 120.0
     apart = run("timeline", "me.png", "--min-similarity", "0.99", "--gap", "60", "--json")
