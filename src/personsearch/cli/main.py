@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli import bench, data, demo, erase, evaluate, index, models, search, store, train
+from personsearch.cli import (
+    bench,
+    calibrate,
+    data,
+    demo,
+    erase,
+    evaluate,
+    index,
+    models,
+    search,
+    store,
+    timeline,
+    train,
+)
 from personsearch.errors import PersonSearchError
 
 app = typer.Typer(
@@ -20,6 +33,8 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("index")(index.index)
 app.command("search")(search.search)
+app.command("timeline")(timeline.timeline)
+app.command("calibrate")(calibrate.calibrate)
 app.command("erase")(erase.erase)
 app.add_typer(store.app, name="store")
 app.command("demo")(demo.demo)

@@ -1,5 +1,6 @@
 """`personsearch search`: one person, looked for in a store or in a folder of pictures."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,26 @@ def parse_box(text: str | None) -> tuple[float, float, float, float] | None:
     return (sides[0], sides[1], sides[2], sides[3])
 
 
+def parse_example(text: str) -> tuple[Path, tuple[float, float, float, float] | None]:
+    """``PICTURE`` or ``PICTURE:x1,y1,x2,y2``.
+
+    Raises:
+        typer.BadParameter: what follows the last colon has commas, but is no box.
+    """
+    before, colon, after = text.rpartition(":")
+    # A colon may be part of a name; four parts are meant as a box.
+    if colon and before and after.count(",") == 3:
+        return Path(before), parse_box(after)
+    return Path(text), None
+
+
+class Rerank(StrEnum):
+    """How the best few hundred are ranked again."""
+
+    K_RECIPROCAL = "k-reciprocal"
+    EXPANSION = "expansion"
+
+
 def search(
     query_image: Annotated[
         Path | None, typer.Argument(help="A picture that shows the person.")
@@ -56,6 +77,13 @@ def search(
             help="Where the person is, in pixels; without it the surest person found.",
         ),
     ] = None,
+    example: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PICTURE[:X1,Y1,X2,Y2]",
+            help="One more picture that shows the person; repeatable.",
+        ),
+    ] = None,
     person: Annotated[
         list[int] | None,
         typer.Option(help="More like this one in the store, by number; repeatable."),
@@ -66,17 +94,43 @@ def search(
     camera: Annotated[
         list[str] | None, typer.Option(help="Only of this camera; repeatable.")
     ] = None,
+    source: Annotated[
+        list[Path] | None, typer.Option(help="Only of this folder or file as indexed; repeatable.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help="Only from then on: 2026-11-21T13:00.")] = None,
     until: Annotated[str | None, typer.Option(help="Only before then.")] = None,
     min_height: Annotated[
         float | None, typer.Option(min=0.0, help="Only people at least so many pixels tall.")
+    ] = None,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="Every view of a track, not only the most alike.")
+    ] = False,
+    one_per_file: Annotated[
+        bool, typer.Option("--one-per-file", help="Of a photo or video only the most alike.")
+    ] = False,
+    rerank: Annotated[
+        Rerank | None, typer.Option(help="Rank the most alike again by who is like them.")
+    ] = None,
+    expected: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="Views of the person that you expect there, for the chance; default: 1.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write a picture of the hits (.jpg or .png).")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many hits to show.")] = 20,
     score_threshold: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Leave out people found with less.")
+        float,
+        typer.Option(
+            "--score-threshold",
+            "--score",
+            min=0.0,
+            max=1.0,
+            help="Leave out people found with less.",
+        ),
     ] = 0.5,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -92,12 +146,18 @@ def search(
         )
     about_store = {
         "--store": store,
+        "--example": example,
         "--person": person,
         "--unlike": unlike,
         "--camera": camera,
+        "--source": source,
         "--since": since,
         "--until": until,
         "--min-height": min_height,
+        "--flat": flat or None,
+        "--one-per-file": one_per_file or None,
+        "--rerank": rerank,
+        "--expected": expected,
     }
     if folder is not None:
         for name, given in about_store.items():
@@ -111,17 +171,20 @@ def search(
             query_image, folder, model, corners, out, top, score_threshold, device, as_json
         )
         return
-    if query_image is None and not person:
+    if query_image is None and not person and not example:
         raise typer.BadParameter(
             "say who: a picture that shows the person, or --person with a number in the store"
         )
-    from personsearch.cli.store_search import search_in_store
+    if query_image is None and box is not None:
+        raise typer.BadParameter("--box needs a picture", param_hint="--box")
+    from personsearch.cli.store_search import search_in_store, source_places
     from personsearch.retrieval.store import Filters
 
     search_in_store(
         store_folder(store),
         query_image,
         corners,
+        examples=[parse_example(text) for text in example or ()],
         people=person or [],
         unlike=unlike or [],
         filters=Filters(
@@ -130,10 +193,15 @@ def search(
             until=parse_time(until),
             min_score=score_threshold,
             min_height=min_height,
+            sources=source_places(source or ()),
         ),
         model=model,
         device=device,
         top=top,
+        grouped=not flat,
+        one_a_file=one_per_file,
+        rerank=None if rerank is None else rerank.value,
+        expected=1.0 if expected is None else expected,
         out=out,
         as_json=as_json,
     )

@@ -1,5 +1,6 @@
 """`personsearch search` in a store: who is most like the examples, as a table, JSON or picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +9,20 @@ import typer
 from personsearch.cli.store_folder import show_time
 
 if TYPE_CHECKING:
+    from personsearch.retrieval.archive import SearchResult
     from personsearch.retrieval.engine import Engine
     from personsearch.retrieval.people_search import Match
+    from personsearch.retrieval.reranking import Rerank
     from personsearch.retrieval.store import Filters, StoredPerson
-    from personsearch.types import FloatArray
+
+
+Corners = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
+
+
+def source_places(sources: Sequence[Path]) -> tuple[str, ...]:
+    """Folders and files as a store knows them."""
+    return tuple(str(Path.cwd() / source.expanduser()) for source in sources)
 
 
 def search_in_store(
@@ -19,12 +30,17 @@ def search_in_store(
     query_image: Path | None,
     corners: tuple[float, float, float, float] | None,
     *,
+    examples: Sequence[tuple[Path, Corners | None]],
     people: list[int],
     unlike: list[int],
     filters: "Filters",
     model: str | None,
     device: str,
     top: int,
+    grouped: bool,
+    one_a_file: bool,
+    rerank: "Rerank | None",
+    expected: float,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -37,22 +53,31 @@ def search_in_store(
     from personsearch.retrieval.archive import open_archive
 
     notes = None if as_json else Console(stderr=True)
-    if query_image is not None:
-        check_inside(query_image, corners)
+    pictures = [*([] if query_image is None else [(query_image, corners)]), *examples]
+    for picture, place in pictures:
+        check_inside(picture, place)
     with open_archive(folder, model=model, device=choose_device(device)) as archive:
         result = archive.search(
-            query_image, box=corners, people=people, unlike=unlike, filters=filters, top=top
+            examples=pictures,
+            people=people,
+            unlike=unlike,
+            filters=filters,
+            top=top,
+            grouped=grouped,
+            one_a_file=one_a_file,
+            rerank=rerank,
+            expected=expected,
         )
         matches = result.matches
-        box = None if result.shown is None else result.shown.box
         if notes is not None and result.shown is not None and result.shown.score is not None:
             say_who(notes, result.shown)
         if out is not None:
-            _write_picture(archive.engine, query_image, people, box, matches, out)
+            _write_picture(archive.engine, result, people, out)
     if as_json:
-        print(json.dumps({"store": str(folder), "hits": [_plain(m) for m in matches]}, indent=2))
+        about = {"store": str(folder), "searched": result.searched}
+        print(json.dumps({**about, "hits": [_plain(m) for m in matches]}, indent=2))
     else:
-        _print_table(matches, out)
+        _print_table(matches, out, result.searched, rerank)
 
 
 def _plain(match: "Match") -> dict[str, Any]:
@@ -67,12 +92,22 @@ def _plain(match: "Match") -> dict[str, Any]:
         "camera": person.camera,
         "box": [round(float(side), 2) for side in person.box],
         "similarity": match.similarity,
+        "chance": match.probability,
         "score": person.score,
         "rank_score": match.rank_score,
     }
 
 
-def _print_table(matches: "list[Match]", out: Path | None) -> None:
+def show_chance(chance: float | None) -> str:
+    """As percent, never as certain."""
+    if chance is None:
+        return ""
+    return "> 99 %" if chance > 0.99 else "< 1 %" if chance < 0.01 else f"{100 * chance:.0f} %"
+
+
+def _print_table(
+    matches: "list[Match]", out: Path | None, searched: int | None, rerank: str | None
+) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -80,8 +115,11 @@ def _print_table(matches: "list[Match]", out: Path | None) -> None:
     table = Table("rank", "person", "picture")
     table.add_column("seen", no_wrap=True)
     table.add_column("time", no_wrap=True)
-    for name in ("camera", "similarity", "score"):
-        table.add_column(name)
+    table.add_column("camera")
+    table.add_column("similarity")
+    if searched is not None:
+        table.add_column("chance", no_wrap=True)
+    table.add_column("score")
     for rank, match in enumerate(matches, start=1):
         person = match.person
         table.add_row(
@@ -92,9 +130,14 @@ def _print_table(matches: "list[Match]", out: Path | None) -> None:
             show_time(person.time),
             escape(person.camera or ""),
             f"{match.similarity:.3f}",
+            *([] if searched is None else [show_chance(match.probability)]),
             f"{person.score:.2f}",
         )
     Console().print(table)
+    if searched is not None:
+        typer.echo(f"chance: of being the same person, among {searched} searched", err=True)
+    if rerank is not None:
+        typer.echo(f"ranked again by {rerank}, so not in the order of similarity", err=True)
     if out is not None:
         typer.echo(f"hits drawn to {out}", err=True)
 
@@ -102,24 +145,17 @@ def _print_table(matches: "list[Match]", out: Path | None) -> None:
 def _seen(person: "StoredPerson") -> str:
     """Where in a video: its track's span, or the view's position; empty for a photo."""
     if person.track is not None and person.track.last > person.track.first:
-        return f"{_clock(person.track.first)}-{_clock(person.track.last)}"
-    return "" if person.position is None else _clock(person.position)
+        return f"{clock(person.track.first)}-{clock(person.track.last)}"
+    return "" if person.position is None else clock(person.position)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def _write_picture(
-    engine: "Engine",
-    query_image: Path | None,
-    people: list[int],
-    box: "FloatArray | None",
-    matches: "list[Match]",
-    out: Path,
-) -> None:
+def _write_picture(engine: "Engine", result: "SearchResult", people: list[int], out: Path) -> None:
     """Query and hits side by side; a hit is shown by its thumbnail, whatever became of its file."""
     import io
 
@@ -135,15 +171,19 @@ def _write_picture(
         height, width = pixels.shape[:2]
         return Panel(pixels, np.array([0, 0, width, height], np.float32), lines)
 
-    if query_image is not None and box is not None:
-        query = Panel(read_picture(query_image), box, ["query", query_image.name])
+    shown = result.shown
+    if shown is not None:
+        query = Panel(read_picture(shown.path), shown.box, ["query", shown.path.name])
     else:
         query = panel(people[0], ["query", f"person {people[0]}"])
     hits = (
         panel(
             match.person.id,
-            [f"{rank}: {match.similarity:.3f}", Path(match.person.name).name],
+            [
+                f"{rank}: {match.similarity:.3f}  {show_chance(match.probability)}".rstrip(),
+                match.person.path.name,
+            ],
         )
-        for rank, match in enumerate(matches, start=1)
+        for rank, match in enumerate(result.matches, start=1)
     )
     write_picture(draw_ranking(query, hits), out)

@@ -7,9 +7,9 @@ with personsearch.open("store") as archive:
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,17 @@ from personsearch.errors import StoreError
 from personsearch.retrieval.engine import Engine
 from personsearch.retrieval.gallery_search import QueryPerson, query_person
 from personsearch.retrieval.people_search import Match, combine, search_people
+from personsearch.retrieval.reranking import Rerank
 from personsearch.retrieval.store import EVERYONE, Filters
 from personsearch.retrieval.store_engine import StoreEngine
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections, FloatArray
+
+if TYPE_CHECKING:
+    from personsearch.retrieval.calibration import Calibration
+
+Example = tuple[Path | str, Sequence[float] | None]
+"""A picture that shows a person, and x1, y1, x2, y2 in it; None for the surest one found."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +38,14 @@ class SearchResult:
     Attributes:
         query: (D,) float32, what was searched by.
         matches: best first.
-        shown: the person in the query picture; None where no picture was given.
+        shown: the person in the first picture; None where no picture was given.
+        searched: among how many the chances of the matches hold; None where they have none.
     """
 
     query: FloatArray
     matches: list[Match]
     shown: QueryPerson | None = None
+    searched: int | None = None
 
 
 class Archive:
@@ -50,6 +59,23 @@ class Archive:
         self._named, self._device = model or engine.model.name, device
         self._network: PersonSearchModel | None = None
         self._lock = threading.Lock()
+        self._calibration: Calibration | None = None
+        self._calibration_read = False
+
+    @property
+    def calibration(self) -> "Calibration | None":
+        """What turns similarities into chances, read once; None if the store has none.
+
+        Raises:
+            StoreError: it is damaged, or of another model.
+        """
+        with self._lock:
+            if not self._calibration_read:
+                from personsearch.retrieval.calibration import read_calibration
+
+                self._calibration = read_calibration(self.engine.place, self.engine.model)
+                self._calibration_read = True
+            return self._calibration
 
     @property
     def network(self) -> PersonSearchModel:
@@ -94,54 +120,83 @@ class Archive:
         picture: Path | str | None = None,
         *,
         box: Sequence[float] | None = None,
+        examples: Sequence[Example] = (),
         people: Sequence[int] = (),
         unlike: Sequence[int] = (),
         embeddings: FloatArray | None = None,
         filters: Filters = EVERYONE,
         top: int = 20,
         grouped: bool = True,
+        one_a_file: bool = False,
+        rerank: Rerank | None = None,
+        expected: float = 1.0,
     ) -> SearchResult:
         """Those who are most like a person, best first.
 
         Args:
             picture: that shows the person.
             box: x1, y1, x2, y2 of the person in its pixels; without it the surest person found.
+            examples: more pictures that show the person, each with a box or None. Everyone in a
+                picture that was given is left out of the matches.
             people: ids in the archive that show the person, too; left out of the matches.
             unlike: ids in the archive that show others; left out of the matches.
             embeddings: (N, D) of more examples.
             filters: who is meant.
             top: how many matches.
             grouped: of a track in a video, only the view that is most alike.
+            one_a_file: of a photo or video, only the person who is most alike.
+            rerank: ``k-reciprocal`` or ``expansion``: rank the best few hundred again.
+            expected: how many of those who are searched are thought to be the person, for the
+                chances that a calibrated store gives to matches of one example.
 
         Raises:
             StoreError: no example at all, an id that is not there, or another model's archive.
-            PictureError: the picture cannot be read, or nobody is in it.
+            PictureError: a picture cannot be read.
+            DataError: nobody is in a picture, or the box lies outside of it.
         """
-        examples = [] if embeddings is None else [np.asarray(embeddings, np.float32)]
+        given = [] if embeddings is None else [np.asarray(embeddings, np.float32)]
         if len(people):
-            examples.append(self.engine.vectors(people).astype(np.float32))
-        shown = None
-        own: Sequence[int] = ()
-        if picture is not None:
-            network = self.network
-            given = None if box is None else np.array(box, np.float32)
-            with self._lock:
-                shown = query_person(network, Path(picture), given)
-            examples.append(shown.embedding[None])
-            own = self.engine.people_in(Path(picture))
+            given.append(self.engine.vectors(people).astype(np.float32))
+        pictures = [*([] if picture is None else [(picture, box)]), *examples]
+        shown: list[QueryPerson] = []
+        without = [*people, *unlike]
+        for path, corners in pictures:
+            shown.append(self._look(Path(path), corners))
+            given.append(shown[-1].embedding[None])
+            without += self.engine.people_in(Path(path))
         negatives = self.engine.vectors(unlike).astype(np.float32) if len(unlike) else None
         none = np.zeros((0, self.engine.model.dim), np.float32)
-        gathered = np.concatenate([none, *examples])
+        gathered = np.concatenate([none, *given])
         query = combine(gathered, negatives)
         matches = search_people(
             self.engine,
             query,
             filters=filters,
             top=top,
-            without=[*people, *unlike, *own],
+            without=without,
             grouped=grouped,
+            one_a_file=one_a_file,
+            rerank=rerank,
         )
-        return SearchResult(query, matches, shown)
+        searched = None
+        # Pairs were calibrated: a mean of examples is more like the person than each of them.
+        if self.calibration is not None and len(gathered) == 1 and negatives is None:
+            searched = self.engine.count(filters)
+            chances = self.calibration.probability(
+                [match.similarity for match in matches], searched, expected=expected
+            )
+            matches = [
+                replace(match, probability=float(chance))
+                for match, chance in zip(matches, chances, strict=True)
+            ]
+        return SearchResult(query, matches, shown[0] if shown else None, searched)
+
+    def _look(self, picture: Path, box: Sequence[float] | None) -> QueryPerson:
+        """The person in a picture; one thread at a time."""
+        network = self.network
+        corners = None if box is None else np.array(box, np.float32)
+        with self._lock:
+            return query_person(network, picture, corners)
 
     def close(self) -> None:
         """Closes the engine."""

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from personsearch.errors import StoreError
-from personsearch.retrieval.engine import Engine
+from personsearch.retrieval.engine import Engine, Ranking
+from personsearch.retrieval.reranking import (
+    CANDIDATES,
+    NEIGHBOURS,
+    Rerank,
+    expand,
+    k_reciprocal,
+)
 from personsearch.retrieval.store import EVERYONE, Filters, StoredPerson
 from personsearch.retrieval.tracks import VIEWS
 from personsearch.types import FloatArray
@@ -20,12 +27,15 @@ class Match:
         person: who.
         similarity: cosine to the query, -1..1.
         rank_score: what matches are ranked by: `similarity`, or its product with the detection's
-            score where the model asks for that.
+            score where the model asks for that, or what ranking again makes of it.
+        probability: the chance that this is the same person, 0..1; None where the store has no
+            calibration, or it does not hold for the query.
     """
 
     person: StoredPerson
     similarity: float
     rank_score: float
+    probability: float | None = None
 
 
 def combine(examples: FloatArray, negatives: FloatArray | None = None) -> FloatArray:
@@ -56,6 +66,8 @@ def search_people(
     top: int = 20,
     without: Sequence[int] = (),
     grouped: bool = True,
+    one_a_file: bool = False,
+    rerank: Rerank | None = None,
 ) -> list[Match]:
     """Those who are most like a query (D,), best first.
 
@@ -65,24 +77,82 @@ def search_people(
         filters: who is meant.
         top: how many.
         without: ids of people who are not wanted, such as the examples themselves.
-        grouped: of a track in a video, only the view that is most alike.
+        grouped: of a track in a video, only the view that is best.
+        one_a_file: of a photo or video, only the person who is best.
+        rerank: rank the best few hundred again; similarities stay those to `query`.
 
     Raises:
         StoreError: a query of another length than the embeddings.
     """
-    # A track has a few views, so that many rows hold enough tracks.
-    rows = top * VIEWS if grouped else top
     query = np.asarray(query, np.float32)
     if query.ndim != 1:
         raise StoreError(f"a query of shape {query.shape} came, expected ({engine.model.dim},)")
-    ranking = engine.search(query[None], top=rows, filters=filters, without=without)[0]
-    matches: list[Match] = []
-    tracks: set[int] = set()
-    for row, person in enumerate(engine.get(ranking.ids.tolist())):
-        if grouped and person.track is not None:
-            if person.track.id in tracks:
-                continue
-            tracks.add(person.track.id)
-        similarity, rank_score = ranking.similarities[row], ranking.rank_scores[row]
-        matches.append(Match(person, float(similarity), float(rank_score)))
-    return matches[:top]
+    asked = query
+    if rerank == "expansion":
+        asked = _expanded(engine, query, filters, without)
+    # A track has a few views, so that many rows hold enough tracks; of a file nobody knows.
+    rows = max(top * VIEWS if grouped else top, CANDIDATES if rerank == "k-reciprocal" else 0)
+    while True:
+        found = engine.search(asked[None], top=rows, filters=filters, without=without)[0]
+        people = engine.get(found.ids.tolist())
+        ranking = _again(engine, query, found, people, rerank)
+        kept = _best_of_each(people, ranking, grouped, one_a_file)[:top]
+        if len(kept) == top or len(found.ids) < rows:
+            break
+        rows *= 4
+    matches = []
+    for row in kept:
+        similarity, rank_score = float(ranking.similarities[row]), float(ranking.rank_scores[row])
+        matches.append(Match(people[row], similarity, rank_score))
+    return matches
+
+
+def _expanded(
+    engine: Engine, query: FloatArray, filters: Filters, without: Sequence[int]
+) -> FloatArray:
+    """The query with its nearest, one view of a track."""
+    near = engine.search(query[None], top=NEIGHBOURS * VIEWS, filters=filters, without=without)[0]
+    kept = _best_of_each(engine.get(near.ids.tolist()), near, True, False)[:NEIGHBOURS]
+    vectors = engine.vectors(near.ids[kept].tolist()).astype(np.float32)
+    return expand(query, vectors, near.similarities[kept])
+
+
+def _again(
+    engine: Engine,
+    query: FloatArray,
+    found: Ranking,
+    people: Sequence[StoredPerson],
+    rerank: Rerank | None,
+) -> Ranking:
+    """The ranking in the order of the people, with similarities to the query itself."""
+    if rerank is None or not len(found.ids):
+        return found
+    vectors = engine.vectors(found.ids.tolist()).astype(np.float32)
+    similarities = (vectors @ query).round(6)
+    if rerank == "expansion":
+        return Ranking(found.ids, similarities, found.rank_scores)
+    scores = found.rank_scores - 2.0  # whoever comes after the candidates stays behind them
+    first = slice(0, CANDIDATES)
+    scores[first] = 1.0 - k_reciprocal(query, vectors[first])
+    if engine.model.weighted:
+        scores[first] *= np.array([person.score for person in people[first]], np.float32)
+    return Ranking(found.ids, similarities, scores)
+
+
+def _best_of_each(
+    people: Sequence[StoredPerson], ranking: Ranking, grouped: bool, one_a_file: bool
+) -> list[int]:
+    """Rows, best first, the first one of each track or file."""
+    seen: set[object] = set()
+    kept = []
+    for row in np.argsort(-ranking.rank_scores, kind="stable").tolist():
+        person = people[row]
+        group: object = None
+        if one_a_file:
+            group = person.path
+        elif grouped and person.track is not None:
+            group = person.track.id
+        if group is None or group not in seen:
+            seen.add(group)
+            kept.append(row)
+    return kept

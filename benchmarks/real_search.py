@@ -1,0 +1,196 @@
+"""Real networks on real samples through a store: indexed, searched, evaluated, calibrated.
+
+    python benchmarks/real_search.py --data FOLDER [--model CHECKPOINT_OR_TOML] [--json]
+
+The folder is what `personsearch.datasets.real_samples` describes. Each sample is indexed by
+`index_media` into a store of its own and searched by `Archive.search` with the ground-truth boxes;
+the evaluator is given what the store holds. A calibration made on each sample is tested on the
+other.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from personsearch.datasets.dataset import Dataset
+from personsearch.datasets.pictures import read_scene
+from personsearch.datasets.real_samples import read_real_samples
+from personsearch.errors import DataError, PersonSearchError
+from personsearch.evaluation.detection import evaluate_detection
+from personsearch.evaluation.real_frames import sample_networks
+from personsearch.evaluation.search import evaluate_search
+from personsearch.loading import load
+from personsearch.retrieval.archive import Archive
+from personsearch.retrieval.calibration import calibration_error, fit_calibration
+from personsearch.retrieval.indexing import index_media
+from personsearch.retrieval.labelled_pairs import Pairs, label_people, make_pairs
+from personsearch.retrieval.media import find_media
+from personsearch.retrieval.store import ModelIdentity, open_store
+from personsearch.retrieval.store_engine import StoreEngine
+from personsearch.systems.base import PersonSearchModel
+from personsearch.types import Detections
+
+SCORE = 0.3
+"""Of the people who are kept, as `personsearch index` does."""
+VIDEO_STEP = 2.5
+"""Seconds between the frames of PETS09 that are labelled here: 25 of 10 a second."""
+
+
+def main() -> int:
+    """Measures and prints; 0 on success, 1 on a failure of data or model."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of real samples")
+    parser.add_argument("--model", type=Path, help="default: the networks in the folder")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    try:
+        model = sample_networks(given.data) if given.model is None else load(given.model)
+        samples = read_real_samples(given.data)
+        identity = ModelIdentity("measured", "0" * 64, model.embedding_dim)
+        rows, pairs = [], {}
+        for data in samples:
+            row, gallery = searched(model, identity, data)
+            rows.append(row)
+            labelled = label_people(data.split("test"), gallery, identity.dim)
+            pairs[data.name] = make_pairs([labelled], "pictures")
+        chances = calibrated(identity, pairs)
+    except PersonSearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if given.json:
+        print(json.dumps({"search": rows, "calibration": chances}, indent=2))
+    else:
+        for title, table in (("search through a store", rows), ("calibration", chances)):
+            print_table(title, table)
+    return 0
+
+
+def searched(
+    model: PersonSearchModel, identity: ModelIdentity, data: Dataset
+) -> tuple[dict[str, Any], dict[str, Detections]]:
+    """One sample through a store: people found, ranking, pictures a second; and what it held."""
+    print(f"{data.name}: indexed and searched", file=sys.stderr)
+    (protocol,) = data.protocols.values()
+    scenes = {scene.name: scene for scene in data.split("test")}
+    places = {(scene.path.resolve(), scene.frame): name for name, scene in scenes.items()}
+    sources = sorted({path if frame is not None else path.parent for path, frame in places})
+    with tempfile.TemporaryDirectory() as work:
+        media, _ = find_media(sources)
+        media = [one for one in media if one.path.resolve() in {path for path, _ in places}]
+        with open_store(Path(work) / "store", model=identity, write=True) as store:
+            report = index_media(
+                model, store, media, every=VIDEO_STEP, score_threshold=SCORE, tracks=False
+            )
+        archive = Archive(StoreEngine(Path(work) / "store"))
+        archive._network = model  # the one that indexed
+        with archive:
+            found = held(archive, places)
+            empty = Detections(
+                np.zeros((0, 4), np.float32),
+                np.zeros(0, np.float32),
+                np.zeros((0, identity.dim), np.float32),
+            )
+            gallery = {name: found.get(name, empty) for name in scenes}
+            queries, first = [], 0
+            for number, query in enumerate(protocol.queries):
+                shown = scenes[query.scene]
+                picture = shown.path
+                if shown.frame is not None:
+                    picture = Path(work) / f"{shown.frame}.png"
+                    if not picture.is_file():
+                        Image.fromarray(read_scene(shown)).save(picture)
+                result = archive.search(picture, box=query.box, top=100_000, grouped=False)
+                queries.append(result.query)
+                names = set(protocol.galleries[number])
+                best = next(
+                    match.person
+                    for match in result.matches
+                    if places.get((match.person.path.resolve(), match.person.frame)) in names
+                )
+                scene = places[best.path.resolve(), best.frame]
+                target = protocol.targets[number].get(scene)
+                first += target is not None and overlap(target, best.box) >= 0.5
+    detection = evaluate_detection(
+        {name: scene.boxes for name, scene in scenes.items()}, gallery, score_threshold=SCORE
+    )
+    search = evaluate_search(protocol, gallery, np.stack(queries), score_threshold=SCORE)
+    row = {
+        "data": data.name,
+        "pictures": len(scenes),
+        "indexed": report.pictures,
+        "people": detection.num_ground_truth,
+        "found": detection.num_true_positives,
+        "queries": search.num_queries,
+        "mAP": search.mean_ap,
+        "top-1": search.top_k[1],
+        # The hit that a searcher sees first, not that of the evaluator.
+        "first hit right": first / len(protocol.queries),
+        "pictures/s": report.pictures / report.seconds,
+    }
+    return row, gallery
+
+
+def held(archive: Archive, places: dict[tuple[Path, int | None], str]) -> dict[str, Detections]:
+    """Everyone in the store, by scene.
+
+    Raises:
+        DataError: a scene without anyone; its frame was not indexed.
+    """
+    rows: dict[str, list[Any]] = {}
+    for batch in archive.engine.iterate():
+        for record in batch:
+            place = (record.person.path.resolve(), record.person.frame)
+            if place in places:
+                rows.setdefault(places[place], []).append(record)
+    if len(rows) < len(places) / 2:
+        raise DataError(f"{len(rows)} of {len(places)} scenes are in the store; expected most")
+    return {
+        name: Detections(
+            np.stack([one.person.box for one in records]),
+            np.array([one.person.score for one in records], np.float32),
+            np.stack([one.vector.astype(np.float32) for one in records]),
+        )
+        for name, records in rows.items()
+    }
+
+
+def overlap(one: Any, other: Any) -> float:
+    """Intersection over union of two boxes (4,)."""
+    from personsearch.boxes import iou
+
+    return float(iou(np.asarray(one)[None], np.asarray(other)[None])[0, 0])
+
+
+def calibrated(identity: ModelIdentity, pairs: dict[str, Pairs]) -> list[dict[str, Any]]:
+    """Calibrations of each sample, tested on it (held-out people) and on the others."""
+    rows = []
+    for name, own in pairs.items():
+        made = fit_calibration(own, identity)
+        rates = {f"wrong first of {n}": made.wrong_first(n) for n in (10, 100, 1000)}
+        shared = {"made on": name, "method": made.method, **made.counts}
+        rows.append({**shared, "tested on": "held-out people", "error": made.errors[1], **rates})
+        for other, foreign in pairs.items():
+            if other != name:
+                error = calibration_error(made.reliability_on(foreign))
+                rows.append({**shared, "tested on": other, "error": error, **rates})
+    return rows
+
+
+def print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    """A table with a row of figures each."""
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console(width=160).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

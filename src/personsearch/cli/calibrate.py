@@ -1,0 +1,138 @@
+"""`personsearch calibrate`: similarities of a store become chances, by labelled pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from personsearch.cli.store_folder import StoreOption, store_folder
+
+if TYPE_CHECKING:
+    from personsearch.retrieval.calibration import Calibration
+
+CROWDS = (10, 100, 1000, 10_000)
+"""Numbers of people for which errors are shown."""
+
+
+def calibrate(
+    datasets: Annotated[
+        list[Path],
+        typer.Argument(help="Labelled pictures: anything that 'personsearch data stats' reads."),
+    ],
+    store: StoreOption = None,
+    model: Annotated[str | None, typer.Option(help="Default: the store's own.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Default: test where there is one, else everything.")
+    ] = None,
+    across: Annotated[
+        str | None,
+        typer.Option(
+            help="Pairs in other 'cameras' or other 'pictures'; default: cameras where enough "
+            "people are seen by two."
+        ),
+    ] = None,
+    true_boxes: Annotated[
+        bool, typer.Option("--true-boxes", help="Labelled boxes instead of detections.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw how reliable it is (.png or .svg).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measures on labelled pictures how sure a match is, and keeps it in the store.
+
+    From then on searches show the chance that a match is the same person, among as many as were
+    searched. It holds for people and cameras like those of the labelled pictures.
+
+    Example: personsearch calibrate labelled/ --store people --plot reliability.png
+    """
+    import json
+
+    from personsearch.cli.progress import StepProgress
+    from personsearch.cli.search import choose_device
+    from personsearch.datasets import open_dataset
+    from personsearch.errors import DataError
+    from personsearch.retrieval.archive import open_archive
+    from personsearch.retrieval.calibration import fit_calibration, write_calibration
+    from personsearch.retrieval.labelled_pairs import make_pairs, see_people
+
+    if across not in (None, "cameras", "pictures"):
+        raise typer.BadParameter(f"{across!r}: expected cameras or pictures", param_hint="--across")
+    if plot is not None and plot.suffix.lower() not in (".svg", ".png"):
+        raise typer.BadParameter(
+            f"{plot}: expected a name ending in .png or .svg", param_hint="--plot"
+        )
+    place = store_folder(store)
+    with open_archive(place, model=model, device=choose_device(device)) as archive:
+        opened = [open_dataset(path) for path in datasets]
+        parts = []
+        for one in opened:
+            wanted = split or ("test" if "test" in one.splits else None)
+            if wanted is None:
+                scenes = [scene for part in one.splits.values() for scene in part]
+            else:
+                scenes = list(one.split(wanted))
+            if not scenes:
+                raise DataError(f"{one.root}: no pictures in it")
+            with StepProgress() as progress:
+                parts.append(
+                    see_people(
+                        archive.network,
+                        scenes,
+                        true_boxes=true_boxes,
+                        progress=lambda done, total: progress("looking", done, total),
+                    )
+                )
+        pairs = make_pairs(parts, across)  # type: ignore[arg-type]
+        found = fit_calibration(pairs, archive.engine.model, tuple(one.name for one in opened))
+    path = write_calibration(found, place)
+    if plot is not None:
+        from personsearch.plots.reliability import plot_reliability
+
+        plot_reliability(found, plot)
+    if json_output:
+        print(json.dumps({"written": str(path), **_figures(found)}, indent=2))
+    else:
+        _print(found, path)
+
+
+def _figures(found: "Calibration") -> dict[str, Any]:
+    plain = found.as_json()
+    for curve in ("log_ratios", "false_rates", "true_rates"):
+        del plain[curve]
+    plain["crowds"] = [
+        {
+            "others": crowd,
+            "wrong_first": found.wrong_first(crowd),
+            "even_chance_from": found.similarity_for(0.5, crowd),
+            "sure_from": found.similarity_for(0.95, crowd),
+        }
+        for crowd in CROWDS
+    ]
+    return plain
+
+
+def _print(found: "Calibration", path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    counts = found.counts
+    typer.echo(
+        f"{counts['same']} pairs of {counts['identities']} people and {counts['other']} pairs of "
+        f"two people, in other {found.across}"
+    )
+    typer.echo(
+        f"map: {found.method}; on people it was not fitted on, a chance is off by "
+        f"{100 * found.errors[1]:.1f} points on average at even odds"
+    )
+    table = Table("others", "someone else comes first", "50 % from", "95 % from")
+    for crowd in CROWDS:
+        limits = [found.similarity_for(chance, crowd) for chance in (0.5, 0.95)]
+        table.add_row(
+            f"{crowd:,}",
+            f"{100 * found.wrong_first(crowd):.0f} %",
+            *("never" if limit is None else f"{limit:.2f}" for limit in limits),
+        )
+    Console().print(table)
+    typer.echo(f"written to {path}")

@@ -1,0 +1,204 @@
+"""Similarities of labelled people to themselves and to others, as a search would compare them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.boxes import iou
+from personsearch.errors import DataError
+from personsearch.evaluation.runner import Progress, detect_scenes, embed_scenes
+from personsearch.systems.base import PersonSearchModel
+from personsearch.types import UNLABELLED, Detections, FloatArray, IntArray, Scene
+
+Across = Literal["cameras", "pictures"]
+"""Which pairs are taken: of other cameras, or of other pictures of any camera."""
+
+MIN_IOU = 0.5
+"""Overlap with a labelled box from which on someone found is that person."""
+MOST_PEOPLE = 4000
+"""Views of people that are compared with each other."""
+ENOUGH = 10
+"""People seen by two cameras from which on pairs of other cameras are enough."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPeople:
+    """Labelled people of one data set, seen by a model.
+
+    Attributes:
+        vectors: (N, D) float32 of unit length.
+        ids: (N,) identities.
+        pictures: (N,) the number of the picture.
+        cameras: (N,) -1 where not known.
+    """
+
+    vectors: FloatArray
+    ids: IntArray
+    pictures: IntArray
+    cameras: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Similarities of pairs of people, with identities from zero.
+
+    Attributes:
+        same: (S,) of two views of one person.
+        same_ids: (S,) whose.
+        other: (O,) of two people.
+        other_ids: (O, 2) whose.
+        across: which pairs these are.
+    """
+
+    same: FloatArray
+    same_ids: IntArray
+    other: FloatArray
+    other_ids: IntArray
+    across: Across = "pictures"
+
+
+def see_people(
+    model: PersonSearchModel,
+    scenes: Sequence[Scene],
+    *,
+    true_boxes: bool = False,
+    score_threshold: float = 0.3,
+    progress: Progress | None = None,
+) -> LabelledPeople:
+    """Everyone labelled whom the model finds; one detection a person and picture.
+
+    Args:
+        model: any system.
+        scenes: with identities.
+        true_boxes: embed the labelled boxes themselves, found or not.
+        score_threshold: detections with less are nobody.
+        progress: called with pictures done and in all.
+    """
+    if not true_boxes:
+        detected = detect_scenes(model, scenes, progress=progress)
+        return label_people(scenes, detected, model.embedding_dim, score_threshold=score_threshold)
+    named = [scene.ids != UNLABELLED for scene in scenes]
+    boxes = [scene.boxes[rows] for scene, rows in zip(scenes, named, strict=True)]
+    found = embed_scenes(model, scenes, boxes, progress=progress)
+    ids = [scene.ids[rows] for scene, rows in zip(scenes, named, strict=True)]
+    return _gathered(scenes, ids, found, model.embedding_dim)
+
+
+def label_people(
+    scenes: Sequence[Scene],
+    detected: Mapping[str, Detections],
+    dim: int,
+    *,
+    score_threshold: float = 0.3,
+) -> LabelledPeople:
+    """The labelled people among those detected; one detection a person and picture.
+
+    Args:
+        scenes: with identities.
+        detected: by scene name, with embeddings (N, `dim`).
+        dim: length of an embedding.
+        score_threshold: detections with less are nobody.
+    """
+    ids, vectors = [], []
+    for scene in scenes:
+        one = detected[scene.name]
+        kept = one.scores >= score_threshold
+        # All boxes are compared, so that nobody is taken for a labelled neighbour.
+        who, which = _assigned(iou(scene.boxes, one.boxes[kept]))
+        labelled = scene.ids[who] != UNLABELLED
+        ids.append(scene.ids[who][labelled])
+        vectors.append(one.embeddings[kept][which][labelled])
+    return _gathered(scenes, ids, vectors, dim)
+
+
+def _gathered(
+    scenes: Sequence[Scene], ids: Sequence[IntArray], vectors: Sequence[FloatArray], dim: int
+) -> LabelledPeople:
+    counts = [len(part) for part in ids]
+    cameras = [-1 if scene.camera is None else scene.camera for scene in scenes]
+    return LabelledPeople(
+        np.concatenate([np.zeros((0, dim), np.float32), *vectors]),
+        np.concatenate([np.zeros(0, np.int64), *ids]),
+        np.repeat(np.arange(len(scenes)), counts),
+        np.repeat(np.array(cameras, np.int64), counts),
+    )
+
+
+def _assigned(overlap: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
+    """Rows and columns of the best pairs, each once, down to the least overlap."""
+    rows: list[int] = []
+    columns: list[int] = []
+    for flat in np.argsort(-overlap, axis=None, kind="stable"):
+        row, column = divmod(int(flat), overlap.shape[1])
+        if overlap[row, column] < MIN_IOU:
+            break
+        if row not in rows and column not in columns:
+            rows.append(row)
+            columns.append(column)
+    return np.array(rows, np.int64), np.array(columns, np.int64)
+
+
+def make_pairs(parts: Sequence[LabelledPeople], across: Across | None = None) -> Pairs:
+    """Every pair of views in two pictures of one data set.
+
+    Where there are too many views, whole identities are left out, drawn by a fixed seed.
+
+    Args:
+        parts: of one data set each; people of two data sets are not compared.
+        across: None takes pairs of other cameras where enough people are seen by two.
+
+    Raises:
+        DataError: nobody is seen twice, or only one person is labelled.
+    """
+    if across is None:
+        twice = sum(_seen_by_two(part) for part in parts)
+        across = "cameras" if twice >= ENOUGH else "pictures"
+    found: list[tuple[FloatArray, IntArray, FloatArray, IntArray]] = []
+    before = 0
+    for part in parts:
+        names, ids = np.unique(part.ids, return_inverse=True)
+        rows = _fewer(ids)
+        found.append(_compare(part, rows, ids[rows] + before, across))
+        before += len(names)
+    same, same_ids = (np.concatenate([one[k] for one in found]) for k in (0, 1))
+    other, other_ids = (np.concatenate([one[k] for one in found]) for k in (2, 3))
+    if not len(same) or not len(other):
+        raise DataError(
+            f"{len(same)} pairs of the same person and {len(other)} of two people in other "
+            f"{across}; expected some of both: identities that are labelled in several {across}"
+        )
+    return Pairs(same, same_ids, other, other_ids, across)
+
+
+def _seen_by_two(part: LabelledPeople) -> int:
+    views = np.unique(np.stack([part.ids, part.cameras])[:, part.cameras >= 0], axis=1)
+    _, counts = np.unique(views[0], return_counts=True)
+    return int((counts > 1).sum())
+
+
+def _fewer(ids: IntArray) -> IntArray:
+    """Rows of as many whole identities as may be compared."""
+    counts = np.bincount(ids)
+    drawn = np.random.default_rng(0).permutation(len(counts))
+    kept = drawn[np.cumsum(counts[drawn]) <= MOST_PEOPLE]
+    rows: IntArray = np.flatnonzero(np.isin(ids, kept))
+    return rows
+
+
+def _compare(
+    part: LabelledPeople, rows: IntArray, ids: IntArray, across: Across
+) -> tuple[FloatArray, IntArray, FloatArray, IntArray]:
+    vectors, pictures, cameras = part.vectors[rows], part.pictures[rows], part.cameras[rows]
+    apart = np.triu(pictures[:, None] != pictures[None], 1)
+    if across == "cameras":
+        known = cameras >= 0
+        apart &= (cameras[:, None] != cameras[None]) & known[:, None] & known[None]
+    similarity = vectors @ vectors.T
+    equal = ids[:, None] == ids[None]
+    left, right = np.nonzero(apart & equal)
+    same, same_ids = similarity[left, right], ids[left]
+    left, right = np.nonzero(apart & ~equal)
+    return same, same_ids, similarity[left, right], np.stack([ids[left], ids[right]], axis=1)
