@@ -1,0 +1,49 @@
+"""Opens the engine that a place names: a folder's store, or a Milvus collection."""
+
+import re
+from pathlib import Path
+
+from personsearch.errors import StoreError
+from personsearch.retrieval.engine import Engine
+from personsearch.retrieval.store import ModelIdentity
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//)|(milvus-lite):")
+
+
+def scheme_of(place: Path | str) -> str:
+    """What stands before ``://``, or ``milvus-lite``; empty for a folder."""
+    match = None if isinstance(place, Path) else _SCHEME.match(place)
+    return "" if match is None else match[1] or match[2]
+
+
+def open_engine(
+    place: Path | str, *, model: ModelIdentity | None = None, create: bool = False
+) -> Engine:
+    """Opens what keeps people.
+
+    Args:
+        place: a store's folder, ``milvus://HOST:PORT/COLLECTION``, ``milvus+https://...`` (a token
+            comes from the environment: PERSONSEARCH_MILVUS_TOKEN) or ``milvus-lite:PATH.db``.
+        model: whose embeddings are expected; None for any.
+        create: make it if there is none; needs `model`.
+
+    Raises:
+        StoreError: there is none, it is another model's, or a place of another kind.
+    """
+    scheme = scheme_of(place)
+    if not scheme:
+        from personsearch.retrieval.store import open_store
+        from personsearch.retrieval.store_engine import StoreEngine
+
+        if create:
+            with open_store(place, model=model, write=True):
+                pass
+        return StoreEngine(place, model)
+    if scheme in ("milvus", "milvus+https", "milvus-lite"):
+        from personsearch.retrieval.milvus import MilvusEngine
+
+        return MilvusEngine(str(place), model, create=create)
+    raise StoreError(
+        f"{place}: {scheme!r} is no kind of store; expected a folder, "
+        "milvus://HOST:PORT/COLLECTION, milvus+https://HOST:PORT/COLLECTION or milvus-lite:PATH.db"
+    )
