@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def search_in_store(
-    folder: Path,
+    place: str,
     query_image: Path | None,
     corners: tuple[float, float, float, float] | None,
     *,
@@ -39,7 +39,7 @@ def search_in_store(
     notes = None if as_json else Console(stderr=True)
     if query_image is not None:
         check_inside(query_image, corners)
-    with open_archive(folder, model=model, device=choose_device(device)) as archive:
+    with open_archive(place, model=model, device=choose_device(device)) as archive:
         result = archive.search(
             query_image, box=corners, people=people, unlike=unlike, filters=filters, top=top
         )
@@ -50,7 +50,7 @@ def search_in_store(
         if out is not None:
             _write_picture(archive.engine, query_image, people, box, matches, out)
     if as_json:
-        print(json.dumps({"store": str(folder), "hits": [_plain(m) for m in matches]}, indent=2))
+        print(json.dumps({"store": place, "hits": [_plain(m) for m in matches]}, indent=2))
     else:
         _print_table(matches, out)
 

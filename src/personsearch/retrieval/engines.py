@@ -1,11 +1,17 @@
 """Opens the engine that a place names: a folder's store, or a Milvus collection."""
 
 import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from personsearch.errors import StoreError
 from personsearch.retrieval.engine import Engine
-from personsearch.retrieval.store import ModelIdentity
+from personsearch.retrieval.store import DATABASE, ModelIdentity, open_store
+
+if TYPE_CHECKING:
+    from personsearch.retrieval.shards import Writer
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//)|(milvus-lite):")
 
@@ -32,18 +38,78 @@ def open_engine(
     """
     scheme = scheme_of(place)
     if not scheme:
-        from personsearch.retrieval.store import open_store
         from personsearch.retrieval.store_engine import StoreEngine
 
         if create:
             with open_store(place, model=model, write=True):
                 pass
         return StoreEngine(place, model)
-    if scheme in ("milvus", "milvus+https", "milvus-lite"):
-        from personsearch.retrieval.milvus import MilvusEngine
+    check_scheme(place)
+    from personsearch.retrieval.milvus import MilvusEngine
 
-        return MilvusEngine(str(place), model, create=create)
+    return MilvusEngine(str(place), model, create=create)
+
+
+def check_scheme(place: Path | str) -> None:
+    """A place of an unknown kind is refused.
+
+    Raises:
+        StoreError: it is one.
+    """
+    scheme = scheme_of(place)
+    if scheme in ("", "milvus", "milvus+https", "milvus-lite"):
+        return
     raise StoreError(
         f"{place}: {scheme!r} is no kind of store; expected a folder, "
         "milvus://HOST:PORT/COLLECTION, milvus+https://HOST:PORT/COLLECTION or milvus-lite:PATH.db"
     )
+
+
+def made_by(place: Path | str) -> ModelIdentity | None:
+    """Which model made the embeddings there; None if nothing is there yet.
+
+    Raises:
+        StoreError: what is there cannot be read.
+    """
+    check_scheme(place)
+    if not scheme_of(place):
+        if not (Path(place) / DATABASE).is_file():
+            return None
+    else:
+        from personsearch.retrieval.milvus import has_people
+
+        if not has_people(str(place)):
+            return None
+    with closing(open_engine(place)) as engine:
+        return engine.model
+
+
+@contextmanager
+def open_writer(
+    place: Path | str, model: ModelIdentity, *, tracks: bool = True
+) -> "Iterator[Writer]":
+    """Opens what takes found people; made if there is none.
+
+    Args:
+        place: as for `open_engine`.
+        model: that finds them.
+        tracks: join people in a video to tracks, of which the best views are kept.
+
+    Raises:
+        StoreError: it is another model's, or another process writes to the folder.
+    """
+    from personsearch.retrieval.shards import StoreWriter
+
+    if not scheme_of(place):
+        with open_store(place, model=model, write=True) as store:
+            yield StoreWriter(store, tracks=tracks)
+        return
+    check_scheme(place)
+    from personsearch.retrieval.milvus import MilvusEngine
+    from personsearch.retrieval.milvus_writer import MilvusWriter
+
+    with (
+        MilvusEngine(str(place), model, create=True) as engine,
+        closing(MilvusWriter(engine, tracks=tracks)) as writer,
+    ):
+        yield writer

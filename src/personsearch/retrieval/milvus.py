@@ -331,3 +331,20 @@ class MilvusEngine:
                 waiting = waiting[batch:]
         if waiting:
             yield waiting
+
+
+def has_people(place: str) -> bool:
+    """Whether there is a collection at a place.
+
+    Raises:
+        StoreError: the server cannot be reached.
+    """
+    address = parse_address(place)
+    if address.lite and not Path(address.uri).exists():
+        return False
+    client = connect(address)
+    try:
+        with reported(place):
+            return bool(client.has_collection(address.collection))
+    finally:
+        disconnect(client, address)
