@@ -52,14 +52,12 @@ class _File:
     people: list[StoredPerson] = field(default_factory=list)
     vectors: list[np.ndarray] = field(default_factory=list)
     spans: list[tuple[int, int]] = field(default_factory=list)
-    pictures: int = 0
 
     def __post_init__(self) -> None:
         self._thumbnails = tempfile.SpooledTemporaryFile(1 << 20)  # noqa: SIM115 - until `close`
 
     def add(self, item: Looked) -> None:
         found, media = item.found, self.media
-        self.pictures += 1
         for order, box in enumerate(found.boxes):
             person = StoredPerson(
                 id=person_id(media.source, media.name, found.frame, order),
@@ -157,8 +155,7 @@ class MilvusWriter:
         del self._open[item.media]
         records = file.records(self._tracks)
         file.close()
-        ended = replace(item, pictures=file.pictures, people=len(file.people))
-        self._waiting.append((ended, records))
+        self._waiting.append((item, records))
         people = sum(len(found) for _, found in self._waiting)
         return self.flush() if len(self._waiting) >= _TOGETHER or people >= _PEOPLE else []
 

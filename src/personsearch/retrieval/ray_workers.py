@@ -8,7 +8,8 @@ dies leaves its shard to the next one: it is planned anew by what was written.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from personsearch.errors import ModelError, StoreError
@@ -118,9 +119,17 @@ class _Worker:
     def _written(self, items: Iterator[Item]) -> Iterator[Item]:
         given = self._settings
         with open_writer(given.place, given.identity, tracks=given.tracks) as writer:
+            looked: dict[Media, list[int]] = {}  # people of each picture
             for item in items:
-                yield from writer.write(item)
-            yield from writer.flush()
+                if isinstance(item, Looked):
+                    looked.setdefault(item.media, []).append(len(item.found.boxes))
+                yield from map(partial(_told, looked), writer.write(item))
+            yield from map(partial(_told, looked), writer.flush())
+
+
+def _told(looked: dict[Media, list[int]], ended: Ended) -> Ended:
+    people = looked.pop(ended.media, [])
+    return replace(ended, pictures=len(people), people=sum(people))
 
 
 def writes_itself(place: str) -> bool:
