@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli import bench, data, demo, erase, evaluate, index, models, search, train
+from personsearch.cli import (
+    bench,
+    data,
+    demo,
+    erase,
+    evaluate,
+    index,
+    migrate,
+    models,
+    search,
+    train,
+)
 from personsearch.errors import PersonSearchError
 
 app = typer.Typer(
@@ -21,6 +32,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("erase")(erase.erase)
+app.command("migrate")(migrate.migrate)
 app.command("demo")(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")

@@ -229,7 +229,7 @@ class _Driver:
         ray = self._ray
         self._left = list(shards)[::-1]
         at_work: dict[Any, tuple[Any, Shard]] = {}
-        idle = [self._worker() for _ in range(workers)]
+        idle = self._workers(workers)
         try:
             while True:
                 while idle and self._left:
@@ -245,7 +245,7 @@ class _Driver:
                     ray.kill(worker)
                     self._plan_again(shard)
                     if self._left:
-                        idle.append(self._worker())
+                        idle += self._workers(1)
                     continue
                 except ray.exceptions.RayTaskError as error:
                     raise _cause(error) from None
@@ -260,17 +260,16 @@ class _Driver:
             for worker, _ in [*at_work.values(), *((worker, None) for worker in idle)]:
                 ray.kill(worker)
 
-    def _worker(self) -> Any:
+    def _workers(self, count: int) -> list[Any]:
+        """So many more, each with its network."""
         ray = self._ray
-        worker = self._make(self._load, self._settings)
+        workers = [self._make(self._load, self._settings) for _ in range(count)]
         try:
-            ray.get(worker.ready.remote())
-        except ray.exceptions.RayTaskError as error:
-            raise _cause(error) from None
+            ray.get([worker.ready.remote() for worker in workers])
         except ray.exceptions.RayActorError as error:
             last = str(error).strip().splitlines()[-1]
             raise ModelError(f"a worker cannot load the network: {last}") from None
-        return worker
+        return workers
 
     def _take(self, piece: Sequence[Item]) -> None:
         for item in piece:
