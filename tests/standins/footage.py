@@ -96,7 +96,7 @@ class Poisoned(Blocks):
     """Dies of every picture with someone in brown first."""
 
     def detect(self, images: list[Tensor]) -> list[Detections]:
-        if any(float(image[0, 5, 5]) == np.float32(BROWN[0] / 255) for image in images):
+        if (images[0][:, 5, 5] * 255).round().int().tolist() == list(BROWN):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().detect(images)
 
