@@ -37,7 +37,7 @@ def index(place: str, folder: Path, load: Callable[[], PersonSearchModel]) -> In
 
 
 @pytest.mark.parametrize("kind", ["store", "milvus-lite"])
-@pytest.mark.parametrize("deaths", [(1,), (3, 8), (20, 2, 2)])
+@pytest.mark.parametrize("deaths", [(1,), (20, 2)])
 def test_the_same_store_whoever_dies(
     tmp_path: Path, ray: PretendedRay, kind: str, deaths: tuple[int, ...]
 ) -> None:

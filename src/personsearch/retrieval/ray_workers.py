@@ -22,6 +22,7 @@ from personsearch.retrieval.shards import (
     Run,
     Shard,
     Tally,
+    Task,
     Writer,
     in_pieces,
     look_at,
@@ -30,7 +31,7 @@ from personsearch.retrieval.store import ModelIdentity
 from personsearch.systems.base import PersonSearchModel
 
 DEATHS = 3
-"""Workers that may die at one file; it counts as unreadable then."""
+"""Workers that may die at one file without getting further; it counts as unreadable then."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class _Driver:
             .remote
         )
         self._load = load
-        self._deaths: dict[Media, int] = {}
+        self._deaths: dict[Task, int] = {}
         self._ended: set[Media] = set()
         self._left: list[Shard] = []
 
@@ -293,9 +294,10 @@ class _Driver:
         self._count([Ended(one) for one in media if one not in left | self._ended])
         if not tasks:
             return
-        first = tasks[0].media
-        self._deaths[first] = self._deaths.get(first, 0) + 1
-        if self._deaths[first] >= DEATHS:
+        # A video of which more was written is not what kills them.
+        first, deaths = tasks[0].media, self._deaths.get(tasks[0], 0) + 1
+        self._deaths[tasks[0]] = deaths
+        if deaths >= DEATHS:
             reason = f"{DEATHS} workers died while they looked at it"
             self._count([*self._writer.write(Ended(first, reason)), *self._writer.flush()])
             tasks = tasks[1:]
