@@ -26,7 +26,7 @@ def migrate(
     Example: personsearch migrate ~/store milvus://gate:19530/people
     """
     import json
-    from contextlib import closing, nullcontext
+    from contextlib import closing
 
     from personsearch.cli.progress import StepProgress
     from personsearch.retrieval import migrate as migration
@@ -38,9 +38,10 @@ def migrate(
     with (
         closing(open_engine(source)) as old,
         closing(open_engine(target, model=old.model, create=True)) as new,
-        nullcontext() if json_output else StepProgress() as progress,
+        StepProgress() as bar,
     ):
-        report = migration.migrate(old, new, batch=batch, progress=progress)
+        told = None if json_output else bar
+        report = migration.migrate(old, new, batch=batch, progress=told)
     if json_output:
         print(json.dumps({"from": source, "to": target, **report.as_json()}, indent=2))
     else:

@@ -151,12 +151,12 @@ def _compare(
         StoreError: someone is not the same.
     """
     chained = itertools.chain.from_iterable
-    sides = (chained(engine.iterate(batch=batch)) for engine in (source, target))
-    for one, other in itertools.zip_longest(*sides):
+    mine, theirs = chained(source.iterate(batch=batch)), chained(target.iterate(batch=batch))
+    for one, other in itertools.zip_longest(mine, theirs):
         if one is None or other is None or not same(one, other):
-            person = (one or other).person.id
+            named = other if one is None else one
             raise StoreError(
-                f"{target.place}: person {person} is not as in {source.place}; migrate into an "
+                f"{target.place}: person {named.person.id} is not as in {source.place}; migrate into an "
                 "empty place while nobody writes"
             )
         report.compared += 1
