@@ -156,8 +156,8 @@ def _compare(
         if one is None or other is None or not same(one, other):
             named = other if one is None else one
             raise StoreError(
-                f"{target.place}: person {named.person.id} is not as in {source.place}; migrate into an "
-                "empty place while nobody writes"
+                f"{target.place}: person {named.person.id} is not as in {source.place}; migrate "
+                "into an empty place while nobody writes"
             )
         report.compared += 1
         if progress and not report.compared % batch:
