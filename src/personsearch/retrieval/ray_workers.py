@@ -285,24 +285,24 @@ class _Driver:
         self._tally.take(items)
 
     def _plan_again(self, shard: Shard) -> None:
-        """What is left of a shard whose worker died; its first file may be what kills them."""
+        """What is left of a shard whose worker died."""
         self._count(self._writer.flush())
         media = [task.media for task in shard.tasks]
         tasks = self._writer.plan(media)
         left = {task.media for task in tasks}
         # Written, but the worker did not live to say so.
         self._count([Ended(one) for one in media if one not in left | self._ended])
-        if not tasks:
-            return
-        # A video of which more was written is not what kills them.
-        first, deaths = tasks[0].media, self._deaths.get(tasks[0], 0) + 1
-        self._deaths[tasks[0]] = deaths
-        if deaths >= DEATHS:
-            reason = f"{DEATHS} workers died while they looked at it"
-            self._count([*self._writer.write(Ended(first, reason)), *self._writer.flush()])
-            tasks = tasks[1:]
-        if tasks:
-            self._left.append(Shard(shard.number, tuple(tasks)))
+        if len(shard.tasks) == 1 and tasks:
+            # A video of which more was written is not what kills them.
+            deaths = self._deaths.get(tasks[0], 0) + 1
+            self._deaths[tasks[0]] = deaths
+            if deaths >= DEATHS:
+                reason = f"{DEATHS} workers died while they looked at it"
+                ended = self._writer.write(Ended(tasks[0].media, reason))
+                self._count([*ended, *self._writer.flush()])
+                return
+        # One by one from now on: what kills a worker takes no other file along.
+        self._left += [Shard(shard.number, (task,)) for task in reversed(tasks)]
 
 
 def _cause(error: Any) -> BaseException:
