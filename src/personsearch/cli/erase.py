@@ -1,10 +1,14 @@
 """`personsearch erase`: people, pictures, sources or times out of a store, for good."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, parse_time, store_folder
+from personsearch.cli.store_folder import StoreOption, parse_time, store_place
+
+if TYPE_CHECKING:
+    from personsearch.retrieval.store import Filters
 
 
 def erase(
@@ -28,8 +32,11 @@ def erase(
 ) -> None:
     """Erases people from a store; nothing of them stays in its folder.
 
+    In Milvus nobody finds them from then on; when their bytes leave its disks is up to the server.
+
     Example: personsearch erase --source ~/photos --picture party/12.jpg
     """
+    from personsearch.retrieval.engines import scheme_of
     from personsearch.retrieval.store import Filters, open_store
 
     by_person = Filters(
@@ -44,7 +51,11 @@ def erase(
         )
     if source is not None and not by_person.everyone:
         raise typer.BadParameter("--source goes with --picture alone; erase in two steps")
-    with open_store(store_folder(store), write=True) as opened:
+    place = store_place(store)
+    if scheme_of(place):
+        _erase_there(place, by_person, source, picture or (), yes)
+        return
+    with open_store(place, write=True) as opened:
         if not yes:
             typer.confirm(f"Erase from {opened.folder} for good?", abort=True)
         if source is not None:
@@ -52,3 +63,29 @@ def erase(
         else:
             count = opened.erase(by_person)
     typer.echo(f"{count} people erased")
+
+
+def _erase_there(
+    place: str, by_person: "Filters", source: str | None, pictures: Sequence[str], yes: bool
+) -> None:
+    """Erases from Milvus."""
+    from personsearch.retrieval.engines import check_scheme
+    from personsearch.retrieval.milvus import MilvusEngine
+    from personsearch.retrieval.milvus_writer import MilvusWriter
+
+    check_scheme(place)
+    with MilvusEngine(place) as engine:
+        if not yes:
+            typer.confirm(f"Erase from {place} for good?", abort=True)
+        if source is not None:
+            count = MilvusWriter(engine).erase_files(source, pictures)
+        else:
+            count = engine.erase(by_person)
+        rewritten = engine.compact()
+    typer.echo(f"{count} people erased")
+    done = "has rewritten" if rewritten else "has not yet rewritten"
+    typer.echo(
+        f"Milvus {done} what they were in; its old files and logs go when the server's settings "
+        "say so",
+        err=True,
+    )

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from personsearch.cli.index_report import IndexBar, print_report
-from personsearch.cli.store_folder import StoreOption, store_folder
+from personsearch.cli.store_folder import StoreOption, store_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
+    from personsearch.retrieval.indexing import IndexReport
     from personsearch.retrieval.media import Media, Skipped
     from personsearch.retrieval.sampling import Sampling
     from personsearch.retrieval.store import Store
@@ -90,6 +91,17 @@ def index(
         float | None, typer.Option("--for", min=0.1, help="End after so many seconds.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Share the work out over this Ray cluster; local starts one on this machine.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of --ray; default: as many as it has CPUs, or GPUs."),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Finds everyone in photos and videos, or before live cameras, and keeps them in a store.
@@ -107,11 +119,11 @@ def index(
 
     Example: personsearch index rtsp://user:password@192.168.1.20/live --camera gate
     """
-    import json
-
+    from personsearch.cli.index_shards import Looking, index_in_shards
     from personsearch.cli.search import choose_device
     from personsearch.errors import DataError
     from personsearch.loading import load
+    from personsearch.retrieval.engines import scheme_of
     from personsearch.retrieval.media import find_media
     from personsearch.retrieval.model_identity import identify
     from personsearch.retrieval.name_pattern import NamePattern
@@ -129,12 +141,33 @@ def index(
         raise typer.BadParameter("--watch and --prune are for folders; index cameras by themselves")
     if seconds is not None and not (live or watch):
         raise typer.BadParameter("--for goes with live cameras or --watch")
-    place, where = store_folder(store), _zone(zone)
+    if workers is not None and ray is None:
+        raise typer.BadParameter("goes with --ray", param_hint="--workers")
+    named, where = store_place(store), _zone(zone)
+    shared = ray is not None or bool(scheme_of(named))
+    if shared and (live or watch or prune or every_frames is not None or scenes is not None):
+        raise typer.BadParameter(
+            "--ray and stores on a server take photos and videos alone, without --watch, --prune, "
+            "--every-frames and --scenes"
+        )
 
     def find(some: "Sequence[Path]") -> "tuple[list[Media], list[Skipped]]":
         return find_media(some, camera, pattern=pattern, zone=where)
 
     media, left_out = find(folders)  # what is not there is told before a network is loaded
+    if shared:
+        report, counts = index_in_shards(
+            named,
+            media,
+            Looking(model, device, every, score_threshold, tracks),
+            ray=ray,
+            workers=workers,
+            hidden=json_output,
+        )
+        report.unreadable[:0] = left_out
+        _tell(report, named, counts, 0, not report.interrupted, json_output)
+        return
+    place = Path(named)
     if model is None:
         model = "omz"
         if (place / DATABASE).is_file():
@@ -159,8 +192,22 @@ def index(
         # Old pictures that came in now, too.
         expired += opened.expire()
         report, counts = work.report, opened.counts()
+    _tell(report, str(place), counts, expired, whole, json_output)
+
+
+def _tell(
+    report: "IndexReport",
+    place: str,
+    counts: dict[str, int],
+    expired: int,
+    whole: bool,
+    json_output: bool,
+) -> None:
+    """What was done; ends with 130 if it was interrupted."""
+    import json
+
     if json_output:
-        told = {"store": str(place), **report.as_json(), "expired": expired, "in_store": counts}
+        told = {"store": place, **report.as_json(), "expired": expired, "in_store": counts}
         print(json.dumps(told, indent=2))
     else:
         print_report(report, place, counts, whole)

@@ -1,7 +1,6 @@
 """What `personsearch index` shows while it works, and at its end."""
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -60,7 +59,7 @@ class IndexBar:
         return f"{report.people} people in {report.pictures} pictures, {rate:.1f}/s"
 
 
-def print_report(report: "IndexReport", place: Path, counts: dict[str, int], whole: bool) -> None:
+def print_report(report: "IndexReport", place: str, counts: dict[str, int], whole: bool) -> None:
     """The summary; what went wrong goes to stderr.
 
     Args:

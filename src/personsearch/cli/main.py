@@ -13,6 +13,7 @@ from personsearch.cli import (
     erase,
     evaluate,
     index,
+    migrate,
     models,
     search,
     store,
@@ -36,6 +37,7 @@ app.command("search")(search.search)
 app.command("timeline")(timeline.timeline)
 app.command("calibrate")(calibrate.calibrate)
 app.command("erase")(erase.erase)
+app.command("migrate")(migrate.migrate)
 app.add_typer(store.app, name="store")
 app.command("demo")(demo.demo)
 app.add_typer(models.app, name="models")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, parse_time, store_folder
+from personsearch.cli.store_folder import StoreOption, parse_time, store_place
 
 if TYPE_CHECKING:
     from personsearch.retrieval.gallery_search import GalleryResult, QueryPerson
@@ -181,7 +181,7 @@ def search(
     from personsearch.retrieval.store import Filters
 
     search_in_store(
-        store_folder(store),
+        store_place(store),
         query_image,
         corners,
         examples=[parse_example(text) for text in example or ()],

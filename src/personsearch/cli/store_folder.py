@@ -11,20 +11,38 @@ VARIABLE = "PERSONSEARCH_STORE"
 """Environment variable that names the store."""
 
 StoreOption = Annotated[
-    Path | None,
-    typer.Option(help=f"Folder of the store; default: ${VARIABLE}, or one of this user."),
+    str | None,
+    typer.Option(
+        help=f"Folder of the store, or milvus://HOST:PORT/COLLECTION; default: ${VARIABLE}, or one "
+        "of this user."
+    ),
 ]
 
 
-def store_folder(named: Path | None) -> Path:
-    """The store that is meant: as named, ``$PERSONSEARCH_STORE``, or the user's own."""
+def store_place(named: Path | str | None) -> str:
+    """Where people are kept: as named, ``$PERSONSEARCH_STORE``, or the user's own folder."""
     if named is not None:
-        return named
+        return str(named)
     if os.environ.get(VARIABLE):
-        return Path(os.environ[VARIABLE])
+        return os.environ[VARIABLE]
     from platformdirs import user_data_path
 
-    return user_data_path("personsearch") / "store"
+    return str(user_data_path("personsearch") / "store")
+
+
+def store_folder(named: Path | str | None) -> Path:
+    """The folder that is meant, for a command that only works on one.
+
+    Raises:
+        StoreError: a place of another kind is meant.
+    """
+    from personsearch.errors import StoreError
+    from personsearch.retrieval.engines import scheme_of
+
+    place = store_place(named)
+    if scheme_of(place):
+        raise StoreError(f"{place}: this command works on a store in a folder alone")
+    return Path(place)
 
 
 def parse_time(text: str | None) -> float | None:

@@ -26,7 +26,7 @@ def source_places(sources: Sequence[Path]) -> tuple[str, ...]:
 
 
 def search_in_store(
-    folder: Path,
+    place: str,
     query_image: Path | None,
     corners: tuple[float, float, float, float] | None,
     *,
@@ -54,9 +54,9 @@ def search_in_store(
 
     notes = None if as_json else Console(stderr=True)
     pictures = [*([] if query_image is None else [(query_image, corners)]), *examples]
-    for picture, place in pictures:
-        check_inside(picture, place)
-    with open_archive(folder, model=model, device=choose_device(device)) as archive:
+    for picture, corner in pictures:
+        check_inside(picture, corner)
+    with open_archive(place, model=model, device=choose_device(device)) as archive:
         result = archive.search(
             examples=pictures,
             people=people,
@@ -74,7 +74,7 @@ def search_in_store(
         if out is not None:
             _write_picture(archive.engine, result, people, out)
     if as_json:
-        about = {"store": str(folder), "searched": result.searched}
+        about = {"store": place, "searched": result.searched}
         print(json.dumps({**about, "hits": [_plain(m) for m in matches]}, indent=2))
     else:
         _print_table(matches, out, result.searched, rerank)

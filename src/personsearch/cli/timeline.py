@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, parse_time, show_time, store_folder
+from personsearch.cli.store_folder import StoreOption, parse_time, show_time, store_place
 
 if TYPE_CHECKING:
     from personsearch.retrieval.timeline import Sighting
@@ -109,7 +109,7 @@ def timeline(
     pictures += [parse_example(text) for text in example or ()]
     for picture, place in pictures:
         check_inside(picture, place)
-    with open_archive(store_folder(store), model=model, device=choose_device(device)) as archive:
+    with open_archive(store_place(store), model=model, device=choose_device(device)) as archive:
         if min_chance is None and min_similarity is None:
             if archive.calibration is None:
                 raise typer.BadParameter(

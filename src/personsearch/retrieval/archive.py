@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
 from personsearch.retrieval.engine import Engine
+from personsearch.retrieval.engines import open_engine
 from personsearch.retrieval.gallery_search import QueryPerson, query_person
 from personsearch.retrieval.people_search import Match, combine, search_people
 from personsearch.retrieval.reranking import Rerank
 from personsearch.retrieval.store import EVERYONE, Filters
-from personsearch.retrieval.store_engine import StoreEngine
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections, FloatArray
 
@@ -213,11 +213,11 @@ def open_archive(store: Path | str, *, model: str | None = None, device: str = "
     """Opens people who were indexed, for searching.
 
     Args:
-        store: the store's folder.
+        store: the store's folder, or a place such as ``milvus://HOST:PORT/COLLECTION``.
         model: what finds people in a query picture; default: the one that the store was made by.
         device: on which it runs.
 
     Raises:
         StoreError: there is no store.
     """
-    return Archive(StoreEngine(store), model, device)
+    return Archive(open_engine(store), model, device)

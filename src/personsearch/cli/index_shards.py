@@ -1,0 +1,71 @@
+"""`personsearch index` in shards: into Milvus, or by the workers of a Ray cluster."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from personsearch.retrieval.indexing import IndexReport
+    from personsearch.retrieval.media import Media
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How pictures are looked at: the options of `personsearch index`."""
+
+    model: str | None
+    device: str
+    every: float
+    score_threshold: float
+    tracks: bool
+
+
+def index_in_shards(
+    place: str,
+    media: "Sequence[Media]",
+    given: Looking,
+    *,
+    ray: str | None,
+    workers: int | None,
+    hidden: bool,
+) -> "tuple[IndexReport, dict[str, int]]":
+    """Indexes; says what was done and what is there."""
+    import typer
+
+    from personsearch.cli.index_report import IndexBar
+    from personsearch.cli.search import choose_device
+    from personsearch.loading import load
+    from personsearch.retrieval.engines import made_by, open_writer
+    from personsearch.retrieval.model_identity import identify
+    from personsearch.retrieval.ray_workers import Network, Settings, run_on_ray, writes_itself
+    from personsearch.retrieval.shards import index_shards, run_here
+
+    if ray is not None and given.device not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter(
+            f"{given.device!r}: with --ray expected auto, cpu or cuda", param_hint="--device"
+        )
+    model = given.model
+    if model is None:
+        known = made_by(place)
+        model = "omz" if known is None else known.name
+    # With Ray, the device is one of the workers'.
+    network = load(model, "cpu" if ray else choose_device(given.device)).eval()
+    identity = identify(model, network)
+    with open_writer(place, identity, tracks=given.tracks) as writer, IndexBar(hidden) as bar:
+        run = run_here(writer, network, every=given.every, score_threshold=given.score_threshold)
+        if ray is not None:
+            settings = Settings(
+                *(given.every, given.score_threshold, given.tracks),
+                place=place if writes_itself(place) else "",
+                identity=identity,
+            )
+            run = run_on_ray(
+                ray,
+                Network(model, given.device, identity.fingerprint),
+                settings,
+                writer,
+                workers=workers,
+                device=given.device,
+            )
+        report = index_shards(writer, media, run, progress=bar.show)
+        return report, writer.counts()

@@ -1,0 +1,51 @@
+"""`personsearch migrate`: everyone from one store to another, such as from a folder to Milvus."""
+
+from typing import Annotated
+
+import typer
+
+
+def migrate(
+    source: Annotated[
+        str, typer.Argument(metavar="FROM", help="A store's folder, or a place in Milvus.")
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TO",
+            help="A folder, milvus://HOST:PORT/COLLECTION or milvus-lite:PATH.db; made if needed.",
+        ),
+    ],
+    batch: Annotated[int, typer.Option(min=1, help="People written at once.")] = 512,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Copies everyone from one store to another, then compares both.
+
+    Stopped or killed, the same command goes on where it was. Nobody may index meanwhile.
+
+    Example: personsearch migrate ~/store milvus://gate:19530/people
+    """
+    import json
+    from contextlib import closing
+
+    from personsearch.cli.progress import StepProgress
+    from personsearch.retrieval import migrate as migration
+    from personsearch.retrieval.engines import check_scheme, open_engine
+
+    check_scheme(target)
+    if source == target:
+        raise typer.BadParameter("FROM and TO are the same", param_hint="TO")
+    with (
+        closing(open_engine(source)) as old,
+        closing(open_engine(target, model=old.model, create=True)) as new,
+        StepProgress() as bar,
+    ):
+        told = None if json_output else bar
+        report = migration.migrate(old, new, batch=batch, progress=told)
+    if json_output:
+        print(json.dumps({"from": source, "to": target, **report.as_json()}, indent=2))
+    else:
+        typer.echo(
+            f"{report.people} people in {target}: {report.copied} written now, {report.compared} "
+            "read back from both sides and equal in everything"
+        )

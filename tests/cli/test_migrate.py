@@ -1,0 +1,86 @@
+"""`personsearch migrate`, and the commands on Milvus, through their real entry point."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from footage import MODEL, contents, shoot
+
+from personsearch.retrieval.engines import open_engine, open_writer
+from personsearch.retrieval.media import find_media
+from personsearch.retrieval.shards import index_shards, run_here
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "personsearch", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "160"},
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from blocks import Blocks
+
+    folder = tmp_path_factory.mktemp("migrate")
+    shoot(folder / "footage", photos=6)
+    with open_writer(folder / "store", MODEL) as writer:
+        media = find_media([folder / "footage"])[0]
+        index_shards(writer, media, run_here(writer, Blocks(), every=0.0))
+    return folder
+
+
+def test_to_milvus_searched_and_erased(place: Path) -> None:
+    moved = run(place, "migrate", "store", "milvus-lite:people.db", "--json")
+    assert moved.returncode == 0, moved.stderr
+    report = json.loads(moved.stdout)
+    assert report["people"] == report["copied"] == report["compared"] > 20
+    again = run(place, "migrate", "store", "milvus-lite:people.db")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith(f"{report['people']} people in milvus-lite:people.db: 0 written")
+    there = f"milvus-lite:{place / 'people.db'}"
+    assert contents(there) == contents(place / "store")
+    by_store, by_milvus = (
+        json.loads(run(place, "search", "--person", "1", "--store", where, "--json").stdout)["hits"]
+        for where in ("store", there)
+    )
+    assert by_store == by_milvus
+    assert len(by_store) > 3
+    erased = run(place, "erase", "--store", there, "--person", "1", "--yes")
+    assert erased.stdout == "1 people erased\n", erased.stderr
+    assert "the server's settings" in erased.stderr
+    source = str(place / "footage")
+    picture = "camera1/01.png"
+    erased = run(
+        place, "erase", "--store", there, "--source", source, "--picture", picture, "--yes"
+    )
+    assert erased.stdout == "2 people erased\n", erased.stderr
+    engine = open_engine(there)
+    assert engine.count() == report["people"] - 3
+    assert engine.people_in(place / "footage" / picture) == []
+    engine.close()
+
+
+def test_wrong_places(place: Path) -> None:
+    cases = {
+        ("migrate", "store", "store"): (2, "are the same"),
+        ("migrate", "store", "qdrant://x/y"): (1, "'qdrant' is no kind of store"),
+        ("migrate", "none", "other"): (1, "there is no store here"),
+        ("search", "--person", "1", "--store", "milvus-lite:none.db"): (1, "no such file"),
+        ("search", "--person", "1", "--store", "milvus-lite:none"): (1, "ends in .db"),
+        ("erase", "--person", "1", "--yes", "--store", "ftp://x"): (1, "is no kind of store"),
+        ("index", "footage", "--workers", "2"): (2, "goes with --ray"),
+    }
+    for arguments, (status, expected) in cases.items():
+        result = run(place, *arguments)
+        assert result.returncode == status, (arguments, result.stderr)
+        assert expected in " ".join(result.stderr.replace("│", " ").split()), arguments
+        assert "Traceback" not in result.stderr
+    assert not (place / "other").exists()
