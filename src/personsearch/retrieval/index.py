@@ -29,7 +29,7 @@ from personsearch.retrieval.index_parts import (
     refreshed,
     worth_loading,
 )
-from personsearch.retrieval.store import EVERYONE, Filters, Store
+from personsearch.retrieval.store import EVERYONE, Filters, Store, open_store
 from personsearch.types import FloatArray
 
 MANY = 1_000_000
@@ -69,6 +69,7 @@ class PeopleIndex:
         self._threads = len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._threads, initializer=_work_alone)
         self._loading: threading.Thread | None = None
+        self._tried = False  # to prepare
 
     def close(self) -> None:
         """Ends its threads."""
@@ -87,7 +88,8 @@ class PeopleIndex:
         without: Sequence[int] = (),
     ) -> list[Ranking]:
         """The `top` most alike of those who are meant, for each query (Q, D)."""
-        if self.exact is False and self.current().lists is None:
+        if self.exact is False and not self._tried:
+            self._tried = True
             self.prepare()
         snapshot = self.current()
         files = self._files_meant(snapshot, filters)
@@ -186,10 +188,10 @@ class PeopleIndex:
 
         def work() -> None:
             try:
-                store = self._opened()
-                found = load(self.folder, store)
-                if snapshot.lists is not None and write_lists(self.folder, store, found):
+                with open_store(self.folder) as store:
                     found = load(self.folder, store)
+                    if snapshot.lists is not None and write_lists(self.folder, store, found):
+                        found = load(self.folder, store)
             except Exception:  # searches go on with what there is, and say what is wrong
                 return
             with self._lock:

@@ -166,7 +166,7 @@ def write(path: Path, index: Any, columns: Mapping[str, NDArray[Any]], about: An
                 file.seek(0, os.SEEK_END)
                 file.write(b"\0" * (-file.tell() % 64))
                 described.append((column, values.dtype.str, values.shape, file.tell()))
-                file.write(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
+                file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
             text = json.dumps({"columns": described, **about}).encode()
             file.seek(0, os.SEEK_END)
             file.write(text)
@@ -200,7 +200,7 @@ def read(path: Path) -> IndexFile | None:
             if checked is None:
                 return None
             mapped, text, checksum = checked
-            index = faiss.downcast_index(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
             after = path.stat()
     except (OSError, ValueError, RuntimeError):
         return None

@@ -5,6 +5,7 @@ the store, all means are deleted and learned anew.
 """
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def write_lists(folder: Path, store: Store, snapshot: Snapshot) -> bool:
     known = snapshot.lists
     if known is None or known.about["learned_from"] * _GROWTH < total:
         means, learned_from = _learn(parts, total), total
-        parts = [Part(**{**vars(part), "lists": None}) for part in parts]
+        parts = [replace(part, lists=None) for part in parts]
     else:
         means, learned_from = _means(known.index), known.about["learned_from"]
     digest = zlib.crc32(means.tobytes())
@@ -122,6 +123,4 @@ def _sorted(part: Part, means: FloatArray) -> Any:
             ranked = np.ascontiguousarray(vectors * part.weights[rows, None])
         arrays = (ranked, rows, np.ascontiguousarray(nearest.ravel()))
         index.add_core(len(rows), *map(faiss.swig_ptr, arrays))
-    # The index frees its quantizer when it is gone itself, not before.
-    index.referenced_objects = [quantizer]
     return index

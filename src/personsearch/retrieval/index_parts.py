@@ -177,11 +177,12 @@ def refreshed(snapshot: Snapshot, store: Store, changes: int) -> Snapshot:
     parts: list[Part] = []
     loose: list[EmbeddingRows] = []
     for part in snapshot.parts:
-        gone = np.isin(part.rows.ids >> 10, touched)
+        gone = np.isin(part.rows.ids >> 10, touched) if len(touched) else np.zeros(0, bool)
         if not gone.any():
-            (parts if part.span is not None or len(part) >= PART else loose).append(  # type: ignore[attr-defined]
-                part if part.span is not None or len(part) >= PART else part.rows
-            )
+            if part.span is not None or len(part) >= PART:
+                parts.append(part)
+            else:
+                loose.append(part.rows)
         elif part.span is None:
             loose.append(_chosen(part.rows, ~gone))
         else:
@@ -263,11 +264,11 @@ def _span(part: Part) -> Span:
 # Files.
 
 
-def _about(store: Store) -> dict[str, Any]:
-    """By which it is seen that a file is this store's."""
+def _about(store: Store, span: Span) -> dict[str, Any]:
+    """By which it is seen that a file holds these people of this store."""
     model = store.model
     about = {"fingerprint": model.fingerprint, "dim": model.dim, "weighted": model.weighted}
-    return {**about, "made": store.made()}
+    return {**about, "made": store.made(), "span": list(span)}
 
 
 def _written(folder: Path, store: Store, rows: EmbeddingRows, span: Span, changes: int) -> Part:
@@ -276,7 +277,7 @@ def _written(folder: Path, store: Store, rows: EmbeddingRows, span: Span, change
     # Where weights are in the file's codes, the embeddings themselves are beside them.
     columns = {name: getattr(rows, name) for name in _COLUMNS if name != "vectors" or weighted}
     scanner = _scanner(rows, rows.scores.astype(np.float32) if weighted else None)
-    about = {**_about(store), "changes": changes}
+    about = {**_about(store, span), "changes": changes}
     with suppress(OSError):
         index_files.write(index_files.place(folder, span, ROWS), scanner, columns, about)
         del scanner
@@ -291,7 +292,7 @@ def _mapped(folder: Path, store: Store, span: Span, changes: int) -> Part | None
     file = index_files.read(index_files.place(folder, span, ROWS))
     if file is None:
         return None
-    about, written = _about(store), int(file.about.get("changes", LAST_ID))
+    about, written = _about(store, span), int(file.about.get("changes", LAST_ID))
     if written > changes or any(file.about.get(key) != value for key, value in about.items()):
         return None
     touched = store.blocks_since(written)
