@@ -32,3 +32,19 @@ def test_sharing_compares_every_way_with_the_disjoint_pair() -> None:
         assert abs(row["speedup"] - disjoint / row["ms_per_person"]) < 1e-9
     # Table 1b at one picture and 5 people: 17.0 ms for the pair, 12.2 for J3.
     assert abs(rows[9]["paper_speedup"] - 17.0 / 12.2) < 1e-9
+
+
+def test_retrieval_finds_as_many_as_numpy() -> None:
+    result = json.loads(
+        _run("retrieval.py", "--people", "21000", "--dim", "32", "--queries", "40", "--json")
+    )
+    rows = {(row["what"], row["who"]): row for row in result["rows"]}
+    assert result["prepared"]
+    for what in ("exact, one by one", "exact, together", "2 %, one by one"):
+        # Two people may be alike to the sixth digit, of whom either is right.
+        assert rows[what, "numpy"]["recall"] >= 0.99
+        assert rows[what, "store"]["count"] == rows[what, "numpy"]["count"]
+    assert rows["approximate, together", "store"]["recall"] > 0.9
+    assert rows["insert, with thumbnails", "store"]["count"] == 21000
+    assert result["disk_bytes"]["database"] > 21000 * (2048 + 64)
+    assert result["disk_bytes"]["rows"] >= 21000 * 64
