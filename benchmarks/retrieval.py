@@ -174,9 +174,7 @@ def compare(people: int, dim: int, queries: int, lancedb: bool, folder: Path) ->
     rows.append(timed("open", "store", 1, opened))
     with StoreEngine(place, exact=True) as engine:
         one_by_one(engine, few[:3])
-        rows.append(
-            timed("exact, one by one", "store", len(few), lambda: one_by_one(engine, few))
-        )
+        rows.append(timed("exact, one by one", "store", len(few), lambda: one_by_one(engine, few)))
         rows.append(timed("exact, together", "store", len(asked), lambda: ids(engine, asked)))
         truth = ids(engine, asked)
         filtered = one_by_one(engine, few, filters=camera)

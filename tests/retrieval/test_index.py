@@ -136,7 +136,11 @@ def queries(count: int = 12) -> np.ndarray:
 
 def files(folder: Path, suffix: str = ".rows") -> set[str]:
     place = folder / "index"
-    return {path.name for path in place.iterdir() if path.suffix == suffix} if place.exists() else set()
+    return (
+        {path.name for path in place.iterdir() if path.suffix == suffix}
+        if place.exists()
+        else set()
+    )
 
 
 def everything(folder: Path) -> bytes:
@@ -196,7 +200,7 @@ def test_nothing_is_asked_or_there(engine: StoreEngine, tmp_path: Path) -> None:
         pass
     with StoreEngine(tmp_path / "empty") as empty:
         assert empty.search(queries(2))[1].ids.tolist() == []
-        empty.upsert(list(engine.iterate(batch=3))[0])
+        empty.upsert(next(iter(engine.iterate(batch=3))))
         assert len(empty.search(queries(2))[1].ids) == 3
 
 
@@ -399,10 +403,6 @@ def test_whoever_is_erased_is_in_no_file(tmp_path: Path, how: str, weighted: boo
         assert secrets[weighted] in index
         with open_store(tmp_path, write=True) as store:
             erased_by(store, how, person)
-            if how == "changed":  # other writing operations do that by themselves
-                store._forget_log()
-            elif how == "put":
-                store._forget_log()
         left = everything(tmp_path)
         assert not any(one in left for one in secrets)
         assert stays.tobytes() in left
@@ -411,7 +411,7 @@ def test_whoever_is_erased_is_in_no_file(tmp_path: Path, how: str, weighted: boo
         assert len(files(tmp_path)) == 2
         assert_same(engine.search(asked), plainly(tmp_path, asked, 20))
         found = engine.search(secret.astype(np.float32), top=5)[0]
-        assert (person in found.ids) == (how == "put" and bool(found.similarities.max() > 2))
+        assert person not in found.ids
     # The files come back without them.
     with StoreEngine(tmp_path) as engine:
         assert_same(engine.search(asked), plainly(tmp_path, asked, 20))
@@ -456,12 +456,10 @@ def test_an_erasure_that_cannot_reach_the_files_is_not_done(
         engine.search(queries(1))
     monkeypatch.setattr(index_files, "_PATIENCE", 0.05)
     with open_store(folder, write=True) as store:
-        with (
-            index_files.locked(folder) as mine,
-            pytest.raises(store_module.StoreError, match="another process is writing them; end it"),
-        ):
+        with index_files.locked(folder) as mine:
             assert mine
-            store.erase(Filters(people=(100,)))
+            with pytest.raises(store_module.StoreError, match="is writing them; end it"):
+                store.erase(Filters(people=(100,)))
         assert store.count() == COUNT
         assert store.erase(Filters(people=(100,))) == 1
 

@@ -143,9 +143,7 @@ class PeopleIndex:
             for k in again:
                 found[k] = people[k].best(queries, wanted)
 
-    def _map(
-        self, function: Callable[[_One], _Other], items: Sequence[_One]
-    ) -> Iterable[_Other]:
+    def _map(self, function: Callable[[_One], _Other], items: Sequence[_One]) -> Iterable[_Other]:
         return self._pool.map(function, items) if len(items) > 1 else map(function, items)
 
     def _files_meant(self, snapshot: Snapshot, filters: Filters) -> NDArray[np.int64] | None:

@@ -1,11 +1,11 @@
-"""What the index is made of: parts of a store's people, read from the database or mapped from files.
+"""What the index is made of: parts of a store's people, from the database or mapped from files.
 
 Parts of 262,144 people lie in files; who came since, and small stores, are in memory alone.
 """
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,12 +153,10 @@ def load(folder: Path, store: Store) -> Snapshot:
     return Snapshot(changes, _of_equal_means(parts))
 
 
-def _read(
-    folder: Path, store: Store, span: Span, files: bool
-) -> tuple[Part | EmbeddingRows, int]:
+def _read(folder: Path, store: Store, span: Span, files: bool) -> tuple[Part | EmbeddingRows, int]:
     """The first people of a span that no file holds, and the last id that is read then."""
     # With the lock nobody is erased before the file is written; without, there is no file.
-    with locked(folder) if files else suppress() as mine:
+    with locked(folder) if files else nullcontext(False) as mine:
         changes = store.changes()
         rows = store.rows(after=span[0], last=span[1], limit=PART)
         whole = len(rows.ids) < PART

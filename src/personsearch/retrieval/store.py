@@ -725,10 +725,10 @@ class Store:
             "DELETE FROM tracks WHERE id NOT IN (SELECT track FROM people WHERE track NOT NULL)"
         )
 
-    def _forget_log(self) -> None:
+    def _forget_log(self, must: bool = True) -> None:
         """Empties the write-ahead log, in which old pages stand."""
         busy = self._one("PRAGMA wal_checkpoint(TRUNCATE)")[0]
-        if busy:
+        if busy and must:
             raise StoreError(
                 f"{self.folder}: erased, but another process is reading the store, so copies are "
                 "still in its log; end that process and run the same command again"
@@ -762,6 +762,8 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+        if len(touched) and not erasing:
+            self._forget_log(must=False)
 
     def _reported(self) -> "_Reported":
         return _Reported(self.folder)
