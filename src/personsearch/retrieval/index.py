@@ -37,6 +37,7 @@ MANY = 1_000_000
 
 _MORE = 8  # candidates beyond those asked for
 _QUERIES = 256  # at once
+_BLOCK = 4096
 _SEEN = 16  # means nearest to a query whose people are looked at
 _SHARE = 0.5  # of everyone that a filter has to leave for approximate search
 _REMEMBERED = 32  # filters by file
@@ -249,12 +250,12 @@ class _Meant:
         mask, part = self.mask, self.part
         rows = np.arange(len(part)) if mask is None else np.flatnonzero(mask)
         scores = np.empty((len(queries), len(rows)), np.float32)
-        for begin in range(0, len(rows), FEW):
-            some = rows[begin : begin + FEW]
+        for begin in range(0, len(rows), _BLOCK):
+            some = rows[begin : begin + _BLOCK]
             found = queries @ part.rows.vectors[some].astype(np.float32).T
             if part.weights is not None:
                 found *= part.weights[some]
-            scores[:, begin : begin + FEW] = found
+            scores[:, begin : begin + _BLOCK] = found
         if len(rows) <= wanted:
             return np.broadcast_to(rows, scores.shape), scores
         order = np.argpartition(-scores, wanted - 1, axis=1)[:, :wanted]

@@ -25,6 +25,7 @@ SMALL = 20_480
 FEW = 4096
 """So many people are scored one by one, without faiss."""
 
+_BLOCK = 4096
 _COLUMNS = tuple(EmbeddingRows.__dataclass_fields__)
 Mask = NDArray[np.bool_]
 Span = tuple[int, int]
@@ -223,8 +224,9 @@ def _scanner(rows: EmbeddingRows, weights: FloatArray | None) -> Any:
     codes = np.ascontiguousarray(rows.vectors)
     if weights is not None:
         codes = codes.copy()
-        for begin in range(0, len(codes), FEW):
-            codes[begin : begin + FEW] *= weights[begin : begin + FEW, None]
+        for begin in range(0, len(codes), _BLOCK):
+            some = slice(begin, begin + _BLOCK)
+            codes[some] *= weights[some, None]
     found = faiss.IndexScalarQuantizer(
         codes.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
