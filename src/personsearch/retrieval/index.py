@@ -108,6 +108,7 @@ class PeopleIndex:
         lists = self._lists(snapshot, people)
         step = _QUERIES if lists is None else min(_QUERIES, -(-len(queries) // self._threads))
         chunks = [slice(begin, begin + step) for begin in range(0, len(queries), max(step, 1))]
+        ran: Iterable[list[Ranking]]
         if lists is None:
             ran = (self._scan(people, queries[some], top, unsure[some]) for some in chunks)
         else:

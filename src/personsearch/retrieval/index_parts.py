@@ -247,7 +247,9 @@ def _codes(scanner: Any) -> NDArray[np.float16]:
 def _joined(several: Sequence[EmbeddingRows]) -> EmbeddingRows:
     if len(several) == 1:
         return several[0]
-    columns = {name: np.concatenate([getattr(one, name) for one in several]) for name in _COLUMNS}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(one, name) for one in several]) for name in _COLUMNS
+    }
     rows = EmbeddingRows(**columns)
     return rows if (np.diff(rows.ids) > 0).all() else _chosen(rows, np.argsort(rows.ids))
 
@@ -298,7 +300,7 @@ def _mapped(folder: Path, store: Store, span: Span, changes: int) -> Part | None
     touched = store.blocks_since(written)
     if ((touched >= (span[0] + 1) >> 10) & (touched <= span[1] >> 10)).any():
         return None
-    columns = {"vectors": _codes(file.index), **file.columns}
+    columns: dict[str, Any] = {"vectors": _codes(file.index), **file.columns}
     rows = EmbeddingRows(**columns)
     if not len(rows.ids) or not _same(store, rows):
         return None
