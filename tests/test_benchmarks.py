@@ -40,3 +40,19 @@ def test_indexing_is_compared_with_the_same_in_turn() -> None:
     assert 0.0 <= row["waited_share"] <= 1.0
     ratio = row["pictures_per_second"] / row["in_turn_per_second"]
     assert abs(row["speedup"] - ratio) < 1e-9
+
+
+def test_retrieval_finds_as_many_as_numpy() -> None:
+    result = json.loads(
+        _run("retrieval.py", "--people", "21000", "--dim", "32", "--queries", "40", "--json")
+    )
+    rows = {(row["what"], row["who"]): row for row in result["rows"]}
+    assert result["prepared"]
+    for what in ("exact, one by one", "exact, together", "2 %, one by one"):
+        # Two people may be alike to the sixth digit, of whom either is right.
+        assert rows[what, "numpy"]["recall"] >= 0.99
+        assert rows[what, "store"]["count"] == rows[what, "numpy"]["count"]
+    assert rows["approximate, together", "store"]["recall"] > 0.9
+    assert rows["insert, with thumbnails", "store"]["count"] == 21000
+    assert result["disk_bytes"]["database"] > 21000 * (2048 + 64)
+    assert result["disk_bytes"]["rows"] >= 21000 * 64

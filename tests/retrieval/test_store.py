@@ -253,6 +253,48 @@ def test_a_newer_store_and_another_database(folder: Path) -> None:
         pass
 
 
+def test_blocks_in_which_more_than_appending_was_done(folder: Path) -> None:
+    with open_store(folder, write=True) as store:
+        people = store.people([1, 9])
+        half = vectors(2, 60).astype(np.float16)
+
+        def put(number: int) -> list[int]:
+            before = store.changes()
+            store.put([(replace(people[0], id=number), half[0], b"")])
+            return store.blocks_since(before).tolist()
+
+        assert put(5000) == []  # the highest
+        assert put(5001) == []
+        assert put(3000) == [2]  # between others
+        assert put(5000) == [4]  # in place of another
+        before = store.changes()
+        store.erase(Filters(people=(5001,)))
+        assert store.blocks_since(before).tolist() == [4]
+        assert put(5001) == [4]  # an id that was somebody else's
+        assert put(7000) == []
+        before = store.changes()
+        store.erase_files("/photos")
+        assert 0 in store.blocks_since(before).tolist()
+
+
+def test_rows_are_what_filters_see(folder: Path) -> None:
+    with open_store(folder) as store:
+        rows = store.rows(after=2, last=7, limit=4)
+        assert rows.ids.tolist() == [3, 4, 5, 6]
+        people = store.people([3, 4, 5, 6])
+        assert rows.scores.tolist() == [person.score for person in people]
+        assert rows.times.tolist() == [101.0, 101.0, 202.0, 202.0]
+        heights = [float(person.box[3] - person.box[1]) for person in people]
+        np.testing.assert_allclose(rows.heights, heights, rtol=1e-5)
+        np.testing.assert_array_equal(rows.vectors, store.vectors([3, 4, 5, 6]))
+        phone = store.files_meant(Filters(cameras=("phone",), min_score=2.0))
+        assert phone is not None
+        assert np.isin(rows.files, phone).tolist() == [True, True, False, False]
+        assert store.files_meant(Filters(min_score=0.3)) is None
+        assert store.rows(after=9).vectors.shape == (0, DIM)
+        assert np.isnan(store.rows().times).sum() == 0
+
+
 def _read_all(folder: Path) -> None:
     with open_store(folder) as store:
         store.embeddings()

@@ -2,10 +2,11 @@
 
     STORE/people.sqlite    sources, files, pictures, people, embeddings, thumbnails
     STORE/writer.lock      held by the one process that writes
+    STORE/index/           derived files that make search quick, if there are many people
 
 A picture and everyone in it are written in one transaction: after a kill or a power cut a picture
 is there with all its people, or not at all. Whoever is erased is overwritten, and so is every copy
-of them in the database's log.
+of them in the database's log and in derived files.
 """
 
 import fcntl
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
+from personsearch.retrieval import index_files
 from personsearch.retrieval.store_schema import check_version, prepare
 from personsearch.retrieval.tracks import VIEWS, Seen, Track
 from personsearch.types import FloatArray
@@ -31,6 +33,28 @@ DATABASE, LOCK = "people.sqlite", "writer.lock"
 
 _BLOCK = 4096
 _DAY = 86_400.0
+NO_ID, LAST_ID = -1, 2**63 - 1
+"""Below every id, and the highest that there can be."""
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingRows:
+    """Embeddings with what they are filtered by, ascending by id.
+
+    Attributes:
+        ids: (N,) int64.
+        vectors: (N, D) float16.
+        scores, heights, times: (N,) float64, of detections, boxes in pixels, and seconds since
+            1970; NaN where no time is known.
+        files: (N,) int64, rows of the files that show them.
+    """
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float16]
+    scores: NDArray[np.float64]
+    heights: NDArray[np.float64]
+    times: NDArray[np.float64]
+    files: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -251,6 +275,71 @@ class Store:
                     filled += len(rows)
         matrix = np.concatenate(parts) if parts else whole[:filled]
         return np.array(ids, np.int64), matrix
+
+    def rows(
+        self, *, after: int = NO_ID, last: int = LAST_ID, limit: int | None = None
+    ) -> EmbeddingRows:
+        """Those with `after` < id <= `last`, at most `limit`."""
+        wanted = -1 if limit is None else limit
+        dim = self.model.dim
+        ids: list[int] = []
+        vectors: list[NDArray[np.float16]] = []
+        others: list[NDArray[np.float64]] = []
+        with self._reported():
+            cursor = self._connection.execute(_ROWS, (after, last, wanted))
+            while block := cursor.fetchmany(_BLOCK):
+                person, vector, *columns = zip(*block, strict=True)
+                ids += person
+                flat = np.frombuffer(b"".join(vector), np.float16)
+                if flat.size != len(block) * dim:
+                    raise StoreError(f"{self.folder}: an embedding is not {dim} numbers long")
+                vectors.append(flat.reshape(-1, dim))
+                others.append(np.array(columns, np.float64))  # NULL becomes NaN
+        table = np.concatenate([np.zeros((4, 0)), *others], axis=1)
+        matrix = np.concatenate([np.zeros((0, dim), np.float16), *vectors])
+        whole = np.array(ids, np.int64)
+        return EmbeddingRows(whole, matrix, *table[:3], files=table[3].astype(np.int64))
+
+    def blocks_since(self, changes: int) -> NDArray[np.int64]:
+        """Blocks of 1,024 ids (id // 1024) in which something else than appending was done."""
+        rows = self._all("SELECT block FROM blocks WHERE changes > ?", changes)
+        return np.array([block for (block,) in rows], np.int64)
+
+    def files_meant(self, filters: Filters) -> NDArray[np.int64] | None:
+        """Rows of the files that are meant, ascending; None where no file is left out."""
+        filters = Filters(cameras=filters.cameras, sources=filters.sources, names=filters.names)
+        if filters.everyone:
+            return None
+        where, values = _condition(filters)
+        query = f"SELECT f.id FROM files f JOIN sources s ON s.id = f.source {where} ORDER BY 1"
+        with self._reported():
+            rows = self._connection.execute(query, values).fetchall()
+        return np.array([row for (row,) in rows], np.int64)
+
+    def made(self) -> float:
+        """When the store was made, in seconds since 1970."""
+        return float(self._one("SELECT made FROM model")[0])
+
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
+        """Embeddings (N, D) of some ids, in their order.
+
+        Raises:
+            StoreError: there is none of that id.
+        """
+        wanted = [int(one) for one in ids]
+        chosen = "SELECT person, vector FROM embeddings WHERE person IN "
+        found = dict(self._all(f"{chosen} (SELECT value FROM json_each(?))", json.dumps(wanted)))
+        if missing := [one for one in wanted if one not in found]:
+            raise StoreError(f"{self.folder}: has no person {missing[0]}; they may be erased")
+        flat = np.frombuffer(b"".join(found[one] for one in wanted), np.float16)
+        return flat.reshape(-1, self.model.dim)
+
+    def thumbnails(self, ids: Sequence[int]) -> list[bytes]:
+        """Pictures of some ids as JPEG, in their order; empty where there is none."""
+        wanted = [int(one) for one in ids]
+        chosen = "SELECT person, jpeg FROM thumbnails WHERE person IN "
+        found = dict(self._all(f"{chosen} (SELECT value FROM json_each(?))", json.dumps(wanted)))
+        return [found.get(one, b"") for one in wanted]
 
     def people(self, ids: Sequence[int]) -> list[StoredPerson]:
         """The people of some ids, in their order.
@@ -556,7 +645,7 @@ class Store:
             )
         where, values = _condition(filters)
         chosen = f"SELECT e.person FROM (SELECT id AS person FROM people) e {_JOINED} {where}"
-        with self.writing():
+        with self.writing(erasing=True):
             ids = self._connection.execute(chosen, values).fetchall()
             if filters.people:
                 # A person is a track: the other views show the same one.
@@ -587,7 +676,7 @@ class Store:
         if unknown := [name for name in names if name not in known]:
             raise StoreError(f"{self.folder}: source {source!r} has no file {unknown[0]!r}")
         erased = 0
-        with self.writing():
+        with self.writing(erasing=True):
             for name in names or known:
                 row = known[name].id
                 (people,) = self._one(
@@ -610,7 +699,7 @@ class Store:
         """
         known = self.known_files(source)
         rows = [(known[name].id,) for name in names if name in known]
-        with self.writing():
+        with self.writing(erasing=True):
             before = self._one("SELECT count(*) FROM people")[0]
             with self._reported():
                 self._connection.executemany("DELETE FROM files WHERE id = ?", rows)
@@ -646,7 +735,7 @@ class Store:
         limit = self._limit(now)
         people = self.outdated(now)
         if self._one(f"SELECT count(*) FROM pictures p WHERE {_OLDER}", *limit)[0]:
-            with self.writing():
+            with self.writing(erasing=True):
                 self._run(f"DELETE FROM pictures AS p WHERE {_OLDER}", *limit)
                 self._forget_tracks()
                 self.mark_erased()
@@ -686,10 +775,10 @@ class Store:
             "DELETE FROM tracks WHERE id NOT IN (SELECT track FROM people WHERE track NOT NULL)"
         )
 
-    def _forget_log(self) -> None:
+    def _forget_log(self, must: bool = True) -> None:
         """Empties the write-ahead log, in which old pages stand."""
         busy = self._one("PRAGMA wal_checkpoint(TRUNCATE)")[0]
-        if busy:
+        if busy and must:
             raise StoreError(
                 f"{self.folder}: erased, but another process is reading the store, so copies are "
                 "still in its log; end that process and run the same command again"
@@ -708,18 +797,27 @@ class Store:
         self.close()
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A transaction: everything in it is written, or nothing."""
+    def writing(self, erasing: bool = False) -> Iterator[None]:
+        """A transaction: everything in it is written, or nothing.
+
+        Args:
+            erasing: nothing at all that was derived from who is deleted may stay.
+        """
         with self._reported():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                touched = self.blocks_since(self.changes())
                 self._connection.execute("UPDATE counter SET changes = changes + 1")
-                self._connection.execute("COMMIT")
+                # Before they are gone from here, so that no copy can outlive them.
+                with index_files.without_blocks(self.folder, touched, means_too=erasing):
+                    self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+        if len(touched) and not erasing:
+            self._forget_log(must=False)
 
     def _reported(self) -> "_Reported":
         return _Reported(self.folder)
@@ -856,6 +954,11 @@ def _model(folder: Path, connection: sqlite3.Connection) -> ModelIdentity:
     return ModelIdentity(row[0], row[1], int(row[2]), bool(row[3]))
 
 
+_ROWS = (
+    "SELECT e.person, e.vector, h.score, h.y2 - h.y1, p.time, p.file FROM embeddings e "
+    "JOIN people h ON h.id = e.person JOIN pictures p ON p.id = h.picture "
+    "WHERE e.person > ? AND e.person <= ? ORDER BY e.person LIMIT ?"
+)
 _JOINED = (
     "JOIN people h ON h.id = e.person JOIN pictures p ON p.id = h.picture "
     "JOIN files f ON f.id = p.file JOIN sources s ON s.id = f.source"

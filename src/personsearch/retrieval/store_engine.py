@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
 from personsearch.retrieval.engine import PersonRecord, Ranking
+from personsearch.retrieval.index import PeopleIndex
 from personsearch.retrieval.store import (
     EVERYONE,
     Filters,
@@ -25,19 +26,33 @@ _BLOCK = 65_536
 
 
 class StoreEngine:
-    """An engine over a store. May be used from several threads; each reads by itself.
+    """An engine over a store. May be used from several threads, which share one index.
+
+    Args:
+        folder: of the store.
+        model: that searches; None for whichever made the store.
+        exact: True to score everyone who is meant always. False to look only where those who are
+            alike should be, prepared when it is first needed, unless a filter leaves few. None for
+            that above a million people, once `prepare` was called.
 
     Raises:
         StoreError: there is no store, or one made by another model.
     """
 
-    def __init__(self, folder: Path | str, model: ModelIdentity | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        model: ModelIdentity | None = None,
+        *,
+        exact: bool | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self._given = model
         self._stack = ExitStack()
         self._lock = threading.Lock()
         self._local = threading.local()
         self._model = self.store.model
+        self._index = PeopleIndex(self.folder, lambda: self.store, exact=exact)
 
     @property
     def store(self) -> Store:
@@ -51,6 +66,7 @@ class StoreEngine:
 
     def close(self) -> None:
         """Closes what every thread has open."""
+        self._index.close()
         self._stack.close()
         self._local = threading.local()
 
@@ -101,7 +117,7 @@ class StoreEngine:
         filters: Filters = EVERYONE,
         without: Sequence[int] = (),
     ) -> list[Ranking]:
-        """The `top` most alike of those who are meant, for each query (Q, D); exact.
+        """The `top` most alike of those who are meant, for each query (Q, D).
 
         Raises:
             StoreError: queries of another length than the store's embeddings.
@@ -112,20 +128,16 @@ class StoreEngine:
                 f"{self.folder}: queries of shape {queries.shape} came, expected "
                 f"(Q, {self.model.dim})"
             )
-        store = self.store
-        ids, vectors = store.embeddings(filters)
-        if len(without):
-            left = ~np.isin(ids, np.asarray(without, np.int64))
-            ids, vectors = ids[left], vectors[left]
-        weights = None
-        if store.model.weighted:
-            weights = np.array([person.score for person in store.people(ids.tolist())], np.float32)
-        found = []
-        for similarity in similarities(vectors, queries):
-            ranked = similarity if weights is None else similarity * weights
-            order = best_rows(ranked, top)
-            found.append(Ranking(ids[order], similarity[order], ranked[order]))
-        return found
+        return self._index.search(queries, top=top, filters=filters, without=without)
+
+    def prepare(self) -> bool:
+        """Prepares approximate search; says whether it is.
+
+        That takes a minute or two for a million people, in which others can search; what it needs
+        lies in the store's folder from then on. Without the right to write there, or with fewer
+        than 20,480 people, search stays exact.
+        """
+        return self._index.prepare()
 
     def get(self, ids: Sequence[int]) -> list[StoredPerson]:
         """The people of some ids, in their order.
@@ -141,12 +153,7 @@ class StoreEngine:
         Raises:
             StoreError: there is none of that id.
         """
-        wanted = [int(one) for one in ids]
-        self.store.people(wanted)  # says which one is missing
-        if not wanted:
-            return np.zeros((0, self.model.dim), np.float16)
-        there, vectors = self.store.embeddings(Filters(people=wanted))
-        return vectors[np.searchsorted(there, np.array(wanted, np.int64))]
+        return self.store.vectors(ids)
 
     def thumbnail(self, person: int) -> bytes:
         """A person's picture as JPEG; empty if there is none."""
@@ -172,11 +179,8 @@ class StoreEngine:
         """Everyone whose id is larger than `after`, ascending, in batches."""
         while ids := self.store.ids_after(after, batch):
             people = self.store.people(ids)
-            vectors = self.vectors(ids)
-            yield [
-                PersonRecord(person, vector, self.store.thumbnail(person.id))
-                for person, vector in zip(people, vectors, strict=True)
-            ]
+            rows = zip(people, self.vectors(ids), self.store.thumbnails(ids), strict=True)
+            yield [PersonRecord(*row) for row in rows]
             after = ids[-1]
 
 
@@ -189,14 +193,3 @@ def similarities(vectors: NDArray[np.float16], queries: FloatArray) -> FloatArra
     # Equal people are equally like the query, whatever order a product was summed in.
     rounded: FloatArray = found.round(6)
     return rounded
-
-
-def best_rows(scores: FloatArray, top: int) -> NDArray[np.int64]:
-    """Rows of the largest scores, descending; the earlier row first where they are equal."""
-    count = min(top, len(scores))
-    if not count:
-        return np.zeros(0, np.int64)
-    least = np.partition(scores, len(scores) - count)[len(scores) - count]
-    rows = np.flatnonzero(scores >= least)
-    order: NDArray[np.int64] = rows[np.argsort(-scores[rows], kind="stable")][:count]
-    return order

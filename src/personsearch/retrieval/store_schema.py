@@ -56,6 +56,23 @@ CREATE TABLE thumbnails (
     person INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE, jpeg BLOB NOT NULL
 ) STRICT;
 """
+# What was derived from the embeddings has to know which of them are no longer what they were: by
+# blocks of 1,024 ids, the last change other than appending. A trigger is one line.
+_TOUCH = (
+    "BEGIN INSERT INTO blocks VALUES (%s.person >> 10, (SELECT changes + 1 FROM counter)) "
+    "ON CONFLICT (block) DO UPDATE SET changes = excluded.changes; END;\n"
+)
+_BLOCKS = (
+    "CREATE TABLE blocks (block INTEGER PRIMARY KEY, changes INTEGER NOT NULL) STRICT;\n"
+    "CREATE TRIGGER embedding_deleted AFTER DELETE ON embeddings "
+    + _TOUCH % "old"
+    + "CREATE TRIGGER embedding_updated AFTER UPDATE ON embeddings "
+    + _TOUCH % "new"
+    # An id that is given again, or one among older ones, is not appended.
+    + "CREATE TRIGGER embedding_between AFTER INSERT ON embeddings "
+    "WHEN new.person < (SELECT max(person) FROM embeddings) "
+    "OR EXISTS (SELECT 1 FROM blocks WHERE block = new.person >> 10) " + _TOUCH % "new"
+)
 _MIGRATIONS: dict[int, str] = {
     # When a picture was added was not kept: it was not before the store was made. An id that was
     # given once is not given again. Erased rows may have left copies: the next erasing rewrites.
@@ -67,7 +84,8 @@ UPDATE counter SET people = (SELECT coalesce(max(id), 0) FROM people);
 CREATE TABLE keeping (days REAL CHECK (days > 0), unscrubbed INTEGER NOT NULL) STRICT;
 INSERT INTO keeping VALUES (NULL, 1);
 CREATE INDEX tracks_by_file ON tracks (file);
-""",
+"""
+    + _BLOCKS,
 }
 """By the version that a store has, what brings it to the next."""
 
@@ -88,7 +106,7 @@ def prepare(folder: Path, connection: sqlite3.Connection, model: "ModelIdentity 
     connection.execute("BEGIN IMMEDIATE")
     if _empty(connection):
         assert model is not None
-        _run(connection, _TABLES)
+        _run(connection, _TABLES + _BLOCKS)
         about = (model.name, model.fingerprint, model.dim, int(model.weighted), time.time())
         connection.execute("INSERT INTO model VALUES (?, ?, ?, ?, ?)", about)
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
