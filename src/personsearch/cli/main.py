@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli import bench, data, demo, erase, evaluate, index, models, search, train
+from personsearch.cli import (
+    audit,
+    bench,
+    data,
+    demo,
+    erase,
+    evaluate,
+    index,
+    keys,
+    models,
+    search,
+    serve,
+    train,
+)
 from personsearch.errors import PersonSearchError
 
 app = typer.Typer(
@@ -21,6 +34,9 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("erase")(erase.erase)
+app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 app.command("demo")(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")

@@ -35,6 +35,7 @@ def search_in_store(
 
     from personsearch.cli.search import check_inside, choose_device, say_who
     from personsearch.retrieval.archive import open_archive
+    from personsearch.retrieval.audit import log_search
 
     notes = None if as_json else Console(stderr=True)
     if query_image is not None:
@@ -44,6 +45,7 @@ def search_in_store(
             query_image, box=corners, people=people, unlike=unlike, filters=filters, top=top
         )
         matches = result.matches
+        log_search(folder, query_image, result, people, unlike, filters, top)
         box = None if result.shown is None else result.shown.box
         if notes is not None and result.shown is not None and result.shown.score is not None:
             say_who(notes, result.shown)

@@ -1,5 +1,6 @@
 """Reads pictures, which are untrusted: the size is checked before a pixel is decoded."""
 
+import io
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -36,11 +37,11 @@ def _damaged(path: Path, error: Exception) -> PictureError:
     return PictureError(f"{path}: is truncated or damaged ({error}); replace or remove the file")
 
 
-def _open(path: Path, max_pixels: int) -> Image.Image:
+def _open(path: Path, max_pixels: int, data: bytes | None = None) -> Image.Image:
     try:
         # Pillow warns of large pictures by itself; the check below is stricter and raises.
         with _quiet():
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(path if data is None else io.BytesIO(data), formats=_FORMATS)
     except FileNotFoundError:
         raise PictureError(f"{path}: no such picture") from None
     except IsADirectoryError:
@@ -51,7 +52,7 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
             f"{path}: is too large ({error}); the limit is {max_pixels:,} pixels; scale it down"
         ) from None
     except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
+        empty = not (path.stat().st_size if data is None else data)
         what = "is empty (0 bytes)" if empty else "is not a picture that can be read"
         raise PictureError(f"{path}: {what}; expected JPEG, PNG, WebP, BMP or TIFF") from None
     except (OSError, ValueError) as error:
@@ -88,8 +89,20 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     Raises:
         PictureError: missing, truncated, not a picture, or too large.
     """
-    path = Path(path)
-    with _open(path, max_pixels) as image, _quiet():
+    return _read(Path(path), max_pixels)
+
+
+def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """As `read_picture`, of a picture's bytes in memory; `name` stands in messages alone.
+
+    Raises:
+        PictureError: truncated, not a picture, or too large.
+    """
+    return _read(Path(name), max_pixels, data)
+
+
+def _read(path: Path, max_pixels: int, data: bytes | None = None) -> NDArray[np.uint8]:
+    with _open(path, max_pixels, data) as image, _quiet():
         try:
             upright = ImageOps.exif_transpose(image) or image
             if upright.mode.startswith("I;16"):  # converting would clip, not scale
