@@ -43,7 +43,7 @@ function redraw() {
     day: "numeric",
     ...(inside ? { hour: "2-digit", minute: "2-digit" } : { year: "numeric" }),
   });
-  const ticks = width > 620 ? 4 : 2;
+  const ticks = width > 560 ? 3 : 2;
   for (let tick = 0; tick < ticks; tick += 1) {
     const time = first + ((last - first) * tick) / (ticks - 1);
     const anchor = tick === 0 ? "start" : tick === ticks - 1 ? "end" : "middle";
