@@ -91,7 +91,7 @@ def save_video(path: Path, color: Color, frames: int = 40) -> Path:
 
 
 def make_store(folder: Path) -> Path:
-    """Two cameras with photos, one with a video; eleven views of people."""
+    """Two cameras with photos, one with a video; ten views of people."""
     photos, store = folder / "photos", folder / "store"
     save(photos / "gate" / "20261120_120000.png", {20: RED, 120: GREEN})
     save(photos / "gate" / "20261120_121500.png", {60: PINK, 200: BLUE})
