@@ -32,7 +32,7 @@ def test_the_photo_and_the_frame(people: list[StoredPerson]) -> None:
         middle = pixels[(y1 + y2) // 2, (x1 + x2) // 2].astype(int)
         assert middle.max() - middle.min() > 60  # coloured: someone stands there
     with Image.open(io.BytesIO(as_jpeg(scene({20: RED}), 100))) as small:
-        assert small.size == (100, 62)
+        assert small.size in ((100, 62), (100, 63))
 
 
 def test_a_clip_around_the_moment(people: list[StoredPerson]) -> None:

@@ -207,7 +207,7 @@ def test_what_cannot_be_searched_by(client: TestClient, png: Callable[..., bytes
         headers = {"content-type": "application/json"}
         answer = client.post("/api/v1/search", content=text, headers=headers)
         assert answer.status_code == 422, number
-    opposite = client.post(
-        "/api/v1/search", json={"people": [1], "filters": {"cameras": ["\ud800"]}}
-    )
-    assert opposite.status_code in (200, 422)
+    half = r'{"people": [1], "filters": {"cameras": ["\ud800"]}}'
+    headers = {"content-type": "application/json"}
+    answer = client.post("/api/v1/search", content=half, headers=headers)
+    assert answer.status_code == 422 or answer.json()["hits"] == []

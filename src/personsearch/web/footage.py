@@ -79,7 +79,7 @@ def clip(person: StoredPerson, seconds: float = 6.0) -> bytes:
             check_pixels(path, (context.width, context.height), MAX_PIXELS, " a frame")
             if begin > 0 and stream.time_base:
                 video.seek(int(begin / stream.time_base), stream=stream, backward=True)
-            with av.open(written, "w", format="mp4", options={"movflags": "faststart"}) as made:
+            with av.open(written, "w", format="mp4") as made:
                 if not _copy(video.decode(stream), made, begin, begin + seconds):
                     raise PictureError(f"{path}: has no frames at {person.position:.1f} s")
     except FileNotFoundError:

@@ -6,7 +6,7 @@ from personsearch.errors import PersonSearchError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket.
+    """A socket that listens.
 
     Raises:
         PersonSearchError: there is no such address, or another program has the port.
@@ -18,6 +18,8 @@ def listen(host: str, port: int) -> socket.socket:
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(address)
+            # From here on a client waits, rather than being refused.
+            made.listen(1024)
         except OSError:
             made.close()
             raise
