@@ -31,11 +31,16 @@ AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text(encoding=
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 
 
+pytestmark = pytest.mark.timeout(900)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     assert CHROMIUM.exists(), f"{CHROMIUM} is missing; run: apt-get install chromium"
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=ARGUMENTS, timeout=300_000
+        )
         yield opened
         opened.close()
 
