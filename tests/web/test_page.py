@@ -127,7 +127,7 @@ def test_from_a_picture_to_an_erased_person(
         page.keyboard.press("Escape")
         # Filters.
         page.click("#filters summary")
-        page.get_by_label("door").check()
+        page.locator("#cameras input[value=door]").check()
         expect(page.locator("#filters-set")).to_have_text("(1 set)")
         page.click("#search")
         expect(page.locator("#results-title")).to_have_text("1 hit")
