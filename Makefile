@@ -6,14 +6,14 @@ BIN := $(VENV)/bin
 OUT ?= demo
 READY := $(VENV)/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test check clean browser
 
 # Makes people, trains, evaluates, searches, and writes a page: $(OUT)/index.html.
 # With REAL=FOLDER, real networks on real frames instead.
 demo: $(READY)
 	$(BIN)/personsearch demo --out $(OUT) $(if $(REAL),--real $(REAL))
 
-test: $(READY)
+test: $(READY) browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)
@@ -21,6 +21,17 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(MAKE) test
+
+# The tests drive the page with a browser of the system, and the API's examples with curl.
+browser:
+	@if [ -x /usr/bin/chromium ] && command -v curl >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+	    --no-install-recommends chromium curl fonts-dejavu-core >/dev/null; \
+	else \
+	  echo "the tests need /usr/bin/chromium and curl; as root: apt-get install chromium curl" >&2; \
+	  exit 1; \
+	fi
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

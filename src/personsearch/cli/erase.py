@@ -36,6 +36,7 @@ def erase(
 
     Example: personsearch erase --source ~/photos --picture party/12.jpg
     """
+    from personsearch.retrieval.audit import AuditLog, described, user_of_this_machine
     from personsearch.retrieval.engines import scheme_of
     from personsearch.retrieval.store import Filters, open_store
 
@@ -58,10 +59,16 @@ def erase(
     with open_store(place, write=True) as opened:
         if not yes:
             typer.confirm(f"Erase from {opened.folder} for good?", abort=True)
+        who, meant = user_of_this_machine(), described(by_person)
+        if source is not None:
+            meant |= {"source": source, "pictures": list(picture or ())}
+        # Asked and done are two lines: whatever happens in between, one is there.
+        AuditLog(opened.folder).append("erase", who, meant)
         if source is not None:
             count = opened.erase_files(source, picture or ())
         else:
             count = opened.erase(by_person)
+        AuditLog(opened.folder).append("erased", who, meant | {"views": count})
     typer.echo(f"{count} people erased")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from personsearch.cli import (
+    audit,
     bench,
     calibrate,
     data,
@@ -13,9 +14,11 @@ from personsearch.cli import (
     erase,
     evaluate,
     index,
+    keys,
     migrate,
     models,
     search,
+    serve,
     store,
     timeline,
     train,
@@ -39,6 +42,9 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("erase")(erase.erase)
 app.command("migrate")(migrate.migrate)
 app.add_typer(store.app, name="store")
+app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 app.command("demo")(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")

@@ -51,6 +51,8 @@ def search_in_store(
 
     from personsearch.cli.search import check_inside, choose_device, say_who
     from personsearch.retrieval.archive import open_archive
+    from personsearch.retrieval.audit import log_search
+    from personsearch.retrieval.engines import scheme_of
 
     notes = None if as_json else Console(stderr=True)
     pictures = [*([] if query_image is None else [(query_image, corners)]), *examples]
@@ -69,6 +71,9 @@ def search_in_store(
             expected=expected,
         )
         matches = result.matches
+        if not scheme_of(place):
+            shown = [picture for picture, _ in pictures]
+            log_search(Path(place), shown, result, people, unlike, filters, top)
         if notes is not None and result.shown is not None and result.shown.score is not None:
             say_who(notes, result.shown)
         if out is not None:

@@ -1,5 +1,6 @@
 """Reads pictures, which are untrusted: the size is checked before a pixel is decoded."""
 
+import io
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -55,8 +56,8 @@ def _formats() -> list[str]:
     return known
 
 
-def _no_picture(path: Path) -> str:
-    if path.stat().st_size == 0:
+def _no_picture(path: Path, data: bytes | None) -> str:
+    if not (path.stat().st_size if data is None else data):
         return "is empty (0 bytes)"
     if path.suffix.lower() in _PHONE and not {"HEIF", "AVIF"} <= set(_formats()):
         return (
@@ -66,11 +67,11 @@ def _no_picture(path: Path) -> str:
     return "is not a picture that can be read; expected JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF"
 
 
-def _open(path: Path, max_pixels: int) -> Image.Image:
+def _open(path: Path, max_pixels: int, data: bytes | None = None) -> Image.Image:
     try:
         # Pillow warns of large pictures by itself; the check below is stricter and raises.
         with _quiet():
-            image = Image.open(path, formats=_formats())
+            image = Image.open(path if data is None else io.BytesIO(data), formats=_formats())
     except FileNotFoundError:
         raise PictureError(f"{path}: no such picture") from None
     except IsADirectoryError:
@@ -81,7 +82,7 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
             f"{path}: is too large ({error}); the limit is {max_pixels:,} pixels; scale it down"
         ) from None
     except UnidentifiedImageError:
-        raise PictureError(f"{path}: {_no_picture(path)}") from None
+        raise PictureError(f"{path}: {_no_picture(path, data)}") from None
     except (OSError, ValueError) as error:
         raise PictureError(f"{path}: cannot be opened ({error})") from None
     try:
@@ -116,7 +117,16 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     Raises:
         PictureError: missing, truncated, not a picture, or too large.
     """
-    return read_photo(path, max_pixels)[0]
+    return _read(Path(path), max_pixels)[0]
+
+
+def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """As `read_picture`, of a picture's bytes in memory; `name` stands in messages alone.
+
+    Raises:
+        PictureError: truncated, not a picture, or too large.
+    """
+    return _read(Path(name), max_pixels, data)[0]
 
 
 def read_photo(
@@ -127,8 +137,13 @@ def read_photo(
     Raises:
         PictureError: as `read_picture`.
     """
-    path = Path(path)
-    with _open(path, max_pixels) as image, _quiet():
+    return _read(Path(path), max_pixels)
+
+
+def _read(
+    path: Path, max_pixels: int, data: bytes | None = None
+) -> tuple[NDArray[np.uint8], dict[int, Any]]:
+    with _open(path, max_pixels, data) as image, _quiet():
         taken = _exif(image)
         try:
             upright = ImageOps.exif_transpose(image) or image

@@ -115,6 +115,18 @@ class Archive:
             with torch.inference_mode():
                 return network.detect([image])[0]
 
+    def embed(self, pixels: NDArray[np.uint8], boxes: FloatArray) -> FloatArray:
+        """Embeddings (N, D) to search by of boxes (N, 4) in a picture (H, W, 3) of RGB bytes."""
+        import torch
+
+        with self._lock:
+            network = self._load()
+            image = torch.tensor(pixels, device=self._device).permute(2, 0, 1).float().div(255.0)
+            given = torch.from_numpy(np.asarray(boxes, np.float32)).to(self._device)
+            with torch.inference_mode():
+                found: FloatArray = network.embed([image], [given])[0].float().cpu().numpy()
+        return found
+
     def search(
         self,
         picture: Path | str | None = None,

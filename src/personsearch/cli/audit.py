@@ -1,0 +1,60 @@
+"""`personsearch audit`: who searched and erased what, and whether the log of it is whole."""
+
+from typing import Annotated
+
+import typer
+
+from personsearch.cli.store_folder import StoreOption, show_time, store_folder
+
+app = typer.Typer(help="The audit log of a store: read, check.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one line an entry.")]
+
+
+@app.command("read")
+def read(store: StoreOption = None, json_output: JsonOption = False) -> None:
+    """Prints the log, oldest first.
+
+    Example: personsearch audit read --json
+    """
+    import json
+
+    from personsearch.retrieval.audit import AuditLog
+
+    for entry in AuditLog(store_folder(store)).entries():
+        if json_output:
+            print(json.dumps(vars(entry)))
+        else:
+            # JSON also escapes what would write to a terminal.
+            said = f"{json.dumps(entry.who)[1:-1]}: {json.dumps(entry.action)[1:-1]}"
+            typer.echo(f"{show_time(entry.time)}  {said} {json.dumps(entry.details)}")
+
+
+@app.command("check")
+def check(
+    store: StoreOption = None,
+    head: Annotated[
+        str | None, typer.Option(help="Hash of a line, noted elsewhere; it has to be there.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Says whether a line was changed, moved or taken out; exits 1 if so.
+
+    Example: personsearch audit check --head 4f2d...
+    """
+    import json
+
+    from personsearch.retrieval.audit import AuditLog
+
+    log = AuditLog(store_folder(store))
+    problem = log.verify(head)
+    count = 0 if problem else sum(1 for _ in log.entries())
+    if json_output:
+        told = {"whole": not problem, "problem": problem, "entries": count, "head": log.head()}
+        print(json.dumps(told, indent=2))
+    elif problem:
+        typer.echo(f"error: {log.folder}: the audit log is not whole: {problem}", err=True)
+    else:
+        typer.echo(f"whole: {count} entries; head {log.head()}")
+    if problem:
+        raise typer.Exit(1)

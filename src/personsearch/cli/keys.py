@@ -1,0 +1,84 @@
+"""`personsearch keys`: API keys of a store."""
+
+from typing import Annotated
+
+import typer
+
+from personsearch.cli.store_folder import StoreOption, show_time, store_folder
+
+app = typer.Typer(help="API keys of a store: make, list, revoke.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("make")
+def make(
+    name: Annotated[str, typer.Option(help="Who will hold the key.")],
+    scope: Annotated[
+        list[str], typer.Option(help="What it allows: search, index, erase, audit; repeatable.")
+    ],
+    store: StoreOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Makes a key and prints it, once.
+
+    Example: personsearch keys make --name desk --scope search --scope erase
+    """
+    import json
+
+    from personsearch.retrieval.audit import AuditLog, user_of_this_machine
+    from personsearch.web.keys import Keys
+
+    folder = store_folder(store)
+    secret = Keys(folder).make(name, scope)
+    details = {"key": name, "scopes": scope}
+    AuditLog(folder).append("key made", user_of_this_machine(), details)
+    if json_output:
+        print(json.dumps({"name": name, "scopes": scope, "key": secret}))
+    else:
+        typer.echo("this key is shown once; keep it where nobody else reads it:", err=True)
+        print(secret)
+
+
+@app.command("list")
+def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> None:
+    """Lists the keys of a store, without their secrets.
+
+    Example: personsearch keys list
+    """
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from personsearch.web.keys import Keys
+
+    keys = Keys(store_folder(store)).all()
+    if json_output:
+        plain = [
+            {"name": k.name, "scopes": list(k.scopes), "made": k.made, "revoked": k.revoked}
+            for k in keys
+        ]
+        print(json.dumps(plain, indent=2))
+        return
+    table = Table("name", "scopes", "made", "revoked")
+    for key in keys:
+        table.add_row(key.name, ", ".join(key.scopes), show_time(key.made), show_time(key.revoked))
+    Console().print(table)
+
+
+@app.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(help="Of the key.")], store: StoreOption = None
+) -> None:
+    """Makes a key worthless, at once.
+
+    Example: personsearch keys revoke desk
+    """
+    from personsearch.retrieval.audit import AuditLog, user_of_this_machine
+    from personsearch.web.keys import Keys
+
+    folder = store_folder(store)
+    Keys(folder).revoke(name)
+    AuditLog(folder).append("key revoked", user_of_this_machine(), {"key": name})
+    typer.echo(f"{name} is revoked")

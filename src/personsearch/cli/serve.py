@@ -1,0 +1,76 @@
+"""`personsearch serve`: the page and the API over a store."""
+
+from typing import Annotated
+
+import typer
+
+from personsearch.cli.store_folder import StoreOption, store_folder
+
+
+def serve(
+    store: StoreOption = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; any but this machine's own needs keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8008,
+    model: Annotated[
+        str | None, typer.Option(help="As for search; default: the store's own.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name by which browsers may call this server; repeatable."),
+    ] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log lines as JSON.")] = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Serves a page to search a store by picture, and the API behind it.
+
+    Example: personsearch serve --store ~/store --open
+    """
+    try:
+        import uvicorn
+
+        from personsearch.web.app import create_app
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(
+            f"{error.name} is not installed; run: pip install 'personsearch[web]'"
+        ) from None
+    import webbrowser
+
+    from personsearch.cli.search import choose_device
+    from personsearch.retrieval.archive import open_archive
+    from personsearch.web.guard import is_loopback, known_names
+    from personsearch.web.keys import Keys
+    from personsearch.web.listening import listen
+    from personsearch.web.logs import log_to_stderr
+    from personsearch.web.service import Settings
+
+    folder = store_folder(store)
+    away = not is_loopback(host)
+    with open_archive(folder, model=model, device=choose_device(device)) as archive:
+        if away and not Keys(folder).valid():
+            raise typer.BadParameter(
+                f"others can reach {host}, so a key is needed; make one with: personsearch keys "
+                f"make --store {folder} --name NAME --scope search",
+                param_hint="--host",
+            )
+        hosts = known_names(host, tuple(allow_host or ()))
+        app = create_app(archive, folder, Settings(hosts=hosts, keys_needed=away))
+        log_to_stderr(log_json)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=1024,
+            timeout_graceful_shutdown=10,
+        )
+        with listen(host, port) as socket:
+            shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+            address = f"http://{f'[{shown}]' if ':' in shown else shown}:{socket.getsockname()[1]}"
+            typer.echo(f"{folder}: served at {address} (Ctrl-C ends it)", err=True)
+            if open_page:
+                webbrowser.open(address)
+            uvicorn.Server(config).run(sockets=[socket])

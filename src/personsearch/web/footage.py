@@ -1,0 +1,127 @@
+"""The picture, or the piece of video, that shows someone in the archive.
+
+Files are named by the archive alone, never by a client.
+"""
+
+import io
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from personsearch.datasets.picture_limit import MAX_PIXELS, check_pixels
+from personsearch.datasets.pictures import read_picture
+from personsearch.datasets.video import read_frame
+from personsearch.errors import PictureError
+from personsearch.retrieval.store import StoredPerson
+
+CLIP_WIDTH, CLIP_RATE = 960, 25
+"""The most pixels across, and frames a second, of a clip."""
+MAX_CLIP = 20.0
+"""Seconds."""
+_MAX_DECODED = 3000  # frames from the keyframe before the clip to its end
+
+
+def whole_picture(person: StoredPerson) -> NDArray[np.uint8]:
+    """The photo or video frame that shows someone, RGB (H, W, 3) uint8.
+
+    Raises:
+        PictureError: the file is gone, cannot be read, or is not the one that was indexed.
+    """
+    path = person.path
+    if person.frame is None:
+        pixels = read_picture(path)
+    else:
+        pixels = read_frame(path, person.frame)
+    height, width = pixels.shape[:2]
+    if (width, height) != person.size:
+        raise PictureError(
+            f"{path}: is another picture than the one that was indexed; index it again"
+        )
+    return pixels
+
+
+def as_jpeg(pixels: NDArray[np.uint8], longest: int) -> bytes:
+    """A picture (H, W, 3) as JPEG, scaled down to at most `longest` pixels on its longer side."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((longest, longest))
+    written = io.BytesIO()
+    image.save(written, "JPEG", quality=88)
+    return written.getvalue()
+
+
+def clip(person: StoredPerson, seconds: float = 6.0) -> bytes:
+    """The video around the moment of a view, as MP4 (H.264) without sound.
+
+    Args:
+        person: seen in a video.
+        seconds: how long, half of it before the moment.
+
+    Raises:
+        PictureError: it is a photo, or the video is gone or damaged.
+    """
+    import av
+
+    path = person.path
+    if person.frame is None or person.position is None:
+        raise PictureError(f"{path}: is a photo; it has no clip")
+    begin = max(person.position - seconds / 2, 0.0)
+    written = io.BytesIO()
+    try:
+        with av.open(str(path)) as video:
+            if not video.streams.video:
+                raise PictureError(f"{path}: is not a video")
+            stream = video.streams.video[0]
+            stream.thread_type = "AUTO"
+            context = stream.codec_context
+            check_pixels(path, (context.width, context.height), MAX_PIXELS, " a frame")
+            if begin > 0 and stream.time_base:
+                video.seek(int(begin / stream.time_base), stream=stream, backward=True)
+            with av.open(written, "w", format="mp4") as made:
+                if not _copy(video.decode(stream), made, begin, begin + seconds):
+                    raise PictureError(f"{path}: has no frames at {person.position:.1f} s")
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such video") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, PictureError):
+            raise
+        raise PictureError(f"{path}: cannot be read ({error})") from None
+    return written.getvalue()
+
+
+def _copy(frames: Any, made: Any, begin: float, end: float) -> int:
+    """Encodes the frames between two moments; says how many they were."""
+    import av
+
+    out: Any = None
+    count, due, rate = 0, begin, CLIP_RATE
+    for number, frame in enumerate(frames):
+        seconds = 0.0 if frame.time is None else float(frame.time)
+        if seconds >= end or number >= _MAX_DECODED:
+            break
+        if seconds + 1e-6 < due:
+            continue
+        due = max(due + 1 / rate, seconds)
+        pixels = frame.to_ndarray(format="rgb24")
+        pixels = np.rot90(pixels, round(frame.rotation / 90) % 4)
+        if out is None:
+            out = made.add_stream("libx264", rate=rate)
+            out.width, out.height = _even(pixels.shape[1], pixels.shape[0])
+            out.pix_fmt, out.time_base = "yuv420p", Fraction(1, 1000)
+            out.options = {"preset": "veryfast", "crf": "23"}
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        picture = picture.reformat(out.width, out.height, "yuv420p")
+        picture.pts, picture.time_base = round((seconds - begin) * 1000), Fraction(1, 1000)
+        made.mux(out.encode(picture))
+        count += 1
+    if out is not None:
+        made.mux(out.encode())
+    return count
+
+
+def _even(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a clip: not too large, and even, as H.264 wants them."""
+    scale = min(1.0, CLIP_WIDTH / width)
+    return max(round(width * scale / 2) * 2, 2), max(round(height * scale / 2) * 2, 2)

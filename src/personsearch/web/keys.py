@@ -1,0 +1,155 @@
+"""API keys of a store, kept as hashes in STORE/keys.json.
+
+A key is 256 random bits, so that one SHA-256 is enough to keep it by: there is nothing to guess.
+A revoked key stays in the file, so that its name is not given to another.
+"""
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from personsearch.errors import StoreError
+
+KEYS, LOCK = "keys.json", "keys.lock"
+SCOPES = ("search", "index", "erase", "audit")
+"""What a key may allow."""
+PREFIX = "psk_"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key, without its secret.
+
+    Attributes:
+        name: who holds it.
+        scopes: what it allows.
+        hash: SHA-256 of the secret.
+        made: seconds since 1970.
+        revoked: since when it is refused; None while it is valid.
+    """
+
+    name: str
+    scopes: tuple[str, ...]
+    hash: str
+    made: float
+    revoked: float | None = None
+
+
+class Keys:
+    """The keys of a store; read again when the file changes, so that revoking works at once.
+
+    Args:
+        folder: of the store.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self._path = self.folder / KEYS
+        self._read_at: tuple[int, int, int] | None = None
+        self._keys: tuple[Key, ...] = ()
+
+    def all(self) -> tuple[Key, ...]:
+        """Every key that was made, revoked ones too.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._read_at, self._keys = None, ()
+            return ()
+        at = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if at != self._read_at:
+            self._keys = self._read()
+            self._read_at = at
+        return self._keys
+
+    def valid(self) -> list[Key]:
+        """Those that are not revoked."""
+        return [key for key in self.all() if key.revoked is None]
+
+    def holder(self, secret: str) -> Key | None:
+        """The valid key of a secret; as slow for a wrong one as for a right one."""
+        given = _hash(secret)
+        found = None
+        for key in self.all():
+            if hmac.compare_digest(key.hash, given) and key.revoked is None:
+                found = key
+        return found
+
+    def make(self, name: str, scopes: Sequence[str]) -> str:
+        """Makes a key; its secret is returned and kept nowhere.
+
+        Raises:
+            StoreError: the name is taken or odd, a scope is none, or the file cannot be written.
+        """
+        if not _NAME.fullmatch(name):
+            raise StoreError(
+                f"{name!r} is no name of a key; expected up to 64 letters, digits, dots, dashes "
+                "or underscores"
+            )
+        if unknown := [scope for scope in scopes if scope not in SCOPES]:
+            raise StoreError(f"{unknown[0]!r} is no scope; expected some of {', '.join(SCOPES)}")
+        if not scopes:
+            raise StoreError(f"no scope was named; expected some of {', '.join(SCOPES)}")
+        secret = PREFIX + secrets.token_urlsafe(32)
+        with self._changing() as keys:
+            if any(key.name == name for key in keys):
+                raise StoreError(f"{self._path}: has a key named {name!r}; choose another name")
+            ordered = tuple(scope for scope in SCOPES if scope in scopes)
+            keys.append(Key(name, ordered, _hash(secret), round(time.time(), 3)))
+        return secret
+
+    def revoke(self, name: str) -> None:
+        """Makes a key worthless, from now on.
+
+        Raises:
+            StoreError: there is no valid key of that name.
+        """
+        with self._changing() as keys:
+            for row, key in enumerate(keys):
+                if key.name == name and key.revoked is None:
+                    keys[row] = replace(key, revoked=round(time.time(), 3))
+                    return
+            names = ", ".join(key.name for key in keys if key.revoked is None) or "none"
+            raise StoreError(f"{self._path}: has no valid key named {name!r}; it has: {names}")
+
+    def _read(self) -> tuple[Key, ...]:
+        try:
+            plain = json.loads(self._path.read_bytes())
+            return tuple(Key(**row | {"scopes": tuple(row["scopes"])}) for row in plain["keys"])
+        except (ValueError, TypeError, KeyError):
+            raise StoreError(
+                f"{self._path}: is damaged; take a backup, or delete it and make new keys"
+            ) from None
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[Key]]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            keys = list(self.all())
+            yield keys
+            temporary = self._path.with_suffix(".new")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump({"keys": [asdict(key) for key in keys]}, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path)
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

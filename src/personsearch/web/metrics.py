@@ -1,0 +1,45 @@
+"""What the server counts, in the text format of Prometheus; no names of people, files or keys."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The figures of one server."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "personsearch_requests",
+            "Requests by route, method and status.",
+            ("route", "method", "status"),
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "personsearch_request_seconds",
+            "Seconds from request to answer.",
+            ("route",),
+            buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=self._registry,
+        )
+        self.searches = Counter("personsearch_searches", "Searches.", registry=self._registry)
+        self.erased = Counter("personsearch_erased", "Views erased.", registry=self._registry)
+        self.refused = Counter(
+            "personsearch_refused",
+            "Requests refused for their key or their number.",
+            ("why",),
+            registry=self._registry,
+        )
+        self.people = Gauge(
+            "personsearch_people", "Views of people in the store.", registry=self._registry
+        )
+        self.uploads = Gauge(
+            "personsearch_query_pictures",
+            "Query pictures that are kept in memory.",
+            registry=self._registry,
+        )
+
+    def text(self) -> bytes:
+        """All of it."""
+        return generate_latest(self._registry)

@@ -1,0 +1,94 @@
+"""People of the archive as the API tells of them."""
+
+from collections.abc import Sequence
+
+from starlette.exceptions import HTTPException
+
+from personsearch.retrieval.engine import Engine
+from personsearch.retrieval.people_search import Match
+from personsearch.retrieval.store import Filters, StoredPerson
+from personsearch.web.schemas import CameraLine, Hit, Person, Sighting, Span
+
+
+def told(person: StoredPerson) -> Person:
+    """Someone, with the addresses of their pictures."""
+    address = f"/api/v1/people/{person.id}"
+    track = person.track
+    video = person.frame is not None
+    return Person(
+        id=person.id,
+        source=person.source,
+        name=person.name,
+        camera=person.camera,
+        time=person.time,
+        frame=person.frame,
+        position=person.position,
+        width=person.size[0],
+        height=person.size[1],
+        box=[round(float(side), 2) for side in person.box],
+        score=round(float(person.score), 4),
+        track=None
+        if track is None
+        else Span(id=track.id, first=track.first, last=track.last, views=track.views),
+        video=video,
+        thumbnail=f"{address}/thumbnail",
+        picture=f"{address}/picture",
+        clip=f"{address}/clip" if video else None,
+    )
+
+
+def hits_of(matches: Sequence[Match]) -> list[Hit]:
+    """Matches by rank."""
+    return [
+        Hit(
+            rank=rank,
+            similarity=round(match.similarity, 6),
+            rank_score=round(match.rank_score, 6),
+            probability=getattr(match, "probability", None),
+            person=told(match.person),
+        )
+        for rank, match in enumerate(matches, start=1)
+    ]
+
+
+def span_of(person: StoredPerson) -> tuple[float, float] | None:
+    """From when to when someone was seen, in seconds since 1970; None if that is not known."""
+    if person.time is None:
+        return None
+    if person.track is None or person.position is None:
+        return person.time, person.time
+    start = person.time - person.position
+    return start + person.track.first, start + person.track.last
+
+
+def timeline(matches: Sequence[Match]) -> list[CameraLine]:
+    """When the matches were seen, camera by camera; those without a time are left out."""
+    lines: dict[str | None, list[Sighting]] = {}
+    for rank, match in enumerate(matches, start=1):
+        span = span_of(match.person)
+        if span is not None:
+            lines.setdefault(match.person.camera, []).append(
+                Sighting(
+                    person=match.person.id,
+                    rank=rank,
+                    since=span[0],
+                    until=span[1],
+                    similarity=round(match.similarity, 6),
+                )
+            )
+    return [
+        CameraLine(camera=camera, sightings=sorted(lines[camera], key=lambda one: one.since))
+        for camera in sorted(lines, key=lambda name: (name is None, name or ""))
+    ]
+
+
+def must_exist(engine: Engine, ids: Sequence[int]) -> None:
+    """Refuses ids that nobody has.
+
+    Raises:
+        HTTPException: 404.
+    """
+    if ids and engine.count(Filters(people=ids)) != len(set(ids)):
+        for one in ids:
+            if not engine.count(Filters(people=[one])):
+                raise HTTPException(404, f"there is no person {one}; they may be erased")

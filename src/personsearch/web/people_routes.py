@@ -1,0 +1,100 @@
+"""Routes about people in the archive: who they are, their pictures and clips, and erasing them."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from personsearch.errors import DataError
+from personsearch.retrieval.store import StoredPerson
+from personsearch.web.access import Eraser, Searcher, Served
+from personsearch.web.footage import MAX_CLIP, as_jpeg, clip, whole_picture
+from personsearch.web.people import must_exist, told
+from personsearch.web.schemas import Erased, EraseRequest, Person
+from personsearch.web.service import Service
+
+router = APIRouter(prefix="/api/v1", tags=["people"])
+
+PersonInPath = Annotated[int, Path(ge=1, le=2**53 - 1)]
+
+
+def _binary(kind: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+@router.get("/people/{person}")
+async def get_person(person: PersonInPath, service: Served, caller: Searcher) -> Person:
+    """Someone in the archive."""
+    return told(await service.run(lambda: _find(service, person)))
+
+
+@router.get("/people/{person}/thumbnail", response_class=Response, responses=_binary("image/jpeg"))
+async def get_thumbnail(person: PersonInPath, service: Served, caller: Searcher) -> Response:
+    """A small picture of someone."""
+    jpeg = await service.run(lambda: service.archive.engine.thumbnail(person))
+    if not jpeg:
+        raise HTTPException(404, f"there is no picture of a person {person}; they may be erased")
+    return Response(jpeg, media_type="image/jpeg")
+
+
+@router.get("/people/{person}/picture", response_class=Response, responses=_binary("image/jpeg"))
+async def get_picture(
+    person: PersonInPath,
+    service: Served,
+    caller: Searcher,
+    longest: Annotated[int, Query(ge=64, le=8192, description="Pixels of its longer side.")] = 1600,
+) -> Response:
+    """The whole photo or video frame that shows someone."""
+    found = await service.run(lambda: _find(service, person))
+    jpeg = await _from_file(service, lambda: as_jpeg(whole_picture(found), longest))
+    return Response(jpeg, media_type="image/jpeg")
+
+
+@router.get("/people/{person}/clip", response_class=Response, responses=_binary("video/mp4"))
+async def get_clip(
+    person: PersonInPath,
+    service: Served,
+    caller: Searcher,
+    seconds: Annotated[float, Query(ge=0.5, le=MAX_CLIP, allow_inf_nan=False)] = 6.0,
+) -> Response:
+    """The video around the moment at which someone was seen, as MP4 without sound."""
+    found = await service.run(lambda: _find(service, person))
+    made = await _from_file(service, lambda: clip(found, seconds))
+    return Response(made, media_type="video/mp4")
+
+
+@router.post("/erase")
+async def erase(body: EraseRequest, service: Served, caller: Eraser) -> Erased:
+    """Erases people for good, with every view of their tracks."""
+
+    def work() -> int:
+        must_exist(service.archive.engine, body.people)
+        # Asked and done are two lines: whatever happens in between, one is there.
+        service.audit.append("erase", caller.name, {"people": body.people})
+        views = service.archive.engine.delete(body.people)
+        service.audit.append("erased", caller.name, {"people": body.people, "views": views})
+        return views
+
+    views = await service.run(work)
+    service.results.clear()
+    service.metrics.erased.inc(views)
+    return Erased(views=views)
+
+
+def _find(service: Service, person: int) -> StoredPerson:
+    must_exist(service.archive.engine, [person])
+    return service.archive.engine.get([person])[0]
+
+
+async def _from_file(service: Service, work: Callable[[], bytes]) -> bytes:
+    """What is made from a file, which may be gone.
+
+    Raises:
+        HTTPException: 404, it is.
+    """
+    try:
+        return await service.run(work, heavy=True)
+    except DataError as error:
+        raise HTTPException(404, f"it cannot be shown: {error}") from None

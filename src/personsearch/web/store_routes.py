@@ -1,0 +1,111 @@
+"""Routes about the archive itself: what is in it, its audit log, and whether all is well."""
+
+from importlib.metadata import version
+from itertools import islice
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse, Response
+
+from personsearch.errors import StoreError
+from personsearch.retrieval.store import Filters
+from personsearch.web.access import AnyCaller, Auditor, Searcher, Served
+from personsearch.web.metrics import CONTENT_TYPE
+from personsearch.web.schemas import AuditLine, AuditPage, AuditState, Camera, Health, StoreInfo
+
+router = APIRouter(prefix="/api/v1", tags=["store"])
+health_router = APIRouter(tags=["health"])
+
+
+@router.get("/store")
+async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
+    """What is in the archive, and what the caller may do."""
+    engine = service.archive.engine
+    people, cameras = await service.run(lambda: (engine.count(), engine.cameras()))
+    service.metrics.people.set(people)
+    may_search = "search" in caller.scopes
+    return StoreInfo(
+        place=engine.place if may_search else "",
+        people=people,
+        cameras=[Camera(name=n, people=c) for n, c in cameras.items()] if may_search else [],
+        model=engine.model.name,
+        network=service.network,
+        problem=service.problem,
+        who=caller.name,
+        scopes=list(caller.scopes),
+        version=version("personsearch"),
+    )
+
+
+@router.get("/cameras")
+async def get_cameras(service: Served, caller: Searcher) -> list[Camera]:
+    """The cameras, and how many views of people each has."""
+    cameras = await service.run(service.archive.engine.cameras)
+    return [Camera(name=name, people=people) for name, people in cameras.items()]
+
+
+@router.get("/audit")
+async def read_audit(
+    service: Served,
+    caller: Auditor,
+    skip: Annotated[int, Query(ge=0, le=2**31, description="Of the latest lines.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> AuditPage:
+    """Who searched and erased what, the latest first."""
+
+    def read() -> AuditPage:
+        count = sum(1 for _ in service.audit.entries())
+        begin, end = max(count - skip - limit, 0), max(count - skip, 0)
+        lines = [
+            AuditLine(
+                number=begin + row,
+                time=entry.time,
+                who=entry.who,
+                action=entry.action,
+                details=dict(entry.details),
+                hash=entry.hash,
+            )
+            for row, entry in enumerate(islice(service.audit.entries(), begin, end), start=1)
+        ]
+        return AuditPage(count=count, lines=lines[::-1])
+
+    return await service.run(read)
+
+
+@router.get("/audit/check")
+async def check_audit(
+    service: Served,
+    caller: Auditor,
+    head: Annotated[
+        str | None, Query(pattern="^[0-9a-f]{64}$", description="A hash noted elsewhere.")
+    ] = None,
+) -> AuditState:
+    """Whether a line of the audit log was changed or is missing."""
+
+    def check() -> AuditState:
+        problem = service.audit.verify(head)
+        count = 0 if problem else sum(1 for _ in service.audit.entries())
+        return AuditState(
+            whole=not problem, problem=problem, count=count, head=service.audit.head()
+        )
+
+    return await service.run(check)
+
+
+@health_router.get("/healthz", responses={503: {"model": Health}})
+async def healthz(service: Served) -> JSONResponse:
+    """Whether the server can answer."""
+    try:
+        await service.run(lambda: service.archive.engine.count(Filters(people=[0])))
+        status = "ok"
+    except StoreError:
+        status = "failing"
+    told = Health(status=status, network=service.network)  # type: ignore[arg-type]
+    return JSONResponse(told.model_dump(), 200 if status == "ok" else 503)
+
+
+@health_router.get("/metrics", include_in_schema=False)
+async def metrics(service: Served) -> Response:
+    """Figures for Prometheus."""
+    service.metrics.uploads.set(len(service.uploads))
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)

@@ -1,0 +1,69 @@
+"""Pictures and clips of hits, from the indexed files alone."""
+
+import io
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from crowd import RED, make_store, open_crowd, scene
+from PIL import Image
+
+from personsearch.errors import PictureError
+from personsearch.retrieval.store import StoredPerson
+from personsearch.web.footage import as_jpeg, clip, whole_picture
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[StoredPerson]]:
+    folder = tmp_path_factory.mktemp("footage")
+    with open_crowd(make_store(folder)) as archive:
+        yield [one.person for batch in archive.engine.iterate() for one in batch]
+
+
+def test_the_photo_and_the_frame(people: list[StoredPerson]) -> None:
+    for person in people:
+        pixels = whole_picture(person)
+        assert pixels.shape == (200, 320, 3)
+        x1, y1, x2, y2 = person.box.astype(int)
+        middle = pixels[(y1 + y2) // 2, (x1 + x2) // 2].astype(int)
+        assert middle.max() - middle.min() > 60  # coloured: someone stands there
+    with Image.open(io.BytesIO(as_jpeg(scene({20: RED}), 100))) as small:
+        assert small.size in ((100, 62), (100, 63))
+
+
+def test_a_clip_around_the_moment(people: list[StoredPerson]) -> None:
+    walker = [one for one in people if one.position is not None][-1]
+    assert walker.position == pytest.approx(3.0, abs=0.15)
+    with av.open(io.BytesIO(clip(walker, 2.0))) as made:
+        assert made.streams.video[0].codec_context.name == "h264"
+        frames = list(made.decode(made.streams.video[0]))
+    assert 18 <= len(frames) <= 21
+    # At 2 s the walker stands at x = 90, at 3.9 s at x = 166.
+    for frame, x in ((frames[0], 90), (frames[-1], 166)):
+        pixels = frame.to_ndarray(format="rgb24").astype(int)
+        columns = np.flatnonzero((pixels.max(2) - pixels.min(2))[100] > 80)
+        assert abs(columns[0] - x) <= 6
+
+
+def test_what_is_gone_or_is_another_file(people: list[StoredPerson], tmp_path: Path) -> None:
+    photo = next(one for one in people if one.position is None)
+    walker = next(one for one in people if one.position is not None)
+    with pytest.raises(PictureError, match="is a photo"):
+        clip(photo)
+    for work in (whole_picture, clip):
+        with pytest.raises(PictureError, match="no such video"):
+            work(replace(walker, source=str(tmp_path)))
+    with pytest.raises(PictureError, match="another picture than the one"):
+        whole_picture(replace(photo, size=(10, 10)))
+    broken = tmp_path / walker.name
+    broken.parent.mkdir()
+    broken.write_bytes(b"nothing")
+    with pytest.raises(PictureError):
+        clip(replace(walker, source=str(tmp_path)))
+    shutil.copy(photo.path, broken)
+    with pytest.raises(PictureError):
+        clip(replace(walker, source=str(tmp_path), position=1000.0))

@@ -1,0 +1,53 @@
+"""Reports: no formula for a spreadsheet, no markup from data."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from personsearch.retrieval.people_search import Match
+from personsearch.retrieval.store import StoredPerson
+from personsearch.web.report import COLUMNS, as_csv, as_html, utc
+from personsearch.web.uploads import Result
+
+
+def match(camera: str, name: str = "a.jpg", time: float | None = 0.0) -> Match:
+    box = np.array([-1, 2, 30, 40], np.float32)
+    person = StoredPerson(7, "/photos", name, box, 0.5, None, None, time, camera, (60, 80))
+    return Match(person, -0.25, -0.25)
+
+
+def test_formulas_stay_text() -> None:
+    evil = ['=HYPERLINK("x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "a,b\n=1"]
+    rows = list(csv.DictReader(io.StringIO(as_csv([match(e, e) for e in evil], {7: "wrong"}))))
+    assert list(rows[0]) == list(COLUMNS)
+    for row, text in zip(rows, evil, strict=True):
+        for column in ("camera", "file"):
+            assert row[column].lstrip("'").replace("\r\n", "\n") == text or "\r" in text
+            assert row[column][0] in "'a"
+        assert (row["similarity"], row["mark"], row["time_utc"]) == (
+            "-0.25",
+            "wrong",
+            "1970-01-01T00:00:00Z",
+        )
+
+
+def test_markup_stays_text() -> None:
+    evil = "<script>alert(1)</script>\"'"
+    result = Result(evil, 0.0, {"filters": {"cameras": [evil]}}, [match(evil, evil)])
+    page = as_html(result, {7: b"jpeg"}, {7: evil}, evil)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") == 7
+    assert "default-src 'none'" in page
+    assert "no probability" in page
+    assert as_html(result, {}, {}).count("no picture") == 1
+
+
+def test_odd_names_and_times() -> None:
+    odd = match("\udcff", "\ud800.jpg", time=1e300)
+    assert as_csv([odd], {}).encode()
+    assert as_html(Result("a", 0.0, {}, [odd]), {}, {}).encode()
+    assert utc(None) == ""
+    assert utc(1e300) == "1e+300"
+    assert Path(str(odd.person.path)).name
