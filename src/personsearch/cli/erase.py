@@ -36,6 +36,7 @@ def erase(
 
     Example: personsearch erase --source ~/photos --picture party/12.jpg
     """
+    from personsearch.cli.store_search import source_places
     from personsearch.retrieval.audit import AuditLog, described, user_of_this_machine
     from personsearch.retrieval.engines import scheme_of
     from personsearch.retrieval.store import Filters, open_store
@@ -57,6 +58,9 @@ def erase(
         _erase_there(place, by_person, source, picture or (), yes)
         return
     with open_store(place, write=True) as opened:
+        if source is not None and not opened.known_files(source):
+            # As it was typed when it was indexed: stores know whole paths.
+            (source,) = source_places([source])
         if not yes:
             typer.confirm(f"Erase from {opened.folder} for good?", abort=True)
         who, meant = user_of_this_machine(), described(by_person)

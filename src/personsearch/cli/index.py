@@ -123,6 +123,7 @@ def index(
     from personsearch.cli.search import choose_device
     from personsearch.errors import DataError
     from personsearch.loading import load
+    from personsearch.retrieval.audit import log_expired, user_of_this_machine
     from personsearch.retrieval.engines import scheme_of
     from personsearch.retrieval.media import find_media
     from personsearch.retrieval.model_identity import identify
@@ -191,6 +192,7 @@ def index(
             work.cameras(live, segment=60.0 * segment, seconds=seconds)
         # Old pictures that came in now, too.
         expired += opened.expire()
+        log_expired(place, user_of_this_machine(), expired)
         report, counts = work.report, opened.counts()
     _tell(report, str(place), counts, expired, whole, json_output)
 

@@ -95,7 +95,7 @@ def search(
         list[str] | None, typer.Option(help="Only of this camera; repeatable.")
     ] = None,
     source: Annotated[
-        list[Path] | None, typer.Option(help="Only of this folder or file as indexed; repeatable.")
+        list[str] | None, typer.Option(help="Only of this folder or file as indexed; repeatable.")
     ] = None,
     since: Annotated[str | None, typer.Option(help="Only from then on: 2026-11-21T13:00.")] = None,
     until: Annotated[str | None, typer.Option(help="Only before then.")] = None,

@@ -243,15 +243,40 @@ def expire(store: StoreOption = None, json_output: _Json = False) -> None:
     """
     import json
 
+    from personsearch.retrieval.audit import log_expired, user_of_this_machine
     from personsearch.retrieval.store import open_store
 
     place = store_folder(store)
     with open_store(place, write=True) as opened:
         count = opened.expire()
         days = opened.retention()
+        log_expired(place, user_of_this_machine(), count)
     if json_output:
         print(json.dumps({"store": str(place), "erased": count, "retention_days": days}))
     elif days is None:
         typer.echo(f"{place}: keeps forever; set a time with: personsearch store keep DAYS")
     else:
         typer.echo(f"{count} people older than {days:g} days erased")
+
+
+@app.command("prepare")
+def prepare(store: StoreOption = None) -> None:
+    """Prepares approximate search, for stores of more than a million people.
+
+    It takes minutes, in which others can search, and is kept up to date from then on.
+
+    Example: personsearch store prepare --store people
+    """
+    from contextlib import closing
+
+    from personsearch.retrieval.index import MANY
+    from personsearch.retrieval.store_engine import StoreEngine
+
+    place = store_folder(store)
+    with closing(StoreEngine(place)) as engine:
+        people, prepared = engine.count(), engine.prepare()
+    if prepared:
+        more = "" if people >= MANY else f"; below {MANY:,} people search stays exact all the same"
+        typer.echo(f"{place}: prepared for {people:,} people{more}")
+    else:
+        typer.echo(f"{place}: {people:,} people are searched exactly; that is quick enough")

@@ -20,9 +20,12 @@ Corners = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels."""
 
 
-def source_places(sources: Sequence[Path]) -> tuple[str, ...]:
-    """Folders and files as a store knows them."""
-    return tuple(str(Path.cwd() / source.expanduser()) for source in sources)
+def source_places(sources: Sequence[str]) -> tuple[str, ...]:
+    """Folders, files and live cameras as a store knows them."""
+    return tuple(
+        one if ":" in one.partition("/")[0] else str(Path.cwd() / Path(one).expanduser())
+        for one in sources
+    )
 
 
 def search_in_store(
@@ -51,8 +54,6 @@ def search_in_store(
 
     from personsearch.cli.search import check_inside, choose_device, say_who
     from personsearch.retrieval.archive import open_archive
-    from personsearch.retrieval.audit import log_search
-    from personsearch.retrieval.engines import scheme_of
 
     notes = None if as_json else Console(stderr=True)
     pictures = [*([] if query_image is None else [(query_image, corners)]), *examples]
@@ -71,9 +72,7 @@ def search_in_store(
             expected=expected,
         )
         matches = result.matches
-        if not scheme_of(place):
-            shown = [picture for picture, _ in pictures]
-            log_search(Path(place), shown, result, people, unlike, filters, top)
+        log_search_there(place, pictures, result, people, unlike, filters, top)
         if notes is not None and result.shown is not None and result.shown.score is not None:
             say_who(notes, result.shown)
         if out is not None:
@@ -85,11 +84,29 @@ def search_in_store(
         _print_table(matches, out, result.searched, rerank)
 
 
+def log_search_there(
+    place: str,
+    pictures: Sequence[tuple[Path, Corners | None]],
+    result: "SearchResult",
+    people: Sequence[int],
+    unlike: Sequence[int],
+    filters: "Filters",
+    top: int,
+) -> None:
+    """Notes a search in the audit log of a store; a server has no folder that could hold one."""
+    from personsearch.retrieval.audit import log_search
+    from personsearch.retrieval.engines import scheme_of
+
+    if not scheme_of(place):
+        shown = [picture for picture, _ in pictures]
+        log_search(Path(place), shown, result, people, unlike, filters, top)
+
+
 def _plain(match: "Match") -> dict[str, Any]:
     person = match.person
     return {
         "person": person.id,
-        "path": str(person.path),
+        "path": person.place,
         "frame": person.frame,
         "position": person.position,
         "time": person.time,
@@ -103,19 +120,14 @@ def _plain(match: "Match") -> dict[str, Any]:
     }
 
 
-def show_chance(chance: float | None) -> str:
-    """As percent, never as certain."""
-    if chance is None:
-        return ""
-    return "> 99 %" if chance > 0.99 else "< 1 %" if chance < 0.01 else f"{100 * chance:.0f} %"
-
-
 def _print_table(
     matches: "list[Match]", out: Path | None, searched: int | None, rerank: str | None
 ) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from personsearch.retrieval.calibration import show_chance
 
     table = Table("rank", "person", "picture")
     table.add_column("seen", no_wrap=True)
@@ -169,6 +181,7 @@ def _write_picture(engine: "Engine", result: "SearchResult", people: list[int], 
 
     from personsearch.datasets.pictures import read_picture
     from personsearch.plots.rankings import Panel, draw_ranking, write_picture
+    from personsearch.retrieval.calibration import show_chance
 
     def panel(person: int, lines: list[str]) -> Panel:
         with Image.open(io.BytesIO(engine.thumbnail(person)), formats=("JPEG",)) as image:

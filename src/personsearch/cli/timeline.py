@@ -41,7 +41,7 @@ def timeline(
         list[str] | None, typer.Option(help="Only of this camera; repeatable.")
     ] = None,
     source: Annotated[
-        list[Path] | None, typer.Option(help="Only of this folder or file as indexed; repeatable.")
+        list[str] | None, typer.Option(help="Only of this folder or file as indexed; repeatable.")
     ] = None,
     since: Annotated[str | None, typer.Option(help="Only from then on: 2026-11-21T13:00.")] = None,
     until: Annotated[str | None, typer.Option(help="Only before then.")] = None,
@@ -82,7 +82,7 @@ def timeline(
     import json
 
     from personsearch.cli.search import check_inside, choose_device, parse_box, parse_example
-    from personsearch.cli.store_search import source_places
+    from personsearch.cli.store_search import log_search_there, source_places
     from personsearch.retrieval import timeline as sightings
     from personsearch.retrieval.archive import open_archive
     from personsearch.retrieval.store import Filters
@@ -109,7 +109,8 @@ def timeline(
     pictures += [parse_example(text) for text in example or ()]
     for picture, place in pictures:
         check_inside(picture, place)
-    with open_archive(store_place(store), model=model, device=choose_device(device)) as archive:
+    place_of_store = store_place(store)
+    with open_archive(place_of_store, model=model, device=choose_device(device)) as archive:
         if min_chance is None and min_similarity is None:
             if archive.calibration is None:
                 raise typer.BadParameter(
@@ -120,6 +121,7 @@ def timeline(
         result = archive.search(
             examples=pictures, people=person or [], unlike=unlike or [], filters=filters, top=top
         )
+        log_search_there(place_of_store, pictures, result, person or [], unlike or [], filters, top)
     if min_chance is not None and result.searched is None:
         raise typer.BadParameter(
             "a chance needs a calibrated store and one example without --unlike; "
@@ -151,7 +153,8 @@ def _print(found: "list[Sighting]", calibrated: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from personsearch.cli.store_search import clock, show_chance
+    from personsearch.cli.store_search import clock
+    from personsearch.retrieval.calibration import show_chance
 
     table = Table("camera")
     for name in ("from", "to"):

@@ -254,6 +254,16 @@ def user_of_this_machine() -> str:
         return f"uid {os.getuid()}"
 
 
+def log_expired(folder: Path | str, who: str, views: int) -> None:
+    """Notes that people were erased because they were older than the store keeps; not of nobody.
+
+    Raises:
+        StoreError: the log cannot be written.
+    """
+    if views:
+        AuditLog(folder).append("expired", who, {"views": views})
+
+
 def log_search(
     folder: Path,
     pictures: Sequence[Path],

@@ -345,6 +345,13 @@ def calibration_error(bins: list[ReliabilityBin]) -> float:
     return float(sum(one.weight * abs(one.predicted - one.found) for one in bins))
 
 
+def show_chance(chance: float | None) -> str:
+    """As percent, never as certain."""
+    if chance is None:
+        return ""
+    return "> 99 %" if chance > 0.99 else "< 1 %" if chance < 0.01 else f"{100 * chance:.0f} %"
+
+
 def write_calibration(calibration: Calibration, folder: Path) -> Path:
     """Writes the file into a store's folder, whole or not at all, and says where it lies.
 

@@ -105,6 +105,9 @@ class Engine(Protocol):
     def cameras(self) -> dict[str, int]:
         """People by camera."""
 
+    def sources(self) -> dict[str, int]:
+        """People by source."""
+
     def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:
         """Everyone whose id is larger than `after`, ascending, in batches."""
 

@@ -32,7 +32,13 @@ from personsearch.retrieval.milvus_collection import (
     thumbnail_of,
     vectors_of,
 )
-from personsearch.retrieval.store import EVERYONE, Filters, ModelIdentity, StoredPerson
+from personsearch.retrieval.store import (
+    EVERYONE,
+    NO_ID,
+    Filters,
+    ModelIdentity,
+    StoredPerson,
+)
 from personsearch.retrieval.store_engine import similarities
 from personsearch.types import FloatArray
 
@@ -309,10 +315,17 @@ class MilvusEngine:
 
     def cameras(self) -> dict[str, int]:
         """People by camera. Milvus cannot group, so this reads the camera of everyone."""
+        return self._counted("camera", Expression("camera is not null"))
+
+    def sources(self) -> dict[str, int]:
+        """People by source. Milvus cannot group, so this reads the source of everyone."""
+        return self._counted("source", Expression("id > {after}", {"after": NO_ID}))
+
+    def _counted(self, column: str, meant: Expression) -> dict[str, int]:
         found: dict[str, int] = {}
-        for page in self.people.pages(Expression("camera is not null"), ["camera"]):
+        for page in self.people.pages(meant, [column]):
             for row in page:
-                found[row["camera"]] = found.get(row["camera"], 0) + 1
+                found[row[column]] = found.get(row[column], 0) + 1
         return dict(sorted(found.items()))
 
     def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:

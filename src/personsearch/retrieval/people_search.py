@@ -149,7 +149,7 @@ def _best_of_each(
         person = people[row]
         group: object = None
         if one_a_file:
-            group = person.path
+            group = person.place
         elif grouped and person.track is not None:
             group = person.track.id
         if group is None or group not in seen:

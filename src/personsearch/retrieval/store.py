@@ -173,8 +173,18 @@ class StoredPerson:
 
     @property
     def path(self) -> Path:
-        """The picture or video file."""
-        return Path(self.source) / self.name if self.name else Path(self.source)
+        """The picture or video file; of a live camera, or what was sent, there is none."""
+        return Path(self.place)
+
+    @property
+    def place(self) -> str:
+        """Source and name, to be shown."""
+        return f"{self.source.rstrip('/')}/{self.name}" if self.name else self.source
+
+    @property
+    def has_file(self) -> bool:
+        """Whether it came from a file, which may be gone by now."""
+        return Path(self.source).is_absolute()
 
 
 @dataclass(frozen=True)
@@ -232,16 +242,23 @@ class Store:
 
     def known_files(self, source: str) -> dict[str, KnownFile]:
         """The files of a source by name."""
+        rows = self._all(f"{_FILES} WHERE s.place = ? GROUP BY f.id", source)
+        return {name: _known(row) for name, *row in rows}
+
+    def known_file(self, source: str, name: str) -> KnownFile | None:
+        """A file of a source; None if it was never indexed."""
+        chosen = f"{_FILES} WHERE s.place = ? AND f.name = ? GROUP BY f.id"
+        rows = self._all(chosen, source, name)
+        return _known(rows[0][1:]) if rows else None
+
+    def people_of(self, file: int) -> list[int]:
+        """Ids of everyone in the pictures of a file, ascending."""
         rows = self._all(
-            "SELECT f.name, f.id, f.bytes, f.changed, f.state, count(p.frame) FROM files f "
-            "JOIN sources s ON s.id = f.source LEFT JOIN pictures p ON p.file = f.id "
-            "WHERE s.place = ? GROUP BY f.id",
-            source,
+            "SELECT e.id FROM people e JOIN pictures p ON p.id = e.picture WHERE p.file = ? "
+            "ORDER BY 1",
+            file,
         )
-        return {
-            name: KnownFile(row, FileStamp(size, changed), state, frames)
-            for name, row, size, changed, state, frames in rows
-        }
+        return [person for (person,) in rows]
 
     def frames(self, file: int) -> set[int]:
         """The frames of a video that are there."""
@@ -404,6 +421,15 @@ class Store:
         )
         return dict(rows)
 
+    def sources(self) -> dict[str, int]:
+        """People by source."""
+        rows = self._all(
+            "SELECT s.place, count(*) FROM people e JOIN pictures p ON p.id = e.picture "
+            "JOIN files f ON f.id = p.file JOIN sources s ON s.id = f.source "
+            "GROUP BY s.place ORDER BY 1"
+        )
+        return dict(rows)
+
     def unreadable(self) -> list[tuple[str, str, str]]:
         """Source, name and reason of every file that could not be read."""
         return self._all(
@@ -427,6 +453,10 @@ class Store:
         """How many people are older than the retention time; see `expire`."""
         query = "SELECT count(*) FROM people e JOIN pictures p ON p.id = e.picture WHERE "
         return int(self._one(f"{query} {_OLDER}", *self._limit(now))[0])
+
+    def scrubbed(self) -> bool:
+        """Whether no copy of anyone erased is left; if not, `compact` overwrites them."""
+        return not self._one("SELECT unscrubbed FROM keeping")[0]
 
     def times(self) -> tuple[float | None, float | None]:
         """Seconds since 1970 of the first and the last picture whose time is known."""
@@ -739,7 +769,7 @@ class Store:
                 self._run(f"DELETE FROM pictures AS p WHERE {_OLDER}", *limit)
                 self._forget_tracks()
                 self.mark_erased()
-        if self._one("SELECT unscrubbed FROM keeping")[0]:
+        if not self.scrubbed():
             self.compact()
         return people
 
@@ -964,12 +994,21 @@ _JOINED = (
     "JOIN files f ON f.id = p.file JOIN sources s ON s.id = f.source"
 )
 _OLDER = "coalesce(p.time, p.added) < ?"
+_FILES = (
+    "SELECT f.name, f.id, f.bytes, f.changed, f.state, count(p.frame) FROM files f "
+    "JOIN sources s ON s.id = f.source LEFT JOIN pictures p ON p.file = f.id"
+)
 _PERSON = (
     "SELECT e.id, s.place, f.name, e.x1, e.y1, e.x2, e.y2, e.score, p.frame, p.position, p.time, "
     "f.camera, p.width, p.height, t.id, t.first, t.last, t.views "
     "FROM people e JOIN pictures p ON p.id = e.picture JOIN files f ON f.id = p.file "
     "JOIN sources s ON s.id = f.source LEFT JOIN tracks t ON t.id = e.track"
 )
+
+
+def _known(row: Sequence[Any]) -> KnownFile:
+    file, size, changed, state, frames = row
+    return KnownFile(file, FileStamp(size, changed), state, frames)
 
 
 def _person(row: Any) -> StoredPerson:

@@ -175,6 +175,10 @@ class StoreEngine:
         """People by camera."""
         return self.store.cameras()
 
+    def sources(self) -> dict[str, int]:
+        """People by source."""
+        return self.store.sources()
+
     def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:
         """Everyone whose id is larger than `after`, ascending, in batches."""
         while ids := self.store.ids_after(after, batch):

@@ -106,6 +106,7 @@ def service_of(request: Request) -> Service:
 
 
 Served = Annotated[Service, Depends(service_of)]
+Indexer = Annotated[Caller, Depends(allowed("index"))]
 Searcher = Annotated[Caller, Depends(allowed("search"))]
 Eraser = Annotated[Caller, Depends(allowed("erase"))]
 Auditor = Annotated[Caller, Depends(allowed("audit"))]

@@ -14,22 +14,24 @@ from starlette.staticfiles import StaticFiles
 
 from personsearch.errors import DataError, PersonSearchError
 from personsearch.retrieval.archive import Archive
-from personsearch.web import people_routes, search_routes, store_routes
+from personsearch.web import index_routes, people_routes, search_routes, store_routes
 from personsearch.web.access import Access
 from personsearch.web.guard import Guard
+from personsearch.web.housekeeping import Housekeeping
 from personsearch.web.limits import BodyLimit
 from personsearch.web.logs import Observe, logger
 from personsearch.web.schemas import Problem
 from personsearch.web.service import Service, Settings
 
 STATIC = Path(__file__).parent / "static"
-UPLOADS = frozenset({"/api/v1/queries"})
+UPLOADS = frozenset({"/api/v1/queries", "/api/v1/pictures"})
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The request cannot be read."},
     401: {"model": Problem, "description": "No key, or a wrong or revoked one."},
     403: {"model": Problem, "description": "The key does not allow it, or another site asks."},
     404: {"model": Problem, "description": "There is none, or not any more."},
+    409: {"model": Problem, "description": "It was erased, and is not brought back."},
     408: {"model": Problem, "description": "The request did not arrive in time."},
     413: {"model": Problem, "description": "Too large."},
     421: {"model": Problem, "description": "The server is not known by that name."},
@@ -57,7 +59,10 @@ def create_app(archive: Archive, folder: Path, settings: Settings | None = None)
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         service.warm()
+        housekeeping = Housekeeping(service)
+        housekeeping.start()
         yield
+        housekeeping.stop()
         service.close()
 
     app = FastAPI(
@@ -71,8 +76,8 @@ def create_app(archive: Archive, folder: Path, settings: Settings | None = None)
         responses=_REFUSALS,
     )
     app.state.service = service
-    for router in (search_routes.router, people_routes.router, store_routes.router):
-        app.include_router(router)
+    for routes in (search_routes, people_routes, index_routes, store_routes):
+        app.include_router(routes.router)
     app.include_router(store_routes.health_router)
 
     @app.get("/", include_in_schema=False)

@@ -5,6 +5,7 @@ Files are named by the archive alone, never by a client.
 
 import io
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def whole_picture(person: StoredPerson) -> NDArray[np.uint8]:
     Raises:
         PictureError: the file is gone, cannot be read, or is not the one that was indexed.
     """
-    path = person.path
+    path = _file(person)
     if person.frame is None:
         pixels = read_picture(path)
     else:
@@ -64,7 +65,7 @@ def clip(person: StoredPerson, seconds: float = 6.0) -> bytes:
     """
     import av
 
-    path = person.path
+    path = _file(person)
     if person.frame is None or person.position is None:
         raise PictureError(f"{path}: is a photo; it has no clip")
     begin = max(person.position - seconds / 2, 0.0)
@@ -119,6 +120,12 @@ def _copy(frames: Any, made: Any, begin: float, end: float) -> int:
     if out is not None:
         made.mux(out.encode())
     return count
+
+
+def _file(person: StoredPerson) -> Path:
+    if not person.has_file:
+        raise PictureError(f"{person.place}: came from no file; only its small picture is kept")
+    return person.path
 
 
 def _even(width: int, height: int) -> tuple[int, int]:

@@ -44,7 +44,7 @@ def hits_of(matches: Sequence[Match]) -> list[Hit]:
             rank=rank,
             similarity=round(match.similarity, 6),
             rank_score=round(match.rank_score, 6),
-            probability=getattr(match, "probability", None),
+            probability=match.probability,
             person=told(match.person),
         )
         for rank, match in enumerate(matches, start=1)

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
+from personsearch.retrieval.calibration import show_chance
 from personsearch.retrieval.people_search import Match
 from personsearch.retrieval.store import StoredPerson
 from personsearch.web.people import span_of
@@ -17,6 +18,7 @@ COLUMNS = (
     "rank",
     "person",
     "similarity",
+    "chance",
     "score",
     "mark",
     "camera",
@@ -74,6 +76,7 @@ def as_csv(matches: Sequence[Match], marks: Mapping[int, str]) -> str:
                 rank,
                 person.id,
                 round(match.similarity, 6),
+                "" if match.probability is None else round(match.probability, 4),
                 round(float(person.score), 4),
                 marks.get(person.id, ""),
                 harmless(person.camera or ""),
@@ -132,9 +135,16 @@ def _row(rank: int, match: Match, picture: bytes, mark: str) -> str:
         shown = f'<img alt="Person {person.id}" src="data:image/jpeg;base64,{data}">'
     return (
         f'<tr><td class="number">{rank}</td><td>{shown}</td>'
-        f'<td class="number">{match.similarity:.3f}</td><td>{_safe(_seen(person))}</td>'
-        f"<td>{_safe(str(person.path))}<br>person {person.id}</td><td>{_safe(mark)}</td></tr>"
+        f'<td class="number">{match.similarity:.3f}{_chance(match)}</td>'
+        f"<td>{_safe(_seen(person))}</td>"
+        f"<td>{_safe(person.place)}<br>person {person.id}</td><td>{_safe(mark)}</td></tr>"
     )
+
+
+def _chance(match: Match) -> str:
+    if match.probability is None:
+        return ""
+    return f"<br>chance {_safe(show_chance(match.probability))}"
 
 
 def _seen(person: StoredPerson) -> str:

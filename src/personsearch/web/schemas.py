@@ -145,6 +145,13 @@ class ReportRequest(_Taken):
     wrong: list[PersonId] = Field(default=[], max_length=500)
 
 
+class Indexed(BaseModel):
+    """What became of a picture that was sent for keeping."""
+
+    people: list[int] = Field(description="Who was found in it, by id.")
+    skipped: bool = Field(description="The same picture of that name was there already.")
+
+
 class EraseRequest(_Taken):
     """Who is erased, for good; a person in a video goes with the whole track."""
 
@@ -164,12 +171,20 @@ class Camera(BaseModel):
     people: int
 
 
+class Source(BaseModel):
+    """A folder, file or live camera that was indexed, and how many views of people it has."""
+
+    name: str
+    people: int
+
+
 class StoreInfo(BaseModel):
     """What is in the archive, and what the caller may do."""
 
     place: str
     people: int
     cameras: list[Camera]
+    sources: list[Source]
     model: str
     network: Literal["loading", "ready", "failed"]
     problem: str = Field(description="Why the network is not there.")

@@ -45,7 +45,7 @@ _JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_PICTURE = {
+PICTURE_BODY = {
     "requestBody": {
         "required": True,
         "description": "JPEG, PNG, WebP, BMP or TIFF, up to 20 MB; of several, the first.",
@@ -64,7 +64,7 @@ _PICTURE = {
 }
 
 
-@router.post("/queries", status_code=201, openapi_extra=_PICTURE)
+@router.post("/queries", status_code=201, openapi_extra=PICTURE_BODY)
 async def add_query(request: Request, service: Served, caller: Searcher) -> QueryPicture:
     """Finds everyone in a picture, and keeps it in memory for a short while."""
     data = await read_upload(request)

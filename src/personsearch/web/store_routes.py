@@ -11,7 +11,15 @@ from personsearch.errors import StoreError
 from personsearch.retrieval.store import Filters
 from personsearch.web.access import AnyCaller, Auditor, Searcher, Served
 from personsearch.web.metrics import CONTENT_TYPE
-from personsearch.web.schemas import AuditLine, AuditPage, AuditState, Camera, Health, StoreInfo
+from personsearch.web.schemas import (
+    AuditLine,
+    AuditPage,
+    AuditState,
+    Camera,
+    Health,
+    Source,
+    StoreInfo,
+)
 
 router = APIRouter(prefix="/api/v1", tags=["store"])
 health_router = APIRouter(tags=["health"])
@@ -21,13 +29,16 @@ health_router = APIRouter(tags=["health"])
 async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
     """What is in the archive, and what the caller may do."""
     engine = service.archive.engine
-    people, cameras = await service.run(lambda: (engine.count(), engine.cameras()))
+    people, cameras, sources = await service.run(
+        lambda: (engine.count(), engine.cameras(), engine.sources())
+    )
     service.metrics.people.set(people)
     may_search = "search" in caller.scopes
     return StoreInfo(
         place=engine.place if may_search else "",
         people=people,
         cameras=[Camera(name=n, people=c) for n, c in cameras.items()] if may_search else [],
+        sources=[Source(name=n, people=c) for n, c in sources.items()] if may_search else [],
         model=engine.model.name,
         network=service.network,
         problem=service.problem,

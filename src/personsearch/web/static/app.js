@@ -32,7 +32,8 @@ async function loadStore() {
   if (cameras) parts.push(`${cameras} ${cameras === 1 ? "camera" : "cameras"}`);
   $("archive").textContent = parts.join(" · ");
   $("change-key").hidden = !hasKey();
-  filters.setCameras(store.cameras);
+  filters.offer("cameras", store.cameras, 1);
+  filters.offer("sources", store.sources, 2);
   if (store.network === "failed") say(store.problem, true);
   if (!store.scopes.includes("search")) {
     tellEmpty(make("p", { textContent: "This key does not allow searching." }));

@@ -4,10 +4,11 @@ import { $, make } from "./dom.js";
 
 const FIELDS = ["since", "until", "min-height", "min-score"];
 
-export function setCameras(cameras) {
-  const before = new Set(values().cameras);
-  $("cameras").replaceChildren(
-    ...cameras.map(({ name, people }) =>
+// Offers what the archive has: "cameras" or "sources". What is chosen stays so.
+export function offer(kind, choices, least) {
+  const before = new Set(chosen(kind));
+  $(kind).replaceChildren(
+    ...choices.map(({ name, people }) =>
       make(
         "label",
         { className: "check" },
@@ -17,14 +18,18 @@ export function setCameras(cameras) {
       ),
     ),
   );
-  $("cameras-set").hidden = cameras.length === 0;
+  $(`${kind}-set`).hidden = choices.length < least;
 }
+
+const chosen = (kind) =>
+  [...$(kind).querySelectorAll("input:checked")].map((input) => input.value);
 
 export function values() {
   const number = (id) => ($(id).value === "" ? null : Number($(id).value));
   const time = (id) => ($(id).value === "" ? null : new Date($(id).value).getTime() / 1000);
   return {
-    cameras: [...$("cameras").querySelectorAll("input:checked")].map((input) => input.value),
+    cameras: chosen("cameras"),
+    sources: chosen("sources"),
     since: time("since"),
     until: time("until"),
     min_height: number("min-height"),
@@ -38,11 +43,16 @@ export function top() {
 
 export function clear() {
   for (const id of FIELDS) $(id).value = "";
-  for (const input of $("cameras").querySelectorAll("input")) input.checked = false;
+  for (const input of document.querySelectorAll("#cameras input, #sources input")) {
+    input.checked = false;
+  }
   tell();
 }
 
 export function tell() {
-  const set = FIELDS.filter((id) => $(id).value !== "").length + values().cameras.length;
+  const set =
+    FIELDS.filter((id) => $(id).value !== "").length +
+    chosen("cameras").length +
+    chosen("sources").length;
   $("filters-set").textContent = set ? `(${set} set)` : "";
 }

@@ -4,7 +4,7 @@ import { show } from "./api.js";
 import { $, make, span, when } from "./dom.js";
 
 export function card(hit, on) {
-  const { rank, similarity, person } = hit;
+  const { rank, similarity, probability, person } = hit;
   const image = make("img", { alt: "", loading: "lazy" });
   show(image, person.thumbnail);
   const open = make(
@@ -60,6 +60,12 @@ export function card(hit, on) {
         make("span", { textContent: " similarity" }),
       ),
       scale,
+      probability === null
+        ? null
+        : make("p", {
+            className: "chance",
+            textContent: `${percent(probability)} chance of the same person`,
+          }),
       ...lines.map((text, row) =>
         make("p", { className: row ? "hint" : "camera-name", textContent: text }),
       ),
@@ -80,6 +86,12 @@ export function card(hit, on) {
       ),
     ),
   );
+}
+
+// Never as certain.
+function percent(chance) {
+  if (chance > 0.99) return "> 99 %";
+  return chance < 0.01 ? "< 1 %" : `${Math.round(100 * chance)} %`;
 }
 
 export function chip(person, label, remove) {

@@ -1,0 +1,98 @@
+"""The route that keeps who is in a picture: for cameras and recorders that send what they see."""
+
+import hashlib
+import threading
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.exceptions import HTTPException
+
+from personsearch.datasets.pictures import decode_picture
+from personsearch.retrieval.indexing import describe
+from personsearch.retrieval.media import Frame
+from personsearch.retrieval.store import FileStamp, Store, open_store
+from personsearch.types import Detections
+from personsearch.web.access import Indexer, Served
+from personsearch.web.limits import MAX_UPLOAD, too_large
+from personsearch.web.schemas import Indexed
+from personsearch.web.search_routes import MAX_QUERY_PIXELS, PICTURE_BODY
+from personsearch.web.upload_body import read_upload
+
+router = APIRouter(prefix="/api/v1", tags=["index"])
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@router.post("/pictures", status_code=201, openapi_extra=PICTURE_BODY)
+async def add_picture(
+    request: Request,
+    service: Served,
+    caller: Indexer,
+    name: Annotated[
+        str,
+        Query(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[^/\\\x00-\x1f]+$",
+            description="What the picture is called; sent again under a name, it replaces another.",
+        ),
+    ],
+    camera: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+    taken: Annotated[
+        float | None,
+        Query(
+            ge=0,
+            le=253402300799,
+            allow_inf_nan=False,
+            description="Seconds since 1970; now if not.",
+        ),
+    ] = None,
+    min_score: Annotated[float, Query(ge=0, le=1, description="Leave out people below.")] = 0.3,
+) -> Indexed:
+    """Finds everyone in a picture and keeps them: embedding, box and a small picture.
+
+    The picture itself is not kept.
+    """
+    data = await read_upload(request)
+    if len(data) > MAX_UPLOAD:
+        raise HTTPException(413, too_large(MAX_UPLOAD + 1))
+    # Which key sent it, so that what one camera brought can be found and erased.
+    source = f"api:{caller.name}"
+    digest = hashlib.sha256(data).digest()
+    stamp = FileStamp(len(data), int.from_bytes(digest[:8], "big") >> 1)
+
+    def work() -> Indexed:
+        with open_store(service.folder) as store:
+            there = _there(store, source, name, stamp)
+        if there is not None:
+            return there
+        pixels = decode_picture(data, "the picture", MAX_QUERY_PIXELS)
+        found = service.archive.find_people(pixels)
+        kept = found.scores >= min_score
+        assert found.embeddings is not None
+        people = Detections(found.boxes[kept], found.scores[kept], found.embeddings[kept])
+        frame = Frame(pixels, None, None, time.time() if taken is None else taken)
+        with _ONE_AT_A_TIME, open_store(service.folder, write=True) as store:
+            there = _there(store, source, name, stamp)
+            if there is not None:
+                return there
+            row = store.begin_file(source, name, stamp, camera)
+            store.add(row, [describe(frame, people)], finished=True)
+            return Indexed(people=store.people_of(row), skipped=False)
+
+    return await service.run(work, heavy=True)
+
+
+def _there(store: Store, source: str, name: str, stamp: FileStamp) -> Indexed | None:
+    """Who was found in the same picture; None if it is not there.
+
+    Raises:
+        HTTPException: 409, it was erased.
+    """
+    known = store.known_file(source, name)
+    if known is not None and known.state == "erased":
+        raise HTTPException(409, "a picture of this name was erased; send it under another")
+    if known is None or known.state != "whole" or known.stamp != stamp:
+        return None
+    return Indexed(people=store.people_of(known.id), skipped=True)

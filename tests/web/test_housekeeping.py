@@ -1,0 +1,67 @@
+"""A server erases what is too old, says so in the audit log, and prepares a large store."""
+
+from pathlib import Path
+
+import pytest
+from crowd import open_crowd
+
+from personsearch.errors import StoreError
+from personsearch.retrieval.audit import AuditLog
+from personsearch.retrieval.store import open_store
+from personsearch.retrieval.store_engine import StoreEngine
+from personsearch.web import housekeeping
+from personsearch.web.housekeeping import Housekeeping
+from personsearch.web.service import Service, Settings
+
+
+def test_what_is_too_old_is_erased(store: Path) -> None:
+    with open_crowd(store) as archive:
+        service = Service(archive, store, Settings())
+        assert Housekeeping(service).once() == 0
+        with open_store(store, write=True) as opened:
+            people = opened.count()
+            opened.keep(0.5 / 86_400)  # the pictures are of yesterday or before
+        assert Housekeeping(service).once() == people
+        assert archive.engine.count() == 0
+        (entry,) = AuditLog(store).entries()
+        assert (entry.who, entry.action, entry.details) == (
+            "retention",
+            "expired",
+            {"views": people},
+        )
+        service.close()
+
+
+def test_copies_that_an_erasing_left_are_overwritten(store: Path) -> None:
+    with open_store(store, write=True) as opened:
+        with opened.writing():
+            opened.mark_erased()
+        assert not opened.scrubbed()
+    with open_crowd(store) as archive:
+        service = Service(archive, store, Settings())
+        assert Housekeeping(service).once() == 0
+        with open_store(store) as opened:
+            assert opened.scrubbed()
+        service.close()
+
+
+def test_another_process_writes(store: Path) -> None:
+    with open_crowd(store) as archive, open_store(store, write=True) as opened:
+        opened.keep(0.5 / 86_400)
+        service = Service(archive, store, Settings())
+        with pytest.raises(StoreError, match="is writing"):
+            Housekeeping(service).once()
+        service.close()
+
+
+def test_a_large_store_is_prepared(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(StoreEngine, "prepare", lambda _: bool(asked.append(1)))
+    with open_crowd(store) as archive:
+        service = Service(archive, store, Settings())
+        Housekeeping(service).once()
+        assert not asked
+        monkeypatch.setattr(housekeeping, "MANY", 5)
+        Housekeeping(service).once()
+        assert asked
+        service.close()
