@@ -9,7 +9,7 @@ RUN pip install --no-cache-dir ".[web,openvino]"
 
 RUN mkdir /data && chown seeker:seeker /data
 USER seeker
-ENV PERSONSEARCH_STORE=/data/store XDG_DATA_HOME=/data
+ENV PERSONSEARCH_STORE=/data/store XDG_DATA_HOME=/data XDG_CACHE_HOME=/data/cache
 VOLUME /data
 EXPOSE 8008
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python", "-c", \

@@ -1,5 +1,6 @@
 """The command line is quick to answer, and turns every error into one line and a status."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,12 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0
     assert ran.stderr == "[]\n"
-    for name in ("data", "train", "evaluate", "search", "demo", "--debug", "--version"):
-        assert name in ran.stdout
+    commands = (
+        *("data", "train", "evaluate", "index", "search", "timeline", "calibrate", "erase"),
+        *("migrate", "store", "serve", "keys", "audit", "demo", "models", "bench"),
+    )
+    for name in (*commands, "--debug", "--version"):
+        assert re.search(rf"^\W*{name}\b", ran.stdout, re.MULTILINE), name
 
 
 def test_the_version_is_that_of_the_package() -> None:
