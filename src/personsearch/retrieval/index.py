@@ -347,9 +347,10 @@ def _rank(
     ranked = similarity * weights
     order = np.lexsort((ids, -ranked), axis=1)[:, :top]
     there = np.isfinite(np.take_along_axis(ranked, order, 1)).sum(axis=1)
-    columns = [np.take_along_axis(one, order, 1) for one in (ids, similarity, ranked)]
+    ids = np.take_along_axis(ids, order, 1)
+    similarity, ranked = (np.take_along_axis(one, order, 1) for one in (similarity, ranked))
     return [
-        Ranking(*(column[k, :count].copy() for column in columns))
+        Ranking(ids[k, :count].copy(), similarity[k, :count].copy(), ranked[k, :count].copy())
         for k, count in enumerate(there.tolist())
     ]
 

@@ -166,7 +166,7 @@ def write(path: Path, index: Any, columns: Mapping[str, NDArray[Any]], about: An
                 file.seek(0, os.SEEK_END)
                 file.write(b"\0" * (-file.tell() % 64))
                 described.append((column, values.dtype.str, values.shape, file.tell()))
-                file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+                file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
             text = json.dumps({"columns": described, **about}).encode()
             file.seek(0, os.SEEK_END)
             file.write(text)

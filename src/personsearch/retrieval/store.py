@@ -315,7 +315,8 @@ class Store:
         table = np.concatenate([np.zeros((4, 0)), *others], axis=1)
         matrix = np.concatenate([np.zeros((0, dim), np.float16), *vectors])
         whole = np.array(ids, np.int64)
-        return EmbeddingRows(whole, matrix, *table[:3], files=table[3].astype(np.int64))
+        scores, heights, times, files = table
+        return EmbeddingRows(whole, matrix, scores, heights, times, files.astype(np.int64))
 
     def blocks_since(self, changes: int) -> NDArray[np.int64]:
         """Blocks of 1,024 ids (id // 1024) in which something else than appending was done."""
