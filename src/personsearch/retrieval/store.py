@@ -876,6 +876,9 @@ class _Reported:
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if isinstance(error, sqlite3.Error):
             raise StoreError(f"{self.folder}: {_told(error)}") from None
+        if isinstance(error, UnicodeDecodeError):  # what SQLite says quotes what is damaged
+            told = _told(sqlite3.DatabaseError("decode to UTF-8"))
+            raise StoreError(f"{self.folder}: {told}") from None
 
 
 def _told(error: sqlite3.Error) -> str:
