@@ -4,7 +4,6 @@ import io
 import json
 import multiprocessing
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -123,12 +122,12 @@ class Interrupted(Blocks):
         return super().detect(images)
 
 
+@pytest.mark.usefixtures("no_thread_is_left")
 def test_ctrl_c_keeps_what_is_written(tmp_path: Path, photos: Path) -> None:
     run(tmp_path / "undisturbed", photos)
     report = run(tmp_path / "store", photos, model=Interrupted())
     assert report.interrupted
     assert report.pictures == 1
-    assert threading.active_count() == 1
     assert not run(tmp_path / "store", photos).interrupted
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
 
@@ -138,10 +137,10 @@ class Broken(Blocks):
         raise RuntimeError("the network failed")
 
 
+@pytest.mark.usefixtures("no_thread_is_left")
 def test_a_network_that_fails_ends_it(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(RuntimeError, match="the network failed"):
         run(tmp_path / "store", photos, model=Broken())
-    assert threading.active_count() == 1
     run(tmp_path / "store", photos)
     assert len(contents(tmp_path / "store")) == 3
 
@@ -208,6 +207,7 @@ def tracks(folder: Path) -> list[tuple[float, float, int]]:
     return sorted({(p.track.first, p.track.last, p.track.views) for p in people if p.track})
 
 
+@pytest.mark.usefixtures("no_thread_is_left")
 def test_a_full_disk_ends_it_and_loses_nothing(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     for number in range(200):
@@ -222,7 +222,6 @@ def test_a_full_disk_ends_it_and_loses_nothing(tmp_path: Path) -> None:
                 *(Blocks(), store, media),
                 progress=lambda done, total, report: written.append(report.pictures),
             )
-    assert threading.active_count() == 1
     assert 0 < written[-1] < 200
     with open_store(tmp_path / "store") as store:
         assert store.damage() == ""
@@ -248,6 +247,7 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path, photos
     assert all("is writing to this store" in one for one in refused)
 
 
+@pytest.mark.usefixtures("no_thread_is_left")
 def test_several_decode_at_once(tmp_path: Path, photos: Path) -> None:
     for number in range(40):
         paint(photos / f"{number:03}.png", (number + 60, 0, 0))
@@ -260,7 +260,6 @@ def test_several_decode_at_once(tmp_path: Path, photos: Path) -> None:
     assert (report.files, len(report.unreadable)) == (45, 1)
     assert contents(tmp_path / "several") == contents(tmp_path / "one")
     assert tracks(tmp_path / "several") == tracks(tmp_path / "one")
-    assert threading.active_count() == 1
 
 
 def test_reports_add_up() -> None:

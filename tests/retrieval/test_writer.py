@@ -7,6 +7,7 @@ import pytest
 from personsearch.retrieval.writer import Writer
 
 
+@pytest.mark.usefixtures("no_thread_is_left")
 def test_all_is_done_in_order_by_another_thread() -> None:
     done: list[tuple[int, bool]] = []
     main = threading.current_thread()
@@ -14,7 +15,6 @@ def test_all_is_done_in_order_by_another_thread() -> None:
         for k in range(50):
             writer.do(lambda k=k: done.append((k, threading.current_thread() is main)))
     assert done == [(k, False) for k in range(50)]
-    assert threading.active_count() == 1
 
 
 def test_what_was_given_is_done_when_the_block_fails() -> None:
@@ -31,6 +31,7 @@ def test_what_was_given_is_done_when_the_block_fails() -> None:
     assert done == list(range(5))
 
 
+@pytest.mark.usefixtures("no_thread_is_left")
 def test_nothing_is_done_after_a_failure() -> None:
     done: list[int] = []
 
@@ -46,6 +47,5 @@ def test_nothing_is_done_after_a_failure() -> None:
     with pytest.raises(OSError, match="the disk"):
         give()
     assert done == []
-    assert threading.active_count() == 1
     with pytest.raises(OSError, match="the disk"), Writer() as writer:
         writer.do(fail)

@@ -19,7 +19,8 @@ Every system and ablation on synthetic scenes, each run from nothing, under one 
 are means over seeds ± the deviation between seeds; differences are taken seed by seed and stand \
 ± their standard error. A claim of a paper gets a yes or a no with three seeds or more. What \
 stands in a paper's column was measured by its authors on their data, with far larger networks: \
-compare directions, not numbers.
+compare directions, not numbers. Times are wall clock of runs that may have shared the machine \
+with others.
 
 Written by `personsearch bench systems --out docs/results.md`.
 """
