@@ -249,6 +249,7 @@ class _Driver:
                         idle += self._workers(1)
                     continue
                 except ray.exceptions.RayTaskError as error:
+                    idle.append(worker)  # so that it is ended, too
                     raise _cause(error) from None
                 if piece is None:
                     idle.append(worker)
