@@ -211,3 +211,13 @@ def test_what_cannot_be_searched_by(client: TestClient, png: Callable[..., bytes
     headers = {"content-type": "application/json"}
     answer = client.post("/api/v1/search", content=half, headers=headers)
     assert answer.status_code == 422 or answer.json()["hits"] == []
+
+
+def test_an_example_from_a_track_takes_its_other_views_along(client: TestClient) -> None:
+    everyone = look(client, people=[1], top=50)["hits"]
+    (walker,) = (hit["person"] for hit in everyone if hit["person"]["track"])
+    assert walker["track"]["views"] > 1
+    for body in ({"people": [walker["id"]]}, {"people": [1], "unlike": [walker["id"]]}):
+        hits = look(client, **body, top=50)["hits"]
+        assert hits
+        assert not [hit for hit in hits if hit["person"]["track"]]

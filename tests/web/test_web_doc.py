@@ -22,9 +22,9 @@ def test_every_example_runs(
     serving: Callable[..., AbstractContextManager[str]],
     png: Callable[..., bytes],
 ) -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     (tmp_path / "me.png").write_bytes(png({20: RED, 120: BLUE}))
-    secret = Keys(store).make("desk", ["search", "erase"])
+    secret = Keys(store).make("desk", ["search", "index", "erase"])
     said = {"KEY": secret, "QUERY": "", "RESULT": ""}
     answers = []
     with serving(store) as address:
@@ -48,4 +48,5 @@ def test_every_example_runs(
     assert {hit["person"]["camera"] for hit in json.loads(answers[2])["hits"]} == {"gate"}
     assert answers[3].startswith("rank,person,similarity")
     assert (tmp_path / "picture.jpg").read_bytes().startswith(b"\xff\xd8")
-    assert json.loads(answers[5]) == {"views": 1}
+    assert json.loads(answers[5])["skipped"] is False
+    assert json.loads(answers[6]) == {"views": 1}

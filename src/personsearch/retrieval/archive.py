@@ -150,8 +150,9 @@ class Archive:
             box: x1, y1, x2, y2 of the person in its pixels; without it the surest person found.
             examples: more pictures that show the person, each with a box or None. Everyone in a
                 picture that was given is left out of the matches.
-            people: ids in the archive that show the person, too; left out of the matches.
-            unlike: ids in the archive that show others; left out of the matches.
+            people: ids in the archive that show the person, too; left out of the matches, with
+                every view of their tracks.
+            unlike: ids in the archive that show others; left out in the same way.
             embeddings: (N, D) of more examples.
             filters: who is meant.
             top: how many matches.
@@ -171,7 +172,7 @@ class Archive:
             given.append(self.engine.vectors(people).astype(np.float32))
         pictures = [*([] if picture is None else [(picture, box)]), *examples]
         shown: list[QueryPerson] = []
-        without = [*people, *unlike]
+        without = self._views_of([*people, *unlike])
         for path, corners in pictures:
             shown.append(self._look(Path(path), corners))
             given.append(shown[-1].embedding[None])
@@ -202,6 +203,12 @@ class Archive:
                 for match, chance in zip(matches, chances, strict=True)
             ]
         return SearchResult(query, matches, shown[0] if shown else None, searched)
+
+    def _views_of(self, ids: Sequence[int]) -> list[int]:
+        """People with the other views of their tracks, which show the same ones."""
+        tracks = {one.track.id for one in self.engine.get(ids) if one.track is not None}
+        views = [view for track in sorted(tracks) for view in self.engine.track_members(track)]
+        return [*ids, *views]
 
     def _look(self, picture: Path, box: Sequence[float] | None) -> QueryPerson:
         """The person in a picture; one thread at a time."""

@@ -858,10 +858,12 @@ class Store:
             return self._connection.execute(query, values)
 
     def _all(self, query: str, *values: Any) -> list[Any]:
-        return self._run(query, *values).fetchall()
+        with self._reported():
+            return self._connection.execute(query, values).fetchall()
 
     def _one(self, query: str, *values: Any) -> Any:
-        return self._run(query, *values).fetchone()
+        with self._reported():
+            return self._connection.execute(query, values).fetchone()
 
 
 class _Reported:

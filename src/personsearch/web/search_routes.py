@@ -48,7 +48,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 PICTURE_BODY = {
     "requestBody": {
         "required": True,
-        "description": "JPEG, PNG, WebP, BMP or TIFF, up to 20 MB; of several, the first.",
+        "description": "JPEG, PNG, WebP, HEIC, BMP or TIFF, up to 20 MB; of several, the first.",
         "content": {
             "image/*": _BINARY,
             "application/octet-stream": _BINARY,
