@@ -56,3 +56,12 @@ def test_retrieval_finds_as_many_as_numpy() -> None:
     assert rows["insert, with thumbnails", "store"]["count"] == 21000
     assert result["disk_bytes"]["database"] > 21000 * (2048 + 64)
     assert result["disk_bytes"]["rows"] >= 21000 * 64
+
+
+def test_serving_answers_every_search() -> None:
+    result = json.loads(
+        _run("serving.py", "--people", "2000", "--dim", "16", "--searches", "8", "--json")
+    )
+    assert result["people"] == 2000
+    assert set(result["rows"]) >= {"engine alone", "API: a search", "page: what is in the store"}
+    assert all(0 < row["median_ms"] <= row["worst_ms"] for row in result["rows"].values())

@@ -125,6 +125,7 @@ def test_replacing_and_erasing(engine: Engine) -> None:
     assert engine.delete([5, 6]) == 3
     assert engine.count() == COUNT - 3
     assert engine.delete([]) == 0
+    assert sum(engine.sources().values()) == engine.count()
     assert engine.cameras() == {
         camera: sum(
             one.person.camera == camera for one in RECORDS if one.person.id not in (5, 6, 7)

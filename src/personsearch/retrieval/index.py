@@ -7,6 +7,7 @@ whose nearest mean is near the query, too. When the store changes, only what cha
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -93,13 +94,7 @@ class PeopleIndex:
             self._tried = True
             self.prepare()
         snapshot = self.current()
-        files = self._files_meant(snapshot, filters)
-        left = np.asarray(without, np.int64)
-        people: list[_Meant] = []
-        for part in snapshot.parts:
-            one = _Meant(part, part.meant(filters, files, left))
-            if one.count:
-                people.append(one)
+        people = self._meant(snapshot, filters, without)
         if not people or top < 1:
             return [_nobody() for _ in queries]
         weighted = any(one.part.weights is not None for one in people)
@@ -116,6 +111,27 @@ class PeopleIndex:
                 lambda some: _look(people, queries[some], top, unsure[some], lists), chunks
             )
         return [ranking for rankings in ran for ranking in rankings]
+
+    def count(self, filters: Filters = EVERYONE) -> int:
+        """How many people are meant."""
+        return sum(one.count for one in self._meant(self.current(), filters))
+
+    def by_file(self) -> dict[int, int]:
+        """People by the row of the file that shows them."""
+        found: Counter[int] = Counter()
+        for part in self.current().parts:
+            files = part.rows.files if part.alive is None else part.rows.files[part.alive]
+            rows, counts = np.unique(files, return_counts=True)
+            found.update(dict(zip(rows.tolist(), counts.tolist(), strict=True)))
+        return dict(found)
+
+    def _meant(
+        self, snapshot: Snapshot, filters: Filters, without: Sequence[int] = ()
+    ) -> "list[_Meant]":
+        files = self._files_meant(snapshot, filters)
+        left = np.asarray(without, np.int64)
+        people = [_Meant(part, part.meant(filters, files, left)) for part in snapshot.parts]
+        return [one for one in people if one.count]
 
     def _lists(self, snapshot: Snapshot, people: "list[_Meant]") -> IndexFile | None:
         """Whose means decide where is looked; None for everyone."""

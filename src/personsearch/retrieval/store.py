@@ -422,14 +422,11 @@ class Store:
         )
         return dict(rows)
 
-    def sources(self) -> dict[str, int]:
-        """People by source."""
-        rows = self._all(
-            "SELECT s.place, count(*) FROM people e JOIN pictures p ON p.id = e.picture "
-            "JOIN files f ON f.id = p.file JOIN sources s ON s.id = f.source "
-            "GROUP BY s.place ORDER BY 1"
+    def places(self) -> list[tuple[int, str | None, str]]:
+        """Row, camera and source of every file."""
+        return self._all(
+            "SELECT f.id, f.camera, s.place FROM files f JOIN sources s ON s.id = f.source"
         )
-        return dict(rows)
 
     def unreadable(self) -> list[tuple[str, str, str]]:
         """Source, name and reason of every file that could not be read."""

@@ -1,6 +1,7 @@
 """The engine over a store on this machine: SQLite keeps the people, this process scores them."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,6 +52,7 @@ class StoreEngine:
         self._stack = ExitStack()
         self._lock = threading.Lock()
         self._local = threading.local()
+        self._groups: tuple[int, dict[str, int], dict[str, int]] | None = None
         self._model = self.store.model
         self._index = PeopleIndex(self.folder, lambda: self.store, exact=exact)
 
@@ -169,15 +171,35 @@ class StoreEngine:
 
     def count(self, filters: Filters = EVERYONE) -> int:
         """How many people are meant."""
-        return self.store.count(filters)
+        # Who is named is found by number; for all others the index has the columns at hand.
+        return self.store.count(filters) if len(filters.people) else self._index.count(filters)
 
     def cameras(self) -> dict[str, int]:
         """People by camera."""
-        return self.store.cameras()
+        return dict(self._grouped()[0])
 
     def sources(self) -> dict[str, int]:
         """People by source."""
-        return self.store.sources()
+        return dict(self._grouped()[1])
+
+    def _grouped(self) -> tuple[dict[str, int], dict[str, int]]:
+        """People by camera and by source, counted again when the store has changed."""
+        changes = self.store.changes()
+        with self._lock:
+            if self._groups is not None and self._groups[0] == changes:
+                return self._groups[1:]
+        people = self._index.by_file()
+        cameras: Counter[str] = Counter()
+        sources: Counter[str] = Counter()
+        for file, camera, source in self.store.places():
+            if count := people.get(file):
+                sources[source] += count
+                if camera is not None:
+                    cameras[camera] += count
+        found = dict(sorted(cameras.items())), dict(sorted(sources.items()))
+        with self._lock:
+            self._groups = (changes, *found)
+        return found
 
     def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:
         """Everyone whose id is larger than `after`, ascending, in batches."""
