@@ -33,6 +33,7 @@ from personsearch.retrieval.calibration import calibration_error, fit_calibratio
 from personsearch.retrieval.indexing import index_media
 from personsearch.retrieval.labelled_pairs import Pairs, label_people, make_pairs
 from personsearch.retrieval.media import find_media
+from personsearch.retrieval.sampling import Sampling
 from personsearch.retrieval.store import ModelIdentity, open_store
 from personsearch.retrieval.store_engine import StoreEngine
 from personsearch.systems.base import PersonSearchModel
@@ -40,8 +41,8 @@ from personsearch.types import Detections
 
 SCORE = 0.3
 """Of the people who are kept, as `personsearch index` does."""
-VIDEO_STEP = 2.5
-"""Seconds between the frames of PETS09 that are labelled here: 25 of 10 a second."""
+VIDEO_STEP = Sampling(frames=25)
+"""Of PETS09 every 25th frame is labelled here; its time stamps are uneven."""
 
 
 def main() -> int:

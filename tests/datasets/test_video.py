@@ -120,6 +120,18 @@ def test_seconds_are_those_of_the_frames(tmp_path: Path, name: str, start: int) 
     np.testing.assert_allclose([seconds for _, seconds in found], np.array(stamps) / 100, atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.avi", {"g": "12", "bf": "3"}), ("b.mp4", {"g": "12", "bf": "3"}), ("c.avi", {"bf": "0"})],
+)
+def test_seconds_where_frames_are_stored_in_another_order(
+    tmp_path: Path, name: str, options: dict[str, str]
+) -> None:
+    found = played(make_video(tmp_path / name, "libx264", **options))
+    assert [k for k, _ in found] == list(range(COUNT))
+    np.testing.assert_allclose([second for _, second in found], np.arange(COUNT) / 10, atol=2e-3)
+
+
 def test_recordings_that_were_joined_go_on(tmp_path: Path) -> None:
     parts = [make_video(tmp_path / f"{k}.ts", "mpeg2video").read_bytes() for k in range(2)]
     (tmp_path / "joined.ts").write_bytes(parts[0] + parts[1])
@@ -208,3 +220,5 @@ def test_a_real_video_with_reordered_frames() -> None:
                 break
     for index in (100, 5, 60):
         np.testing.assert_array_equal(read_frame(path, index), wanted[index])
+    seconds = [second for _, second in played(path)]
+    np.testing.assert_allclose(seconds, np.arange(795) / 10, atol=1e-6)

@@ -35,6 +35,7 @@ _LIMITS = {
     "protocol_whitelist": "file",
     "format_whitelist": "asf,avi,flv,h264,hevc,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,webm",
 }
+_DISORDER = 0.5  # seconds by which a stamp may lie before the one before it
 _MOST_DAMAGE = 1000  # places in one video; a reader that errs for ever has to end
 
 
@@ -72,7 +73,7 @@ class Video:
     def stamps(self) -> list[int]:
         """The time stamps of all frames in playing order, without decoding them; [] if unknown."""
         if self._stamps is None:
-            with _open(self.path) as container:
+            with open_video(self.path) as container:
                 stream = container.streams.video[0]
                 packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
                 indexed = any(name in container.format.name for name in _INDEXED)
@@ -103,7 +104,7 @@ class Video:
     def _restart(self) -> None:
         if hasattr(self, "_container"):
             self._container.close()
-        self._container = _open(self.path)
+        self._container = open_video(self.path)
         stream = self._container.streams.video[0]
         # Without threads, because an open decoder must survive a fork of its process.
         stream.thread_type = "NONE"
@@ -175,7 +176,7 @@ def play(
     """
     path, index = Path(path), -1
     broken: list[tuple[int, BaseException]] = []
-    with _open(path) as container:
+    with open_video(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         context = stream.codec_context
@@ -197,7 +198,7 @@ def play(
                 continue
             for frame in frames:
                 index += 1
-                seconds = clock.read(frame.time)
+                seconds = clock.read(stamp_of(container, frame))
                 if wanted(index, seconds, partial(glance, frame)):
                     check_pixels(path, (frame.width, frame.height), max_pixels, " a frame")
                     yield index, seconds, upright(frame)
@@ -229,11 +230,24 @@ class _Clock:
         if stamp is not None:
             seconds = next_one if self._shift is None else float(stamp) + self._shift
             if self._last is not None and seconds < self._last:
+                if self._last - seconds < _DISORDER:
+                    return self._last
                 # Two recordings were joined, and the second has a clock of its own.
                 seconds = next_one
             self._shift = seconds - float(stamp)
         self._last = seconds
         return seconds
+
+
+def stamp_of(container: Any, frame: Any) -> float | None:
+    """Seconds of a decoded frame by the file's own clock; None where it has no stamp.
+
+    Where frames are stored in another order than they play, AVI mixes up their stamps; those of
+    storing grow as frames play, with a delay of a few frames.
+    """
+    if container.format.name != "avi":
+        return None if frame.time is None else float(frame.time)
+    return None if frame.dts is None else float(frame.dts * frame.time_base)
 
 
 def glance(frame: Any) -> NDArray[np.uint8]:
@@ -249,7 +263,7 @@ def frame_count(path: Path) -> int:
     Raises:
         PictureError: missing, or not a video.
     """
-    with _open(Path(path)) as container:
+    with open_video(Path(path)) as container:
         packets = container.demux(container.streams.video[0])
         return sum(1 for packet in packets if packet.size and not packet.is_discard)
 
@@ -270,12 +284,17 @@ def frame_rate(path: Path) -> float | None:
     Raises:
         PictureError: missing, or not a video.
     """
-    with _open(Path(path)) as container:
+    with open_video(Path(path)) as container:
         rate = container.streams.video[0].average_rate
         return float(rate) if rate else None
 
 
-def _open(path: Path) -> Any:
+def open_video(path: Path) -> Any:
+    """A video file as PyAV opens it, which may reach nothing but that file.
+
+    Raises:
+        PictureError: missing, or not a video.
+    """
     try:
         container = av.open(str(path), options=_LIMITS)
     except FileNotFoundError:

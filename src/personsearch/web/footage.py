@@ -14,7 +14,7 @@ from PIL import Image
 
 from personsearch.datasets.picture_limit import MAX_PIXELS, check_pixels
 from personsearch.datasets.pictures import read_picture
-from personsearch.datasets.video import read_frame
+from personsearch.datasets.video import open_video, read_frame, stamp_of
 from personsearch.errors import PictureError
 from personsearch.retrieval.store import StoredPerson
 
@@ -71,20 +71,23 @@ def clip(person: StoredPerson, seconds: float = 6.0) -> bytes:
     begin = max(person.position - seconds / 2, 0.0)
     written = io.BytesIO()
     try:
-        with av.open(str(path)) as video:
-            if not video.streams.video:
-                raise PictureError(f"{path}: is not a video")
+        with open_video(path) as video:
             stream = video.streams.video[0]
             stream.thread_type = "AUTO"
             context = stream.codec_context
             check_pixels(path, (context.width, context.height), MAX_PIXELS, " a frame")
+            # Positions count from the first frame, whose stamp need not be zero.
+            start = float((stream.start_time or 0) * (stream.time_base or 0))
             if begin > 0 and stream.time_base:
-                video.seek(int(begin / stream.time_base), stream=stream, backward=True)
+                video.seek(int((begin + start) / stream.time_base), stream=stream, backward=True)
+            stamped = (
+                (number / 25 if stamp is None else stamp - start, frame)
+                for number, frame in enumerate(video.decode(stream))
+                for stamp in (stamp_of(video, frame),)
+            )
             with av.open(written, "w", format="mp4") as made:
-                if not _copy(video.decode(stream), made, begin, begin + seconds):
+                if not _copy(stamped, made, begin, begin + seconds):
                     raise PictureError(f"{path}: has no frames at {person.position:.1f} s")
-    except FileNotFoundError:
-        raise PictureError(f"{path}: no such video") from None
     except (OSError, ValueError) as error:
         if isinstance(error, PictureError):
             raise
@@ -98,8 +101,7 @@ def _copy(frames: Any, made: Any, begin: float, end: float) -> int:
 
     out: Any = None
     count, due, rate = 0, begin, CLIP_RATE
-    for number, frame in enumerate(frames):
-        seconds = 0.0 if frame.time is None else float(frame.time)
+    for number, (seconds, frame) in enumerate(frames):
         if seconds >= end or number >= _MAX_DECODED:
             break
         if seconds + 1e-6 < due:

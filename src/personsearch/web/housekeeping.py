@@ -13,6 +13,8 @@ from personsearch.web.service import Service
 EVERY = 3600.0
 """Seconds from one time to the next."""
 
+_PATIENCE = 5.0  # seconds
+
 
 class Housekeeping:
     """A thread that looks after a store as long as it is served.
@@ -32,8 +34,9 @@ class Housekeeping:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends before the next time."""
+        """Ends before the next time; waits a little for what is being done."""
         self._stop.set()
+        self._thread.join(_PATIENCE)
 
     def once(self) -> int:
         """Does what is to be done now; says how many views were too old.
@@ -60,6 +63,8 @@ class Housekeeping:
             try:
                 self.once()
             except (PersonSearchError, OSError) as error:
+                if self._stop.is_set():
+                    return  # the store was closed meanwhile
                 # The next time is soon enough: an index run may be writing.
                 logger.warning("housekeeping: %s", error)
             self._stop.wait(self.every)
