@@ -41,6 +41,11 @@ export function clock(seconds) {
   return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
 }
 
+// A name alone, such as "1", would not say what it is.
+export function cameraOf(person) {
+  return person.camera === null ? "" : `camera ${person.camera}`;
+}
+
 export function when(person) {
   if (person.time !== null) {
     return new Date(person.time * 1000).toLocaleString(undefined, {

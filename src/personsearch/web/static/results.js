@@ -1,7 +1,7 @@
 // The hits: cards that can be opened, marked, selected.
 
 import { show } from "./api.js";
-import { $, make, span, when } from "./dom.js";
+import { $, cameraOf, make, span, when } from "./dom.js";
 
 export function card(hit, on) {
   const { rank, similarity, probability, person } = hit;
@@ -45,7 +45,7 @@ export function card(hit, on) {
     "aria-label": `Select hit ${rank}`,
     onchange: () => on.select(person, select.checked),
   });
-  const lines = [person.camera, when(person), span(person)].filter(Boolean);
+  const lines = [cameraOf(person), when(person), span(person)].filter(Boolean);
   return make(
     "li",
     { className: "hit" },

@@ -1,7 +1,7 @@
 // The whole picture of a hit with its box, or the clip around it.
 
 import { blob, show } from "./api.js";
-import { $, make, place, span, when } from "./dom.js";
+import { $, cameraOf, make, place, span, when } from "./dom.js";
 
 let hits = [];
 let at = 0;
@@ -54,7 +54,7 @@ function fill() {
   const facts = [
     `similarity ${similarity.toFixed(3)}`,
     `detection ${person.score.toFixed(2)}`,
-    person.camera,
+    cameraOf(person),
     when(person),
     span(person),
     person.name || person.source,
