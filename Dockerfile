@@ -5,7 +5,7 @@ RUN groupadd --gid 10001 seeker && useradd --uid 10001 --gid seeker --create-hom
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN pip install --no-cache-dir ".[web,openvino]"
+RUN pip install --no-cache-dir ".[web,openvino,milvus]"
 
 RUN mkdir /data && chown seeker:seeker /data
 USER seeker

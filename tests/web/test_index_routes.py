@@ -50,7 +50,7 @@ def test_once_and_replaced(client: TestClient, store: Path, png: Callable[..., b
     assert not set(other["people"]) & set(first["people"])  # type: ignore[call-overload]
     with open_store(store) as opened:
         assert opened.count() == 10 + 2
-        opened.people(other["people"])  # type: ignore[arg-type]
+        opened.people([int(one) for one in other["people"]])  # type: ignore[attr-defined]
 
 
 def test_what_was_erased_stays_out(

@@ -15,7 +15,7 @@ from personsearch.retrieval.store import open_store
 
 def test_someone_and_their_pictures(client: TestClient) -> None:
     person = client.get("/api/v1/people/1").json()
-    assert (person["id"], person["width"], person["height"]) == (1, 320, 200)
+    assert (person["id"], person["width"], person["height"]) == ("1", 320, 200)
     for name, size in (("thumbnail", None), ("picture", (320, 200)), ("picture?longest=64", None)):
         answer = client.get(f"/api/v1/people/1/{name}")
         assert answer.headers["content-type"] == "image/jpeg"

@@ -1,10 +1,11 @@
 """`personsearch serve`: the page and the API over a store."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, store_folder
+from personsearch.cli.store_folder import StoreOption, store_place
 
 
 def serve(
@@ -22,6 +23,13 @@ def serve(
         typer.Option(help="A name by which browsers may call this server; repeatable."),
     ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log lines as JSON.")] = False,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for keys and the audit log of a store that is none, such as milvus://; "
+            "default: one of this user."
+        ),
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Serves a page to search a store by picture, and the API behind it.
@@ -38,17 +46,26 @@ def serve(
         ) from None
     import webbrowser
 
+    from platformdirs import user_data_path
+
     from personsearch.cli.search import choose_device
     from personsearch.retrieval.archive import open_archive
+    from personsearch.retrieval.engines import scheme_of
     from personsearch.web.guard import is_loopback, known_names
     from personsearch.web.keys import Keys
     from personsearch.web.listening import listen
     from personsearch.web.logs import log_to_stderr
     from personsearch.web.service import Settings
 
-    folder = store_folder(store)
+    place = store_place(store)
+    folder = Path(place)
+    if scheme_of(place):
+        folder = state or user_data_path("personsearch") / "serve"
+        folder.mkdir(parents=True, exist_ok=True)
+    elif state is not None:
+        raise typer.BadParameter("goes with a store on a server", param_hint="--state")
     away = not is_loopback(host)
-    with open_archive(folder, model=model, device=choose_device(device)) as archive:
+    with open_archive(place, model=model, device=choose_device(device)) as archive:
         if away and not Keys(folder).valid():
             raise typer.BadParameter(
                 f"others can reach {host}, so a key is needed; make one with: personsearch keys "
@@ -70,7 +87,7 @@ def serve(
         with listen(host, port) as socket:
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             address = f"http://{f'[{shown}]' if ':' in shown else shown}:{socket.getsockname()[1]}"
-            typer.echo(f"{folder}: served at {address} (Ctrl-C ends it)", err=True)
+            typer.echo(f"{place}: served at {address} (Ctrl-C ends it)", err=True)
             if open_page:
                 webbrowser.open(address)
             uvicorn.Server(config).run(sockets=[socket])

@@ -50,7 +50,7 @@ def create_app(archive: Archive, folder: Path, settings: Settings | None = None)
 
     Args:
         archive: open; closed by whoever opened it.
-        folder: of its store, where keys and the audit log lie.
+        folder: where keys and the audit log lie: of its store, if that is a folder.
         settings: of the server.
     """
     settings = settings or Settings()

@@ -44,6 +44,9 @@ class Housekeeping:
         Raises:
             PersonSearchError: another process writes, or the store cannot be written.
         """
+        engine = self.service.archive.engine
+        if not isinstance(engine, StoreEngine):
+            return 0  # a server looks after itself
         with open_store(self.service.folder) as store:
             late = store.outdated() > 0 or not store.scrubbed()
         erased = 0
@@ -53,8 +56,7 @@ class Housekeeping:
             log_expired(self.service.folder, "retention", erased)
             self.service.results.clear()
             self.service.metrics.erased.inc(erased)
-        engine = self.service.archive.engine
-        if isinstance(engine, StoreEngine) and engine.count() >= MANY:
+        if engine.count() >= MANY:
             engine.prepare()
         return erased
 

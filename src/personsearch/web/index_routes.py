@@ -12,6 +12,7 @@ from personsearch.datasets.pictures import decode_picture
 from personsearch.retrieval.indexing import describe
 from personsearch.retrieval.media import Frame
 from personsearch.retrieval.store import FileStamp, Store, open_store
+from personsearch.retrieval.store_engine import StoreEngine
 from personsearch.types import Detections
 from personsearch.web.access import Indexer, Served
 from personsearch.web.limits import MAX_UPLOAD, too_large
@@ -62,6 +63,9 @@ async def add_picture(
     digest = hashlib.sha256(data).digest()
     stamp = FileStamp(len(data), int.from_bytes(digest[:8], "big") >> 1)
 
+    if not isinstance(service.archive.engine, StoreEngine):
+        raise HTTPException(409, "only archives in a folder take pictures over the API")
+
     def work() -> Indexed:
         with open_store(service.folder) as store:
             there = _there(store, source, name, stamp)
@@ -79,7 +83,7 @@ async def add_picture(
                 return there
             row = store.begin_file(source, name, stamp, camera)
             store.add(row, [describe(frame, people)], finished=True)
-            return Indexed(people=store.people_of(row), skipped=False)
+            return Indexed(people=_ids(store, row), skipped=False)
 
     return await service.run(work, heavy=True)
 
@@ -95,4 +99,8 @@ def _there(store: Store, source: str, name: str, stamp: FileStamp) -> Indexed | 
         raise HTTPException(409, "a picture of this name was erased; send it under another")
     if known is None or known.state != "whole" or known.stamp != stamp:
         return None
-    return Indexed(people=store.people_of(known.id), skipped=True)
+    return Indexed(people=_ids(store, known.id), skipped=True)
+
+
+def _ids(store: Store, file: int) -> list[str]:
+    return [str(person) for person in store.people_of(file)]

@@ -16,7 +16,7 @@ def told(person: StoredPerson) -> Person:
     track = person.track
     video = person.frame is not None
     return Person(
-        id=person.id,
+        id=str(person.id),
         source=person.source,
         name=person.name,
         camera=person.camera,
@@ -69,7 +69,7 @@ def timeline(matches: Sequence[Match]) -> list[CameraLine]:
         if span is not None:
             lines.setdefault(match.person.camera, []).append(
                 Sighting(
-                    person=match.person.id,
+                    person=str(match.person.id),
                     rank=rank,
                     since=span[0],
                     until=span[1],

@@ -12,12 +12,12 @@ from personsearch.retrieval.store import StoredPerson
 from personsearch.web.access import Eraser, Searcher, Served
 from personsearch.web.footage import MAX_CLIP, as_jpeg, clip, whole_picture
 from personsearch.web.people import must_exist, told
-from personsearch.web.schemas import Erased, EraseRequest, Person
+from personsearch.web.schemas import LAST_PERSON, Erased, EraseRequest, Person
 from personsearch.web.service import Service
 
 router = APIRouter(prefix="/api/v1", tags=["people"])
 
-PersonInPath = Annotated[int, Path(ge=1, le=2**53 - 1)]
+PersonInPath = Annotated[int, Path(ge=1, le=LAST_PERSON)]
 
 
 def _binary(kind: str) -> dict[int | str, dict[str, Any]]:

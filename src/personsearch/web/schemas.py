@@ -1,10 +1,46 @@
 """What the API takes and gives: every field, with its unit and its bounds."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
-PersonId = Annotated[int, Field(ge=1, le=2**53 - 1, strict=True, description="Of the archive.")]
+LAST_PERSON = 2**63 - 1
+_PERSON = r"^[1-9][0-9]{0,18}$"
+
+
+def _number_of(given: object) -> object:
+    if isinstance(given, str) and re.fullmatch(_PERSON, given):
+        return int(given)
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    raise ValueError("expected a person's id: digits, as text or as a number")
+
+
+PersonId = Annotated[
+    int,
+    BeforeValidator(_number_of),
+    Field(ge=1, le=LAST_PERSON),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": _PERSON},
+                {"type": "integer", "minimum": 1, "maximum": 2**53 - 1},
+            ],
+            "description": "Of the archive.",
+        }
+    ),
+]
+PersonText = Annotated[
+    str, Field(description="Digits. A number of JavaScript would not hold every one exactly.")
+]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
@@ -82,7 +118,7 @@ class Span(BaseModel):
 class Person(BaseModel):
     """Someone in the archive."""
 
-    id: int
+    id: PersonText
     source: str
     name: str = Field(description="The file inside of the source.")
     camera: str | None
@@ -113,7 +149,7 @@ class Hit(BaseModel):
 class Sighting(BaseModel):
     """When a hit was seen."""
 
-    person: int
+    person: PersonText
     rank: int
     since: float = Field(description="Seconds since 1970.")
     until: float
@@ -148,7 +184,7 @@ class ReportRequest(_Taken):
 class Indexed(BaseModel):
     """What became of a picture that was sent for keeping."""
 
-    people: list[int] = Field(description="Who was found in it, by id.")
+    people: list[PersonText] = Field(description="Who was found in it, by id.")
     skipped: bool = Field(description="The same picture of that name was there already.")
 
 

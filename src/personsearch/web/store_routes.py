@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from personsearch.errors import StoreError
 from personsearch.retrieval.store import Filters
+from personsearch.retrieval.store_engine import StoreEngine
 from personsearch.web.access import AnyCaller, Auditor, Searcher, Served
 from personsearch.web.metrics import CONTENT_TYPE
 from personsearch.web.schemas import (
@@ -21,6 +22,9 @@ from personsearch.web.schemas import (
     StoreInfo,
 )
 
+GROUPED = 100_000
+"""Of more people on a server the page offers no cameras and sources to choose from."""
+
 router = APIRouter(prefix="/api/v1", tags=["store"])
 health_router = APIRouter(tags=["health"])
 
@@ -29,9 +33,14 @@ health_router = APIRouter(tags=["health"])
 async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
     """What is in the archive, and what the caller may do."""
     engine = service.archive.engine
-    people, cameras, sources = await service.run(
-        lambda: (engine.count(), engine.cameras(), engine.sources())
-    )
+
+    def count() -> tuple[int, dict[str, int], dict[str, int]]:
+        people = engine.count()
+        # Milvus cannot group: it would have to send the camera of everyone.
+        grouped = isinstance(engine, StoreEngine) or people <= GROUPED
+        return people, *((engine.cameras(), engine.sources()) if grouped else ({}, {}))
+
+    people, cameras, sources = await service.run(count)
     service.metrics.people.set(people)
     may_search = "search" in caller.scopes
     return StoreInfo(
