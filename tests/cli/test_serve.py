@@ -103,6 +103,40 @@ def test_it_serves_until_it_is_told_to_end(store: Path) -> None:
     assert "Traceback" not in rest
 
 
+def test_it_serves_milvus_with_its_state_in_a_folder(store: Path, tmp_path: Path) -> None:
+    place = f"milvus-lite:{tmp_path / 'people.db'}"
+    moved = run(store, "migrate", str(store), place)
+    assert moved.returncode == 0, moved.stderr
+    state = tmp_path / "state"
+    made = run(state, "keys", "make", "--name", "desk", "--scope", "search")
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--store", place, "--state", str(state), "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        said = ""
+        while "served at" not in said:
+            said = process.stderr.readline()
+            assert said
+        (address,) = re.findall(r"http://127\.0\.0\.1:\d+", said)
+        headers = {"authorization": f"Bearer {made.stdout.strip()}"}
+        body = json.dumps({"people": ["1"]}).encode()
+        asked = urllib.request.Request(
+            f"{address}/api/v1/search", body, headers | {"content-type": "application/json"}
+        )
+        assert json.load(urllib.request.urlopen(asked))["hits"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+        process.wait()
+        process.stderr.close()
+    assert [one.action for one in AuditLog(state).entries()] == ["key made", "search"]
+    misplaced = run(store, "serve", "--state", str(state), "--port", "0")
+    assert (misplaced.returncode, "goes with a store on a server" in misplaced.stderr) == (2, True)
+
+
 def test_what_it_does_not_serve(store: Path, tmp_path: Path) -> None:
     away = run(store, "serve", "--host", "0.0.0.0", "--port", "0")
     assert away.returncode == 2
