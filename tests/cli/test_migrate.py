@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from footage import MODEL, contents, shoot
 
+from personsearch.retrieval.audit import AuditLog
 from personsearch.retrieval.engines import open_engine, open_writer
 from personsearch.retrieval.media import find_media
 from personsearch.retrieval.shards import index_shards, run_here
@@ -21,7 +22,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         cwd=folder,
-        env=os.environ | {"COLUMNS": "160"},
+        env=os.environ | {"COLUMNS": "160", "PERSONSEARCH_STATE": str(folder / "state")},
     )
 
 
@@ -56,6 +57,8 @@ def test_to_milvus_searched_and_erased(place: Path) -> None:
     erased = run(place, "erase", "--store", there, "--person", "1", "--yes")
     assert erased.stdout == "1 people erased\n", erased.stderr
     assert "the server's settings" in erased.stderr
+    actions = [entry.action for entry in AuditLog(place / "state").entries()]
+    assert actions == ["search", "erase", "erased"]
     source = str(place / "footage")
     picture = "camera1/01.png"
     erased = run(

@@ -1,5 +1,6 @@
 """Workers of a Ray cluster: the same store as plain indexing, whoever dies in between."""
 
+import gc
 import os
 import socket
 import subprocess
@@ -42,14 +43,23 @@ def cluster() -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ray.init(
-            "local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=100_000_000,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        for attempt in range(5):
+            try:
+                ray.init(
+                    "local",
+                    num_cpus=2,
+                    include_dashboard=False,
+                    object_store_memory=100_000_000,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                )
+                break
+            except Exception:
+                # It gives itself 30 seconds, which are few where other tests run beside.
+                ray.shutdown()
+                gc.collect()
+                if attempt == 4:
+                    raise
     os.environ["PYTHONPATH"] = given
     yield
     ray.shutdown()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, show_time, store_folder
+from personsearch.cli.store_folder import StoreOption, show_time, state_folder
 
 app = typer.Typer(help="The audit log of a store: read, check.", no_args_is_help=True)
 
@@ -21,7 +21,7 @@ def read(store: StoreOption = None, json_output: JsonOption = False) -> None:
 
     from personsearch.retrieval.audit import AuditLog
 
-    for entry in AuditLog(store_folder(store)).entries():
+    for entry in AuditLog(state_folder(store)).entries():
         if json_output:
             print(json.dumps(vars(entry)))
         else:
@@ -46,7 +46,7 @@ def check(
 
     from personsearch.retrieval.audit import AuditLog
 
-    log = AuditLog(store_folder(store))
+    log = AuditLog(state_folder(store))
     problem = log.verify(head)
     count = 0 if problem else sum(1 for _ in log.entries())
     if json_output:

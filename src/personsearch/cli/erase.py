@@ -1,11 +1,11 @@
 """`personsearch erase`: people, pictures, sources or times out of a store, for good."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, parse_time, store_place
+from personsearch.cli.store_folder import StoreOption, parse_time, state_folder, store_place
 
 if TYPE_CHECKING:
     from personsearch.retrieval.store import Filters
@@ -54,8 +54,15 @@ def erase(
     if source is not None and not by_person.everyone:
         raise typer.BadParameter("--source goes with --picture alone; erase in two steps")
     place = store_place(store)
+    who, meant = user_of_this_machine(), described(by_person)
     if scheme_of(place):
-        _erase_there(place, by_person, source, picture or (), yes)
+        if source is not None:
+            meant |= {"source": source, "pictures": list(picture or ())}
+        log = AuditLog(state_folder(place))
+        count = _erase_there(
+            place, by_person, source, picture or (), yes, lambda: log.append("erase", who, meant)
+        )
+        log.append("erased", who, meant | {"views": count})
         return
     with open_store(place, write=True) as opened:
         if source is not None and not opened.known_files(source):
@@ -63,7 +70,6 @@ def erase(
             (source,) = source_places([source])
         if not yes:
             typer.confirm(f"Erase from {opened.folder} for good?", abort=True)
-        who, meant = user_of_this_machine(), described(by_person)
         if source is not None:
             meant |= {"source": source, "pictures": list(picture or ())}
         # Asked and done are two lines: whatever happens in between, one is there.
@@ -77,9 +83,14 @@ def erase(
 
 
 def _erase_there(
-    place: str, by_person: "Filters", source: str | None, pictures: Sequence[str], yes: bool
-) -> None:
-    """Erases from Milvus."""
+    place: str,
+    by_person: "Filters",
+    source: str | None,
+    pictures: Sequence[str],
+    yes: bool,
+    noted: Callable[[], object],
+) -> int:
+    """Erases from Milvus, after that was noted; says how many views there were."""
     from personsearch.retrieval.engines import check_scheme
     from personsearch.retrieval.milvus import MilvusEngine
     from personsearch.retrieval.milvus_writer import MilvusWriter
@@ -88,6 +99,7 @@ def _erase_there(
     with MilvusEngine(place) as engine:
         if not yes:
             typer.confirm(f"Erase from {place} for good?", abort=True)
+        noted()
         if source is not None:
             count = MilvusWriter(engine).erase_files(source, pictures)
         else:
@@ -100,3 +112,4 @@ def _erase_there(
         "say so",
         err=True,
     )
+    return count

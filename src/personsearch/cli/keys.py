@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, show_time, store_folder
+from personsearch.cli.store_folder import StoreOption, show_time, state_folder
 
 app = typer.Typer(help="API keys of a store: make, list, revoke.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def make(
     from personsearch.retrieval.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
 
-    folder = store_folder(store)
+    folder = state_folder(store)
     secret = Keys(folder).make(name, scope)
     details = {"key": name, "scopes": scope}
     AuditLog(folder).append("key made", user_of_this_machine(), details)
@@ -53,7 +53,7 @@ def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> Non
 
     from personsearch.web.keys import Keys
 
-    keys = Keys(store_folder(store)).all()
+    keys = Keys(state_folder(store)).all()
     if json_output:
         plain = [
             {"name": k.name, "scopes": list(k.scopes), "made": k.made, "revoked": k.revoked}
@@ -78,7 +78,7 @@ def revoke(
     from personsearch.retrieval.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
 
-    folder = store_folder(store)
+    folder = state_folder(store)
     Keys(folder).revoke(name)
     AuditLog(folder).append("key revoked", user_of_this_machine(), {"key": name})
     typer.echo(f"{name} is revoked")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, store_place
+from personsearch.cli.store_folder import StoreOption, state_folder, store_place
 
 
 def serve(
@@ -26,8 +26,8 @@ def serve(
     state: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for keys and the audit log of a store that is none, such as milvus://; "
-            "default: one of this user."
+            help="Folder for keys and the audit log of a store on a server; default: "
+            "$PERSONSEARCH_STATE, or one of this user."
         ),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
@@ -46,8 +46,6 @@ def serve(
         ) from None
     import webbrowser
 
-    from platformdirs import user_data_path
-
     from personsearch.cli.search import choose_device
     from personsearch.retrieval.archive import open_archive
     from personsearch.retrieval.engines import scheme_of
@@ -58,12 +56,11 @@ def serve(
     from personsearch.web.service import Settings
 
     place = store_place(store)
-    folder = Path(place)
-    if scheme_of(place):
-        folder = state or user_data_path("personsearch") / "serve"
-        folder.mkdir(parents=True, exist_ok=True)
-    elif state is not None:
+    if state is not None and not scheme_of(place):
         raise typer.BadParameter("goes with a store on a server", param_hint="--state")
+    folder = state or state_folder(place)
+    if state is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     away = not is_loopback(host)
     with open_archive(place, model=model, device=choose_device(device)) as archive:
         if away and not Keys(folder).valid():

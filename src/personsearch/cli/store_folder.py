@@ -9,6 +9,8 @@ import typer
 
 VARIABLE = "PERSONSEARCH_STORE"
 """Environment variable that names the store."""
+STATE = "PERSONSEARCH_STATE"
+"""Environment variable that names the folder of keys and audit log of a store on a server."""
 
 StoreOption = Annotated[
     str | None,
@@ -43,6 +45,30 @@ def store_folder(named: Path | str | None) -> Path:
     if scheme_of(place):
         raise StoreError(f"{place}: this command works on a store in a folder alone")
     return Path(place)
+
+
+def state_folder(named: Path | str | None) -> Path:
+    """Where the keys and the audit log of a store lie: in it, if it is a folder.
+
+    For a store on a server it is ``$PERSONSEARCH_STATE``, or a folder of this user for that place.
+    """
+    from personsearch.retrieval.engines import check_scheme, scheme_of
+
+    place = store_place(named)
+    if not scheme_of(place):
+        return Path(place)
+    check_scheme(place)
+    if os.environ.get(STATE):
+        folder = Path(os.environ[STATE])
+    else:
+        import hashlib
+
+        from platformdirs import user_data_path
+
+        digest = hashlib.sha256(place.encode()).hexdigest()[:16]
+        folder = user_data_path("personsearch") / "state" / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def parse_time(text: str | None) -> float | None:

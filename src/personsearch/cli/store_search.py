@@ -93,13 +93,12 @@ def log_search_there(
     filters: "Filters",
     top: int,
 ) -> None:
-    """Notes a search in the audit log of a store; a server has no folder that could hold one."""
+    """Notes a search in the audit log of a store."""
+    from personsearch.cli.store_folder import state_folder
     from personsearch.retrieval.audit import log_search
-    from personsearch.retrieval.engines import scheme_of
 
-    if not scheme_of(place):
-        shown = [picture for picture, _ in pictures]
-        log_search(Path(place), shown, result, people, unlike, filters, top)
+    shown = [picture for picture, _ in pictures]
+    log_search(state_folder(place), shown, result, people, unlike, filters, top)
 
 
 def _plain(match: "Match") -> dict[str, Any]:
