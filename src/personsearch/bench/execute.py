@@ -16,6 +16,7 @@ from personsearch.bench import fingerprint, worker
 from personsearch.bench.files import read_json, write_json
 from personsearch.bench.runs import SPEED, Run
 from personsearch.errors import PersonSearchError
+from personsearch.processors import usable_processors
 
 PATIENCE = 60.0
 """Seconds that interrupted runs have to write their checkpoints."""
@@ -186,7 +187,7 @@ class _Pool:
             "code": fingerprint.of_code(run.system),
         }
         write_json(place / "run.json", job)
-        threads = str(max(1, len(os.sched_getaffinity(0)) // self.jobs))
+        threads = str(max(1, usable_processors() // self.jobs))
         with (place / "output.txt").open("ab") as output:
             return subprocess.Popen(
                 [*self.command, str(place), self.device],

@@ -5,7 +5,6 @@ look alike on purpose: the same colours in another pattern, cut or bag. Others h
 Nobody is real, nothing is downloaded.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +23,7 @@ from personsearch.datasets.optics import Camera, make_cameras
 from personsearch.datasets.photographs import Photograph
 from personsearch.datasets.synthetic_protocols import make_protocols
 from personsearch.errors import DataError
+from personsearch.processors import usable_processors
 from personsearch.types import UNLABELLED, Scene
 
 PICTURE_SIZE = (640, 480)
@@ -169,7 +169,7 @@ def _photographs(
     """Each plan and its picture, in the order of the plans."""
     if workers is None:
         # A process takes about as long to start as 100 scenes to draw.
-        workers = max(1, min(len(plans) // 200, len(os.sched_getaffinity(0))))
+        workers = max(1, min(len(plans) // 200, usable_processors()))
     if workers == 1:
         for plan in plans:
             yield plan, photographs.take(plan)

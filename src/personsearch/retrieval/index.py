@@ -5,7 +5,6 @@ again in full precision; a filter decides who is scanned. Approximate search loo
 whose nearest mean is near the query, too. When the store changes, only what changed is read again.
 """
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from personsearch.processors import usable_processors
 from personsearch.retrieval.engine import Ranking
 from personsearch.retrieval.index_files import IndexFile
 from personsearch.retrieval.index_lists import write_lists
@@ -68,7 +68,7 @@ class PeopleIndex:
         self._snapshot: Snapshot | None = None
         self._lock, self._preparing = threading.Lock(), threading.Lock()
         self._files: dict[Filters, tuple[int, NDArray[np.int64] | None]] = {}
-        self._threads = len(os.sched_getaffinity(0))
+        self._threads = usable_processors()
         self._pool = ThreadPoolExecutor(self._threads, initializer=_work_alone)
         self._loading: threading.Thread | None = None
         self._tried = False  # to prepare
