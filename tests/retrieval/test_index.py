@@ -1,6 +1,7 @@
 """The index finds whom the plain product finds, keeps up with the store, and forgets the erased."""
 
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from personsearch.retrieval.store import (
     Store,
     open_store,
 )
-from personsearch.retrieval.store_engine import StoreEngine
+from personsearch.retrieval.store_engine import StoreEngine, write_index
 
 DIM, COUNT = 32, 5000
 MODEL = ModelIdentity("made", "d" * 64, DIM)
@@ -558,3 +559,13 @@ def test_left_over_files_go(folder: Path) -> None:
     with open_store(folder, write=True) as store:
         store.erase(Filters(people=(4990,)))
     assert not (place / "unfinished").exists()
+
+
+def test_the_files_of_a_large_store_are_written_ahead(folder: Path, tmp_path: Path) -> None:
+    shutil.rmtree(folder / "index", ignore_errors=True)
+    write_index(folder)
+    assert list((folder / "index").glob("*.rows"))
+    with open_store(tmp_path / "small", model=MODEL, write=True):
+        pass
+    write_index(tmp_path / "small")
+    assert not (tmp_path / "small" / "index").exists()

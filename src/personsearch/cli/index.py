@@ -125,13 +125,12 @@ def index(
     from personsearch.loading import load
     from personsearch.retrieval.audit import log_expired, user_of_this_machine
     from personsearch.retrieval.engines import scheme_of
-    from personsearch.retrieval.index_parts import SMALL
     from personsearch.retrieval.media import find_media
     from personsearch.retrieval.model_identity import identify
     from personsearch.retrieval.name_pattern import NamePattern
     from personsearch.retrieval.sampling import Sampling
     from personsearch.retrieval.store import DATABASE, open_store
-    from personsearch.retrieval.store_engine import StoreEngine
+    from personsearch.retrieval.store_engine import write_index
     from personsearch.retrieval.streams import is_stream, parse_streams
 
     try:
@@ -196,10 +195,7 @@ def index(
         expired += opened.expire()
         log_expired(place, user_of_this_machine(), expired)
         report, counts = work.report, opened.counts()
-    if counts["people"] >= SMALL:
-        # So that the first search of a large store does not wait for it.
-        with StoreEngine(place) as engine:
-            engine.count()
+    write_index(place)
     _tell(report, str(place), counts, expired, whole, json_output)
 
 

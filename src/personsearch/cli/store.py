@@ -154,11 +154,13 @@ def import_folder(
     Example: personsearch store import people-2026 --store people
     """
     from personsearch.cli.progress import StepProgress
+    from personsearch.retrieval.store_engine import write_index
     from personsearch.retrieval.store_exchange import import_store
 
     place = store_folder(store)
     with StepProgress() as progress:
         report = import_store(folder, place, None if json_output else progress)
+    write_index(place)
     _print(report, place, json_output)
 
 
@@ -173,11 +175,13 @@ def merge(
     Example: personsearch store merge people-of-the-other-disk --store people
     """
     from personsearch.cli.progress import StepProgress
+    from personsearch.retrieval.store_engine import write_index
     from personsearch.retrieval.store_merge import merge_stores
 
     place = store_folder(store)
     with StepProgress() as progress:
         report = merge_stores(origin, place, None if json_output else progress)
+    write_index(place)
     _print(report, place, json_output)
 
 

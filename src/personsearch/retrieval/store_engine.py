@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
+from personsearch.retrieval import index_parts
 from personsearch.retrieval.engine import PersonRecord, Ranking
 from personsearch.retrieval.index import PeopleIndex
 from personsearch.retrieval.store import (
     EVERYONE,
+    NO_ID,
     Filters,
     ModelIdentity,
     Store,
@@ -208,6 +210,15 @@ class StoreEngine:
             rows = zip(people, self.vectors(ids), self.store.thumbnails(ids), strict=True)
             yield [PersonRecord(*row) for row in rows]
             after = ids[-1]
+
+
+def write_index(folder: Path | str) -> None:
+    """Writes the files that make the first search of a large store quick; a small one has none."""
+    with open_store(folder) as store:
+        if len(store.ids_after(NO_ID, index_parts.SMALL)) < index_parts.SMALL:
+            return
+    with StoreEngine(folder) as engine:
+        engine.count()
 
 
 def similarities(vectors: NDArray[np.float16], queries: FloatArray) -> FloatArray:
