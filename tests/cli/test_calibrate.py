@@ -115,6 +115,8 @@ def test_a_time_line_by_similarity(place: Path) -> None:
     assert [len(one["people"]) for one in person["sightings"]] == [1, 1]
     assert "ending in .svg or .png" in run("timeline", "me.png", "--out", "x.gif", code=2)
     assert "say who" in run("timeline", code=2)
+    none = run("timeline", "me.png", "--min-similarity", "1.0", "--camera", "nowhere")
+    assert "no match reaches similarity 1; the best has nothing" in " ".join(none.split())
 
 
 def test_options_of_search(place: Path) -> None:

@@ -8,6 +8,9 @@ import typer
 from personsearch.cli.store_folder import StoreOption, parse_time, show_time, store_place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from personsearch.retrieval.people_search import Match
     from personsearch.retrieval.timeline import Sighting
 
 
@@ -140,12 +143,27 @@ def timeline(
         plot_timeline(found, out)
     if as_json:
         print(json.dumps({"sightings": [one.as_json() for one in found]}, indent=2))
+    elif not found:
+        least = f"chance {min_chance:g}" if min_chance is not None else ""
+        if min_similarity is not None:
+            least += f"{' and ' if least else ''}similarity {min_similarity:g}"
+        typer.echo(f"no match reaches {least}; the best has {_best(result.matches)}")
     else:
         _print(found, result.searched is not None)
         if sum(len(one.matches) for one in found) == top:
             typer.echo(f"the {top} best matches are all in it; --top may show more", err=True)
         if out is not None:
             typer.echo(f"drawn to {out}", err=True)
+
+
+def _best(matches: "Sequence[Match]") -> str:
+    if not matches:
+        return "nothing, for nobody is left by these filters"
+    from personsearch.retrieval.calibration import show_chance
+
+    best = matches[0]
+    chance = "" if best.probability is None else f", chance {show_chance(best.probability)}"
+    return f"similarity {best.similarity:.3f}{chance}"
 
 
 def _print(found: "list[Sighting]", calibrated: bool) -> None:
