@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 from urllib.parse import urlsplit
 
+from personsearch.durable import sync
 from personsearch.errors import ModelError
 
 Progress = Callable[[int, int], None]
@@ -120,7 +121,7 @@ def download(
             part.unlink()
             raise ModelError(f"{url}: {wrong}; it was deleted. {_OTHER_FILE}")
         part.replace(target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _fetch(url: str, file: BinaryIO, size: int, progress: Progress | None, timeout: float) -> None:
@@ -195,12 +196,3 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
                 f"{part}: another process is fetching this file; wait until it has finished"
             ) from None
         yield file
-
-
-def _sync(folder: Path) -> None:
-    """Makes sure that a name in a folder outlives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -289,7 +290,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
     if at == "text":
         monkeypatch.setattr(Path, "write_text", full_disk)
     elif at == "sync":
-        monkeypatch.setattr(checkpoint.os, "fsync", full_disk)
+        monkeypatch.setattr(os, "fsync", full_disk)
     else:
         monkeypatch.setattr(checkpoint, "save_file", full_disk if at == "first" else second_is_full)
     recipe = small_recipe()

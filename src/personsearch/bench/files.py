@@ -1,21 +1,17 @@
 """Small JSON files, written whole or not at all."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from personsearch.durable import replace_file
+
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes beside the file, then moves it there: a reader sees the old one or the new one."""
+    """Writes values, also into a folder that is not there yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    replace_file(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

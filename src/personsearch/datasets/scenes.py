@@ -17,7 +17,6 @@ whole of ``file_name`` where two pictures of the file would share a name.
 
 import json
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -32,6 +31,7 @@ from personsearch.datasets import scene_protocols
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.datasets.pictures import picture_size
 from personsearch.datasets.protocols import derived_protocols
+from personsearch.durable import replace_file
 from personsearch.errors import AnnotationError, DataError, PictureError
 from personsearch.types import UNLABELLED, FloatArray, IntArray, Scene
 
@@ -130,7 +130,7 @@ def write(dataset: Dataset, root: Path) -> None:
             for name in dataset.protocols
         ],
     }
-    _replace(root / FILE_NAME, json.dumps(table, separators=(",", ":"), allow_nan=False))
+    replace_file(root / FILE_NAME, json.dumps(table, separators=(",", ":"), allow_nan=False))
 
 
 def is_coco(path: Path) -> bool:
@@ -194,19 +194,6 @@ def _scene_names(files: Sequence[str]) -> list[str]:
 def _relative(path: Path, base: Path) -> str:
     path = path.resolve()
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Puts a file in place whole, or leaves what was there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _integer(value: Any) -> int | None:

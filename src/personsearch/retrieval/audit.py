@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from personsearch.durable import replace_file
 from personsearch.errors import StoreError
 
 if TYPE_CHECKING:
@@ -171,13 +172,7 @@ class AuditLog:
         return head
 
     def _write_head(self, head: _Head) -> None:
-        temporary = self._head.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(head), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._head)
+        replace_file(self._head, json.dumps(asdict(head)), mode=0o600)
 
     def _mend(self, log: Any) -> _Head:
         """Where the log ends, after what a crash may have left was put in order."""

@@ -17,7 +17,6 @@ over queries and people like those of the labelled data, at one view of the pers
 import datetime
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression, minimize
 
+from personsearch.durable import replace_file
 from personsearch.errors import DataError, StoreError
 from personsearch.retrieval.labelled_pairs import Pairs
 from personsearch.retrieval.store import ModelIdentity
@@ -359,13 +359,8 @@ def write_calibration(calibration: Calibration, folder: Path) -> Path:
         StoreError: it cannot be written.
     """
     path = Path(folder) / FILE
-    draft = path.with_suffix(".new")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(calibration.as_json(), indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace_file(path, json.dumps(calibration.as_json(), indent=1))
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror})") from None
     return path

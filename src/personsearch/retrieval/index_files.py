@@ -25,6 +25,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from personsearch.durable import sync
 from personsearch.errors import StoreError
 
 FOLDER, LOCK = "index", "lock"
@@ -182,11 +183,7 @@ def write(path: Path, index: Any, columns: Mapping[str, NDArray[Any]], about: An
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
-    holder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(holder)
-    finally:
-        os.close(holder)
+    sync(path.parent)
 
 
 def read(path: Path) -> IndexFile | None:

@@ -11,7 +11,6 @@ exports, byte for byte, whatever ids people have.
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from personsearch.durable import sync
 from personsearch.errors import StoreError
 from personsearch.retrieval.exchange_shards import (
     ShardReader,
@@ -132,7 +132,7 @@ def export_store(
             partial.mkdir(parents=True)
             counts = _write(opened, partial, format, progress)
             partial.rename(folder)
-            _sync(folder.parent)
+            sync(folder.parent)
         except BaseException as error:
             with suppress(OSError, StoreError):
                 _remove_partial(partial)
@@ -200,7 +200,7 @@ def _write(
     manifest.sha256 = manifest.digest()
     text = json.dumps(manifest.model_dump(), indent=2, sort_keys=True, ensure_ascii=False)
     write_whole(folder / MANIFEST, (text + "\n").encode())
-    _sync(folder)
+    sync(folder)
     return counts
 
 
@@ -376,14 +376,6 @@ class _Rows:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove_partial(partial: Path) -> None:

@@ -12,7 +12,6 @@ last good one.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from personsearch.durable import sync
 from personsearch.errors import CheckpointError, RecipeError
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training.recipe import Recipe, read_recipe
@@ -83,12 +83,12 @@ def save_checkpoint(
             }
             (fresh / "training.json").write_text(json.dumps(where) + "\n", encoding="utf-8")
         for file in (*fresh.iterdir(), fresh):
-            _sync(file)
+            sync(file)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         fresh.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
@@ -257,14 +257,6 @@ def _metadata(file: Path) -> dict[str, str]:
     if metadata.get("format") != FORMAT or not metadata.get("num_ids", "").isdecimal():
         raise CheckpointError(f"{file}: was not written by personsearch; expected {FORMAT}")
     return metadata
-
-
-def _sync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _figures(metrics: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 import time
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from personsearch.durable import replace_file
 from personsearch.errors import StoreError
 
 KEYS, LOCK = "keys.json", "keys.lock"
@@ -142,13 +142,8 @@ class Keys:
             fcntl.flock(lock, fcntl.LOCK_EX)
             keys = list(self.all())
             yield keys
-            temporary = self._path.with_suffix(".new")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump({"keys": [asdict(key) for key in keys]}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
+            plain = {"keys": [asdict(key) for key in keys]}
+            replace_file(self._path, json.dumps(plain, indent=1), mode=0o600)
 
 
 def _hash(secret: str) -> str:
