@@ -27,7 +27,8 @@ from torch import Tensor
 
 from personsearch.errors import PersonSearchError, PictureError
 from personsearch.evaluation.real_frames import sample_networks
-from personsearch.retrieval.indexing import index_media, look
+from personsearch.retrieval.finding import look
+from personsearch.retrieval.indexing import index_media
 from personsearch.retrieval.media import Media, decode, find_media
 from personsearch.retrieval.store import ModelIdentity, open_store
 from personsearch.systems.base import PersonSearchModel

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
-    from personsearch.retrieval.indexing import IndexReport
+    from personsearch.retrieval.index_report import IndexReport
     from personsearch.retrieval.media import Media, Skipped
     from personsearch.retrieval.sampling import Sampling
     from personsearch.retrieval.store import Store
@@ -227,7 +227,7 @@ class _Work:
     def __init__(
         self, network: "PersonSearchModel", store: "Store", bar: IndexBar, sampling: "Sampling"
     ) -> None:
-        from personsearch.retrieval.indexing import IndexReport
+        from personsearch.retrieval.index_report import IndexReport
 
         self.report = IndexReport()
         self.score_threshold, self.tracks = 0.3, True

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from personsearch.retrieval.indexing import IndexReport
+    from personsearch.retrieval.index_report import IndexReport
     from personsearch.retrieval.media import Media
 
 

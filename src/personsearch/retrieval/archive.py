@@ -107,24 +107,24 @@ class Archive:
 
     def find_people(self, pixels: NDArray[np.uint8]) -> Detections:
         """Everyone in a picture (H, W, 3) of RGB bytes, with embeddings, best first."""
-        import torch
+        from personsearch.retrieval.finding import detect
 
         with self._lock:
-            network = self._load()
-            image = torch.tensor(pixels, device=self._device).permute(2, 0, 1).float().div(255.0)
-            with torch.inference_mode():
-                return network.detect([image])[0]
+            return detect(self._load(), pixels)
 
     def embed(self, pixels: NDArray[np.uint8], boxes: FloatArray) -> FloatArray:
         """Embeddings (N, D) to search by of boxes (N, 4) in a picture (H, W, 3) of RGB bytes."""
         import torch
 
+        from personsearch.systems.crop_embedders import device_of, to_images
+
         with self._lock:
             network = self._load()
-            image = torch.tensor(pixels, device=self._device).permute(2, 0, 1).float().div(255.0)
-            given = torch.from_numpy(np.asarray(boxes, np.float32)).to(self._device)
+            device = device_of(network)
+            given = torch.from_numpy(np.asarray(boxes, np.float32)).to(device)
             with torch.inference_mode():
-                found: FloatArray = network.embed([image], [given])[0].float().cpu().numpy()
+                rows = network.embed(to_images([pixels], device), [given])[0]
+                found: FloatArray = rows.float().cpu().numpy()
         return found
 
     def search(

@@ -17,6 +17,7 @@ from torch import Tensor
 from personsearch.datasets.pictures import SUFFIXES, read_picture
 from personsearch.errors import DataError, PictureError
 from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.crop_embedders import device_of, to_images
 from personsearch.types import Detections, FloatArray
 
 Progress = Callable[[int, int], None]
@@ -274,6 +275,4 @@ def _best(hits: Iterable[Hit], top: int | None) -> list[Hit]:
 
 
 def _image(path: Path, model: PersonSearchModel) -> Tensor:
-    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    pixels = torch.tensor(read_picture(path), device=device)
-    return pixels.permute(2, 0, 1).float().div(255.0)
+    return to_images([read_picture(path)], device_of(model))[0]

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from personsearch.errors import DataError
-from personsearch.retrieval.indexing import IndexReport, describe, find
+from personsearch.retrieval.finding import describe, find
+from personsearch.retrieval.index_report import IndexReport
 from personsearch.retrieval.media import Frame
 from personsearch.retrieval.sampling import Sampling
 from personsearch.retrieval.store import FileStamp, Store

@@ -6,14 +6,14 @@ writer of Milvus, of which every worker may have its own. A shard that broke off
 what was written, so that doing it again adds nobody twice.
 """
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from personsearch.errors import PictureError
-from personsearch.retrieval.indexing import IndexReport, Progress, look
+from personsearch.retrieval.finding import look
+from personsearch.retrieval.index_report import IndexReport, Progress
 from personsearch.retrieval.media import Media, Skipped, decode
 from personsearch.retrieval.store import FoundPeople, KnownFile, Store
 from personsearch.retrieval.tracks import join
@@ -228,6 +228,12 @@ class Tally:
             self.progress(done, self.total, self.report)
 
 
+def put(writer: Writer, tally: Tally, item: Item) -> None:
+    """Has an item written, then counts it and the files that are whole by it."""
+    ended = writer.write(item)
+    tally.take([*([item] if isinstance(item, Looked) else []), *ended])
+
+
 Run = Callable[[Sequence[Shard], Tally], None]
 """Does all shards and counts what is written."""
 
@@ -259,8 +265,7 @@ def run_here(
     def run(shards: Sequence[Shard], tally: Tally) -> None:
         for shard in shards:
             for item in look_at(shard, model, every=every, score_threshold=score_threshold):
-                ended = writer.write(item)
-                tally.take(itertools.chain([item] if isinstance(item, Looked) else [], ended))
+                put(writer, tally, item)
         tally.take(writer.flush())
 
     return run

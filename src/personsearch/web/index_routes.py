@@ -9,11 +9,10 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 
 from personsearch.datasets.pictures import decode_picture
-from personsearch.retrieval.indexing import describe
+from personsearch.retrieval.finding import describe, surest
 from personsearch.retrieval.media import Frame
 from personsearch.retrieval.store import FileStamp, Store, open_store
 from personsearch.retrieval.store_engine import StoreEngine
-from personsearch.types import Detections
 from personsearch.web.access import Indexer, Served
 from personsearch.web.limits import MAX_UPLOAD, too_large
 from personsearch.web.schemas import Indexed
@@ -72,10 +71,7 @@ async def add_picture(
         if there is not None:
             return there
         pixels = decode_picture(data, "the picture", MAX_QUERY_PIXELS)
-        found = service.archive.find_people(pixels)
-        kept = found.scores >= min_score
-        assert found.embeddings is not None
-        people = Detections(found.boxes[kept], found.scores[kept], found.embeddings[kept])
+        people = surest(service.archive.find_people(pixels), min_score)
         frame = Frame(pixels, None, None, time.time() if taken is None else taken)
         with _ONE_AT_A_TIME, open_store(service.folder, write=True) as store:
             there = _there(store, source, name, stamp)
