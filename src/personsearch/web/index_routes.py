@@ -14,10 +14,8 @@ from personsearch.retrieval.media import Frame
 from personsearch.retrieval.store import FileStamp, Store, open_store
 from personsearch.retrieval.store_engine import StoreEngine
 from personsearch.web.access import Indexer, Served
-from personsearch.web.limits import MAX_UPLOAD, too_large
 from personsearch.web.schemas import Indexed
-from personsearch.web.search_routes import MAX_QUERY_PIXELS, PICTURE_BODY
-from personsearch.web.upload_body import read_upload
+from personsearch.web.upload_body import MAX_QUERY_PIXELS, PICTURE_BODY, read_upload
 
 router = APIRouter(prefix="/api/v1", tags=["index"])
 
@@ -55,8 +53,6 @@ async def add_picture(
     The picture itself is not kept.
     """
     data = await read_upload(request)
-    if len(data) > MAX_UPLOAD:
-        raise HTTPException(413, too_large(MAX_UPLOAD + 1))
     # Which key sent it, so that what one camera brought can be found and erased.
     source = f"api:{caller.name}"
     digest = hashlib.sha256(data).digest()

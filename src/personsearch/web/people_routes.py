@@ -1,7 +1,7 @@
 """Routes about people in the archive: who they are, their pictures and clips, and erasing them."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
@@ -12,16 +12,12 @@ from personsearch.retrieval.store import StoredPerson
 from personsearch.web.access import Eraser, Searcher, Served
 from personsearch.web.footage import MAX_CLIP, as_jpeg, clip, whole_picture
 from personsearch.web.people import must_exist, told
-from personsearch.web.schemas import LAST_PERSON, Erased, EraseRequest, Person
+from personsearch.web.schemas import LAST_PERSON, Erased, EraseRequest, Person, binary_answer
 from personsearch.web.service import Service
 
 router = APIRouter(prefix="/api/v1", tags=["people"])
 
 PersonInPath = Annotated[int, Path(ge=1, le=LAST_PERSON)]
-
-
-def _binary(kind: str) -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
 
 
 @router.get("/people/{person}")
@@ -30,7 +26,9 @@ async def get_person(person: PersonInPath, service: Served, caller: Searcher) ->
     return told(await service.run(lambda: _find(service, person)))
 
 
-@router.get("/people/{person}/thumbnail", response_class=Response, responses=_binary("image/jpeg"))
+@router.get(
+    "/people/{person}/thumbnail", response_class=Response, responses=binary_answer("image/jpeg")
+)
 async def get_thumbnail(person: PersonInPath, service: Served, caller: Searcher) -> Response:
     """A small picture of someone."""
     jpeg = await service.run(lambda: service.archive.engine.thumbnail(person))
@@ -39,7 +37,9 @@ async def get_thumbnail(person: PersonInPath, service: Served, caller: Searcher)
     return Response(jpeg, media_type="image/jpeg")
 
 
-@router.get("/people/{person}/picture", response_class=Response, responses=_binary("image/jpeg"))
+@router.get(
+    "/people/{person}/picture", response_class=Response, responses=binary_answer("image/jpeg")
+)
 async def get_picture(
     person: PersonInPath,
     service: Served,
@@ -52,7 +52,7 @@ async def get_picture(
     return Response(jpeg, media_type="image/jpeg")
 
 
-@router.get("/people/{person}/clip", response_class=Response, responses=_binary("video/mp4"))
+@router.get("/people/{person}/clip", response_class=Response, responses=binary_answer("video/mp4"))
 async def get_clip(
     person: PersonInPath,
     service: Served,

@@ -1,7 +1,7 @@
 """What the API takes and gives: every field, with its unit and its bounds."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -12,6 +12,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+"""A file, as OpenAPI describes it."""
 LAST_PERSON = 2**63 - 1
 _PERSON = r"^[1-9][0-9]{0,18}$"
 
@@ -48,6 +50,11 @@ Box = Annotated[
     list[Number],
     Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels of the picture."),
 ]
+
+
+def binary_answer(kind: str) -> dict[int | str, dict[str, Any]]:
+    """How a route that gives a file of some kind describes its answer."""
+    return {200: {"content": {kind: BINARY}}}
 
 
 class _Taken(BaseModel):

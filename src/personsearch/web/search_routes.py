@@ -17,7 +17,6 @@ from personsearch.retrieval.store import Filters
 from personsearch.types import FloatArray
 from personsearch.web.access import Searcher, Served
 from personsearch.web.footage import as_jpeg
-from personsearch.web.limits import MAX_UPLOAD, too_large
 from personsearch.web.people import hits_of, must_exist, timeline
 from personsearch.web.report import as_csv, as_html
 from personsearch.web.schemas import (
@@ -27,49 +26,24 @@ from personsearch.web.schemas import (
     ReportRequest,
     SearchAnswer,
     SearchRequest,
+    binary_answer,
 )
 from personsearch.web.service import Caller, Service
-from personsearch.web.upload_body import read_upload
+from personsearch.web.upload_body import MAX_QUERY_PIXELS, PICTURE_BODY, read_upload
 from personsearch.web.uploads import Result, Upload
 
 router = APIRouter(prefix="/api/v1", tags=["search"])
 
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 
-MAX_QUERY_PIXELS = 40_000_000
-"""Of a query picture; larger ones are refused."""
 PREVIEW = 1600
 """Pixels of a shown picture's longer side."""
-
-_JPEG: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
-}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-PICTURE_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "JPEG, PNG, WebP, HEIC, BMP or TIFF, up to 20 MB; of several, the first.",
-        "content": {
-            "image/*": _BINARY,
-            "application/octet-stream": _BINARY,
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["picture"],
-                    "properties": {"picture": {"type": "string", "format": "binary"}},
-                }
-            },
-        },
-    }
-}
 
 
 @router.post("/queries", status_code=201, openapi_extra=PICTURE_BODY)
 async def add_query(request: Request, service: Served, caller: Searcher) -> QueryPicture:
     """Finds everyone in a picture, and keeps it in memory for a short while."""
     data = await read_upload(request)
-    if len(data) > MAX_UPLOAD:
-        raise HTTPException(413, too_large(MAX_UPLOAD + 1))
 
     def find() -> Upload:
         pixels = decode_picture(data, "the picture", MAX_QUERY_PIXELS)
@@ -95,7 +69,9 @@ async def add_query(request: Request, service: Served, caller: Searcher) -> Quer
     )
 
 
-@router.get("/queries/{query}/picture", response_class=Response, responses=_JPEG)
+@router.get(
+    "/queries/{query}/picture", response_class=Response, responses=binary_answer("image/jpeg")
+)
 async def query_picture(query: Token, service: Served, caller: Searcher) -> Response:
     """A query picture as JPEG, upright, scaled down."""
     upload = _upload(service, query, caller)

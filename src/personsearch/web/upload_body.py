@@ -5,7 +5,28 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from personsearch.web.limits import MAX_UPLOAD
+from personsearch.web.limits import MAX_UPLOAD, too_large
+from personsearch.web.schemas import BINARY
+
+MAX_QUERY_PIXELS = 40_000_000
+"""Of a query picture; larger ones are refused."""
+PICTURE_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "JPEG, PNG, WebP, HEIC, BMP or TIFF, up to 20 MB; of several, the first.",
+        "content": {
+            "image/*": BINARY,
+            "application/octet-stream": BINARY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["picture"],
+                    "properties": {"picture": {"type": "string", "format": "binary"}},
+                }
+            },
+        },
+    }
+}
 
 
 class _InMemory(MultiPartParser):
@@ -18,8 +39,15 @@ async def read_upload(request: Request) -> bytes:
     """The picture's bytes.
 
     Raises:
-        HTTPException: no picture came, or more than one.
+        HTTPException: no picture came, more than one, or too large a one.
     """
+    data = await _body(request)
+    if len(data) > MAX_UPLOAD:
+        raise HTTPException(413, too_large(MAX_UPLOAD + 1))
+    return data
+
+
+async def _body(request: Request) -> bytes:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await request.body()
     parser = _InMemory(request.headers, request.stream(), max_files=1, max_fields=4)
