@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from personsearch.demo.real_frames import sample_networks
 from personsearch.errors import PersonSearchError, PictureError
-from personsearch.evaluation.real_frames import sample_networks
-from personsearch.retrieval.finding import look
-from personsearch.retrieval.indexing import index_media
-from personsearch.retrieval.media import Media, decode, find_media
-from personsearch.retrieval.store import ModelIdentity, open_store
+from personsearch.indexing.finding import look
+from personsearch.indexing.pipeline import index_media
+from personsearch.media.files import Media, decode, find_media
+from personsearch.store.store import ModelIdentity, open_store
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections, Target
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from personsearch.demo.real_frames import RealFrames, measure
 from personsearch.errors import PersonSearchError
-from personsearch.evaluation.real_frames import RealFrames, measure
 from personsearch.loading import load
 
 

@@ -21,21 +21,21 @@ from rich.console import Console
 from rich.table import Table
 
 from personsearch.datasets.dataset import Dataset
-from personsearch.datasets.pictures import read_scene
 from personsearch.datasets.real_samples import read_real_samples
+from personsearch.demo.real_frames import sample_networks
+from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import DataError, PersonSearchError
 from personsearch.evaluation.detection import evaluate_detection
-from personsearch.evaluation.real_frames import sample_networks
 from personsearch.evaluation.search import evaluate_search
+from personsearch.indexing.pipeline import index_media
 from personsearch.loading import load
-from personsearch.retrieval.archive import Archive
-from personsearch.retrieval.calibration import calibration_error, fit_calibration
-from personsearch.retrieval.indexing import index_media
-from personsearch.retrieval.labelled_pairs import Pairs, label_people, make_pairs
-from personsearch.retrieval.media import find_media
-from personsearch.retrieval.sampling import Sampling
-from personsearch.retrieval.store import ModelIdentity, open_store
-from personsearch.retrieval.store_engine import StoreEngine
+from personsearch.media.files import find_media
+from personsearch.media.pictures import read_scene
+from personsearch.media.sampling import Sampling
+from personsearch.search.archive import Archive
+from personsearch.search.calibration import calibration_error, fit_calibration
+from personsearch.search.labelled_pairs import Pairs, label_people, make_pairs
+from personsearch.store.store import ModelIdentity, open_store
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections
 

@@ -27,8 +27,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from personsearch.retrieval.store import FileStamp, Filters, FoundPeople, ModelIdentity, open_store
-from personsearch.retrieval.store_engine import StoreEngine
+from personsearch.engines.sqlite import StoreEngine
+from personsearch.store.store import FileStamp, Filters, FoundPeople, ModelIdentity, open_store
 
 CAMERAS, A_FRAME, VIEWS, ALIKE = 50, 5, 20, 1000
 THUMBNAIL = 2048

@@ -27,9 +27,9 @@ import uvicorn
 from rich.console import Console
 from rich.table import Table
 
-from personsearch.retrieval.archive import Archive
-from personsearch.retrieval.store import Filters
-from personsearch.retrieval.store_engine import StoreEngine
+from personsearch.engines.sqlite import StoreEngine
+from personsearch.search.archive import Archive
+from personsearch.store.store import Filters
 from personsearch.web.app import create_app
 from personsearch.web.listening import listen
 from personsearch.web.service import Settings

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from personsearch.detectors.backbones import build_trunk
 from personsearch.detectors.retinanet import PUBLISHED, Found, Predictions, RetinaNetSettings
-from personsearch.systems.backbones import build_trunk
 from personsearch.systems.sequential import SHARED, Sequential
 
 BATCHES, PEOPLE = (1, 4, 8), (5, 20)

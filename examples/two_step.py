@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from personsearch.datasets.pictures import read_picture
+from personsearch.media.pictures import read_picture
 from personsearch.systems.two_step import from_toml
 
 

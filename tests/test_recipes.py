@@ -9,7 +9,7 @@ import torch
 from personsearch.training.recipe import make_recipe, read_recipe
 from personsearch.types import Target
 
-FOLDER = Path(__file__).parents[1] / "recipes"
+FOLDER = Path(__file__).parents[1] / "src" / "personsearch" / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.toml"))
 
 

@@ -27,7 +27,7 @@ def _functions(path: Path) -> frozenset[str]:
 @pytest.mark.parametrize("word", [word for word in SOURCES if not word.startswith("tests/")])
 def test_source_is_there(word: str) -> None:
     path, _, name = word.partition(":")
-    if path.endswith(".toml") and (ROOT / "recipes" / path).is_file():
+    if path.endswith(".toml") and (ROOT / "src" / "personsearch" / "recipes" / path).is_file():
         return
     assert (ROOT / "src" / "personsearch" / path).is_file()
     if name:
@@ -56,7 +56,7 @@ def test_every_system_is_in_the_map_and_has_its_recipes() -> None:
     for name in SYSTEMS:
         assert f"| `{name}` |" in TEXT
         for folder in ("cuhk-sysu", "prw", "synthetic-small", "synthetic-ablation"):
-            assert (ROOT / "recipes" / folder / f"{name}.toml").is_file()
+            assert (ROOT / "src" / "personsearch" / "recipes" / folder / f"{name}.toml").is_file()
 
 
 def test_every_recipe_in_a_command_is_there() -> None:

@@ -9,8 +9,8 @@ import pytest
 from loopback import loopback
 
 from personsearch import zoo
-from personsearch.detectors.description import parse_description
 from personsearch.errors import ModelError
+from personsearch.external.description import parse_description
 from personsearch.loading import load
 from personsearch.zoo import Pair, check, copy, load_pair, models_folder, pull, read_zoo
 
@@ -167,7 +167,7 @@ def test_a_pair_that_is_here_finds_people(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert model.embedding_dim == 512
     import torch
 
-    from personsearch.datasets.pictures import read_picture
+    from personsearch.media.pictures import read_picture
 
     frame = sorted((REAL.parent / "prw-frames").rglob("*.jpg"))[0]
     image = torch.tensor(read_picture(frame)).permute(2, 0, 1).float().div(255)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from personsearch.evaluation.detection import evaluate_detection as evaluate_detection
     from personsearch.evaluation.search import evaluate_search as evaluate_search
     from personsearch.loading import load as load
-    from personsearch.retrieval.archive import Archive as Archive
-    from personsearch.retrieval.archive import open_archive as open
-    from personsearch.retrieval.people_search import Match as Match
-    from personsearch.retrieval.store import Filters as Filters
+    from personsearch.search.archive import Archive as Archive
+    from personsearch.search.archive import open_archive as open
+    from personsearch.search.people_search import Match as Match
+    from personsearch.store.store import Filters as Filters
     from personsearch.systems.base import PersonSearchModel as PersonSearchModel
     from personsearch.training.loop import Trainer as Trainer
     from personsearch.training.recipe import Recipe as Recipe
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "AnnotationError": "errors",
-    "Archive": "retrieval.archive",
+    "Archive": "search.archive",
     "CheckpointError": "errors",
     "DataError": "errors",
     "Dataset": "datasets.dataset",
     "Detections": "types",
     "EvaluationError": "errors",
-    "Filters": "retrieval.store",
-    "Match": "retrieval.people_search",
+    "Filters": "store.store",
+    "Match": "search.people_search",
     "ModelError": "errors",
     "NonFiniteLossError": "errors",
     "PersonSearchError": "errors",
@@ -66,7 +66,7 @@ _MODULES = {
     "evaluate_detection": "evaluation.detection",
     "evaluate_search": "evaluation.search",
     "load": "loading",
-    "open": "retrieval.archive",
+    "open": "search.archive",
     "open_dataset": "datasets",
     "read_recipe": "training.recipe",
 }

@@ -213,7 +213,7 @@ def load_pair(name: str, folder: Path | None = None) -> "TwoStep":
             f"the networks {name!r} are not on this machine ({what}); fetch them with: "
             f"personsearch models pull {name}"
         )
-    from personsearch.detectors.description import parse_description
+    from personsearch.external.description import parse_description
     from personsearch.systems.two_step import from_description
 
     description = parse_description({**pair.networks, "name": name}, f"pair {name!r}")

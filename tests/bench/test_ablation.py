@@ -10,7 +10,7 @@ from personsearch.bench.plan import Planner
 from personsearch.errors import RecipeError
 from personsearch.training.catalogue import SYSTEMS
 
-RECIPES = Path(__file__).parents[2] / "recipes" / "synthetic-ablation"
+RECIPES = Path(__file__).parents[2] / "src" / "personsearch" / "recipes" / "synthetic-ablation"
 NAMES = [
     *(f"dcinet-figure-{number}" for number in (12, 13)),
     *(f"dcinet-table-{number}" for number in range(3, 9)),

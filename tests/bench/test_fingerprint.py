@@ -10,8 +10,8 @@ import pytest
 from personsearch.bench import fingerprint
 from personsearch.datasets import open_dataset
 from personsearch.datasets.dataset import Dataset
-from personsearch.datasets.synthetic import make_benchmark
 from personsearch.errors import RecipeError
+from personsearch.synthetic.benchmark import make_benchmark
 from personsearch.training.catalogue import SYSTEMS
 
 

@@ -20,7 +20,8 @@ from personsearch.datasets.protocols import cross_camera_protocol
 from personsearch.training.recipe import make_recipe
 from personsearch.types import Scene
 
-SHIPPED = Path(__file__).parents[2] / "recipes" / "synthetic-small" / "oim.toml"
+RECIPES = Path(__file__).parents[2] / "src" / "personsearch" / "recipes"
+SHIPPED = RECIPES / "synthetic-small" / "oim.toml"
 SMALL: dict[str, Any] = {
     "backbone_width": 4,
     "crop_iterations": 0,

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from personsearch.cli.main import app
-from personsearch.retrieval.calibration import FILE
+from personsearch.search.calibration import FILE
 
 runner = CliRunner()
 HUES = [(255, 40, 0), (40, 255, 0), (0, 40, 255), (255, 255, 40)]

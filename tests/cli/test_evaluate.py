@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from personsearch.datasets.synthetic import make_benchmark
+from personsearch.synthetic.benchmark import make_benchmark
 from personsearch.training.checkpoint import save_checkpoint
 from personsearch.training.recipe import make_recipe
 

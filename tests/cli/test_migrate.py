@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from footage import MODEL, contents, shoot
 
-from personsearch.retrieval.audit import AuditLog
-from personsearch.retrieval.engines import open_engine, open_writer
-from personsearch.retrieval.media import find_media
-from personsearch.retrieval.shards import index_shards, run_here
+from personsearch.engines.uri import open_engine, open_writer
+from personsearch.indexing.shards import index_shards, run_here
+from personsearch.media.files import find_media
+from personsearch.store.audit import AuditLog
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

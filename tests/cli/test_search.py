@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from personsearch import loading
 from personsearch.cli.search import search
-from personsearch.datasets.pictures import read_picture
 from personsearch.errors import DataError, PictureError
+from personsearch.media.pictures import read_picture
 from personsearch.systems.crop_embedders import ExtractorEmbedder
 from personsearch.systems.two_step import TwoStep
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from crowd import make_store
 
-from personsearch.retrieval.audit import LOG, AuditLog
+from personsearch.store.audit import LOG, AuditLog
 
 COMMAND = [sys.executable, "-m", "personsearch"]
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from personsearch.datasets import mot
-from personsearch.datasets.pictures import read_scene
 from personsearch.errors import AnnotationError, DataError, PictureError
+from personsearch.media.pictures import read_scene
 
 PETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "pets09"
 

@@ -11,9 +11,9 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
+from personsearch.detectors.backbones import build_trunk
 from personsearch.detectors.retinanet import Predictions, RetinaNet, RetinaNetSettings
 from personsearch.errors import ModelError
-from personsearch.systems.backbones import build_trunk
 
 CHANNELS = {"C2": 4, "C3": 6, "C4": 8, "C5": 10}
 SMALL: dict[str, Any] = {"pyramid_channels": 8, "anchor_sizes": (16, 32, 64)}

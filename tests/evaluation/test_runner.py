@@ -11,8 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from personsearch.datasets.galleries import Excluding
-from personsearch.datasets.pictures import read_picture
-from personsearch.datasets.training_set import to_tensor
 from personsearch.errors import DataError, PictureError
 from personsearch.evaluation.runner import (
     detect_scenes,
@@ -21,8 +19,10 @@ from personsearch.evaluation.runner import (
     gallery_scenes,
     ground_truth_detections,
 )
+from personsearch.media.pictures import read_picture
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training.recipe import make_recipe
+from personsearch.training.training_set import to_tensor
 from personsearch.types import Detections, Query, Scene, SearchProtocol, Target
 
 SIZES = [(96, 64), (64, 96), (96, 64), (80, 80), (96, 64), (64, 96)]  # width, height

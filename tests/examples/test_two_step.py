@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from personsearch.detectors.description import read_description
+from personsearch.external.description import read_description
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"

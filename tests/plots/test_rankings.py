@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from personsearch.datasets.pictures import read_picture
 from personsearch.errors import DataError
+from personsearch.media.pictures import read_picture
 from personsearch.plots.rankings import (
     BLUE,
     GREEN,

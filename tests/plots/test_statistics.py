@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from personsearch.datasets.pictures import read_picture
 from personsearch.datasets.stats import split_statistics
 from personsearch.errors import DataError
+from personsearch.media.pictures import read_picture
 from personsearch.plots.statistics import plot_statistics
 from personsearch.types import Scene
 

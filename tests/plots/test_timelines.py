@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 from personsearch.plots.timelines import plot_timeline
-from personsearch.retrieval.people_search import Match
-from personsearch.retrieval.store import StoredPerson
-from personsearch.retrieval.timeline import timeline
+from personsearch.search.people_search import Match
+from personsearch.search.timeline import timeline
+from personsearch.store.store import StoredPerson
 
 
 def match(camera: str, time: float | None, name: str = "a.jpg") -> Match:

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 from blocks import Blocks
 
-from personsearch import loading
-from personsearch.retrieval import model_identity
-from personsearch.retrieval.indexing import index_media
-from personsearch.retrieval.media import find_media
-from personsearch.retrieval.store import ModelIdentity, open_store
+from personsearch import loading, model_identity
+from personsearch.indexing.pipeline import index_media
+from personsearch.media.files import find_media
+from personsearch.store.store import ModelIdentity, open_store
 
 IDENTITY = ModelIdentity("blocks", "b" * 64, Blocks.embedding_dim)
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from personsearch.retrieval.archive import Archive, open_archive
-from personsearch.retrieval.indexing import index_media
-from personsearch.retrieval.media import find_media
-from personsearch.retrieval.store import ModelIdentity, open_store
+from personsearch.indexing.pipeline import index_media
+from personsearch.media.files import find_media
+from personsearch.search.archive import Archive, open_archive
+from personsearch.store.store import ModelIdentity, open_store
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections, Target
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_type_hints
 import torch
 from torch import Tensor
 
-from personsearch.systems.backbones import build_backbone
+from personsearch.detectors.backbones import build_backbone
 from personsearch.types import Target
 
 Model = TypeVar("Model")

@@ -11,8 +11,8 @@ import numpy as np
 from blocks import BROWN, GREEN, ORANGE, RED, Blocks, paint
 from torch import Tensor
 
-from personsearch.retrieval.engines import open_engine
-from personsearch.retrieval.store import ModelIdentity
+from personsearch.engines.uri import open_engine
+from personsearch.store.store import ModelIdentity
 from personsearch.types import Detections
 
 MODEL = ModelIdentity("blocks", "c" * 64, 3)

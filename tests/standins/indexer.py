@@ -5,9 +5,9 @@ from pathlib import Path
 
 from blocks import Blocks
 
-from personsearch.retrieval.indexing import IndexReport, index_media
-from personsearch.retrieval.media import find_media
-from personsearch.retrieval.store import ModelIdentity, open_store
+from personsearch.indexing.pipeline import IndexReport, index_media
+from personsearch.media.files import find_media
+from personsearch.store.store import ModelIdentity, open_store
 
 MODEL = ModelIdentity("blocks", "c" * 64, 3)
 

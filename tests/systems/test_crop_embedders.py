@@ -11,8 +11,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor
 
-from personsearch.detectors.description import EmbedderDescription
 from personsearch.errors import DataError, ModelError
+from personsearch.external.description import EmbedderDescription
 from personsearch.systems.base import PersonSearchModel
 from personsearch.systems.crop_embedders import (
     ExternalEmbedder,

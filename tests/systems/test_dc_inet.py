@@ -9,8 +9,8 @@ from drawn import REGIONS, build, nobody, scenes, total
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
+from personsearch.detectors.backbones import build_backbone
 from personsearch.errors import ModelError
-from personsearch.systems.backbones import build_backbone
 from personsearch.systems.dc_inet import PAPER_REGIONS, DCINet
 from personsearch.systems.regions import View
 from personsearch.types import Target

@@ -8,7 +8,7 @@ from drawn import REGIONS, build, nobody, scenes, total
 from torch import Tensor, nn
 from torchvision.ops import box_iou, roi_align, roi_pool
 
-from personsearch.systems.backbones import build_backbone
+from personsearch.detectors.backbones import build_backbone
 from personsearch.systems.inet import INet
 from personsearch.types import Target
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from drawn import REGIONS, build, scenes
 
+from personsearch.detectors.backbones import build_backbone
 from personsearch.detectors.faster_rcnn import SampledRegions
 from personsearch.errors import ModelError
-from personsearch.systems.backbones import build_backbone
 from personsearch.systems.nae import NAE, box_loss
 
 SETTINGS: dict[str, Any] = REGIONS | {

@@ -7,10 +7,10 @@ import torch
 from drawn import total
 from torch import Tensor
 
+from personsearch.detectors.backbones import build_trunk
 from personsearch.detectors.fpn import PyramidSettings
 from personsearch.detectors.retinanet import Found
 from personsearch.errors import ModelError
-from personsearch.systems.backbones import build_trunk
 from personsearch.systems.rdlr import RDLR
 from personsearch.types import Target
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align
 
+from personsearch.detectors.backbones import build_backbone
 from personsearch.errors import ModelError
-from personsearch.systems.backbones import build_backbone
 from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
 from personsearch.types import Detections, Target
 

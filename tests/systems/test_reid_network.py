@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from personsearch.detectors.backbones import build_trunk
 from personsearch.errors import ModelError, TrainingError
 from personsearch.losses.cosine_softmax import CosineSoftmax
-from personsearch.systems.backbones import build_trunk
 from personsearch.systems.reid_network import ReidNetwork
 
 

@@ -9,9 +9,9 @@ from drawn import REGIONS, build, scenes, total
 from torch import Tensor
 from torch.nn import functional
 
-from personsearch.evaluation.rerank import ContextMatching, query_context
+from personsearch.detectors.backbones import build_backbone
+from personsearch.evaluation.context_matching import ContextMatching, query_context
 from personsearch.evaluation.search import evaluate_search
-from personsearch.systems.backbones import build_backbone
 from personsearch.systems.seqnet import SeqNet
 from personsearch.types import Query, SearchProtocol
 

@@ -9,9 +9,9 @@ from drawn import nobody, scenes, total
 from torch import Tensor, nn
 from torchvision.ops import box_iou, roi_align, roi_pool
 
+from personsearch.detectors.backbones import build_trunk
 from personsearch.detectors.retinanet import RetinaNetSettings
 from personsearch.errors import ModelError
-from personsearch.systems.backbones import build_trunk
 from personsearch.systems.sequential import SHARED, Sequential
 from personsearch.types import Detections, Target
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import box_iou
 
+from personsearch.detectors.backbones import build_backbone
 from personsearch.errors import ModelError, TrainingError
 from personsearch.losses import agwf
 from personsearch.losses.oim import OnlineInstanceMatching
-from personsearch.systems.backbones import build_backbone
 from personsearch.systems.trident import Trident
 from personsearch.types import Target
 

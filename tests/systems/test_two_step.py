@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from personsearch.datasets.pictures import read_picture
 from personsearch.errors import DataError, ModelError
+from personsearch.media.pictures import read_picture
 from personsearch.systems.base import PersonSearchModel
 from personsearch.systems.crop_embedders import ExtractorEmbedder, ModelEmbedder
 from personsearch.systems.two_step import ModelDetector, TwoStep, from_toml, to_picture

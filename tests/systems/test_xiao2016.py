@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import roi_pool
 
-from personsearch.datasets.crops import BACKGROUND
+from personsearch.detectors.backbones import build_backbone
 from personsearch.errors import ModelError
 from personsearch.losses.rss import random_sampling_softmax
 from personsearch.losses.softmax import softmax_loss
-from personsearch.systems.backbones import build_backbone
 from personsearch.systems.inet import fully_connected
 from personsearch.systems.xiao2016 import PAPER_REGIONS, Xiao2016, load_fully_connected
+from personsearch.training.crops import BACKGROUND
 from personsearch.types import Target
 
 PROPOSALS = {"rpn_objectness", "rpn_box"}

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from personsearch.datasets.crops import BACKGROUND
 from personsearch.datasets.dataset import Dataset
-from personsearch.datasets.training_set import Batch, PictureCache
 from personsearch.errors import DataError, RecipeError
 from personsearch.training.crop_classifier import CropClassifierStage
+from personsearch.training.crops import BACKGROUND
 from personsearch.training.loop import Trainer, read_log
 from personsearch.training.recipe import Recipe, make_recipe
+from personsearch.training.training_set import Batch, PictureCache
 from personsearch.types import Scene
 
 STAGE: dict[str, Any] = {

@@ -13,12 +13,12 @@ from PIL import Image
 
 from personsearch.datasets import scenes as scenes_format
 from personsearch.datasets.dataset import Dataset
-from personsearch.datasets.training_set import PictureCache
 from personsearch.errors import DataError, RecipeError
 from personsearch.systems.sequential import Sequential
 from personsearch.training.detection_stage import DetectionStage, more_scenes
 from personsearch.training.recipe import Recipe, make_recipe
 from personsearch.training.stages import make_stages
+from personsearch.training.training_set import PictureCache
 from personsearch.types import Scene
 
 

@@ -12,13 +12,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from personsearch.datasets.dataset import Dataset
-from personsearch.datasets.training_set import PictureCache, to_tensor
 from personsearch.errors import DataError, RecipeError
 from personsearch.systems.sequential import Sequential
 from personsearch.training.feature_cache import FeatureCache
 from personsearch.training.feature_stage import FeatureStage, shots
 from personsearch.training.loop import Trainer
 from personsearch.training.recipe import Recipe, make_recipe
+from personsearch.training.training_set import PictureCache, to_tensor
 from personsearch.types import Scene
 
 CPU = torch.device("cpu")

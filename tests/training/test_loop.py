@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from personsearch.datasets.dataset import Dataset
-from personsearch.datasets.training_set import PictureCache
 from personsearch.errors import CheckpointError, DataError, NonFiniteLossError, RecipeError
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training import checkpoint, loop
@@ -27,6 +26,7 @@ from personsearch.training.loop import Trainer, read_log
 from personsearch.training.recipe import Recipe, make_recipe
 from personsearch.training.report import Report
 from personsearch.training.stages import SceneStage
+from personsearch.training.training_set import PictureCache
 from personsearch.types import Query, Scene, SearchProtocol
 
 CLOTHES = [

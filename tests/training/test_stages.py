@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from personsearch.datasets.pairs import PairSampler
-from personsearch.datasets.samplers import IdentitySampler, RandomSampler, SceneSampler
-from personsearch.datasets.training_set import Batch, PictureCache
 from personsearch.errors import DataError, PictureError, RecipeError
+from personsearch.training.pairs import PairSampler
 from personsearch.training.recipe import Recipe, make_recipe
+from personsearch.training.samplers import IdentitySampler, RandomSampler, SceneSampler
 from personsearch.training.stages import CropStage, SceneStage, Stage, make_stages
+from personsearch.training.training_set import Batch, PictureCache
 from personsearch.types import Scene
 
 

@@ -7,7 +7,7 @@ import pytest
 from crowd import open_crowd
 from starlette.testclient import TestClient
 
-from personsearch.retrieval.audit import AuditLog
+from personsearch.store.audit import AuditLog
 from personsearch.web.app import create_app
 from personsearch.web.keys import KEYS, Keys
 from personsearch.web.service import Settings

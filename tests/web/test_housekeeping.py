@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from crowd import open_crowd
 
+from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import StoreError
-from personsearch.retrieval.audit import AuditLog
-from personsearch.retrieval.store import open_store
-from personsearch.retrieval.store_engine import StoreEngine
+from personsearch.store.audit import AuditLog
+from personsearch.store.store import open_store
 from personsearch.web import housekeeping
 from personsearch.web.housekeeping import Housekeeping
 from personsearch.web.service import Service, Settings

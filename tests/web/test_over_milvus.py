@@ -8,9 +8,9 @@ import pytest
 from crowd import RED, Crowd, open_crowd
 from starlette.testclient import TestClient
 
-from personsearch.retrieval.archive import Archive
-from personsearch.retrieval.audit import AuditLog
-from personsearch.retrieval.engines import open_engine
+from personsearch.engines.uri import open_engine
+from personsearch.search.archive import Archive
+from personsearch.store.audit import AuditLog
 from personsearch.web.app import create_app
 
 AWAY = 2**60

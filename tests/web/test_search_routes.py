@@ -13,7 +13,7 @@ from crowd import BLUE, GREEN, HOSTILE, RED
 from PIL import Image
 from starlette.testclient import TestClient
 
-from personsearch.retrieval.audit import AuditLog
+from personsearch.store.audit import AuditLog
 
 
 def send(client: TestClient, data: bytes, kind: str = "image/png") -> Any:

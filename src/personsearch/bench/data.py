@@ -65,7 +65,7 @@ def drawn(
     Raises:
         DataError: an unknown size or class.
     """
-    from personsearch.datasets.synthetic import make_benchmark
+    from personsearch.synthetic.benchmark import make_benchmark
 
     folder = (runs / "data" / wanted.name).resolve()
     if not (folder / "scenes.json").is_file():

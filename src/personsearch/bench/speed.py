@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from personsearch.datasets import open_dataset
-from personsearch.datasets.pictures import read_scene
-from personsearch.datasets.training_set import to_tensor
 from personsearch.errors import RecipeError
+from personsearch.media.pictures import read_scene
+from personsearch.precision import autocast
 from personsearch.systems.base import PersonSearchModel
-from personsearch.training.precision import autocast
 from personsearch.training.recipe import Recipe, make_recipe
+from personsearch.training.training_set import to_tensor
 
 PEOPLE = (5, 20, 100)
 BATCHES = (1, 4, 8)

@@ -19,7 +19,7 @@ def read(store: StoreOption = None, json_output: JsonOption = False) -> None:
     """
     import json
 
-    from personsearch.retrieval.audit import AuditLog
+    from personsearch.store.audit import AuditLog
 
     for entry in AuditLog(state_folder(store)).entries():
         if json_output:
@@ -44,7 +44,7 @@ def check(
     """
     import json
 
-    from personsearch.retrieval.audit import AuditLog
+    from personsearch.store.audit import AuditLog
 
     log = AuditLog(state_folder(store))
     problem = log.verify(head)

@@ -152,7 +152,7 @@ def _planner(
 ) -> "Planner":
     from personsearch.bench.plan import Planner
 
-    folder = recipes or Path("recipes") / f"synthetic-{size}"
+    folder = recipes or Path(__file__).parents[1] / "recipes" / f"synthetic-{size}"
     return Planner(folder, runs.resolve(), size, data, draw=not show, any_code=any_code)
 
 

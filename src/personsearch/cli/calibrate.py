@@ -8,7 +8,7 @@ import typer
 from personsearch.cli.store_folder import StoreOption, store_folder
 
 if TYPE_CHECKING:
-    from personsearch.retrieval.calibration import Calibration
+    from personsearch.search.calibration import Calibration
 
 CROWDS = (10, 100, 1000, 10_000)
 """Numbers of people for which errors are shown."""
@@ -53,9 +53,9 @@ def calibrate(
     from personsearch.cli.search import choose_device
     from personsearch.datasets import open_dataset
     from personsearch.errors import DataError
-    from personsearch.retrieval.archive import open_archive
-    from personsearch.retrieval.calibration import fit_calibration, write_calibration
-    from personsearch.retrieval.labelled_pairs import make_pairs, see_people
+    from personsearch.search.archive import open_archive
+    from personsearch.search.calibration import fit_calibration, write_calibration
+    from personsearch.search.labelled_pairs import make_pairs, see_people
 
     if across not in (None, "cameras", "pictures"):
         raise typer.BadParameter(f"{across!r}: expected cameras or pictures", param_hint="--across")

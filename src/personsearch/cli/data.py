@@ -50,7 +50,7 @@ def synth(
     Example: personsearch data synth synth --size small --seed 0
     """
     from personsearch.datasets.stats import statistics
-    from personsearch.datasets.synthetic import make_benchmark
+    from personsearch.synthetic.benchmark import make_benchmark
 
     with _progress("drawing") as progress:
         dataset = make_benchmark(

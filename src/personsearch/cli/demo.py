@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from personsearch.cli.demo_folder import DemoFolder
     from personsearch.datasets.dataset import Dataset
-    from personsearch.plots.page import Page, Result, Step
+    from personsearch.demo.folder import DemoFolder
+    from personsearch.demo.page import Page, Result, Step
     from personsearch.systems.base import PersonSearchModel
     from personsearch.training.recipe import Recipe
 
@@ -47,8 +47,8 @@ def demo(
 
     Example: personsearch demo --out demo --size tiny
     """
-    from personsearch.cli.demo_folder import DemoFolder
-    from personsearch.plots.page import write_page
+    from personsearch.demo.folder import DemoFolder
+    from personsearch.demo.page import write_page
 
     if real is not None and recipe is not None:
         raise typer.BadParameter("--real trains nothing; leave out one of the two")
@@ -74,7 +74,7 @@ def demo(
 
 
 def _check_size(size: str) -> None:
-    from personsearch.datasets.synthetic import SIZES
+    from personsearch.synthetic.benchmark import SIZES
 
     if size not in SIZES:
         raise typer.BadParameter(
@@ -101,8 +101,8 @@ def _trained_page(
     from personsearch.cli.progress import StepProgress
     from personsearch.cli.train import ProgressListener
     from personsearch.datasets import open_dataset
+    from personsearch.demo.page import Page
     from personsearch.loading import load
-    from personsearch.plots.page import Page
     from personsearch.training.devices import choose_device
     from personsearch.training.loop import read_log
 
@@ -140,8 +140,8 @@ def _trained_page(
 
 def _real_page(real: Path) -> "Page":
     from personsearch.datasets.real_samples import networks, read_real_samples
-    from personsearch.evaluation.real_frames import sample_networks
-    from personsearch.plots.page import Page
+    from personsearch.demo.page import Page
+    from personsearch.demo.real_frames import sample_networks
 
     datasets = read_real_samples(real)
     model = sample_networks(real)
@@ -177,9 +177,9 @@ def _measure(
     import time
 
     from personsearch.cli.progress import StepProgress
+    from personsearch.demo.page import Result, Step
+    from personsearch.demo.showcase import choose_examples
     from personsearch.evaluation.comparison import compare
-    from personsearch.evaluation.showcase import choose_examples
-    from personsearch.plots.page import Result, Step
 
     began = time.perf_counter()
     with StepProgress() as tell:
@@ -222,7 +222,7 @@ def _machine(device: object) -> dict[str, str]:
 
 
 def _print(page: "Page", steps: "list[Step]", path: Path) -> None:
-    from personsearch.plots.page import duration
+    from personsearch.demo.page import duration
     from personsearch.plots.tables import detection_table, print_tables, search_table
 
     for result in page.results:

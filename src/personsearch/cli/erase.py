@@ -8,7 +8,7 @@ import typer
 from personsearch.cli.store_folder import StoreOption, parse_time, state_folder, store_place
 
 if TYPE_CHECKING:
-    from personsearch.retrieval.store import Filters
+    from personsearch.store.store import Filters
 
 
 def erase(
@@ -37,9 +37,9 @@ def erase(
     Example: personsearch erase --source ~/photos --picture party/12.jpg
     """
     from personsearch.cli.store_search import source_places
-    from personsearch.retrieval.audit import AuditLog, described, user_of_this_machine
-    from personsearch.retrieval.engines import scheme_of
-    from personsearch.retrieval.store import Filters, open_store
+    from personsearch.engines.uri import scheme_of
+    from personsearch.store.audit import AuditLog, described, user_of_this_machine
+    from personsearch.store.store import Filters, open_store
 
     by_person = Filters(
         cameras=camera or (),
@@ -91,9 +91,9 @@ def _erase_there(
     noted: Callable[[], object],
 ) -> int:
     """Erases from Milvus, after that was noted; says how many views there were."""
-    from personsearch.retrieval.engines import check_scheme
-    from personsearch.retrieval.milvus import MilvusEngine
-    from personsearch.retrieval.milvus_writer import MilvusWriter
+    from personsearch.engines.milvus import MilvusEngine
+    from personsearch.engines.uri import check_scheme
+    from personsearch.indexing.milvus_writer import MilvusWriter
 
     check_scheme(place)
     with MilvusEngine(place) as engine:

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
-    from personsearch.retrieval.index_report import IndexReport
-    from personsearch.retrieval.media import Media, Skipped
-    from personsearch.retrieval.sampling import Sampling
-    from personsearch.retrieval.store import Store
-    from personsearch.retrieval.streams import Stream
-    from personsearch.retrieval.watching import Find, Look
+    from personsearch.indexing.report import IndexReport
+    from personsearch.indexing.watching import Find, Look
+    from personsearch.media.files import Media, Skipped
+    from personsearch.media.sampling import Sampling
+    from personsearch.media.streams import Stream
+    from personsearch.store.store import Store
     from personsearch.systems.base import PersonSearchModel
 
 
@@ -121,17 +121,17 @@ def index(
     """
     from personsearch.cli.index_shards import Looking, index_in_shards
     from personsearch.cli.search import choose_device
+    from personsearch.engines.sqlite import write_index
+    from personsearch.engines.uri import scheme_of
     from personsearch.errors import DataError
     from personsearch.loading import load
-    from personsearch.retrieval.audit import log_expired, user_of_this_machine
-    from personsearch.retrieval.engines import scheme_of
-    from personsearch.retrieval.media import find_media
-    from personsearch.retrieval.model_identity import identify
-    from personsearch.retrieval.name_pattern import NamePattern
-    from personsearch.retrieval.sampling import Sampling
-    from personsearch.retrieval.store import DATABASE, open_store
-    from personsearch.retrieval.store_engine import write_index
-    from personsearch.retrieval.streams import is_stream, parse_streams
+    from personsearch.media.files import find_media
+    from personsearch.media.name_pattern import NamePattern
+    from personsearch.media.sampling import Sampling
+    from personsearch.media.streams import is_stream, parse_streams
+    from personsearch.model_identity import identify
+    from personsearch.store.audit import log_expired, user_of_this_machine
+    from personsearch.store.store import DATABASE, open_store
 
     try:
         live = parse_streams([one for one in sources if is_stream(one)], camera)
@@ -227,7 +227,7 @@ class _Work:
     def __init__(
         self, network: "PersonSearchModel", store: "Store", bar: IndexBar, sampling: "Sampling"
     ) -> None:
-        from personsearch.retrieval.index_report import IndexReport
+        from personsearch.indexing.report import IndexReport
 
         self.report = IndexReport()
         self.score_threshold, self.tracks = 0.3, True
@@ -238,8 +238,8 @@ class _Work:
         self, media: "Sequence[Media]", left_out: "Sequence[Skipped]", pruned: "Sequence[Path]"
     ) -> None:
         """Some photos and videos; then people of files that are gone from the pruned folders."""
-        from personsearch.retrieval.indexing import index_media
-        from personsearch.retrieval.watching import prune
+        from personsearch.indexing.pipeline import index_media
+        from personsearch.indexing.watching import prune
 
         self.report.unreadable += left_out
         if media:
@@ -261,7 +261,7 @@ class _Work:
         self, folders: "Sequence[Path]", find: "Find", *, prune: bool, seconds: float | None
     ) -> None:
         """What is in folders, now and from now on."""
-        from personsearch.retrieval.watching import watch
+        from personsearch.indexing.watching import watch
 
         until = None if seconds is None else time.monotonic() + seconds
 
@@ -279,7 +279,7 @@ class _Work:
         self, streams: "Sequence[Stream]", *, segment: float, seconds: float | None
     ) -> None:
         """Live cameras, until they are to end."""
-        from personsearch.retrieval.live import index_streams
+        from personsearch.indexing.live import index_streams
 
         self.report.add(
             index_streams(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from personsearch.retrieval.index_report import IndexReport
+    from personsearch.indexing.report import IndexReport
 
 _SHOWN = 10  # files that could not be read, before the rest is only counted
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from personsearch.retrieval.index_report import IndexReport
-    from personsearch.retrieval.media import Media
+    from personsearch.indexing.report import IndexReport
+    from personsearch.media.files import Media
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ def index_in_shards(
 
     from personsearch.cli.index_report import IndexBar
     from personsearch.cli.search import choose_device
+    from personsearch.engines.uri import made_by, open_writer
+    from personsearch.indexing.ray_workers import Network, Settings, run_on_ray, writes_itself
+    from personsearch.indexing.shards import index_shards, run_here
     from personsearch.loading import load
-    from personsearch.retrieval.engines import made_by, open_writer
-    from personsearch.retrieval.model_identity import identify
-    from personsearch.retrieval.ray_workers import Network, Settings, run_on_ray, writes_itself
-    from personsearch.retrieval.shards import index_shards, run_here
+    from personsearch.model_identity import identify
 
     if ray is not None and given.device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(

@@ -26,7 +26,7 @@ def make(
     """
     import json
 
-    from personsearch.retrieval.audit import AuditLog, user_of_this_machine
+    from personsearch.store.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
 
     folder = state_folder(store)
@@ -75,7 +75,7 @@ def revoke(
 
     Example: personsearch keys revoke desk
     """
-    from personsearch.retrieval.audit import AuditLog, user_of_this_machine
+    from personsearch.store.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
 
     folder = state_folder(store)

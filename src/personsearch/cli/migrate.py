@@ -29,8 +29,8 @@ def migrate(
     from contextlib import closing
 
     from personsearch.cli.progress import StepProgress
-    from personsearch.retrieval import migrate as migration
-    from personsearch.retrieval.engines import check_scheme, open_engine
+    from personsearch.engines import migrate as migration
+    from personsearch.engines.uri import check_scheme, open_engine
 
     check_scheme(target)
     if source == target:

@@ -9,7 +9,7 @@ import typer
 from personsearch.cli.store_folder import StoreOption, parse_time, store_place
 
 if TYPE_CHECKING:
-    from personsearch.retrieval.gallery_search import GalleryResult, QueryPerson
+    from personsearch.search.folder_search import GalleryResult, QueryPerson
     from personsearch.systems.base import PersonSearchModel
 
 
@@ -178,7 +178,7 @@ def search(
     if query_image is None and box is not None:
         raise typer.BadParameter("--box needs a picture", param_hint="--box")
     from personsearch.cli.store_search import search_in_store, source_places
-    from personsearch.retrieval.store import Filters
+    from personsearch.store.store import Filters
 
     search_in_store(
         store_place(store),
@@ -225,7 +225,7 @@ def _search_folder(
     from rich.progress import Progress
 
     from personsearch.loading import load
-    from personsearch.retrieval.gallery_search import search_folder
+    from personsearch.search.folder_search import search_folder
 
     notes = Console(stderr=True)
     check_inside(query_image, corners)
@@ -258,7 +258,7 @@ def check_inside(query_image: Path, corners: tuple[float, float, float, float] |
         typer.BadParameter: the box lies outside.
         PictureError: the picture cannot be read.
     """
-    from personsearch.datasets.pictures import picture_size
+    from personsearch.media.pictures import picture_size
 
     if corners is None:
         return
@@ -279,7 +279,7 @@ def find_query(
     """The person in the box, or the surest one; `notes` is told who that is."""
     import numpy as np
 
-    from personsearch.retrieval.gallery_search import query_person
+    from personsearch.search.folder_search import query_person
 
     given = None if corners is None else np.array(corners, dtype=np.float32)
     query = query_person(network, query_image, given)
@@ -355,7 +355,7 @@ def _print_table(result: "GalleryResult", notes: Any, out: Path | None) -> None:
 
 
 def _write_picture(result: "GalleryResult", out: Path) -> None:
-    from personsearch.datasets.pictures import read_picture
+    from personsearch.media.pictures import read_picture
     from personsearch.plots.rankings import Panel, draw_ranking, write_picture
 
     name = result.query.path.name

@@ -47,8 +47,8 @@ def serve(
     import webbrowser
 
     from personsearch.cli.search import choose_device
-    from personsearch.retrieval.archive import open_archive
-    from personsearch.retrieval.engines import scheme_of
+    from personsearch.engines.uri import scheme_of
+    from personsearch.search.archive import open_archive
     from personsearch.web.guard import is_loopback, known_names
     from personsearch.web.keys import Keys
     from personsearch.web.listening import listen

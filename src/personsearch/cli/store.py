@@ -9,7 +9,7 @@ import typer
 from personsearch.cli.store_folder import StoreOption, show_time, store_folder
 
 if TYPE_CHECKING:
-    from personsearch.retrieval.store_merge import ExchangeReport
+    from personsearch.store.merge import ExchangeReport
 
 app = typer.Typer(
     help="Looks after a store: checks, exports, imports, merges it, and sets how long it keeps.",
@@ -33,7 +33,7 @@ def info(store: StoreOption = None, json_output: _Json = False) -> None:
     """
     import json
 
-    from personsearch.retrieval.store import open_store
+    from personsearch.store.store import open_store
 
     place = store_folder(store)
     with open_store(place) as opened, opened.snapshot():
@@ -80,8 +80,8 @@ def check(store: StoreOption = None, json_output: _Json = False) -> None:
     import json
 
     from personsearch.cli.progress import StepProgress
-    from personsearch.retrieval.store import open_store
-    from personsearch.retrieval.store_check import check_store
+    from personsearch.store.check import check_store
+    from personsearch.store.store import open_store
 
     place = store_folder(store)
     with open_store(place) as opened, StepProgress() as progress:
@@ -105,7 +105,7 @@ def compact(store: StoreOption = None) -> None:
 
     Example: personsearch store compact --store people
     """
-    from personsearch.retrieval.store import DATABASE, open_store
+    from personsearch.store.store import DATABASE, open_store
 
     place = store_folder(store)
     with open_store(place, write=True) as opened:
@@ -131,7 +131,7 @@ def export_folder(
     import json
 
     from personsearch.cli.progress import StepProgress
-    from personsearch.retrieval.store_exchange import export_store
+    from personsearch.store.exchange import export_store
 
     with StepProgress() as progress:
         counts = export_store(
@@ -154,8 +154,8 @@ def import_folder(
     Example: personsearch store import people-2026 --store people
     """
     from personsearch.cli.progress import StepProgress
-    from personsearch.retrieval.store_engine import write_index
-    from personsearch.retrieval.store_exchange import import_store
+    from personsearch.engines.sqlite import write_index
+    from personsearch.store.exchange import import_store
 
     place = store_folder(store)
     with StepProgress() as progress:
@@ -175,8 +175,8 @@ def merge(
     Example: personsearch store merge people-of-the-other-disk --store people
     """
     from personsearch.cli.progress import StepProgress
-    from personsearch.retrieval.store_engine import write_index
-    from personsearch.retrieval.store_merge import merge_stores
+    from personsearch.engines.sqlite import write_index
+    from personsearch.store.merge import merge_stores
 
     place = store_folder(store)
     with StepProgress() as progress:
@@ -220,7 +220,7 @@ def keep(
     """
     import math
 
-    from personsearch.retrieval.store import open_store
+    from personsearch.store.store import open_store
 
     number: float | None = None
     if days != "forever":
@@ -247,8 +247,8 @@ def expire(store: StoreOption = None, json_output: _Json = False) -> None:
     """
     import json
 
-    from personsearch.retrieval.audit import log_expired, user_of_this_machine
-    from personsearch.retrieval.store import open_store
+    from personsearch.store.audit import log_expired, user_of_this_machine
+    from personsearch.store.store import open_store
 
     place = store_folder(store)
     with open_store(place, write=True) as opened:
@@ -273,8 +273,8 @@ def prepare(store: StoreOption = None) -> None:
     """
     from contextlib import closing
 
-    from personsearch.retrieval.index import MANY
-    from personsearch.retrieval.store_engine import StoreEngine
+    from personsearch.engines.index import MANY
+    from personsearch.engines.sqlite import StoreEngine
 
     place = store_folder(store)
     with closing(StoreEngine(place)) as engine:

@@ -38,8 +38,8 @@ def store_folder(named: Path | str | None) -> Path:
     Raises:
         StoreError: a place of another kind is meant.
     """
+    from personsearch.engines.uri import scheme_of
     from personsearch.errors import StoreError
-    from personsearch.retrieval.engines import scheme_of
 
     place = store_place(named)
     if scheme_of(place):
@@ -52,7 +52,7 @@ def state_folder(named: Path | str | None) -> Path:
 
     For a store on a server it is ``$PERSONSEARCH_STATE``, or a folder of this user for that place.
     """
-    from personsearch.retrieval.engines import check_scheme, scheme_of
+    from personsearch.engines.uri import check_scheme, scheme_of
 
     place = store_place(named)
     if not scheme_of(place):

@@ -9,11 +9,11 @@ import typer
 from personsearch.cli.store_folder import show_time
 
 if TYPE_CHECKING:
-    from personsearch.retrieval.archive import SearchResult
-    from personsearch.retrieval.engine import Engine
-    from personsearch.retrieval.people_search import Match
-    from personsearch.retrieval.reranking import Rerank
-    from personsearch.retrieval.store import Filters, StoredPerson
+    from personsearch.engines.engine import Engine
+    from personsearch.search.archive import SearchResult
+    from personsearch.search.people_search import Match
+    from personsearch.search.reranking import Rerank
+    from personsearch.store.store import Filters, StoredPerson
 
 
 Corners = tuple[float, float, float, float]
@@ -53,7 +53,7 @@ def search_in_store(
     from rich.console import Console
 
     from personsearch.cli.search import check_inside, choose_device, say_who
-    from personsearch.retrieval.archive import open_archive
+    from personsearch.search.archive import open_archive
 
     notes = None if as_json else Console(stderr=True)
     pictures = [*([] if query_image is None else [(query_image, corners)]), *examples]
@@ -95,7 +95,7 @@ def log_search_there(
 ) -> None:
     """Notes a search in the audit log of a store."""
     from personsearch.cli.store_folder import state_folder
-    from personsearch.retrieval.audit import log_search
+    from personsearch.store.audit import log_search
 
     shown = [picture for picture, _ in pictures]
     log_search(state_folder(place), shown, result, people, unlike, filters, top)
@@ -126,7 +126,7 @@ def _print_table(
     from rich.markup import escape
     from rich.table import Table
 
-    from personsearch.retrieval.calibration import show_chance
+    from personsearch.search.calibration import show_chance
 
     table = Table("rank", "person", "picture")
     table.add_column("seen", no_wrap=True)
@@ -178,9 +178,9 @@ def _write_picture(engine: "Engine", result: "SearchResult", people: list[int], 
     import numpy as np
     from PIL import Image
 
-    from personsearch.datasets.pictures import read_picture
+    from personsearch.media.pictures import read_picture
     from personsearch.plots.rankings import Panel, draw_ranking, write_picture
-    from personsearch.retrieval.calibration import show_chance
+    from personsearch.search.calibration import show_chance
 
     def panel(person: int, lines: list[str]) -> Panel:
         with Image.open(io.BytesIO(engine.thumbnail(person)), formats=("JPEG",)) as image:

@@ -10,8 +10,8 @@ from personsearch.cli.store_folder import StoreOption, parse_time, show_time, st
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from personsearch.retrieval.people_search import Match
-    from personsearch.retrieval.timeline import Sighting
+    from personsearch.search.people_search import Match
+    from personsearch.search.timeline import Sighting
 
 
 def timeline(
@@ -86,9 +86,9 @@ def timeline(
 
     from personsearch.cli.search import check_inside, choose_device, parse_box, parse_example
     from personsearch.cli.store_search import log_search_there, source_places
-    from personsearch.retrieval import timeline as sightings
-    from personsearch.retrieval.archive import open_archive
-    from personsearch.retrieval.store import Filters
+    from personsearch.search import timeline as sightings
+    from personsearch.search.archive import open_archive
+    from personsearch.store.store import Filters
 
     corners = parse_box(box)
     if out is not None and out.suffix.lower() not in (".svg", ".png"):
@@ -159,7 +159,7 @@ def timeline(
 def _best(matches: "Sequence[Match]") -> str:
     if not matches:
         return "nothing, for nobody is left by these filters"
-    from personsearch.retrieval.calibration import show_chance
+    from personsearch.search.calibration import show_chance
 
     best = matches[0]
     chance = "" if best.probability is None else f", chance {show_chance(best.probability)}"
@@ -172,7 +172,7 @@ def _print(found: "list[Sighting]", calibrated: bool) -> None:
     from rich.table import Table
 
     from personsearch.cli.store_search import clock
-    from personsearch.retrieval.calibration import show_chance
+    from personsearch.search.calibration import show_chance
 
     table = Table("camera")
     for name in ("from", "to"):

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from personsearch.datasets.dataset import Dataset, Dropped
-from personsearch.datasets.pictures import save_scene
 from personsearch.errors import DataError, PictureError
+from personsearch.media.pictures import save_scene
 from personsearch.types import Scene
 
 Progress = Callable[[int, int], None]

@@ -22,9 +22,9 @@ from personsearch.boxes import from_xywh
 from personsearch.datasets import matlab
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.datasets.galleries import other_scenes
-from personsearch.datasets.pictures import picture_size
 from personsearch.datasets.protocols import LazyProtocols
 from personsearch.errors import AnnotationError, PictureError
+from personsearch.media.pictures import picture_size
 from personsearch.types import UNLABELLED, FloatArray, Query, Scene, SearchProtocol
 
 PICTURES = Path("Image", "SSM")

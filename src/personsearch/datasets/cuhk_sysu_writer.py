@@ -20,8 +20,8 @@ from personsearch.datasets.cuhk_sysu import (
     TRAIN_TEST,
 )
 from personsearch.datasets.dataset import Dataset, Dropped
-from personsearch.datasets.pictures import save_scene
 from personsearch.errors import DataError, PictureError
+from personsearch.media.pictures import save_scene
 from personsearch.types import FloatArray, Query, Scene, SearchProtocol
 
 # Larger ones take SciPy gigabytes to write.

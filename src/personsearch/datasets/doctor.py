@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from personsearch.datasets import video
 from personsearch.datasets.dataset import Dataset
-from personsearch.datasets.pictures import picture_size, read_picture
 from personsearch.errors import PictureError
+from personsearch.media import video
+from personsearch.media.pictures import picture_size, read_picture
 from personsearch.types import UNLABELLED, Scene
 
 SEVERITIES = ("error", "warning", "note")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from personsearch.datasets.dataset import Dataset, Dropped
-from personsearch.datasets.pictures import SUFFIXES, picture_size
 from personsearch.errors import DataError, PictureError
+from personsearch.media.pictures import SUFFIXES, picture_size
 from personsearch.types import Scene
 
 

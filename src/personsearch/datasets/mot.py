@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.boxes import clip, from_xywh
-from personsearch.datasets import video
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.datasets.galleries import Excluding
-from personsearch.datasets.pictures import SUFFIXES, picture_size
 from personsearch.datasets.protocols import LazyProtocols, every_box_protocol
 from personsearch.errors import AnnotationError, DataError, PictureError
+from personsearch.media import video
+from personsearch.media.pictures import SUFFIXES, picture_size
 from personsearch.types import Scene, SearchProtocol
 
 TRUTH = (Path("gt", "gt.txt"), Path("gt.txt"))

@@ -20,10 +20,10 @@ from personsearch.boxes import clip, from_xywh
 from personsearch.datasets import matlab
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.datasets.galleries import other_cameras, other_scenes
-from personsearch.datasets.pictures import picture_size
 from personsearch.datasets.protocols import LazyProtocols, make_protocol
 from personsearch.datasets.scene_protocols import unlabelled_boxes
 from personsearch.errors import AnnotationError, DataError, PictureError
+from personsearch.media.pictures import picture_size
 from personsearch.types import UNLABELLED, FloatArray, Query, Scene
 
 FRAMES, ANNOTATIONS, QUERIES = "frames", "annotations", "query_info.txt"

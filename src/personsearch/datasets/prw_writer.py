@@ -10,9 +10,9 @@ from PIL import Image
 
 from personsearch.boxes import to_xywh
 from personsearch.datasets.dataset import Dataset, Dropped
-from personsearch.datasets.pictures import read_picture, save_scene
 from personsearch.datasets.prw import ANNOTATIONS, FRAMES, KEYS, NAME, QUERIES
 from personsearch.errors import DataError, PictureError
+from personsearch.media.pictures import read_picture, save_scene
 from personsearch.types import Query, Scene
 
 _UNLABELLED = -2

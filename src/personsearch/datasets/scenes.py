@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from personsearch.boxes import clip, from_xywh
 from personsearch.datasets import scene_protocols
 from personsearch.datasets.dataset import Dataset, Dropped
-from personsearch.datasets.pictures import picture_size
 from personsearch.datasets.protocols import derived_protocols
 from personsearch.durable import replace_file
 from personsearch.errors import AnnotationError, DataError, PictureError
+from personsearch.media.pictures import picture_size
 from personsearch.types import UNLABELLED, FloatArray, IntArray, Scene
 
 FILE_NAME = "scenes.json"

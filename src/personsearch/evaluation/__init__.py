@@ -1,7 +1,7 @@
 """One evaluator for every system: detection and search figures that can be compared."""
 
+from personsearch.evaluation.context_matching import ContextMatching, query_context
 from personsearch.evaluation.detection import DetectionResult, SceneCounts, evaluate_detection
-from personsearch.evaluation.rerank import ContextMatching, query_context
 from personsearch.evaluation.scoring import RankedHit
 from personsearch.evaluation.search import SearchResult, evaluate_search
 

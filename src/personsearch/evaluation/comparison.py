@@ -9,8 +9,8 @@ import numpy as np
 from personsearch.classical.hsv_histogram import extract as hsv_histogram
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import EvaluationError
+from personsearch.evaluation.context_matching import ContextMatching, query_context
 from personsearch.evaluation.detection import DetectionResult, evaluate_detection
-from personsearch.evaluation.rerank import ContextMatching, query_context
 from personsearch.evaluation.runner import (
     detect_scenes,
     embed_queries,

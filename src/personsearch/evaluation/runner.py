@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from personsearch.datasets.galleries import Excluding
-from personsearch.datasets.pictures import read_scene
-from personsearch.datasets.training_set import to_tensor
 from personsearch.errors import DataError
+from personsearch.media.pictures import read_scene
+from personsearch.precision import autocast
 from personsearch.systems.base import PersonSearchModel
-from personsearch.training.precision import autocast
+from personsearch.training.training_set import to_tensor
 from personsearch.types import Detections, FloatArray, Scene, SearchProtocol
 
 Progress = Callable[[int, int], None]

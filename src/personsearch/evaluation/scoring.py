@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import EvaluationError
+from personsearch.evaluation.context_matching import ContextMatching, match_context
 from personsearch.evaluation.gallery import (
     Listing,
     Listings,
@@ -24,7 +25,6 @@ from personsearch.evaluation.ranking import (
     stable_ranks,
     tied_ranks,
 )
-from personsearch.evaluation.rerank import ContextMatching, match_context
 from personsearch.evaluation.seqnet import PublishedSimilarities, published_targets
 from personsearch.types import FloatArray, IntArray, SearchProtocol
 

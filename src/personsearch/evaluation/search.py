@@ -15,9 +15,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from personsearch.errors import EvaluationError
+from personsearch.evaluation.context_matching import ContextMatching
 from personsearch.evaluation.detection import as_thresholds
 from personsearch.evaluation.gallery import PackedGallery
-from personsearch.evaluation.rerank import ContextMatching
 from personsearch.evaluation.scoring import QueryScore, RankedHit, Scoring
 from personsearch.types import Detections, FloatArray, IntArray, SearchProtocol
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from personsearch.retrieval.calibration import Calibration
+from personsearch.search.calibration import Calibration
 
 
 def plot_reliability(calibration: Calibration, path: Path) -> None:

@@ -8,7 +8,7 @@ from matplotlib import dates
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from personsearch.retrieval.timeline import Sighting
+from personsearch.search.timeline import Sighting
 
 
 def plot_timeline(sightings: Sequence[Sighting], path: Path, title: str = "") -> None:

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from personsearch.detectors.description import EmbedderDescription
-from personsearch.detectors.input_transform import InputTransform, Picture
-from personsearch.detectors.runtime import open_network
 from personsearch.errors import DataError, ModelError
+from personsearch.external.description import EmbedderDescription
+from personsearch.external.input_transform import InputTransform, Picture
+from personsearch.external.runtime import open_network
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import FloatArray
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import box_iou
 
+from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import BoxPredictor, decode_boxes, detection_losses
-from personsearch.systems.backbones import Backbone
 from personsearch.systems.inet import fully_connected, picture_of_each
 from personsearch.systems.pairing import PairingLosses, PairingSettings
 from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import roi_pool
 
+from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     SampledRegions,
     decode_boxes,
     detection_losses,
 )
-from personsearch.systems.backbones import Backbone
 from personsearch.systems.pairing import PairingLosses, PairingSettings
 from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
 from personsearch.types import Detections, Target

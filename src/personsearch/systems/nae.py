@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import RegionSampler, SampledRegions, decode_boxes
 from personsearch.errors import ModelError
 from personsearch.losses.norm_aware import NormAware, RowNorm, person_loss
 from personsearch.losses.oim import OnlineInstanceMatching
-from personsearch.systems.backbones import Backbone
 from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
 from personsearch.types import Detections, Target
 

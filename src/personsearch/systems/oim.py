@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     SampledRegions,
@@ -18,7 +19,6 @@ from personsearch.detectors.faster_rcnn import (
     detection_losses,
 )
 from personsearch.losses.oim import OnlineInstanceMatching
-from personsearch.systems.backbones import Backbone
 from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
 from personsearch.types import Detections, Target
 

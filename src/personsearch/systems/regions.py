@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
+from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from personsearch.detectors.faster_rcnn import (
     PictureTransform,
     ProposalNetwork,
@@ -24,7 +25,6 @@ from personsearch.detectors.faster_rcnn import (
 )
 from personsearch.errors import ModelError
 from personsearch.losses.cosine_softmax import CosineSoftmax
-from personsearch.systems.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections, Target
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import FrozenBatchNorm2d
 
+from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Trunk
 from personsearch.errors import TrainingError
 from personsearch.losses.cosine_softmax import CosineSoftmax
-from personsearch.systems.backbones import IMAGENET_MEAN, IMAGENET_STD, Trunk
 from personsearch.systems.regions import grid
 
 

@@ -2,7 +2,7 @@
 
 Two heads in sequence: a Faster R-CNN head turns proposals into boxes, then a norm-aware head (NAE)
 embeds these better boxes and refines them once more. Search can then match a query together with
-the people around it (CBGM, `personsearch.evaluation.rerank`).
+the people around it (CBGM, `personsearch.evaluation.context_matching`).
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     RegionSampler,
@@ -21,7 +22,6 @@ from personsearch.detectors.faster_rcnn import (
 )
 from personsearch.losses.norm_aware import person_loss
 from personsearch.losses.oim import OnlineInstanceMatching
-from personsearch.systems.backbones import Backbone
 from personsearch.systems.nae import BoxRegressor, NormAwareHead, box_loss
 from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
 from personsearch.types import Detections, Target

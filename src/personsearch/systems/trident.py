@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     SampledRegions,
@@ -24,7 +25,6 @@ from personsearch.detectors.faster_rcnn import (
 from personsearch.errors import ModelError, TrainingError
 from personsearch.losses import agwf
 from personsearch.losses.memory import CircularQueue, LookupTable, gather
-from personsearch.systems.backbones import Backbone
 from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
 from personsearch.types import Detections, Target
 

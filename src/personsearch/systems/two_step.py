@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from personsearch.detectors.description import NetworksDescription, read_description
-from personsearch.detectors.external import ExternalDetector
-from personsearch.detectors.input_transform import Picture
 from personsearch.errors import DataError, ModelError
+from personsearch.external.description import NetworksDescription, read_description
+from personsearch.external.detector import ExternalDetector
+from personsearch.external.input_transform import Picture
 from personsearch.systems.base import PersonSearchModel
 from personsearch.systems.crop_embedders import ExternalEmbedder, device_of, to_images
 from personsearch.types import Detections, FloatArray, Target
@@ -169,7 +169,7 @@ def to_picture(image: Tensor) -> Picture:
 
 
 def from_toml(path: Path) -> TwoStep:
-    """The two networks that a TOML names; see `personsearch.detectors.description`.
+    """The two networks that a TOML names; see `personsearch.external.description`.
 
     Raises:
         ModelError: the TOML is missing or wrong, a network or its runtime is missing, or a

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_pool
 
-from personsearch.datasets.crops import BACKGROUND
+from personsearch.detectors.backbones import Backbone, published_weights, read_weights
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     ProposalNetwork,
@@ -26,9 +26,9 @@ from personsearch.detectors.faster_rcnn import (
 from personsearch.errors import ModelError
 from personsearch.losses.rss import random_sampling_softmax
 from personsearch.losses.softmax import softmax_loss
-from personsearch.systems.backbones import Backbone, published_weights, read_weights
 from personsearch.systems.inet import fully_connected
 from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
+from personsearch.training.crops import BACKGROUND
 from personsearch.types import UNLABELLED, Detections, Target
 
 PAPER_REGIONS = RegionSettings(anchor_sizes=(128, 256, 512), roi_size=(7, 7))

@@ -10,14 +10,14 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from personsearch.datasets.crops import Crops, CropSampler
-from personsearch.datasets.training_set import Batch, PictureCache, load_batches
-from personsearch.datasets.transforms import Augmentation
 from personsearch.errors import RecipeError
 from personsearch.systems.base import PersonSearchModel
 from personsearch.systems.regions import grid
+from personsearch.training.crops import Crops, CropSampler
 from personsearch.training.recipe import Recipe
 from personsearch.training.stages import Stage
+from personsearch.training.training_set import Batch, PictureCache, load_batches
+from personsearch.training.transforms import Augmentation
 from personsearch.types import Scene, Target
 
 

@@ -17,15 +17,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from personsearch.datasets.samplers import generator
-from personsearch.datasets.training_set import Batch, PictureCache, to_tensor
 from personsearch.errors import DataError, RecipeError
+from personsearch.precision import autocast
 from personsearch.systems.base import PersonSearchModel
 from personsearch.systems.sequential import Sequential
 from personsearch.training.feature_cache import FeatureCache, Rows, write_features
-from personsearch.training.precision import autocast
 from personsearch.training.recipe import Recipe
+from personsearch.training.samplers import generator
 from personsearch.training.stages import SceneStage
+from personsearch.training.training_set import Batch, PictureCache, to_tensor
 from personsearch.types import Scene, Target
 
 _log = logging.getLogger(__name__)

@@ -28,6 +28,7 @@ from personsearch.errors import CheckpointError, DataError, NonFiniteLossError
 from personsearch.evaluation.detection import evaluate_detection
 from personsearch.evaluation.runner import detect_scenes, embed_queries
 from personsearch.evaluation.search import evaluate_search
+from personsearch.precision import autocast
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training.checkpoint import (
     Progress,
@@ -39,7 +40,6 @@ from personsearch.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from personsearch.training.precision import autocast
 from personsearch.training.recipe import Recipe, read_recipe
 from personsearch.training.report import Listener, Report
 from personsearch.training.stages import Stage, make_stages
@@ -129,7 +129,7 @@ class Trainer:
         finally:
             if self._tensorboard:
                 self._tensorboard.close()
-        from personsearch.plots.curves import plot_training
+        from personsearch.training.curves import plot_training
 
         if self.rank == 0:
             plot_training(read_log(self.out / "log.jsonl"), self.out / "curves.png")

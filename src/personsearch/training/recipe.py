@@ -121,7 +121,7 @@ class Recipe(BaseModel):
         Raises:
             ModelError: the backbone or its weights cannot be had.
         """
-        from personsearch.systems import backbones
+        from personsearch.detectors import backbones
 
         constructor = _named(SYSTEMS[self.system].constructor)
         first = next(iter(inspect.signature(constructor).parameters))

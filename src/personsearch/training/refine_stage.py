@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from personsearch.datasets.training_set import PictureCache
 from personsearch.errors import RecipeError
 from personsearch.systems.base import PersonSearchModel
 from personsearch.systems.rdlr import RDLR
 from personsearch.training.checkpoint import load_tensors
 from personsearch.training.recipe import Recipe
 from personsearch.training.stages import SceneStage
+from personsearch.training.training_set import PictureCache
 from personsearch.types import Scene
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from personsearch.datasets.canvases import Canvases
-from personsearch.datasets.pairs import PairSampler
-from personsearch.datasets.samplers import IdentitySampler, RandomSampler, SceneSampler
-from personsearch.datasets.training_set import Batch, PictureCache, TrainingSet, load_batches
-from personsearch.datasets.transforms import Augmentation
 from personsearch.errors import RecipeError
 from personsearch.systems.base import PersonSearchModel
+from personsearch.training.canvases import Canvases
+from personsearch.training.pairs import PairSampler
 from personsearch.training.recipe import Recipe, stage_constructors
+from personsearch.training.samplers import IdentitySampler, RandomSampler, SceneSampler
+from personsearch.training.training_set import Batch, PictureCache, TrainingSet, load_batches
+from personsearch.training.transforms import Augmentation
 from personsearch.types import Scene
 
 

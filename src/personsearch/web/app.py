@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from personsearch.errors import DataError, PersonSearchError
-from personsearch.retrieval.archive import Archive
+from personsearch.search.archive import Archive
 from personsearch.web import index_routes, people_routes, search_routes, store_routes
 from personsearch.web.access import Access
 from personsearch.web.guard import Guard

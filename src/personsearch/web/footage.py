@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from personsearch.datasets.picture_limit import MAX_PIXELS, check_pixels
-from personsearch.datasets.pictures import read_picture
-from personsearch.datasets.video import open_video, read_frame, stamp_of
 from personsearch.errors import PictureError
-from personsearch.retrieval.store import StoredPerson
+from personsearch.media.picture_limit import MAX_PIXELS, check_pixels
+from personsearch.media.pictures import read_picture
+from personsearch.media.video import open_video, read_frame, stamp_of
+from personsearch.store.store import StoredPerson
 
 CLIP_WIDTH, CLIP_RATE = 960, 25
 """The most pixels across, and frames a second, of a clip."""

@@ -2,11 +2,11 @@
 
 import threading
 
+from personsearch.engines.index import MANY
+from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import PersonSearchError
-from personsearch.retrieval.audit import log_expired
-from personsearch.retrieval.index import MANY
-from personsearch.retrieval.store import open_store
-from personsearch.retrieval.store_engine import StoreEngine
+from personsearch.store.audit import log_expired
+from personsearch.store.store import open_store
 from personsearch.web.logs import logger
 from personsearch.web.service import Service
 

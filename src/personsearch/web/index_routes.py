@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 
-from personsearch.datasets.pictures import decode_picture
-from personsearch.retrieval.finding import describe, surest
-from personsearch.retrieval.media import Frame
-from personsearch.retrieval.store import FileStamp, Store, open_store
-from personsearch.retrieval.store_engine import StoreEngine
+from personsearch.engines.sqlite import StoreEngine
+from personsearch.indexing.finding import describe, surest
+from personsearch.media.files import Frame
+from personsearch.media.pictures import decode_picture
+from personsearch.store.store import FileStamp, Store, open_store
 from personsearch.web.access import Indexer, Served
 from personsearch.web.schemas import Indexed
 from personsearch.web.upload_body import MAX_QUERY_PIXELS, PICTURE_BODY, read_upload

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 
-from personsearch.retrieval.engine import Engine
-from personsearch.retrieval.people_search import Match
-from personsearch.retrieval.store import Filters, StoredPerson
+from personsearch.engines.engine import Engine
+from personsearch.search.people_search import Match
+from personsearch.store.store import Filters, StoredPerson
 from personsearch.web.schemas import CameraLine, Hit, Person, Sighting, Span
 
 

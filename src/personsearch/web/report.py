@@ -8,9 +8,9 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
-from personsearch.retrieval.calibration import show_chance
-from personsearch.retrieval.people_search import Match
-from personsearch.retrieval.store import StoredPerson
+from personsearch.search.calibration import show_chance
+from personsearch.search.people_search import Match
+from personsearch.store.store import StoredPerson
 from personsearch.web.people import span_of
 from personsearch.web.uploads import Result
 

@@ -9,11 +9,11 @@ from fastapi.responses import Response
 from pydantic import StringConstraints
 from starlette.exceptions import HTTPException
 
-from personsearch.datasets.pictures import decode_picture
 from personsearch.errors import StoreError
-from personsearch.retrieval.audit import described
-from personsearch.retrieval.people_search import combine
-from personsearch.retrieval.store import Filters
+from personsearch.media.pictures import decode_picture
+from personsearch.search.people_search import combine
+from personsearch.store.audit import described
+from personsearch.store.store import Filters
 from personsearch.types import FloatArray
 from personsearch.web.access import Searcher, Served
 from personsearch.web.footage import as_jpeg

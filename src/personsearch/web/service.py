@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from personsearch.errors import PersonSearchError
-from personsearch.retrieval.archive import Archive
-from personsearch.retrieval.audit import AuditLog
+from personsearch.search.archive import Archive
+from personsearch.store.audit import AuditLog
 from personsearch.web.keys import SCOPES, Keys
 from personsearch.web.limits import Buckets
 from personsearch.web.metrics import Metrics

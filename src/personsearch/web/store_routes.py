@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
+from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import StoreError
-from personsearch.retrieval.store import Filters
-from personsearch.retrieval.store_engine import StoreEngine
+from personsearch.store.store import Filters
 from personsearch.web.access import AnyCaller, Auditor, Searcher, Served
 from personsearch.web.metrics import CONTENT_TYPE
 from personsearch.web.schemas import (

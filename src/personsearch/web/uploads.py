@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from personsearch.retrieval.people_search import Match
+from personsearch.search.people_search import Match
 from personsearch.types import Detections, FloatArray
 
 

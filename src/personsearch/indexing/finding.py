@@ -1,0 +1,73 @@
+"""Everyone in a picture, as a model finds them and a store takes them."""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from personsearch.media.files import Frame
+from personsearch.store.store import FoundPeople
+from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.crop_embedders import device_of, to_images
+from personsearch.types import Detections, FloatArray
+
+THUMBNAIL = 160
+"""Pixels of a thumbnail's longer side."""
+
+_QUALITY = 85
+
+
+def look(model: PersonSearchModel, frame: Frame, score_threshold: float) -> FoundPeople:
+    """Everyone in a picture, as a store takes them."""
+    return describe(frame, find(model, frame, score_threshold))
+
+
+def find(model: PersonSearchModel, frame: Frame, score_threshold: float) -> Detections:
+    """Everyone in a picture who is found with at least so much, with their embeddings."""
+    return surest(detect(model, frame.pixels), score_threshold)
+
+
+def detect(model: PersonSearchModel, pixels: NDArray[np.uint8]) -> Detections:
+    """Everyone in a picture (H, W, 3) of RGB bytes, with their embeddings."""
+    with torch.inference_mode():
+        found: Detections = model.detect(to_images([pixels], device_of(model)))[0]
+    return found
+
+
+def surest(found: Detections, score_threshold: float) -> Detections:
+    """Those who were found with at least so much."""
+    assert found.embeddings is not None
+    kept = found.scores >= score_threshold
+    return Detections(found.boxes[kept], found.scores[kept], found.embeddings[kept])
+
+
+def describe(frame: Frame, found: Detections) -> FoundPeople:
+    """People who were found in a picture, as a store takes them, with thumbnails."""
+    height, width = frame.pixels.shape[:2]
+    assert found.embeddings is not None
+    return FoundPeople(
+        size=(width, height),
+        boxes=found.boxes,
+        scores=found.scores,
+        embeddings=found.embeddings,
+        thumbnails=list(_thumbnails(frame.pixels, found.boxes)),
+        frame=frame.index,
+        position=frame.position,
+        time=frame.time,
+    )
+
+
+def _thumbnails(pixels: NDArray[np.uint8], boxes: FloatArray) -> Iterator[bytes]:
+    height, width = pixels.shape[:2]
+    for box in boxes:
+        x1, y1 = np.floor(box[:2]).astype(int).clip(0)
+        x2, y2 = np.ceil(box[2:]).astype(int)
+        x2, y2 = max(x1 + 1, min(x2, width)), max(y1 + 1, min(y2, height))
+        crop = Image.fromarray(np.ascontiguousarray(pixels[y1:y2, x1:x2]))
+        crop.thumbnail((THUMBNAIL, THUMBNAIL))
+        written = io.BytesIO()
+        crop.save(written, "JPEG", quality=_QUALITY)
+        yield written.getvalue()

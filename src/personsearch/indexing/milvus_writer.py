@@ -1,0 +1,253 @@
+"""Writes what workers found to Milvus: under ids that depend on what was seen alone.
+
+The same person in the same picture has the same id whoever indexes it, so a shard that is done
+again replaces what was there. A file is written when all of it was looked at, several files
+together: first its people, then whoever was there before and is no longer, at last that it is done.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from personsearch.engines.engine import PersonRecord
+from personsearch.engines.milvus import MilvusEngine
+from personsearch.engines.milvus_collection import Expression, file_row
+from personsearch.errors import StoreError
+from personsearch.indexing.shards import Ended, Item, Looked, Task, is_done
+from personsearch.indexing.tracks import Seen, join
+from personsearch.media.files import Media
+from personsearch.store.store import FileStamp, KnownFile, StoredPerson, TrackSpan
+
+_TOGETHER = 64  # files
+_PEOPLE = 2048  # that wait, at the most, until files are written
+
+
+def person_id(source: str, name: str, frame: int | None, order: int) -> int:
+    """The id of someone in a picture: 63 bits of a hash, never 0.
+
+    Among a hundred million people two have the same one with a chance of 0.05 %.
+
+    Args:
+        source, name: the file.
+        frame: of the video; None for a photo.
+        order: of the boxes found in the picture.
+    """
+    return _hashed("person", source, name, frame, order)
+
+
+def _hashed(*parts: object) -> int:
+    text = json.dumps(parts).encode()
+    return (int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1) or 1
+
+
+@dataclass(eq=False)
+class _File:
+    """A file that is being looked at; many thumbnails wait on the disk, in a nameless file."""
+
+    media: Media
+    people: list[StoredPerson] = field(default_factory=list)
+    vectors: list[np.ndarray] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._thumbnails = tempfile.SpooledTemporaryFile(1 << 20)  # noqa: SIM115 - until `close`
+
+    def add(self, item: Looked) -> None:
+        found, media = item.found, self.media
+        for order, box in enumerate(found.boxes):
+            person = StoredPerson(
+                id=person_id(media.source, media.name, found.frame, order),
+                source=media.source,
+                name=media.name,
+                box=np.asarray(box, np.float32),
+                score=float(found.scores[order]),
+                frame=found.frame,
+                position=found.position,
+                time=found.time,
+                camera=media.camera,
+                size=(int(found.size[0]), int(found.size[1])),
+            )
+            begin = self._thumbnails.seek(0, 2)
+            self._thumbnails.write(found.thumbnails[order])
+            self.people.append(person)
+            self.vectors.append(np.asarray(found.embeddings[order], np.float16))
+            self.spans.append((begin, len(found.thumbnails[order])))
+
+    def records(self, tracks: bool) -> list[PersonRecord]:
+        """Everyone, or the best views of each track."""
+        if self.media.kind == "photo" or not tracks:
+            return [self._record(index, None) for index in range(len(self.people))]
+        # By their order, as a store numbers them: the tracks are the same.
+        seen = [
+            Seen(
+                *(index, one.frame or 0, one.position or 0.0, one.box, one.score),
+                vector=self.vectors[index].astype(np.float32),
+            )
+            for index, one in enumerate(self.people)
+        ]
+        kept = []
+        for track in join(seen):
+            first, last = track.members[0], track.members[-1]
+            span = TrackSpan(
+                _hashed("track", self.people[first.id].id),
+                *(first.position, last.position, len(track.members)),
+            )
+            kept += [self._record(one.id, span) for one in track.best_views()]
+        return kept
+
+    def _record(self, index: int, track: TrackSpan | None) -> PersonRecord:
+        begin, size = self.spans[index]
+        self._thumbnails.seek(begin)
+        person = replace(self.people[index], track=track)
+        return PersonRecord(person, self.vectors[index], self._thumbnails.read(size))
+
+    def close(self) -> None:
+        self._thumbnails.close()
+
+
+class MilvusWriter:
+    """Writes files to a Milvus collection. One thread uses it; of processes each has its own."""
+
+    def __init__(self, engine: MilvusEngine, *, tracks: bool = True) -> None:
+        self.engine, self._tracks = engine, tracks
+        self._open: dict[Media, _File] = {}
+        self._waiting: list[tuple[Ended, list[PersonRecord]]] = []
+
+    def plan(self, media: Sequence[Media]) -> list[Task]:
+        """Those that are not there yet, or have changed; a file is there whole or not at all.
+
+        What was looked at of a file that is planned again is forgotten.
+        """
+        for one in media:
+            if one in self._open:
+                self._open.pop(one).close()
+        known = {source: self.known_files(source) for source in {one.source for one in media}}
+        return [
+            Task(one)
+            for one in media
+            if (there := known[one.source].get(one.name)) is None or not is_done(there, one)
+        ]
+
+    def known_files(self, source: str) -> dict[str, KnownFile]:
+        """The files of a source by name."""
+        fields = ["id", "name", "bytes", "changed", "state"]
+        meant = Expression("source == {source} and id != 0", {"source": source})
+        return {
+            row["name"]: KnownFile(
+                row["id"], FileStamp(row["bytes"], row["changed"]), row["state"], 0
+            )
+            for page in self.engine.files.pages(meant, fields)
+            for row in page
+        }
+
+    def write(self, item: Item) -> list[Ended]:
+        """Takes an item; says of which files everything is written now."""
+        if item.media not in self._open:
+            self._open[item.media] = _File(item.media)
+        file = self._open[item.media]
+        if isinstance(item, Looked):
+            file.add(item)
+            return []
+        del self._open[item.media]
+        records = file.records(self._tracks)
+        file.close()
+        self._waiting.append((item, records))
+        people = sum(len(found) for _, found in self._waiting)
+        return self.flush() if len(self._waiting) >= _TOGETHER or people >= _PEOPLE else []
+
+    def flush(self) -> list[Ended]:
+        """Writes the files that wait; says which."""
+        if not self._waiting:
+            return []
+        records = [one for _, found in self._waiting for one in found]
+        if records:
+            self.engine.upsert(records)
+        new = {one.person.id for one in records}
+        self._forget(new)
+        rows = [
+            self._row(one.media, "unreadable" if one.reason else "whole", one.reason)
+            for one, _ in self._waiting
+        ]
+        self.engine.files.upsert(rows)
+        ended = [one for one, _ in self._waiting]
+        self._waiting.clear()
+        return ended
+
+    def _forget(self, new: set[int]) -> None:
+        """Deletes whoever an earlier version of the waiting files showed."""
+        names: dict[str, list[str]] = {}
+        for one, _ in self._waiting:
+            names.setdefault(one.media.source, []).append(one.media.name)
+        for source, some in names.items():
+            there = self._people_of(source, some)
+            self.engine.people.delete(sorted(there - new))
+
+    def _people_of(self, source: str, names: Sequence[str]) -> set[int]:
+        meant = Expression(
+            "source == {source} and name in {names}", {"source": source, "names": list(names)}
+        )
+        pages = self.engine.people.pages(meant, ["id"])
+        return {int(row["id"]) for page in pages for row in page}
+
+    def _row(self, media: Media, state: str, reason: str) -> dict[str, object]:
+        return file_row(
+            self.engine.files,
+            _hashed("file", media.source, media.name),
+            **{"source": media.source, "name": media.name, "state": state, "note": reason[:1000]},
+            **{"bytes": media.stamp.bytes, "changed": media.stamp.changed},
+        )
+
+    def erase_files(self, source: str, names: Sequence[str] = ()) -> int:
+        """Erases files, or a whole source, with everyone in them; says how many people they were.
+
+        A file stays known by its name as erased, so that indexing leaves it out from then on.
+
+        Raises:
+            StoreError: there is no such source or file.
+        """
+        known = self.known_files(source)
+        meant = Expression("source == {source}", {"source": source})
+        for page in self.engine.people.pages(meant, ["id", "name"]):
+            for row in page:  # who came by migration has no file
+                known.setdefault(row["name"], KnownFile(0, FileStamp(-1, 0), "whole", 0))
+        if not known:
+            raise StoreError(f"{self.engine.place}: has no source {source!r}")
+        if unknown := [name for name in names if name not in known]:
+            raise StoreError(f"{self.engine.place}: source {source!r} has no file {unknown[0]!r}")
+        wanted, erased = list(names or known), 0
+        for begin in range(0, len(wanted), _TOGETHER):
+            some = wanted[begin : begin + _TOGETHER]
+            rows = [
+                file_row(
+                    self.engine.files,
+                    _hashed("file", source, name),
+                    **{"source": source, "name": name, "state": "erased"},
+                    **{"bytes": known[name].stamp.bytes, "changed": known[name].stamp.changed},
+                )
+                for name in some
+            ]
+            self.engine.files.upsert(rows)
+            there = self._people_of(source, some)
+            self.engine.people.delete(sorted(there))
+            erased += len(there)
+        return erased
+
+    def close(self) -> None:
+        """Forgets files that were looked at in part."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+    def counts(self) -> dict[str, int]:
+        """How many people and files there are, and files that failed."""
+        files = self.engine.files
+        failed = Expression("state == {state}", {"state": "unreadable"})
+        return {
+            "files": files.count(Expression("id != 0")),
+            "people": self.engine.count(),
+            "unreadable": files.count(failed),
+        }

@@ -1,0 +1,79 @@
+"""Which frames of a video or a camera are looked at: so many apart, and only where things move."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.errors import DataError
+from personsearch.media.video import Wanted
+
+CHANGED_LEVEL = 20
+"""Grey levels of 255 by which a cell of a frame's small copy has changed."""
+CHANGED_SHARE = 0.005
+"""Share of the cells that has to change: as much as someone a seventh of the picture tall takes."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames are taken. The choice depends on the frames alone, so a run can go on.
+
+    Attributes:
+        seconds: between frames; 0 for all of them.
+        frames: every so-many-th frame instead, whatever its time.
+        scenes: leave out frames in which, since the last taken one, less than `CHANGED_SHARE` of
+            the picture has changed, but take one at least each so many seconds; None for no.
+
+    Raises:
+        DataError: a number that is not positive.
+    """
+
+    seconds: float = 1.0
+    frames: int | None = None
+    scenes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds < 0 or (self.frames is not None and self.frames < 1):
+            raise DataError(
+                f"frames every {self.seconds} seconds or {self.frames} frames came, expected at "
+                "least 0 seconds or 1 frame"
+            )
+        if self.scenes is not None and self.scenes <= 0:
+            raise DataError(
+                f"one frame at least each {self.scenes} seconds came, expected more than 0"
+            )
+
+    def chooser(self) -> Wanted:
+        """A new choice, to be asked for each frame of one video in order."""
+        due = 0.0
+        before: NDArray[np.uint8] | None = None
+        taken = 0.0
+
+        def wanted(index: int, seconds: float, small: Callable[[], NDArray[np.uint8]]) -> bool:
+            nonlocal due, before, taken
+            if self.frames is not None:
+                if index % self.frames:
+                    return False
+            elif seconds + 1e-6 < due:
+                return False
+            else:
+                # A frame that comes late does not make the next one late, unless one is skipped
+                # whole.
+                due = max(due + self.seconds, seconds + self.seconds / 2) if self.seconds else 0.0
+            if self.scenes is None:
+                return True
+            now = small()
+            still = before is not None and change(before, now) < CHANGED_SHARE
+            if still and seconds - taken + 1e-6 < self.scenes:
+                return False
+            before, taken = now, seconds
+            return True
+
+        return wanted
+
+
+def change(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> float:
+    """Share, 0..1, of the cells of two small grey copies that differ by `CHANGED_LEVEL` or more."""
+    differ = np.abs(before.astype(np.int16) - now.astype(np.int16)) >= CHANGED_LEVEL
+    return float(differ.mean())

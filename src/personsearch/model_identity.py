@@ -1,0 +1,67 @@
+"""Which model it is, by everything that its embeddings depend on: weights, networks, settings."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from personsearch.errors import ModelError
+from personsearch.store.store import ModelIdentity
+from personsearch.systems.base import PersonSearchModel
+
+
+def identify(name: str, model: PersonSearchModel) -> ModelIdentity:
+    """The identity of a loaded model.
+
+    Args:
+        name: what `personsearch.load` was given: a folder, a TOML, or a pair of published networks.
+        model: what it gave.
+
+    Raises:
+        ModelError: a file of it cannot be read.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        from personsearch.external.description import read_description
+
+        description = read_description(path)
+        named = str(path.resolve())
+        fingerprint = _of_networks(description.model_dump(mode="json"), path.parent)
+    elif path.exists():
+        from personsearch.training.checkpoint import find_checkpoint
+
+        folder = find_checkpoint(path)
+        named = str(path.resolve())
+        fingerprint = _of_files([folder / "model.safetensors", folder / "recipe.toml"])
+    else:
+        from personsearch.zoo import zoo
+
+        pair = zoo().pair(name)
+        named = name
+        digests = [file.expected.digest for file in pair.files]
+        text = json.dumps([digests, pair.networks], sort_keys=True)
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    return ModelIdentity(named, fingerprint, model.embedding_dim, model.confidence_weighted)
+
+
+def _of_networks(description: dict[str, object], folder: Path) -> str:
+    """Of what a TOML says, and of every byte of the networks that it names."""
+    files = []
+    for part in ("detector", "embedder"):
+        table = description[part]
+        assert isinstance(table, dict)
+        file = folder / str(table.pop("file"))
+        files += [file, *([file.with_suffix(".bin")] if file.suffix == ".xml" else [])]
+    description.pop("name")
+    text = json.dumps(description, sort_keys=True)
+    return hashlib.sha256((text + _of_files(files)).encode()).hexdigest()
+
+
+def _of_files(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()

@@ -1,0 +1,420 @@
+"""The chance that a match is the same person, from pairs of labelled people.
+
+Let f1(s) and f0(s) be how often a similarity s comes up between two views of one person and between
+two people. Labelled pairs give their ratio, which says nothing of how many people are searched:
+
+    LR(s) = f1(s) / f0(s)
+
+That is what is fitted, rising with s. A search through N people of whom m are expected to be the
+one who is looked for finds m f1(s) right matches of similarity s, and N f0(s) wrong ones. So
+
+    P(same | s, N) = m f1(s) / (m f1(s) + N f0(s)) = LR(s) / (LR(s) + N / m)
+
+A match that is sure among ten people says little among ten thousand. The chance holds on average
+over queries and people like those of the labelled data, at one view of the person looked for.
+"""
+
+import datetime
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression, minimize
+
+from personsearch.durable import replace_file
+from personsearch.errors import DataError, StoreError
+from personsearch.search.labelled_pairs import Pairs
+from personsearch.store.store import ModelIdentity
+
+FILE = "calibration.json"
+"""In the store's folder. It holds no people: shares of pairs by similarity."""
+FORMAT = 1
+CROWD = 100
+"""People among whom the maps are fitted and compared: it is the rare likeness that counts."""
+
+Values = NDArray[np.float64]
+
+_STEPS = 2000  # of similarity, over -1..1
+_CENTRES = (np.arange(_STEPS) + 0.5) * (2.0 / _STEPS) - 1.0
+_KNOTS = np.linspace(-1.0, 1.0, 201)
+_FOLDS = 5
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Held-out pairs of about the same chance, at even odds.
+
+    Attributes:
+        predicted: the mean chance.
+        found: the share of pairs that are the same person.
+        weight: the share of all pairs.
+    """
+
+    predicted: float
+    found: float
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A map from similarity to the chance that two views show one person.
+
+    Attributes:
+        model: whose similarities these are.
+        data: names of the data sets.
+        made: when, in ISO 8601.
+        across: ``cameras`` or ``pictures``: which pairs were taken.
+        counts: ``identities``, ``same``, ``other``: people, and pairs of them.
+        method: ``isotonic``, ``logistic`` or ``beta``.
+        losses: by method, log loss on held-out identities among `CROWD` people.
+        errors: expected calibration error on held-out identities, among 1 and `CROWD` people.
+        bins: reliability on held-out identities at even odds.
+        log_ratios: (201,) log LR at similarities -1, -0.99, ..., 1.
+        false_rates: (201,) share of pairs of two people that are at least so similar.
+        true_rates: (201,) share of pairs of one person that are at least so similar.
+    """
+
+    model: ModelIdentity
+    data: tuple[str, ...]
+    made: str
+    across: str
+    counts: Mapping[str, int]
+    method: str
+    losses: Mapping[str, float]
+    errors: Mapping[int, float]
+    bins: tuple[ReliabilityBin, ...]
+    log_ratios: Values
+    false_rates: Values
+    true_rates: Values
+
+    def probability(
+        self, similarities: ArrayLike, crowd: float, *, expected: float = 1.0
+    ) -> Values:
+        """Chances of being the same person, as many as similarities.
+
+        Args:
+            similarities: cosines.
+            crowd: N, how many people were searched.
+            expected: m, how many of them are thought to be the one who is looked for.
+
+        Raises:
+            StoreError: nobody is expected.
+        """
+        if not expected > 0:
+            raise StoreError(f"expected is {expected}, a chance needs a number above 0")
+        ratios = np.interp(np.asarray(similarities, float), _KNOTS, self.log_ratios)
+        return _sigmoid(ratios - math.log(max(crowd, expected) / expected))
+
+    def false_rate(self, similarities: ArrayLike) -> Values:
+        """How often two people are at least so similar."""
+        rates: Values = np.interp(np.asarray(similarities, float), _KNOTS, self.false_rates)
+        return rates
+
+    def wrong_first(self, crowd: int) -> float:
+        """The chance that someone of `crowd` others is more similar than the person's own view.
+
+        It takes others to be alike independently of each other:
+        1 - sum over s of f1(s) (1 - F(s)) ** N, where F(s) is `false_rate`.
+        """
+        shares = -np.diff(self.true_rates, append=0.0)
+        return float(1.0 - (shares * (1.0 - self.false_rates) ** crowd).sum())
+
+    def reliability_on(self, pairs: Pairs, crowd: float = 1.0) -> list[ReliabilityBin]:
+        """Predicted and found chances on other labelled pairs, as if among so many."""
+        tested = _Shares.of(pairs.same, pairs.other, pairs, 1)
+        assert tested is not None
+        ratios = np.interp(_CENTRES, _KNOTS, self.log_ratios)
+        return _reliability([(ratios, tested.same, tested.other)], crowd)
+
+    def similarity_for(self, chance: float, crowd: float, *, expected: float = 1.0) -> float | None:
+        """The least similarity of at least that chance; None if none reaches it."""
+        reached = self.probability(_KNOTS, crowd, expected=expected) >= chance
+        return float(_KNOTS[reached.argmax()]) if reached.any() else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {
+            "format": FORMAT,
+            "model": vars(self.model),
+            "data": list(self.data),
+            "made": self.made,
+            "across": self.across,
+            "counts": dict(self.counts),
+            "method": self.method,
+            "losses": dict(self.losses),
+            "errors": {str(crowd): error for crowd, error in self.errors.items()},
+            "bins": [vars(one) for one in self.bins],
+            "log_ratios": self.log_ratios.round(6).tolist(),
+            "false_rates": self.false_rates.tolist(),
+            "true_rates": self.true_rates.tolist(),
+        }
+
+
+def fit_calibration(pairs: Pairs, model: ModelIdentity, data: tuple[str, ...] = ()) -> Calibration:
+    """The map that does best on identities that it was not fitted on, fitted on all of them.
+
+    The ratio is kept within what so many people can show: between 1 / identities and the number of
+    pairs of identities.
+
+    Raises:
+        DataError: fewer than four people are seen twice.
+    """
+    seen = np.unique(pairs.same_ids)
+    if len(seen) < 4:
+        raise DataError(f"{len(seen)} people are seen twice, expected at least 4 to calibrate on")
+    people = int(max(pairs.same_ids.max(), pairs.other_ids.max())) + 1
+    folds = np.zeros(people, np.int64)
+    count = min(_FOLDS, len(seen) // 2)
+    # People who are seen twice are dealt out first, so that each fold has some.
+    order = np.random.default_rng(0).permutation(people)
+    order = np.concatenate([order[np.isin(order, seen)], order[~np.isin(order, seen)]])
+    folds[order] = np.arange(people) % count
+    held: dict[str, list[tuple[Values, Values, Values]]] = {name: [] for name in _METHODS}
+    losses: dict[str, list[float]] = {name: [] for name in _METHODS}
+    left, right = folds[pairs.other_ids].T
+    for fold in range(count):
+        own = folds[pairs.same_ids]
+        train = _Shares.of(
+            pairs.same[own != fold], pairs.other[(left != fold) & (right != fold)], pairs, count
+        )
+        test = _Shares.of(
+            pairs.same[own == fold], pairs.other[(left == fold) & (right == fold)], pairs, count
+        )
+        if train is None or test is None:
+            continue
+        for name, method in _METHODS.items():
+            ratios = train.limited(method(train))
+            held[name].append((ratios, test.same, test.other))
+            losses[name].append(test.loss(ratios, CROWD))
+    if not losses["logistic"]:
+        raise DataError("no two labelled people are in other pictures; more of them are needed")
+    mean = {name: float(np.mean(values)) for name, values in losses.items()}
+    best = min(mean, key=lambda name: mean[name])
+    whole = _Shares.of(pairs.same, pairs.other, pairs, 1)
+    assert whole is not None
+    ratios = np.interp(_KNOTS, _CENTRES, whole.limited(_METHODS[best](whole)))
+    return Calibration(
+        model,
+        data,
+        datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        pairs.across,
+        {"identities": len(seen), "same": len(pairs.same), "other": len(pairs.other)},
+        best,
+        mean,
+        {crowd: calibration_error(_reliability(held[best], crowd)) for crowd in (1, CROWD)},
+        tuple(_reliability(held[best], 1)),
+        ratios,
+        _at_least(pairs.other, smoothed=True),
+        _at_least(pairs.same, smoothed=False),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Shares:
+    """Pairs by similarity: shares (2000,) of those of one person and of two."""
+
+    same: Values
+    other: Values
+    most: float
+    least: float
+
+    @classmethod
+    def of(cls, same: ArrayLike, other: ArrayLike, pairs: Pairs, folds: int) -> "_Shares | None":
+        counts = [
+            np.bincount(_step(part), minlength=_STEPS).astype(float) for part in (same, other)
+        ]
+        if not counts[0].sum() or not counts[1].sum():
+            return None
+        seen = len(np.unique(pairs.same_ids))
+        seen -= seen // folds if folds > 1 else 0
+        both = len(np.unique(pairs.other_ids))
+        both -= both // folds if folds > 1 else 0
+        # Views of one couple of people are not new evidence, so couples are counted.
+        return cls(
+            counts[0] / counts[0].sum(),
+            counts[1] / counts[1].sum(),
+            max(both * (both - 1) / 2, 1.0),
+            1.0 / seen,
+        )
+
+    def weights(self, crowd: float) -> tuple[Values, Values]:
+        """The shares as those of a search among so many."""
+        return self.same / (1.0 + crowd), self.other * crowd / (1.0 + crowd)
+
+    def limited(self, ratios: Values) -> Values:
+        """Log ratios within what so many people can show."""
+        kept: Values = np.clip(ratios, math.log(self.least), math.log(self.most))
+        return kept
+
+    def loss(self, ratios: Values, crowd: float) -> float:
+        """Mean log loss of log ratios among so many."""
+        odds = ratios - math.log(crowd)
+        same, other = self.weights(crowd)
+        return float((same * np.logaddexp(0, -odds) + other * np.logaddexp(0, odds)).sum())
+
+
+def _isotonic(shares: _Shares) -> Values:
+    """Zadrozny and Elkan, KDD 2002."""
+    same, other = shares.weights(CROWD)
+    weight = same + other
+    used = weight > 0
+    found = isotonic_regression(same[used] / weight[used], weights=weight[used]).x
+    chance = np.clip(np.interp(_CENTRES, _CENTRES[used], found), 1e-12, 1.0 - 1e-12)
+    ratios: Values = np.log(chance / (1.0 - chance)) + math.log(CROWD)
+    return ratios
+
+
+def _logistic(shares: _Shares) -> Values:
+    """Platt, 1999: log odds are linear in the similarity."""
+    return _linear(shares, np.stack([_CENTRES, np.ones(_STEPS)]))
+
+
+def _beta(shares: _Shares) -> Values:
+    """Kull, Silva Filho and Flach, AISTATS 2017, on the similarity moved to 0..1."""
+    unit = (_CENTRES + 1.0) / 2.0
+    return _linear(shares, np.stack([np.log(unit), -np.log(1.0 - unit), np.ones(_STEPS)]))
+
+
+def _linear(shares: _Shares, features: Values) -> Values:
+    """Log ratios of rising features (F, 2000), the last constant, of least log loss."""
+    same, other = shares.weights(CROWD)
+
+    def loss(factors: Values) -> tuple[float, Values]:
+        odds = factors @ features
+        value = (same * np.logaddexp(0, -odds) + other * np.logaddexp(0, odds)).sum()
+        gradient = features @ (other * _sigmoid(odds) - same * _sigmoid(-odds))
+        # In units of one same pair, so that the search does not stop early.
+        return float(value) * CROWD, gradient * CROWD
+
+    start = np.array([1.0] * (len(features) - 1) + [-math.log(CROWD)])
+    bounds = [(0.0, None)] * (len(features) - 1) + [(None, None)]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    factors: Values = found.x
+    return factors @ features + math.log(CROWD)
+
+
+_METHODS: dict[str, Callable[[_Shares], Values]] = {
+    "isotonic": _isotonic,
+    "logistic": _logistic,
+    "beta": _beta,
+}
+
+
+def _sigmoid(odds: Values) -> Values:
+    found: Values = 0.5 * (1.0 + np.tanh(0.5 * odds))
+    return found
+
+
+def _step(similarities: ArrayLike) -> NDArray[np.int64]:
+    steps = ((np.asarray(similarities, float) + 1.0) * (_STEPS / 2)).astype(np.int64)
+    return steps.clip(0, _STEPS - 1)
+
+
+def _at_least(similarities: ArrayLike, *, smoothed: bool) -> Values:
+    """The share of pairs from each knot on; smoothed, never 0, as if one more had been seen."""
+    ordered = np.sort(np.asarray(similarities, float))
+    counts = len(ordered) - np.searchsorted(ordered, _KNOTS - 1e-9)
+    share: Values = (counts + smoothed) / (len(ordered) + smoothed)
+    return share
+
+
+def _reliability(held: list[tuple[Values, Values, Values]], crowd: float) -> list[ReliabilityBin]:
+    """Held-out shares of a search among so many, by the chance that was predicted."""
+    sums = np.zeros((_BINS, 3))
+    for ratios, same, other in held:
+        chance = _sigmoid(ratios - math.log(crowd))
+        which = np.minimum((chance * _BINS).astype(int), _BINS - 1)
+        right, wrong = same / (1.0 + crowd), other * crowd / (1.0 + crowd)
+        for column, values in enumerate((chance * (right + wrong), right, right + wrong)):
+            sums[:, column] += np.bincount(which, values, _BINS) / len(held)
+    return [
+        ReliabilityBin(float(predicted / weight), float(right / weight), float(weight))
+        for predicted, right, weight in sums
+        if weight > 0
+    ]
+
+
+def calibration_error(bins: list[ReliabilityBin]) -> float:
+    """How far chances are from what is found, on average over pairs."""
+    return float(sum(one.weight * abs(one.predicted - one.found) for one in bins))
+
+
+def show_chance(chance: float | None) -> str:
+    """As percent, never as certain."""
+    if chance is None:
+        return ""
+    return "> 99 %" if chance > 0.99 else "< 1 %" if chance < 0.01 else f"{100 * chance:.0f} %"
+
+
+def write_calibration(calibration: Calibration, folder: Path) -> Path:
+    """Writes the file into a store's folder, whole or not at all, and says where it lies.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    path = Path(folder) / FILE
+    try:
+        replace_file(path, json.dumps(calibration.as_json(), indent=1))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror})") from None
+    return path
+
+
+def read_calibration(folder: Path | str, model: ModelIdentity) -> Calibration | None:
+    """The calibration of a store, or None if it has none.
+
+    Args:
+        folder: of the store.
+        model: that made its embeddings.
+
+    Raises:
+        StoreError: the file is damaged, or of another model.
+    """
+    path = Path(folder) / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read ({error})") from None
+    try:
+        found = _from_json(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{path}: is no calibration of this version ({error}); make it again with: "
+            "personsearch calibrate, or delete it"
+        ) from None
+    if found.model.fingerprint != model.fingerprint:
+        raise StoreError(
+            f"{path}: was made with model {found.model.name!r} ({found.model.fingerprint[:12]}), "
+            f"the store with {model.name!r} ({model.fingerprint[:12]}); make it again with: "
+            "personsearch calibrate, or delete it"
+        )
+    return found
+
+
+def _from_json(plain: Any) -> Calibration:
+    if plain["format"] != FORMAT:
+        raise ValueError(f"format {plain['format']}")
+    curves = [np.array(plain[k], float) for k in ("log_ratios", "false_rates", "true_rates")]
+    for curve in curves:
+        if curve.shape != _KNOTS.shape or not np.isfinite(curve).all():
+            raise ValueError("a curve is not 201 numbers")
+    return Calibration(
+        ModelIdentity(**plain["model"]),
+        tuple(plain["data"]),
+        str(plain["made"]),
+        str(plain["across"]),
+        {str(key): int(value) for key, value in plain["counts"].items()},
+        str(plain["method"]),
+        {str(key): float(value) for key, value in plain["losses"].items()},
+        {int(key): float(value) for key, value in plain["errors"].items()},
+        tuple(ReliabilityBin(**one) for one in plain["bins"]),
+        *curves,
+    )

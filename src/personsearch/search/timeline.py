@@ -1,0 +1,140 @@
+"""Where and when a person was seen: the matches of a search, joined to spans at each camera."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from personsearch.search.people_search import Match
+
+GAP = 300.0
+"""Seconds between two views at one camera that are still one sighting."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """Someone at one camera over some time.
+
+    Attributes:
+        camera: its name; None where that is not known.
+        begin, end: seconds since 1970; None where the pictures have no time.
+        path: the file, where nothing but it is known of the time; else None.
+        first, last: seconds from the start of that file, a video; None for photos and else.
+        matches: the views, most alike first.
+    """
+
+    camera: str | None
+    begin: float | None
+    end: float | None
+    path: Path | None
+    first: float | None
+    last: float | None
+    matches: tuple[Match, ...]
+
+    @property
+    def similarity(self) -> float:
+        """Of the view that is most alike."""
+        return self.matches[0].similarity
+
+    @property
+    def probability(self) -> float | None:
+        """The chance that the view that is most alike is the person; None if not calibrated."""
+        return self.matches[0].probability
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; the views by their numbers in the store."""
+        return {
+            "camera": self.camera,
+            "begin": self.begin,
+            "end": self.end,
+            "path": None if self.path is None else str(self.path),
+            "first": self.first,
+            "last": self.last,
+            "similarity": self.similarity,
+            "chance": self.probability,
+            "people": [match.person.id for match in self.matches],
+        }
+
+
+def timeline(
+    matches: Sequence[Match],
+    *,
+    min_similarity: float = -1.0,
+    min_probability: float | None = None,
+    gap: float = GAP,
+) -> list[Sighting]:
+    """Sightings in the order of time; those without a time come last, by file and position.
+
+    Args:
+        matches: of a search.
+        min_similarity: matches below are left out.
+        min_probability: matches below are left out, and those without a probability.
+        gap: seconds; views at one camera that are no further apart are one sighting. A track of a
+            video counts from its first view to its last.
+    """
+    spans = sorted(
+        (_span(one) for one in matches if _wanted(one, min_similarity, min_probability)),
+        key=lambda span: (span.place, span.start, span.stop),
+    )
+    found: list[Sighting] = []
+    for _, group in itertools.groupby(spans, key=lambda span: span.place):
+        joined: list[_Span] = []
+        for span in group:
+            if joined and span.start - max(one.stop for one in joined) > gap:
+                found.append(_sighting(joined))
+                joined = []
+            joined.append(span)
+        found.append(_sighting(joined))
+    return sorted(found, key=_order)
+
+
+def _wanted(match: Match, similarity: float, probability: float | None) -> bool:
+    if match.similarity < similarity:
+        return False
+    return probability is None or (
+        match.probability is not None and match.probability >= probability
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Span:
+    """A match over its time: of the clock where `dated`, of its file elsewhere."""
+
+    match: Match
+    dated: bool
+    place: tuple[Any, ...]
+    start: float
+    stop: float
+
+
+def _span(match: Match) -> _Span:
+    person = match.person
+    position = person.position or 0.0
+    first, last = position, position
+    if person.track is not None:
+        first, last = person.track.first, person.track.last
+    camera = (person.camera is not None, person.camera or "")
+    if person.time is None:
+        return _Span(match, False, (1, *camera, str(person.path)), first, last)
+    began = person.time - position
+    return _Span(match, True, (0, *camera, ""), began + first, began + last)
+
+
+def _sighting(spans: Iterable[_Span]) -> Sighting:
+    ordered = sorted(spans, key=lambda span: (-span.match.similarity, span.match.person.id))
+    best = ordered[0]
+    start, stop = min(span.start for span in ordered), max(span.stop for span in ordered)
+    matches = tuple(span.match for span in ordered)
+    person = best.match.person
+    if best.dated:
+        return Sighting(person.camera, start, stop, None, None, None, matches)
+    if person.position is None:
+        return Sighting(person.camera, None, None, person.path, None, None, matches)
+    return Sighting(person.camera, None, None, person.path, start, stop, matches)
+
+
+def _order(sighting: Sighting) -> tuple[Any, ...]:
+    if sighting.begin is not None and sighting.end is not None:
+        return (0, sighting.begin, sighting.end, sighting.camera or "", "", 0.0)
+    return (1, 0.0, 0.0, sighting.camera or "", str(sighting.path), sighting.first or 0.0)

@@ -1,0 +1,299 @@
+"""The audit log of a store: who searched and erased what, each line bound to the one before.
+
+    STORE/audit.jsonl       one JSON object a line; only ever appended to
+    STORE/audit.head.json   how many lines there are, how long they are, and the hash of the last
+
+A line that is changed, taken out, put in or moved breaks the chain. Lines cut off the end are
+missed by the second file. Who can write both files can write another log; a head hash that was
+noted elsewhere shows that, too.
+"""
+
+import fcntl
+import getpass
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from personsearch.durable import replace_file
+from personsearch.errors import StoreError
+
+if TYPE_CHECKING:
+    from personsearch.search.archive import SearchResult
+    from personsearch.store.store import Filters
+
+LOG, HEAD = "audit.jsonl", "audit.head.json"
+BEGINNING = "0" * 64
+"""What the first line names as the hash of the line before it."""
+
+_FIELDS: dict[str, Any] = {
+    "time": (int, float),
+    "who": str,
+    "action": str,
+    "details": dict,
+    "previous": str,
+}
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """A line of the log.
+
+    Attributes:
+        time: seconds since 1970.
+        who: name of a key, ``local``, or the user of this machine who ran a command.
+        action: what was done, such as ``search``.
+        details: ids, counts and filters; never an embedding or a picture.
+        previous: SHA-256 of the line before.
+        hash: SHA-256 of this line.
+    """
+
+    time: float
+    who: str
+    action: str
+    details: Mapping[str, Any]
+    previous: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class _Head:
+    count: int
+    bytes: int
+    hash: str
+    last: int  # where the last line begins
+
+
+class AuditLog:
+    """The audit log of a store's folder. For several threads and processes at once.
+
+    Args:
+        folder: of the store.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self._log, self._head = self.folder / LOG, self.folder / HEAD
+
+    def append(self, action: str, who: str, details: Mapping[str, Any]) -> AuditEntry:
+        """Adds a line, which is on the disk when this returns.
+
+        A last line that was torn by a crash is taken out first, and a line says so.
+
+        Raises:
+            StoreError: the end of the log is not as it was left, or it cannot be written.
+        """
+        try:
+            with self._locked() as log:
+                head = self._mend(log)
+                entry, _ = self._add(log, head, action, who, details)
+                return entry
+        except OSError as error:
+            raise StoreError(
+                f"{self._log}: cannot be written ({error.strerror}); nothing is searched or erased "
+                "without a line in it"
+            ) from None
+
+    def entries(self) -> Iterator[AuditEntry]:
+        """The lines, oldest first.
+
+        Raises:
+            StoreError: a line that is none.
+        """
+        for number, line in enumerate(self._lines(), start=1):
+            entry = _parsed(line)
+            if entry is None:
+                raise StoreError(f"{self._log}: line {number} is damaged; run the audit check")
+            yield entry
+
+    def head(self) -> str:
+        """Hash of the last line, to be noted elsewhere."""
+        found = BEGINNING
+        for line in self._lines():
+            found = _hash(line)
+        return found
+
+    def verify(self, head: str | None = None) -> str:
+        """What is wrong with the log; empty if it is whole.
+
+        Args:
+            head: hash of a line, noted elsewhere, that has to be there.
+        """
+        try:
+            known = self._read_head()
+        except StoreError as error:
+            return str(error)
+        previous, count, size, seen = BEGINNING, 0, 0, head in (None, BEGINNING)
+        for count, line in enumerate(self._lines(), start=1):
+            entry = _parsed(line)
+            if entry is None:
+                return f"line {count} is damaged or torn"
+            if entry.previous != previous:
+                return f"line {count} does not follow the line before it"
+            previous = entry.hash
+            size += len(line)
+            seen = seen or previous == head
+            if known and count == known.count and previous != known.hash:
+                return f"line {count} is not the one that was written there"
+        if known is None and count:
+            return f"{HEAD} is missing"
+        if known is not None and count < known.count:
+            return f"{known.count - count} lines are missing at the end"
+        if not seen:
+            return f"no line has the hash {head}: the log is not the one that it was noted from"
+        return ""
+
+    def _lines(self) -> Iterator[bytes]:
+        try:
+            with self._log.open("rb") as log:
+                yield from log
+        except FileNotFoundError:
+            return
+
+    @contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        descriptor = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "r+b", buffering=0) as log:
+            fcntl.flock(log, fcntl.LOCK_EX)
+            yield log
+
+    def _read_head(self) -> _Head | None:
+        try:
+            head = _Head(**json.loads(self._head.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            raise StoreError(f"{self._head}: is damaged") from None
+        return head
+
+    def _write_head(self, head: _Head) -> None:
+        replace_file(self._head, json.dumps(asdict(head)), mode=0o600)
+
+    def _mend(self, log: Any) -> _Head:
+        """Where the log ends, after what a crash may have left was put in order."""
+        head, size = self._read_head(), log.seek(0, os.SEEK_END)
+        if head is None and not size:
+            # Written before the first line, so that a log without it was tampered with.
+            head = _Head(0, 0, BEGINNING, 0)
+            self._write_head(head)
+        log.seek(0 if head is None else head.last)
+        if head is None or size < head.bytes or _changed(log, head):
+            raise StoreError(
+                f"{self._log}: its end is not as it was left; see: personsearch audit check. Keep "
+                f"{LOG} and {HEAD} for whoever looks into it; without them a new log begins"
+            )
+        # What stands behind the noted end was written, but a crash came before it was noted.
+        log.seek(head.bytes)
+        for line in log.read().splitlines(keepends=True):
+            entry = _parsed(line)
+            if entry is None or entry.previous != head.hash:
+                os.ftruncate(log.fileno(), head.bytes)
+                torn = {"bytes": size - head.bytes}
+                return self._add(log, head, "torn line removed", "personsearch", torn)[1]
+            head = _Head(head.count + 1, head.bytes + len(line), entry.hash, head.bytes)
+        return head
+
+    def _add(
+        self, log: Any, head: _Head, action: str, who: str, details: Mapping[str, Any]
+    ) -> tuple[AuditEntry, _Head]:
+        plain = {
+            "time": round(time.time(), 3),
+            "who": who,
+            "action": action,
+            "details": dict(details),
+            "previous": head.hash,
+        }
+        line = json.dumps(plain, allow_nan=False).encode() + b"\n"
+        log.write(line)
+        os.fsync(log.fileno())
+        entry = _parsed(line)
+        assert entry is not None
+        now = _Head(head.count + 1, head.bytes + len(line), entry.hash, head.bytes)
+        self._write_head(now)
+        return entry, now
+
+
+def _changed(log: Any, head: _Head) -> bool:
+    """Whether the last line is another; `log` stands at its beginning."""
+    return bool(head.count) and _hash(log.read(head.bytes - head.last)) != head.hash
+
+
+def _hash(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def _parsed(line: bytes) -> AuditEntry | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        plain = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(plain, dict) or set(plain) != set(_FIELDS):
+        return None
+    if not all(isinstance(plain[name], kind) for name, kind in _FIELDS.items()):
+        return None
+    return AuditEntry(**plain, hash=_hash(line))
+
+
+def user_of_this_machine() -> str:
+    """Who runs this process, for the log."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in containers
+        return f"uid {os.getuid()}"
+
+
+def log_expired(folder: Path | str, who: str, views: int) -> None:
+    """Notes that people were erased because they were older than the store keeps; not of nobody.
+
+    Raises:
+        StoreError: the log cannot be written.
+    """
+    if views:
+        AuditLog(folder).append("expired", who, {"views": views})
+
+
+def log_search(
+    folder: Path,
+    pictures: Sequence[Path],
+    result: "SearchResult",
+    people: Sequence[int],
+    unlike: Sequence[int],
+    filters: "Filters",
+    top: int,
+) -> None:
+    """Notes a search by a user of this machine.
+
+    Raises:
+        StoreError: the log cannot be written.
+        OSError: a query picture is gone.
+    """
+    examples: list[dict[str, Any]] = [
+        {"picture_sha256": hashlib.sha256(picture.read_bytes()).hexdigest()} for picture in pictures
+    ]
+    if examples and result.shown is not None:
+        examples[0]["box"] = [round(float(side), 2) for side in result.shown.box]
+    details = {
+        "examples": examples,
+        "people": list(people),
+        "unlike": list(unlike),
+        "filters": described(filters),
+        "top": top,
+        "hits": len(result.matches),
+    }
+    AuditLog(folder).append("search", user_of_this_machine(), details)
+
+
+def described(filters: "Filters") -> dict[str, Any]:
+    """The filters of a search or an erasure that leave anyone out, as plain values."""
+    return {
+        name: list(value) if isinstance(value, list | tuple) else value
+        for name, value in vars(filters).items()
+        if value is not None and value != () and value != []
+    }

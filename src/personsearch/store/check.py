@@ -1,0 +1,87 @@
+"""What is wrong with a store: the database itself, its embeddings and its thumbnails."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from personsearch.errors import StoreError
+from personsearch.store.merge import UNIT_TOLERANCE, Progress
+from personsearch.store.store import Store
+
+_BATCH = 1024
+_RULES = {
+    "people without an embedding": (
+        "SELECT count(*) FROM people WHERE id NOT IN (SELECT person FROM embeddings)"
+    ),
+    "people in a track of another file": (
+        "SELECT count(*) FROM people e JOIN pictures p ON p.id = e.picture "
+        "JOIN tracks t ON t.id = e.track WHERE t.file != p.file"
+    ),
+    "tracks without anyone": (
+        "SELECT count(*) FROM tracks WHERE id NOT IN "
+        "(SELECT track FROM people WHERE track NOT NULL)"
+    ),
+    "pictures in files that are erased": (
+        "SELECT count(*) FROM pictures p JOIN files f ON f.id = p.file WHERE f.state = 'erased'"
+    ),
+    "boxes or scores that are not finite": (
+        "SELECT count(*) FROM people WHERE "
+        "NOT max(abs(x1), abs(y1), abs(x2), abs(y2), abs(score)) < 9e999"
+    ),
+}
+
+
+def check_store(store: Store, progress: Progress | None = None) -> list[str]:
+    """One line for each thing that is wrong; empty if nothing is.
+
+    Args:
+        store: open.
+        progress: called from time to time.
+    """
+    try:
+        with store.snapshot():
+            if damage := store.damage():
+                return [damage]
+            problems = [
+                f"{count} {what}"
+                for what, rule in _RULES.items()
+                for (count,) in store.query(rule)
+                if count
+            ]
+            return problems + _check_people(store, progress)
+    except StoreError as error:
+        return [str(error).removeprefix(f"{store.folder}: ")]
+
+
+def _check_people(store: Store, progress: Progress | None) -> list[str]:
+    problems: list[str] = []
+    total = store.counts()["people"]
+    dim = store.model.dim
+    rows = store.query(
+        "SELECT v.person, v.vector, t.jpeg FROM embeddings v "
+        "LEFT JOIN thumbnails t ON t.person = v.person ORDER BY v.person"
+    )
+    for done, (person, vector, jpeg) in enumerate(rows, start=1):
+        if len(vector) != 2 * dim:
+            problems.append(
+                f"person {person}: embedding of {len(vector)} bytes, expected {2 * dim}"
+            )
+        else:
+            length = float(np.linalg.norm(np.frombuffer(vector, np.float16).astype(np.float32)))
+            if not abs(length - 1) < UNIT_TOLERANCE:
+                problems.append(f"person {person}: embedding of length {length:.3g}, expected 1")
+        if jpeg is not None and (wrong := _wrong_picture(jpeg)):
+            problems.append(f"person {person}: thumbnail {wrong}")
+        if progress and (done % _BATCH == 0 or done == total):
+            progress("checking", done, total)
+    return problems
+
+
+def _wrong_picture(jpeg: bytes) -> str:
+    try:
+        with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return f"cannot be read ({type(error).__name__})"
+    return ""

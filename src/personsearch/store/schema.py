@@ -1,0 +1,158 @@
+"""A store's tables, their version, and what brings an older store up to this one."""
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from personsearch.errors import StoreError
+
+if TYPE_CHECKING:
+    from personsearch.store.store import ModelIdentity
+
+SCHEMA = 2
+"""Of this version; an older store is brought up to it when it is opened for writing."""
+
+_APPLICATION = 0x70736561  # "psea", in the database's header
+_TABLES = """
+CREATE TABLE model (
+    name TEXT NOT NULL, fingerprint TEXT NOT NULL, dim INTEGER NOT NULL,
+    weighted INTEGER NOT NULL, made REAL NOT NULL
+) STRICT;
+CREATE TABLE counter (changes INTEGER NOT NULL, people INTEGER NOT NULL DEFAULT 0) STRICT;
+INSERT INTO counter VALUES (0, 0);
+CREATE TABLE keeping (days REAL CHECK (days > 0), unscrubbed INTEGER NOT NULL) STRICT;
+INSERT INTO keeping VALUES (NULL, 0);
+CREATE TABLE sources (id INTEGER PRIMARY KEY, place TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY, source INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE,
+    name TEXT NOT NULL, bytes INTEGER NOT NULL, changed INTEGER NOT NULL,
+    camera TEXT, state TEXT NOT NULL CHECK (state IN ('open', 'whole', 'unreadable', 'erased')),
+    reason TEXT NOT NULL DEFAULT '', UNIQUE (source, name)
+) STRICT;
+CREATE TABLE pictures (
+    id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+    frame INTEGER, position REAL, time REAL, width INTEGER NOT NULL, height INTEGER NOT NULL,
+    added REAL NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX pictures_once ON pictures (file, coalesce(frame, -1));
+CREATE INDEX pictures_by_time ON pictures (time);
+CREATE TABLE tracks (
+    id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+    first REAL NOT NULL, last REAL NOT NULL, views INTEGER NOT NULL
+) STRICT;
+CREATE INDEX tracks_by_file ON tracks (file);
+CREATE TABLE people (
+    id INTEGER PRIMARY KEY, picture INTEGER NOT NULL REFERENCES pictures ON DELETE CASCADE,
+    track INTEGER REFERENCES tracks ON DELETE SET NULL,
+    x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL, y2 REAL NOT NULL, score REAL NOT NULL
+) STRICT;
+CREATE INDEX people_by_picture ON people (picture);
+CREATE INDEX people_by_track ON people (track) WHERE track NOT NULL;
+CREATE TABLE embeddings (
+    person INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE, vector BLOB NOT NULL
+) STRICT;
+CREATE TABLE thumbnails (
+    person INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE, jpeg BLOB NOT NULL
+) STRICT;
+"""
+# What was derived from the embeddings has to know which of them are no longer what they were: by
+# blocks of 1,024 ids, the last change other than appending. A trigger is one line.
+_TOUCH = (
+    "BEGIN INSERT INTO blocks VALUES (%s.person >> 10, (SELECT changes + 1 FROM counter)) "
+    "ON CONFLICT (block) DO UPDATE SET changes = excluded.changes; END;\n"
+)
+_BLOCKS = (
+    "CREATE TABLE blocks (block INTEGER PRIMARY KEY, changes INTEGER NOT NULL) STRICT;\n"
+    "CREATE TRIGGER embedding_deleted AFTER DELETE ON embeddings "
+    + _TOUCH % "old"
+    + "CREATE TRIGGER embedding_updated AFTER UPDATE ON embeddings "
+    + _TOUCH % "new"
+    # An id that is given again, or one among older ones, is not appended.
+    + "CREATE TRIGGER embedding_between AFTER INSERT ON embeddings "
+    "WHEN new.person < (SELECT max(person) FROM embeddings) "
+    "OR EXISTS (SELECT 1 FROM blocks WHERE block = new.person >> 10) " + _TOUCH % "new"
+)
+_MIGRATIONS: dict[int, str] = {
+    # When a picture was added was not kept: it was not before the store was made. An id that was
+    # given once is not given again. Erased rows may have left copies: the next erasing rewrites.
+    1: """
+ALTER TABLE pictures ADD COLUMN added REAL NOT NULL DEFAULT 0;
+UPDATE pictures SET added = (SELECT made FROM model);
+ALTER TABLE counter ADD COLUMN people INTEGER NOT NULL DEFAULT 0;
+UPDATE counter SET people = (SELECT coalesce(max(id), 0) FROM people);
+CREATE TABLE keeping (days REAL CHECK (days > 0), unscrubbed INTEGER NOT NULL) STRICT;
+INSERT INTO keeping VALUES (NULL, 1);
+CREATE INDEX tracks_by_file ON tracks (file);
+"""
+    + _BLOCKS,
+}
+"""By the version that a store has, what brings it to the next."""
+
+
+def prepare(folder: Path, connection: sqlite3.Connection, model: "ModelIdentity | None") -> None:
+    """Makes an empty database a store, and an older store one of this version; all or nothing.
+
+    Raises:
+        StoreError: it is empty and no model is named, is no store, or is of a newer version.
+    """
+    if model is None or not _empty(connection):
+        check_version(folder, connection, older=True)
+    # Only now: what is no store is left as it is.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    if not _empty(connection) and _version(connection) == SCHEMA:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if _empty(connection):
+        assert model is not None
+        _run(connection, _TABLES + _BLOCKS)
+        about = (model.name, model.fingerprint, model.dim, int(model.weighted), time.time())
+        connection.execute("INSERT INTO model VALUES (?, ?, ?, ?, ?)", about)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    else:
+        for number in range(_version(connection), SCHEMA):
+            _run(connection, _MIGRATIONS[number])
+    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.execute("COMMIT")
+
+
+def check_version(folder: Path, connection: sqlite3.Connection, older: bool = False) -> None:
+    """Whether a database is a store of this version, or of an older one where that will do.
+
+    Raises:
+        StoreError: it is not.
+    """
+    if _empty(connection):
+        raise StoreError(
+            f"{folder}: its database is empty; make a store with: personsearch index SOURCE "
+            f"--store {folder}"
+        )
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != _APPLICATION:
+        raise StoreError(f"{folder}: people.sqlite is a database of something else, not a store")
+    version = _version(connection)
+    if version > SCHEMA:
+        raise StoreError(
+            f"{folder}: was written by a newer version of personsearch (schema {version}, this one "
+            f"knows {SCHEMA}); update personsearch"
+        )
+    if version < SCHEMA and not older:
+        raise StoreError(
+            f"{folder}: is of an older version (schema {version}); bring it up to date with: "
+            f"personsearch store compact --store {folder}"
+        )
+
+
+def _empty(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    # Not executescript(), which would commit what was done before.
+    for statement in statements.split(";\n"):
+        connection.execute(statement)

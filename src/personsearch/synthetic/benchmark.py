@@ -1,0 +1,310 @@
+"""A labelled benchmark drawn from a seed, the same bytes on every machine.
+
+People walk past several cameras, each with its own viewpoint, scale, colour cast and noise. Many
+look alike on purpose: the same colours in another pattern, cut or bag. Others have no identity.
+Nobody is real, nothing is downloaded.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from personsearch.datasets import scenes
+from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.errors import DataError
+from personsearch.processors import usable_processors
+from personsearch.synthetic import annotated_layouts
+from personsearch.synthetic import render as photographs
+from personsearch.synthetic.layouts import Box, Deck, Placement, ScenePlan
+from personsearch.synthetic.object_classes import OBJECT_CLASSES, ObjectClass
+from personsearch.synthetic.optics import Camera, make_cameras
+from personsearch.synthetic.protocols import make_protocols
+from personsearch.synthetic.render import Photograph
+from personsearch.types import UNLABELLED, Scene
+
+PICTURE_SIZE = (640, 480)
+"""Width and height of drawn scenes, unless the size or a layout says otherwise."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is drawn.
+
+    Attributes:
+        ids: identities of ``train`` and ``test``.
+        pictures: scenes of ``train`` and ``test``.
+        cameras: how many.
+        galleries: gallery sizes of protocols.
+        crowd: identities in a scene, at most.
+        alike: how many others resemble someone; see `wardrobe.make_looks`.
+        layout_scenes: scenes taken from an annotation file, at most; None takes all.
+        picture: width and height of a scene.
+    """
+
+    ids: tuple[int, int]
+    pictures: tuple[int, int]
+    cameras: int
+    galleries: tuple[int, ...]
+    crowd: int
+    alike: tuple[int, ...]
+    layout_scenes: int | None
+    picture: tuple[int, int] = PICTURE_SIZE
+
+
+SIZES = {
+    "tiny": Size((7, 5), (22, 18), 3, (5, 10), 4, (4,), 40),
+    "ablation": Size(
+        (80, 40), (450, 150), 5, (10, 25, 50, 100), 6, (0, 0, 1, 2, 3), 600, (320, 240)
+    ),
+    "small": Size((145, 55), (700, 350), 5, (50, 100), 6, (0, 0, 1, 2, 3), 1000),
+    "standard": Size(
+        (600, 400), (6000, 4000), 8, (50, 100, 500, 1000, 2000), 6, (0, 0, 1, 2, 3), None
+    ),
+}
+"""The sizes that can be asked for, by name."""
+
+
+def make_benchmark(
+    out: Path,
+    *,
+    size: str = "small",
+    seed: int = 0,
+    layout: Path | None = None,
+    object_class: str = "person",
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Draws a benchmark into a folder: ``scenes.json`` and ``images/*.jpg``.
+
+    The splits are ``train`` and ``test``, of different people; the first protocol is the usual
+    one. The same arguments give the same files, however many workers draw.
+
+    Args:
+        out: the folder, made if need be; files of the same names are overwritten.
+        size: ``tiny`` (12 identities, 40 scenes), ``ablation`` (120, 600 of 320 x 240 pixels),
+            ``small`` (200, 1,050) or ``standard`` (1,000, 10,000).
+        seed: another seed gives other people, cameras and scenes.
+        layout: an annotation file in COCO style; each drawn scene then has the picture size,
+            boxes, identities and camera of one of its scenes (see `annotated_layouts`), and
+            `size` only limits how many.
+        object_class: ``person`` or ``tattoo``.
+        workers: processes that draw; None takes one for each free processor, or just this one
+            for few scenes. More than one start afresh and import the caller's script, which must
+            be guarded by ``if __name__ == "__main__"``.
+        progress: called with the number of scenes done and in all.
+
+    Raises:
+        DataError: an unknown size or class, a negative seed, fewer than one worker.
+        AnnotationError: a layout that cannot be read.
+    """
+    out = Path(out)
+    for what, value, known in (
+        ("size", size, SIZES),
+        ("object_class", object_class, OBJECT_CLASSES),
+    ):
+        if value not in known:
+            raise DataError(f"{what} is {value!r}, expected one of {', '.join(map(repr, known))}")
+    if seed < 0:
+        raise DataError(f"seed is {seed}, expected 0 or more")
+    if workers is not None and workers < 1:
+        raise DataError(f"workers is {workers}, expected 1 or more, or None")
+    amount = SIZES[size]
+    dropped: Sequence[Dropped] = ()
+    if layout is None:
+        name = f"synthetic-{size}"
+        plans = _plan(amount, object_class, seed)
+    else:
+        name = f"synthetic-{size}-as-{Path(layout).stem}"
+        source = scenes.read(layout)
+        dropped = source.dropped
+        plans = _plan_like(source, amount, object_class, seed)
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    splits: dict[str, list[Scene]] = {"train": [], "test": []}
+    visible: dict[str, list[float]] = {}
+    for done, (plan, photograph) in enumerate(_photographs(plans, workers), start=1):
+        path = out / "images" / plan.name
+        path.write_bytes(photograph.jpeg)
+        splits[plan.split].append(_scene(plan, photograph, path))
+        visible[plan.name] = [person.visible for person in photograph.people]
+        if progress is not None:
+            progress(done, len(plans))
+    numbers = scenes.renumber(k for scene in splits["train"] for k in scene.ids.tolist())
+    splits["train"] = [_renumbered(scene, numbers) for scene in splits["train"]]
+    protocols = make_protocols(splits["test"], visible, amount.galleries, _chance(seed, 4))
+    dataset = Dataset(name, out, splits, protocols, dropped, object_class, list(numbers))
+    scenes.write(dataset, out)
+    return dataset
+
+
+def _chance(*seeds: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seeds)))
+
+
+def _scene(plan: ScenePlan, photograph: Photograph, path: Path) -> Scene:
+    people = photograph.people
+    return Scene(
+        name=plan.name,
+        path=path,
+        size=plan.camera.size,
+        boxes=np.array([person.box for person in people], dtype=np.float32),
+        ids=np.array([person.id for person in people], dtype=np.int64),
+        camera=plan.camera.index,
+        time=plan.time,
+    )
+
+
+def _renumbered(scene: Scene, numbers: Mapping[int, int]) -> Scene:
+    """The scene with train ids without gaps, should someone never have come into view."""
+    ids = [numbers.get(k, UNLABELLED) for k in scene.ids.tolist()]
+    return replace(scene, ids=np.array(ids, dtype=np.int64))
+
+
+def _photographs(
+    plans: Sequence[ScenePlan], workers: int | None
+) -> Iterator[tuple[ScenePlan, Photograph]]:
+    """Each plan and its picture, in the order of the plans."""
+    if workers is None:
+        # A process takes about as long to start as 100 scenes to draw.
+        workers = max(1, min(len(plans) // 200, usable_processors()))
+    if workers == 1:
+        for plan in plans:
+            yield plan, photographs.take(plan)
+        return
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            drawn = pool.map(photographs.take, plans, chunksize=8)
+            yield from zip(plans, drawn, strict=True)
+    except BrokenProcessPool:
+        raise DataError(
+            f"the {workers} processes that draw ended early; guard the calling script with "
+            "`if __name__ == '__main__':`, or pass workers=1"
+        ) from None
+
+
+def _plan(size: Size, object_class: str, seed: int) -> list[ScenePlan]:
+    shown = OBJECT_CLASSES[object_class]
+    cameras = [
+        replace(camera, blur=_window(camera.blur, size.picture))
+        for camera in make_cameras(size.cameras, size.picture, shown.places, seed)
+    ]
+    plans: list[ScenePlan] = []
+    first = 0
+    for part, split in enumerate(("train", "test")):
+        rng = _chance(seed, 1, part)
+        looks = dict(enumerate(shown.make_looks(size.ids[part], size.alike, rng), start=first))
+        decks = [Deck(_visitors(looks, camera, size.cameras), rng) for camera in cameras]
+        for number in range(size.pictures[part]):
+            index = len(plans)
+            camera = cameras[number % size.cameras]
+            rng = _chance(seed, 2, index)
+            known = decks[camera.index].deal(2 + int(rng.integers(size.crowd - 1)))
+            crowd: list[tuple[int, Any]] = [(identity, looks[identity]) for identity in known]
+            # Now and then a group of strangers passes.
+            strangers = int(rng.integers(3)) + (5 if int(rng.integers(12)) == 0 else 0)
+            crowd += [(UNLABELLED, shown.random_look(rng)) for _ in range(strangers)]
+            people = shown.stand(camera, [crowd[int(k)] for k in rng.permutation(len(crowd))], rng)
+            plans.append(
+                ScenePlan(
+                    name=f"c{camera.index + 1}_{index:05d}.jpg",
+                    object_class=object_class,
+                    split=split,
+                    seed=(seed, 3, index),
+                    camera=camera,
+                    time=number // size.cameras * 20.0,
+                    people=tuple(people),
+                    props=tuple(shown.furnish(camera, people, rng)),
+                )
+            )
+        first += len(looks)
+    return plans
+
+
+def _window(blur: int, picture: tuple[int, int]) -> int:
+    """The side of a blur window that is as large a part of the picture as `blur` is usually."""
+    return blur * picture[1] // PICTURE_SIZE[1] // 2 * 2 + 1 if blur > 1 else 1
+
+
+def _visitors(ids: Iterable[int], camera: Camera, cameras: int) -> list[int]:
+    """Who passes this camera: where there are four or more, everyone misses one of them."""
+    return [k for k in ids if cameras < 4 or k % cameras != camera.index]
+
+
+def _plan_like(source: Dataset, size: Size, object_class: str, seed: int) -> list[ScenePlan]:
+    """Plans that repeat the arrangement of a data set's scenes."""
+    chosen = annotated_layouts.choose(source, size.layout_scenes)
+    shown = OBJECT_CLASSES[object_class]
+    cameras = _cameras_of([scene for part in chosen.values() for scene in part], shown, seed)
+    known = [
+        (split, identity)
+        for split, part in chosen.items()
+        for identity in sorted({k for scene in part for k in scene.ids.tolist()} - {UNLABELLED})
+    ]
+    numbers = {key: number for number, key in enumerate(known)}
+    looks = shown.make_looks(len(numbers), size.alike, _chance(seed, 1, 0))
+    plans: list[ScenePlan] = []
+    for split, scene in ((split, scene) for split, part in chosen.items() for scene in part):
+        index = len(plans)
+        rng = _chance(seed, 2, index)
+        people = []
+        for box, identity in zip(scene.boxes.tolist(), scene.ids.tolist(), strict=True):
+            number = numbers.get((split, identity), UNLABELLED)
+            look = shown.random_look(rng) if number == UNLABELLED else looks[number]
+            people.append(_in_box(tuple(box), number, look, scene.size, rng))
+        plans.append(
+            ScenePlan(
+                name=str(PurePosixPath(scene.name).with_suffix(".jpg")).replace("/", "_"),
+                object_class=object_class,
+                split=split,
+                seed=(seed, 3, index),
+                camera=cameras[scene.camera, scene.size],
+                time=scene.time,
+                people=tuple(people),
+                props=(),
+            )
+        )
+    return plans
+
+
+def _cameras_of(
+    layouts: Sequence[Scene], shown: ObjectClass, seed: int
+) -> dict[tuple[int | None, tuple[int, int]], Camera]:
+    """A camera of our own for each real one; it keeps the number, and the viewpoint roughly."""
+    groups: dict[tuple[int | None, tuple[int, int]], list[Scene]] = {}
+    for scene in layouts:
+        groups.setdefault((scene.camera, scene.size), []).append(scene)
+    drawn = make_cameras(len(groups), PICTURE_SIZE, shown.places, seed)
+    cameras = {}
+    for camera, key in zip(drawn, sorted(groups, key=str), strict=True):
+        horizon, eye, far = annotated_layouts.viewpoint(groups[key])
+        cameras[key] = replace(
+            camera, index=key[0] or 0, size=key[1], horizon=horizon, eye=eye, far=far, near=1.0
+        )
+    return cameras
+
+
+def _in_box(
+    box: Box, identity: int, look: Any, size: tuple[int, int], rng: np.random.Generator
+) -> Placement:
+    """A figure that fills a box; one cut off by the lower border goes on below it."""
+    x1, y1, x2, y2 = box
+    wide, tall = x2 - x1, y2 - y1
+    whole = max(tall, 2.5 * wide) if y2 >= size[1] - 2 else tall
+    # Narrow boxes hold people who walk towards the camera or away, wide ones those who cross.
+    axis = (0, 180) if wide < 0.38 * whole else (90, 270)
+    return Placement(
+        look=look,
+        id=identity,
+        x=(x1 + x2) / 2,
+        foot=y1 + whole,
+        unit=whole,
+        view=(axis[int(rng.integers(2))] + int(rng.integers(-40, 41))) % 360,
+        step=int(rng.integers(360)),
+        box=box,
+        fill=(x1, y1, x2, y1 + whole),
+    )

@@ -1,0 +1,134 @@
+"""People cut out of their pictures and packed onto canvases, many to a canvas.
+
+A whole picture shows a handful of people and much else. On a canvas the same convolutions see four
+times as many, at the scales they have in the pictures, which is a cheap way to teach a network what
+tells people apart before it has to find them.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from personsearch import boxes as box_arithmetic
+from personsearch.errors import DataError
+from personsearch.training.samplers import generator
+from personsearch.training.training_set import Batch, PictureCache, to_tensor
+from personsearch.training.transforms import erase, recolor
+from personsearch.types import Scene, Target
+
+
+class Canvases:
+    """Canvases of labelled people, identities drawn equally often.
+
+    Args:
+        scenes: the training scenes.
+        pictures: where their pixels come from.
+        size: (width, height) of a canvas.
+        most: people on a canvas at the most.
+        count: canvases in a batch.
+        color_jitter, erase, flip: as in `Augmentation`.
+        seed: of everything that is drawn.
+
+    Raises:
+        DataError: no labelled people.
+    """
+
+    margins = (0.05, 0.35)
+    """Surroundings that are cut out with a person, in sides of the box, drawn for each cut: where
+    a cut ends must not tell where the person ends."""
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        pictures: PictureCache,
+        size: tuple[int, int],
+        most: int,
+        count: int,
+        color_jitter: float,
+        erase: float,
+        flip: float,
+        seed: int,
+    ) -> None:
+        self.scenes, self.pictures = scenes, pictures
+        self.size, self.most, self.count = size, most, count
+        self.color_jitter, self.erase, self.flip, self.seed = color_jitter, erase, flip, seed
+        people: dict[int, list[tuple[int, int]]] = {}
+        for index, scene in enumerate(scenes):
+            visible = box_arithmetic.area(box_arithmetic.clip(scene.boxes, scene.size)) > 0
+            for row, identity in enumerate(scene.ids.tolist()):
+                if identity >= 0 and visible[row]:
+                    people.setdefault(identity, []).append((index, row))
+        if not people:
+            raise DataError("the training set has no labelled people; canvases need some")
+        self._ids = sorted(people)
+        self._people = people
+
+    def batch(self, iteration: int) -> Batch:
+        """The canvases of one iteration, counted from zero."""
+        images, targets, names = [], [], []
+        for place in range(self.count):
+            rng = generator(self.seed, 4, iteration, place)
+            canvas, boxes, ids = self._pack(rng)
+            images.append(to_tensor(canvas))
+            targets.append(Target(torch.from_numpy(boxes), torch.from_numpy(ids)))
+            names.append(f"canvas {place} of iteration {iteration}")
+        return Batch(images, targets, names)
+
+    def _pack(
+        self, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+        """Fills a canvas in rows from left to right until the next person does not fit."""
+        width, height = self.size
+        canvas = np.empty((height, width, 3), dtype=np.uint8)
+        canvas[:] = rng.integers(60, 190, 3)
+        x, y, row_height = 0, 0, 0
+        boxes: list[list[float]] = []
+        ids: list[int] = []
+        for identity in rng.choice(self._ids, self.most, replace=len(self._ids) < self.most):
+            shown = self._people[int(identity)]
+            cut, box = self._cut(*shown[int(rng.integers(len(shown)))], rng)
+            h, w = cut.shape[:2]
+            if x + w > width:
+                x, y, row_height = 0, y + row_height, 0
+            if y + h > height or w > width:
+                break
+            canvas[y : y + h, x : x + w] = cut
+            boxes.append([box[0] + x, box[1] + y, box[2] + x, box[3] + y])
+            ids.append(int(identity))
+            x, row_height = x + w, max(row_height, h)
+        return canvas, np.array(boxes, np.float32).reshape(-1, 4), np.array(ids, np.int64)
+
+    def _cut(
+        self, index: int, row: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], list[float]]:
+        """One person with surroundings, augmented, and the person's box within the cut."""
+        picture = self.pictures[index]
+        height, width = picture.shape[:2]
+        x1, y1, x2, y2 = self.scenes[index].boxes[row].tolist()
+        before, after = rng.uniform(*self.margins, (2, 2)) * [x2 - x1, 0.5 * (y2 - y1)]
+        left, top = max(0, int(x1 - before[0])), max(0, int(y1 - before[1]))
+        right = min(width, int(x2 + after[0]) + 1)
+        bottom = min(height, int(y2 + after[1]) + 1)
+        cut = picture[top:bottom, left:right]
+        box = [x1 - left, y1 - top, x2 - left, y2 - top]
+        # A person may not fill more than 5 / 8 of the canvas's height or all of its width, and
+        # comes in varied scales.
+        fits = min(1.0, self.size[1] / 2 / (y2 - y1), self.size[0] / 1.25 / cut.shape[1])
+        scale = float(rng.uniform(0.75, 1.25)) * fits
+        w, h = max(8, round(cut.shape[1] * scale)), max(8, round(cut.shape[0] * scale))
+        sx, sy = w / cut.shape[1], h / cut.shape[0]
+        cut = cv2.resize(cut, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+        box = [b * s for b, s in zip(box, (sx, sy, sx, sy), strict=True)]
+        # A box may reach over the border of its picture.
+        box = np.clip(box, 0, (w, h, w, h)).tolist()
+        if self.color_jitter > 0:
+            cut = recolor(cut, rng, self.color_jitter)
+        if rng.random() < self.flip:
+            cut, box = cut[:, ::-1], [w - box[2], box[1], w - box[0], box[3]]
+        cut = np.ascontiguousarray(cut)
+        if rng.random() < self.erase:
+            erase(cut, np.array(box, dtype=np.float32), rng)
+        return cut, box

@@ -1,0 +1,177 @@
+"""People and pieces of background, cut out one by one and resized to one size.
+
+Half of a batch are labelled people, half are boxes that show nobody (Xiao et al. 2016, section
+4.2). Dozens of identities are in a batch, where whole pictures would show a handful.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from personsearch import boxes as box_arithmetic
+from personsearch.errors import DataError
+from personsearch.training.samplers import SceneSampler, generator
+from personsearch.training.training_set import PictureCache, Slot, TrainingSet, to_tensor
+from personsearch.training.transforms import Augmentation, Picture, erase, recolor
+from personsearch.types import FloatArray, Scene, Target
+
+BACKGROUND = -2
+"""Stands for a piece of background in a slot, and is the id of its crop."""
+
+TRIES = 200
+"""Random places that are looked at for a piece of background."""
+
+
+class Crops(TrainingSet):
+    """Crops by slot: an iteration, a place in its batch, and whom to show.
+
+    Whom: a row of `people`, or `BACKGROUND`.
+
+    Args:
+        scenes: the training scenes.
+        pictures: where their pixels come from.
+        augmentation: of the crops; crops are not scaled.
+        seed: of everything that is drawn.
+        size: (height, width) of a crop in pixels.
+        margin: surroundings that are cut out with a box at the most, in its sides, drawn for each.
+        jitter: how far the sides of the crop's box are then moved at the most, in its sides.
+
+    Attributes:
+        people: scene and row of everyone who is labelled and in the picture.
+
+    Raises:
+        DataError: no labelled people, or a size, margin or jitter that cannot be.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        pictures: PictureCache,
+        augmentation: Augmentation,
+        seed: int,
+        size: tuple[int, int] = (224, 224),
+        margin: float = 0.0,
+        jitter: float = 0.0,
+    ) -> None:
+        super().__init__(scenes, pictures, augmentation, seed)
+        if min(size) < 1 or margin < 0 or not 0 <= jitter < 0.5:
+            raise DataError(
+                f"crops of {size[0]} x {size[1]} pixels with margin {margin} and jitter {jitter} "
+                "were asked for; expected sides of 1 or more, a margin of 0 or more and a jitter "
+                "in 0..0.5"
+            )
+        self.size, self.margin, self.jitter = size, margin, jitter
+        self.people: list[tuple[int, int]] = []
+        shapes = []
+        for index, scene in enumerate(scenes):
+            visible = box_arithmetic.clip(scene.boxes, scene.size)
+            seen = box_arithmetic.area(visible) > 0
+            shapes.append((visible[:, 2:] - visible[:, :2])[seen])
+            rows = np.flatnonzero(seen & (scene.ids >= 0)).tolist()
+            self.people += [(index, row) for row in rows]
+        if not self.people:
+            raise DataError("the training set has no labelled people; crops need some")
+        self._shapes = np.concatenate(shapes)
+
+    def __getitem__(self, slot: Slot) -> tuple[torch.Tensor, Target, str]:
+        """The crop (3, h, w), its box (1, 4) and id (1,), and the name of its scene."""
+        iteration, place, whom = slot
+        rng = generator(self.seed, 7, iteration, place)
+        if whom == BACKGROUND:
+            index, box = self.background(rng)
+            identity = BACKGROUND
+        else:
+            index, row = self.people[whom]
+            box, identity = self.scenes[index].boxes[row], int(self.scenes[index].ids[row])
+        crop, inner = self._cut(self.pictures[index], box, rng)
+        target = Target(torch.from_numpy(inner[None]), torch.tensor([identity]))
+        return to_tensor(crop), target, self.scenes[index].name
+
+    def background(self, rng: np.random.Generator) -> tuple[int, FloatArray]:
+        """A scene and a box (4,) in it that overlaps nobody, as large as people are, or smaller.
+
+        Raises:
+            DataError: the pictures are full of people.
+        """
+        for attempt in range(TRIES):
+            index = int(rng.integers(len(self.scenes)))
+            scene = self.scenes[index]
+            sides = self._shapes[int(rng.integers(len(self._shapes)))] * 0.98**attempt
+            room = np.array(scene.size) - sides
+            if room.min() < 0:
+                continue
+            corner = rng.random(2) * room
+            box = np.concatenate([corner, corner + sides]).astype(np.float32)
+            if not box_arithmetic.intersection(box[None], scene.boxes).any():
+                return index, box
+        raise DataError(
+            f"no background was found at {TRIES} places that overlaps nobody; the pictures are "
+            "full of people, leave the stage on crops out"
+        )
+
+    def _cut(
+        self, picture: Picture, box: FloatArray, rng: np.random.Generator
+    ) -> tuple[Picture, FloatArray]:
+        """The box with surroundings, resized and augmented, and where the box is in it."""
+        height, width = picture.shape[:2]
+        sides = np.tile(box[2:] - box[:2], 2)
+        outer = box + rng.uniform(0, self.margin, 4) * sides * [-1, -1, 1, 1]
+        left, top = np.clip(np.floor(outer[:2]), 0, (width - 1, height - 1)).astype(int)
+        right, bottom = np.clip(np.ceil(outer[2:]), (left + 1, top + 1), (width, height)).astype(
+            int
+        )
+        h, w = self.size
+        cut: Picture = cv2.resize(picture[top:bottom, left:right], (w, h)).astype(np.uint8)
+        scale = np.tile([w / (right - left), h / (bottom - top)], 2)
+        moved = box + rng.uniform(-self.jitter, self.jitter, 4) * sides
+        inner = np.clip((moved - [left, top, left, top]) * scale, 0, (w, h, w, h))
+        change = self.augmentation
+        if change.color_jitter > 0:
+            cut = recolor(cut, rng, change.color_jitter)
+        if rng.random() < change.flip:
+            cut, inner = cut[:, ::-1], np.array([w - inner[2], inner[1], w - inner[0], inner[3]])
+        inner = inner.astype(np.float32)
+        if rng.random() < change.erase:
+            cut = np.ascontiguousarray(cut)
+            erase(cut, inner, rng)
+        return cut, inner
+
+
+class CropSampler(SceneSampler):
+    """Every labelled person once an epoch, in an order drawn anew, and as much background.
+
+    People and background take turns, so that processes that share a batch get both.
+
+    Args:
+        crops: what the batches are of.
+        batch_size: crops in a batch.
+        seed: of the order.
+
+    Raises:
+        DataError: a batch that has no two equal halves.
+    """
+
+    def __init__(self, crops: Crops, batch_size: int, seed: int) -> None:
+        if batch_size < 2 or batch_size % 2:
+            raise DataError(
+                f"a batch of {batch_size} crops was asked for, expected an even number: half of it "
+                "are people, half background"
+            )
+        self.scenes, self.batch_size, self.seed = crops.scenes, batch_size, seed
+        self.count = len(crops.people)
+        self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
+
+    def _at(self, position: int) -> int:
+        epoch, offset = divmod(position, self.count)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = generator(self.seed, 8, epoch).permutation(self.count)
+        return int(self._order[offset])
+
+    def batch(self, iteration: int) -> list[int]:
+        """Whom each crop of the batch shows, as in `Crops`."""
+        half = self.batch_size // 2
+        start = iteration * half
+        return [whom for p in range(start, start + half) for whom in (self._at(p), BACKGROUND)]

@@ -1,0 +1,169 @@
+"""Training pictures as tensors: decoded, augmented, with who is in them.
+
+What happens to a picture depends on (seed, iteration, place in the batch) alone, so any number of
+loader processes, and any stop in between, gives the same run.
+"""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from personsearch.errors import DataError
+from personsearch.media.pictures import read_scene
+from personsearch.training.samplers import SceneSampler, generator
+from personsearch.training.transforms import Augmentation
+from personsearch.types import Scene, Target
+
+Slot = tuple[int, int, int]
+"""An iteration, a place in its batch, and the scene that fills it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures (3, H, W) in 0..1, who is in them, and the names to put into an error."""
+
+    images: list[Tensor]
+    targets: list[Target]
+    names: list[str]
+
+
+def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
+    """RGB (H, W, 3) uint8 to float32 (3, H, W) in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float().div_(255.0)
+
+
+class PictureCache:
+    """Reads the pictures of scenes, and keeps them if asked to."""
+
+    def __init__(self, scenes: Sequence[Scene], keep: bool) -> None:
+        self.scenes, self.keep = scenes, keep
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        picture = self._kept.get(index)
+        if picture is None:
+            picture = read_scene(self.scenes[index])
+            if self.keep:
+                self._kept[index] = picture
+        return picture
+
+
+class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
+    """Augmented training pictures by slot.
+
+    Args:
+        scenes: the training scenes.
+        pictures: where their pixels come from.
+        augmentation: what may happen to them.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        pictures: PictureCache,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.scenes, self.pictures = scenes, pictures
+        self.augmentation, self.seed = augmentation, seed
+
+    def __getitem__(self, slot: Slot) -> tuple[Tensor, Target, str]:
+        iteration, place, index = slot
+        scene = self.scenes[index]
+        rng = generator(self.seed, 3, iteration, place)
+        picture, boxes, kept = self.augmentation(self.pictures[index], scene.boxes, rng)
+        target = Target(torch.from_numpy(boxes), torch.from_numpy(scene.ids[kept]))
+        return to_tensor(picture), target, scene.name
+
+
+class _Readable(Dataset[Any]):
+    """A training set that hands an error on as a value: from a loader process it would come back
+    as another one, with a traceback for its message.
+    """
+
+    def __init__(self, training_set: TrainingSet) -> None:
+        self.training_set = training_set
+
+    def __getitem__(self, slot: Slot) -> tuple[Tensor, Target, str] | DataError:
+        try:
+            return self.training_set[slot]
+        except DataError as error:
+            return error
+
+
+def _join(items: list[tuple[Tensor, Target, str] | DataError]) -> Batch | DataError:
+    read = []
+    for item in items:
+        if isinstance(item, DataError):
+            return item
+        read.append(item)
+    images, targets, names = zip(*read, strict=True)
+    return Batch(list(images), list(targets), list(names))
+
+
+def _raise_errors(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches loader processes, too; the process that trains decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Slots:
+    """The slots of each batch from `start` on, of one process among several."""
+
+    def __init__(self, sampler: SceneSampler, start: int, stop: int, rank: int, world: int) -> None:
+        self.sampler, self.start, self.stop = sampler, start, stop
+        self.rank, self.world = rank, world
+
+    def __iter__(self) -> Iterator[list[Slot]]:
+        for iteration in range(self.start, self.stop):
+            chosen = self.sampler.batch(iteration)
+            share = len(chosen) // self.world
+            first = self.rank * share
+            yield [(iteration, p, chosen[p]) for p in range(first, first + share)]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def load_batches(
+    training_set: TrainingSet,
+    sampler: SceneSampler,
+    start: int,
+    stop: int,
+    workers: int,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """The batches of iterations `start`..`stop` - 1, decoded ahead by `workers` processes.
+
+    Under several processes each gets its share of every batch, in rank order.
+
+    Raises:
+        DataError: when a batch with a picture that cannot be read is due.
+    """
+    slots = _Slots(sampler, start, stop, rank, world)
+    loader: DataLoader[Any] = DataLoader(
+        _Readable(training_set),
+        batch_sampler=slots,
+        num_workers=workers,
+        collate_fn=_join,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=_ignore_interrupts,
+        # A loader draws a seed for its processes; what the network draws may not depend on it.
+        generator=torch.Generator(),
+    )
+    return _raise_errors(iter(loader))

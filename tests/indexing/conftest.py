@@ -1,0 +1,14 @@
+"""Fixtures shared by the tests of indexing."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    """Whatever a test starts has ended when it ends."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before

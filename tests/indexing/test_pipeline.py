@@ -1,0 +1,270 @@
+"""From folders to a store with a model whose answers are known: everyone once, whatever happens."""
+
+import io
+import json
+import multiprocessing
+import signal
+import time
+from pathlib import Path
+
+import av
+import indexer
+import numpy as np
+import pytest
+from blocks import GREEN, ORANGE, RED, Blocks, paint
+from PIL import Image
+from torch import Tensor
+
+from personsearch.errors import StoreError
+from personsearch.indexing.pipeline import IndexReport, index_media
+from personsearch.media.files import find_media
+from personsearch.store.store import Filters, ModelIdentity, open_store
+from personsearch.types import Detections
+
+MODEL = ModelIdentity("blocks", "c" * 64, 3)
+
+
+def run(folder: Path, *sources: Path, model: Blocks | None = None) -> IndexReport:
+    media, _ = find_media(sources)
+    with open_store(folder, model=MODEL, write=True) as store:
+        return index_media(model or Blocks(), store, media)
+
+
+def contents(folder: Path) -> list[tuple[str, list[float], bytes]]:
+    """Everyone: where, box, embedding; in an order of their own."""
+    with open_store(folder) as store:
+        ids, vectors = store.embeddings()
+        people = store.people(ids.tolist())
+        return sorted(
+            (person.name, person.box.tolist(), vector.tobytes())
+            for person, vector in zip(people, vectors, strict=True)
+        )
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    paint(root / "a.png", RED, GREEN)
+    paint(root / "deep" / "b.png", ORANGE)
+    paint(root / "empty.png")
+    (root / "c.jpg").write_text("just text")
+    return root
+
+
+def test_everyone_is_found_once(tmp_path: Path, photos: Path) -> None:
+    report = run(tmp_path / "store", photos)
+    assert (report.pictures, report.people, report.files, report.skipped) == (3, 3, 3, 0)
+    (unreadable,) = report.unreadable
+    assert unreadable.path == photos / "c.jpg"
+    assert unreadable.reason.startswith("is not a picture")
+    with open_store(tmp_path / "store") as store:
+        assert store.unreadable() == [(str(photos), "c.jpg", unreadable.reason)]
+        (green,) = store.people(store.embeddings(Filters(names=("a.png",)))[0][1:].tolist())
+        assert green.box.tolist() == [20.0, 0.0, 30.0, 20.0]
+        assert green.camera == "photos"
+        with Image.open(io.BytesIO(store.thumbnail(green.id))) as thumbnail:
+            assert thumbnail.size == (10, 20)
+            red, middle, blue = np.asarray(thumbnail)[10, 5].tolist()
+        assert middle > 240 > 20 > max(red, blue)
+    assert json.dumps(report.as_json())
+
+
+def test_what_is_there_is_left_and_what_changed_is_done_again(tmp_path: Path, photos: Path) -> None:
+    store = tmp_path / "store"
+    run(store, photos)
+    before = contents(store)
+    report = run(store, photos)
+    assert (report.pictures, report.skipped) == (0, 4)
+    assert contents(store) == before
+    paint(photos / "a.png", ORANGE)
+    paint(photos / "new.png", RED)
+    report = run(store, photos)
+    assert (report.pictures, report.people, report.skipped) == (2, 2, 3)
+    assert [(name, box[0]) for name, box, _ in contents(store)] == [
+        ("a.png", 0.0),
+        ("deep/b.png", 0.0),
+        ("new.png", 0.0),
+    ]
+
+
+def test_an_erased_file_does_not_come_back(tmp_path: Path, photos: Path) -> None:
+    run(tmp_path / "store", photos)
+    with open_store(tmp_path / "store", write=True) as store:
+        store.erase_files(str(photos), ["a.png"])
+    paint(photos / "a.png", RED, RED)
+    assert run(tmp_path / "store", photos).skipped == 4
+    assert [name for name, _, _ in contents(tmp_path / "store")] == ["deep/b.png"]
+
+
+def test_a_file_that_vanishes_is_counted(tmp_path: Path, photos: Path) -> None:
+    media, _ = find_media([photos])
+    (photos / "a.png").unlink()
+    with open_store(tmp_path / "store", model=MODEL, write=True) as store:
+        report = index_media(Blocks(), store, media)
+    assert [one.reason for one in report.unreadable] == [
+        "no such picture",
+        report.unreadable[1].reason,
+    ]
+    assert report.pictures == 2
+
+
+class Interrupted(Blocks):
+    """Ctrl-C comes while the second picture is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def detect(self, images: list[Tensor]) -> list[Detections]:
+        self.calls += 1
+        if self.calls == 2:
+            raise KeyboardInterrupt
+        return super().detect(images)
+
+
+@pytest.mark.usefixtures("no_thread_is_left")
+def test_ctrl_c_keeps_what_is_written(tmp_path: Path, photos: Path) -> None:
+    run(tmp_path / "undisturbed", photos)
+    report = run(tmp_path / "store", photos, model=Interrupted())
+    assert report.interrupted
+    assert report.pictures == 1
+    assert not run(tmp_path / "store", photos).interrupted
+    assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+
+
+class Broken(Blocks):
+    def detect(self, images: list[Tensor]) -> list[Detections]:
+        raise RuntimeError("the network failed")
+
+
+@pytest.mark.usefixtures("no_thread_is_left")
+def test_a_network_that_fails_ends_it(tmp_path: Path, photos: Path) -> None:
+    with pytest.raises(RuntimeError, match="the network failed"):
+        run(tmp_path / "store", photos, model=Broken())
+    run(tmp_path / "store", photos)
+    assert len(contents(tmp_path / "store")) == 3
+
+
+def video(path: Path, frames: int) -> Path:
+    """Someone stands there, in another shade of red each ten frames."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuvj444p"
+        for k in range(frames):
+            pixels = np.zeros((32, 64, 3), np.uint8)
+            pixels[:20, :10] = (255 - 5 * (k // 10), 0, 0)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_killed_at_any_moment_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    """Twenty times, by processes forked from one that has imported all, so that it is quick."""
+    photos, store, told = tmp_path / "photos", tmp_path / "store", tmp_path / "told"
+    for number in range(120):
+        paint(photos / f"{number:03}.png", (number % 255 + 1, 0, 9), (0, number % 200 + 3, 5))
+    video(photos / "v.avi", 60)
+    indexer.index(tmp_path / "undisturbed", photos, tmp_path / "all")
+    everything = (tmp_path / "all").stat().st_size
+    assert everything == 180
+    told.touch()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cv2", "torch", "personsearch.indexing.pipeline"])
+    generator, kills, moments = np.random.default_rng(1), 0, set()
+    # Each is killed after some more pictures were acknowledged, and a moment that is chance.
+    targets = sorted(generator.integers(0, everything - 20, 20).tolist())
+    while True:
+        before = told.stat().st_size
+        process = context.Process(target=indexer.index, args=(store, photos, told))
+        process.start()
+        target = targets.pop(0) if targets else everything + 1
+        while process.is_alive() and told.stat().st_size <= max(before, target):
+            time.sleep(0.002)
+        time.sleep(generator.uniform(0.0, 0.01))
+        if process.is_alive() and target <= everything:
+            process.kill()
+            kills += 1
+        process.join(120)
+        acknowledged = told.stat().st_size
+        moments.add(acknowledged)
+        with open_store(store) as opened:
+            assert opened.damage() == ""
+            # What was acknowledged is there, and at most one picture more for each kill.
+            assert acknowledged <= opened.counts()["pictures"] <= acknowledged + kills
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert kills >= 15
+    assert len(moments) > 10
+    assert contents(store) == contents(tmp_path / "undisturbed")
+    assert tracks(store) == tracks(tmp_path / "undisturbed")
+
+
+def tracks(folder: Path) -> list[tuple[float, float, int]]:
+    """First and last second and views of every track."""
+    with open_store(folder) as store:
+        people = store.people(store.embeddings()[0].tolist())
+    return sorted({(p.track.first, p.track.last, p.track.views) for p in people if p.track})
+
+
+@pytest.mark.usefixtures("no_thread_is_left")
+def test_a_full_disk_ends_it_and_loses_nothing(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for number in range(200):
+        paint(photos / f"{number:03}.png", RED, GREEN)
+    run(tmp_path / "undisturbed", photos)
+    written: list[int] = []
+    media, _ = find_media([photos])
+    with open_store(tmp_path / "store", model=MODEL, write=True) as store:
+        store._connection.execute("PRAGMA max_page_count = 40")
+        with pytest.raises(StoreError, match="the disk is full; make room and run the same"):
+            index_media(
+                *(Blocks(), store, media),
+                progress=lambda done, total, report: written.append(report.pictures),
+            )
+    assert 0 < written[-1] < 200
+    with open_store(tmp_path / "store") as store:
+        assert store.damage() == ""
+        assert store.counts()["pictures"] == written[-1]
+    # There is room again.
+    assert run(tmp_path / "store", photos).pictures == 200 - written[-1]
+    assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+
+
+def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path, photos: Path) -> None:
+    media, _ = find_media([photos])
+    refused: list[str] = []
+
+    def second(done: int, total: int, report: IndexReport) -> None:
+        with pytest.raises(StoreError) as caught, open_store(tmp_path / "store", write=True):
+            pass
+        refused.append(str(caught.value))
+
+    with open_store(tmp_path / "store", model=MODEL, write=True) as store:
+        report = index_media(Blocks(), store, media, progress=second)
+    assert report.pictures == 3
+    assert len(refused) >= 4
+    assert all("is writing to this store" in one for one in refused)
+
+
+@pytest.mark.usefixtures("no_thread_is_left")
+def test_several_decode_at_once(tmp_path: Path, photos: Path) -> None:
+    for number in range(40):
+        paint(photos / f"{number:03}.png", (number + 60, 0, 0))
+    video(photos / "v.avi", 40)
+    video(photos / "w.avi", 30)
+    run(tmp_path / "one", photos)
+    media, _ = find_media([photos])
+    with open_store(tmp_path / "several", model=MODEL, write=True) as store:
+        report = index_media(Blocks(), store, media, decoders=4)
+    assert (report.files, len(report.unreadable)) == (45, 1)
+    assert contents(tmp_path / "several") == contents(tmp_path / "one")
+    assert tracks(tmp_path / "several") == tracks(tmp_path / "one")
+
+
+def test_reports_add_up() -> None:
+    whole = IndexReport(pictures=3, people=5, files=2, skipped=1, seconds=2.0, waited=0.5)
+    whole.add(IndexReport(pictures=1, people=1, skipped=4, pruned=2, seconds=2.0, interrupted=True))
+    assert (whole.pictures, whole.people, whole.files, whole.skipped) == (4, 6, 2, 5)
+    assert (whole.pruned, whole.seconds, whole.interrupted, whole.rate) == (2, 4.0, True, 1.0)
+    assert json.loads(json.dumps(whole.as_json()))["rate"] == 1.0

@@ -1,0 +1,119 @@
+"""What is new is taken once it is whole; people of files that are surely gone go."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from blocks import GREEN, RED, Blocks, paint
+
+from personsearch.indexing.pipeline import index_media
+from personsearch.indexing.watching import Look, Watch, prune, watch
+from personsearch.media.files import find_media
+from personsearch.store.store import ModelIdentity, Store, open_store
+
+MODEL = ModelIdentity("blocks", "c" * 64, 3)
+
+
+def names(look: Look) -> list[str]:
+    return [one.name for one in look.media]
+
+
+def test_a_file_is_taken_once_it_has_stopped_growing(tmp_path: Path) -> None:
+    paint(tmp_path / "photos" / "a.png", RED)
+    (tmp_path / "photos" / "b.gif").write_bytes(b"GIF89a")
+    watched = Watch([tmp_path / "photos"], find_media)
+    first = watched.look()
+    assert names(first) == []
+    assert [one.path.name for one in first.skipped] == ["b.gif"]
+    assert names(watched.look()) == ["a.png"]
+    assert watched.look() == Look([], [], False)
+    # Half of a photo is there at one look, more at the next, all at the one after.
+    whole = paint(tmp_path / "whole.png", RED, GREEN).read_bytes()
+    growing = tmp_path / "photos" / "deep" / "c.png"
+    growing.parent.mkdir()
+    for end in (len(whole) // 2, len(whole) - 1, len(whole)):
+        growing.write_bytes(whole[:end])
+        assert names(watched.look()) == []
+    assert names(watched.look()) == ["deep/c.png"]
+    # What has changed is taken again.
+    paint(tmp_path / "photos" / "a.png", GREEN)
+    os.utime(tmp_path / "photos" / "a.png", ns=(1, 1))
+    assert names(watched.look()) == []
+    assert names(watched.look()) == ["a.png"]
+    growing.unlink()
+    assert watched.look() == Look([], [], True)
+    assert watched.look().fewer is False
+
+
+def test_a_drive_that_is_taken_out_hides_nothing_else(tmp_path: Path) -> None:
+    paint(tmp_path / "here" / "a.png", RED)
+    paint(tmp_path / "drive" / "b.png", RED)
+    watched = Watch([tmp_path / "drive", tmp_path / "here"], find_media)
+    watched.look()
+    assert names(watched.look()) == ["b.png", "a.png"]
+    shutil.rmtree(tmp_path / "drive")
+    paint(tmp_path / "here" / "c.png", RED)
+    watched.look()
+    assert names(watched.look()) == ["c.png"]
+    # Back, and unchanged as far as is known from its files' times.
+    paint(tmp_path / "drive" / "b.png", GREEN)
+    watched.look()
+    assert names(watched.look()) == ["b.png"]
+
+
+def test_it_looks_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    paint(tmp_path / "photos" / "a.png", RED)
+    taken: list[list[str]] = []
+
+    def take(look: Look) -> bool:
+        taken.append(names(look))
+        return len(taken) < 3
+
+    watch([tmp_path / "photos"], find_media, take, look=0.01)
+    assert taken == [[], ["a.png"], []]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name in ("a", "deep/b", "c"):
+        paint(tmp_path / "photos" / f"{name}.png", RED, GREEN)
+    return tmp_path / "photos"
+
+
+def filled(store: Store, photos: Path) -> Store:
+    index_media(Blocks(), store, find_media([photos])[0])
+    return store
+
+
+def test_people_of_files_that_are_gone(tmp_path: Path, photos: Path) -> None:
+    with open_store(tmp_path / "store", model=MODEL, write=True) as store:
+        filled(store, photos)
+        assert prune(store, [photos]) == 0
+        ids, vectors = store.embeddings()
+        (photos / "a.png").rename(tmp_path / "elsewhere.png")
+        shutil.rmtree(photos / "deep")
+        assert prune(store, [photos]) == 4
+        assert list(store.known_files(str(photos))) == ["c.png"]
+        assert store.counts()["people"] == 2
+        # It comes back, and so do its people.
+        (tmp_path / "elsewhere.png").rename(photos / "a.png")
+        assert index_media(Blocks(), store, find_media([photos])[0]).people == 2
+        assert len(ids) == len(vectors) == 6
+        assert np.array_equal(store.embeddings()[1], vectors[:4])
+
+
+def test_what_is_in_doubt_is_not_erased(tmp_path: Path, photos: Path) -> None:
+    with open_store(tmp_path / "store", model=MODEL, write=True) as store:
+        filled(store, photos)
+        store.erase_files(str(photos), ["c.png"])
+        (photos / "c.png").unlink()
+        assert prune(store, [photos]) == 0
+        # That it was erased stays known.
+        assert store.known_files(str(photos))["c.png"].state == "erased"
+        photos.rename(tmp_path / "away")
+        assert prune(store, [photos, tmp_path / "other"]) == 0
+        photos.mkdir()  # the mount point of a drive that is not there
+        assert prune(store, [photos]) == 0
+        assert store.counts()["people"] == 4

@@ -1,0 +1,66 @@
+"""Addresses of live sources: what is opened, what is shown, and what is neither."""
+
+import numpy as np
+import pytest
+
+from personsearch.errors import DataError
+from personsearch.media.files import Frame
+from personsearch.media.streams import Newest, is_stream, parse_stream, parse_streams
+
+
+@pytest.mark.parametrize(
+    ("address", "place", "camera"),
+    [
+        ("rtsp://cam/live/1", "rtsp://cam/live/1", "cam/live/1"),
+        ("rtsp://anna:s3cret@10.0.0.7:554/live", "rtsp://10.0.0.7:554/live", "10.0.0.7/live"),
+        ("RTSPS://s3cret@Cam/", "rtsps://cam/", "cam"),
+        ("rtsp://anna:s3:@cret@cam/x", "rtsp://cam/x", "cam/x"),
+        ("http://[::1]:80/v?channel=2&subtype=0", "http://[::1]:80/v?channel=2&subtype=0", "::1/v"),
+        ("https://c/v?user=a&pwd=s3cret&token=s3cret", "https://c/v?user&pwd&token", "c/v"),
+        ("http://cam/v#s3cret", "http://cam/v", "cam/v"),
+    ],
+)
+def test_secrets_are_opened_and_never_shown(address: str, place: str, camera: str) -> None:
+    stream = parse_stream(address)
+    assert (stream.address, stream.place, stream.camera) == (address, place, camera)
+    assert "s3cret" not in repr(stream)
+    assert "s3cret" not in place
+    assert parse_stream(address, "gate").camera == "gate"
+
+
+@pytest.mark.parametrize(
+    "address", ["rtsp://", "http://anna:s3cret@/x", "rtsp://u:s3cret@h:port/", "http://[s3cret/"]
+)
+def test_what_is_no_address_says_so_without_secrets(address: str) -> None:
+    with pytest.raises(DataError, match="the address of a stream") as caught:
+        parse_stream(address)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_same_camera_twice() -> None:
+    with pytest.raises(DataError, match="rtsp://cam/1: came twice") as caught:
+        parse_streams(["rtsp://cam/1", "rtsp://a:s3cret@cam/1"])
+    assert "s3cret" not in str(caught.value)
+    assert len(parse_streams(["rtsp://cam/1", "rtsp://cam/2"])) == 2
+
+
+def test_what_is_live() -> None:
+    assert all(is_stream(one) for one in ("rtsp://a", "HTTP://a", "https://a", "rtsps://a"))
+    assert not any(
+        is_stream(one) for one in ("photos", "rtsp", "/a/http://b", "file:///x", "ftp://a")
+    )
+
+
+def test_the_newest_picture_is_taken_and_every_source_has_its_turn() -> None:
+    def frame(index: int) -> Frame:
+        return Frame(np.zeros((2, 2, 3), np.uint8), index, 0.0, 0.0)
+
+    newest = Newest()
+    assert newest.take(0.01) is None
+    assert [newest.put(7, frame(0)), newest.put(8, frame(1)), newest.put(7, frame(2))] == [
+        False,
+        False,
+        True,
+    ]
+    taken = [newest.take(0.01), newest.take(0.01), newest.take(0.01)]
+    assert [one and (one[0], one[1].index) for one in taken] == [(7, 2), (8, 1), None]

@@ -1,0 +1,166 @@
+"""Crops: a person's crop shows the person, a piece of background shows nobody."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from personsearch.boxes import intersection
+from personsearch.errors import DataError
+from personsearch.training.crops import BACKGROUND, Crops, CropSampler
+from personsearch.training.samplers import generator
+from personsearch.training.training_set import PictureCache
+from personsearch.training.transforms import Augmentation
+from personsearch.types import Scene
+
+SIZE = (40, 24)
+
+
+def _color(identity: int) -> np.ndarray:
+    return np.array([40 * identity, 255 - 40 * identity, 255 * (identity % 2)], dtype=np.uint8)
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> list[Scene]:
+    """Six identities in a color each on grey; some at the border, one unlabelled and black."""
+    made = []
+    for k in range(6):
+        pixels = np.full((100, 140, 3), 128, dtype=np.uint8)
+        boxes = [[0, 10, 22, 60], [60, 46, 84, 96], [118, 0, 140, 40]]
+        ids = [k, (k + 1) % 6, -1]
+        for (x1, y1, x2, y2), identity in zip(boxes, ids, strict=True):
+            pixels[y1:y2, x1:x2] = _color(identity) if identity >= 0 else 0
+        path = tmp_path / f"{k}.png"
+        Image.fromarray(pixels).save(path)
+        made.append(Scene(path.name, path, (140, 100), np.array(boxes), np.array(ids)))  # type: ignore[arg-type]
+    return made
+
+
+def _crops(scenes: list[Scene], seed: int = 0, **changes: Any) -> Crops:
+    augmentation = changes.pop("augmentation", Augmentation())
+    return Crops(scenes, PictureCache(scenes, keep=True), augmentation, seed, SIZE, **changes)
+
+
+def _pixels(image: torch.Tensor) -> np.ndarray:
+    return (image * 255).round().numpy().transpose(1, 2, 0)
+
+
+def test_everyone_labelled_is_listed(scenes: list[Scene]) -> None:
+    assert _crops(scenes).people == [(scene, row) for scene in range(6) for row in (0, 1)]
+
+
+def test_a_crop_is_the_box_and_nothing_else(scenes: list[Scene]) -> None:
+    crops = _crops(scenes)
+    for whom, (scene, row) in enumerate(crops.people):
+        image, target, name = crops[(0, whom, whom)]
+        assert image.shape == (3, *SIZE)
+        assert name == scenes[scene].name
+        assert target.boxes.tolist() == [[0, 0, SIZE[1], SIZE[0]]]
+        assert target.ids.tolist() == [scenes[scene].ids[row]]
+        assert (_pixels(image) == _color(int(target.ids))).all()
+
+
+def test_background_overlaps_nobody(scenes: list[Scene]) -> None:
+    crops = _crops(scenes)
+    seen, shapes = set(), set()
+    for place in range(60):
+        index, box = crops.background(generator(3, place))
+        assert not intersection(box[None], scenes[index].boxes).any()
+        assert box.min() >= 0
+        assert (box[2:] <= scenes[index].size).all()
+        assert (box[2:] - box[:2]).min() > 10
+        seen.add(index)
+        shapes.add(tuple((box[2:] - box[:2]).round(2).tolist()))
+        image, target, _ = crops[(0, place, BACKGROUND)]
+        assert target.ids.tolist() == [BACKGROUND]
+        assert (_pixels(image) == 128).all()
+    assert seen == set(range(6))
+    assert len(shapes) > 2
+
+
+def test_surroundings_are_outside_of_the_box_and_moved_boxes_near_it(scenes: list[Scene]) -> None:
+    margins = _crops(scenes, margin=0.5)
+    boxes = []
+    for place in range(20):
+        image, target, _ = margins[(1, place, 1)]  # in the middle of its picture
+        near = np.abs(_pixels(image) - _color(int(target.ids))).max(axis=2) < 40
+        x1, y1, x2, y2 = target.boxes[0].round().int().tolist()
+        assert near[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].all()
+        assert near[y1:y2, x1:x2].sum() > 0.85 * near.sum()
+        boxes.append(target.boxes[0])
+    assert torch.stack(boxes).std(dim=0).min() > 0.5
+    still, moved = _crops(scenes), _crops(scenes, jitter=0.1)
+    for place in range(20):
+        ours, theirs = moved[(0, place, 1)][1].boxes, still[(0, place, 1)][1].boxes
+        assert ((ours - theirs).abs() <= 0.1 * torch.tensor([24, 40, 24, 40]) + 1e-4).all()
+    assert not torch.equal(ours, theirs)
+
+
+def test_a_person_at_the_border_stays_in_the_crop(scenes: list[Scene]) -> None:
+    for place in range(10):
+        image, target, _ = _crops(scenes, margin=1.0, jitter=0.2)[(0, place, 0)]
+        assert image.shape == (3, *SIZE)
+        x1, y1, x2, y2 = target.boxes[0].tolist()
+        assert 0 <= x1 < x2 <= SIZE[1]
+        assert 0 <= y1 < y2 <= SIZE[0]
+
+
+def test_augmentation_keeps_the_box_on_the_person(scenes: list[Scene]) -> None:
+    flipped = _crops(scenes, margin=0.6, augmentation=Augmentation(flip=1.0))
+    plain = _crops(scenes, margin=0.6, augmentation=Augmentation())
+    for place in range(5):
+        a, b = flipped[(0, place, 1)], plain[(0, place, 1)]
+        assert torch.equal(a[0], b[0].flip(2))
+        mirrored = b[1].boxes[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1])
+        torch.testing.assert_close(a[1].boxes, mirrored + torch.tensor([24.0, 0, 24, 0]))
+    changed = Augmentation(color_jitter=0.4, erase=1.0)
+    varied = _crops(scenes, augmentation=changed)[(0, 0, 1)][0]
+    assert varied.std(dim=(1, 2)).max() > 0
+    assert not torch.equal(varied, _crops(scenes, augmentation=changed)[(0, 1, 1)][0])
+
+
+def test_a_slot_alone_says_what_is_drawn(scenes: list[Scene]) -> None:
+    settings: dict[str, Any] = {"margin": 0.3, "augmentation": Augmentation(0.5, 0.0, 0.2, 0.5)}
+    one, two = _crops(scenes, **settings), _crops(scenes, **settings)
+    for slot in ((4, 2, 3), (0, 0, BACKGROUND), (4, 2, 3)):
+        assert torch.equal(one[slot][0], two[slot][0])
+    assert not torch.equal(one[(4, 2, 3)][0], one[(5, 2, 3)][0])
+    assert not torch.equal(one[(4, 2, 3)][0], _crops(scenes, seed=1, **settings)[(4, 2, 3)][0])
+
+
+def test_everyone_comes_once_an_epoch_and_half_is_background(scenes: list[Scene]) -> None:
+    sampler = CropSampler(_crops(scenes), 8, seed=0)
+    batches = list(sampler.batches(0, 6))
+    assert all(len(b) == 8 and b[1::2] == [BACKGROUND] * 4 for b in batches)
+    people = [whom for b in batches for whom in b[::2]]
+    assert sorted(people[:12]) == sorted(people[12:]) == list(range(12))
+    assert people[:12] != people[12:]
+    assert CropSampler(_crops(scenes), 8, seed=0).batch(4) == batches[4]
+    assert CropSampler(_crops(scenes), 8, seed=1).batch(4) != batches[4]
+    # More than there are people: some come again.
+    assert len(CropSampler(_crops(scenes), 64, seed=0).batch(0)) == 64
+
+
+def test_people_everywhere_is_an_error(scenes: list[Scene]) -> None:
+    whole = [
+        Scene(s.name, s.path, s.size, np.array([[0, 0, *s.size]], np.float32), np.array([0]))
+        for s in scenes
+    ]
+    with pytest.raises(DataError, match="no background was found at 200 places"):
+        _crops(whole)[(0, 0, BACKGROUND)]
+
+
+def test_what_cannot_be_cut_is_an_error(scenes: list[Scene]) -> None:
+    nobody = [Scene(s.name, s.path, s.size, s.boxes, np.full(3, -1)) for s in scenes]
+    with pytest.raises(DataError, match="no labelled people; crops need some"):
+        _crops(nobody)
+    with pytest.raises(DataError, match=r"margin -0\.1 and jitter 0\.0"):
+        _crops(scenes, margin=-0.1)
+    with pytest.raises(DataError, match=r"margin 0\.0 and jitter 0\.5"):
+        _crops(scenes, jitter=0.5)
+    for size in (0, 7):
+        with pytest.raises(DataError, match=f"a batch of {size} crops .* expected an even number"):
+            CropSampler(_crops(scenes), size, seed=0)
