@@ -24,6 +24,7 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 import uvicorn
+from retrieval import CAMERAS, THUMBNAIL, insert
 from rich.console import Console
 from rich.table import Table
 
@@ -33,7 +34,6 @@ from personsearch.store.store import Filters
 from personsearch.web.app import create_app
 from personsearch.web.listening import listen
 from personsearch.web.service import Settings
-from retrieval import CAMERAS, THUMBNAIL, insert
 
 TOP = 24
 """Hits, as the page asks for."""
