@@ -277,3 +277,16 @@ class Target:
     def to(self, device: torch.device | str) -> "Target":
         """The same target on another device."""
         return Target(self.boxes.to(device), self.ids.to(device))
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """Size and modification time of a file, for change detection.
+
+    Attributes:
+        bytes: size of the file.
+        changed: nanoseconds since 1970 of the last modification.
+    """
+
+    bytes: int
+    changed: int

@@ -5,28 +5,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from personsearch.indexing.tracks import PATIENCE, VIEWS, Seen, Track, join
-from personsearch.store.store import (
-    FileStamp,
-    Filters,
-    FoundPeople,
-    ModelIdentity,
-    open_store,
-)
+from personsearch.indexing.tracks import MAX_GAP, link_detections
+from personsearch.store.store import Filters, FoundPeople, ModelIdentity, open_store
+from personsearch.store.tracks import VIEWS, FrameDetection, Track
+from personsearch.types import FileStamp
 
 DIM = 32
 LOOKS = np.eye(DIM, dtype=np.float32)
 
 
-def seen(id: int, frame: int, x: float, look: int, *, y: float = 0.0, score: float = 0.9) -> Seen:
+def seen(
+    id: int, frame: int, x: float, look: int, *, y: float = 0.0, score: float = 0.9
+) -> FrameDetection:
     generator = np.random.default_rng(id)
     vector = LOOKS[look] + 0.08 * generator.normal(size=DIM).astype(np.float32)
     box = np.array([x, y, x + 20, y + 50], np.float32)
-    return Seen(id, frame, float(frame), box, score, vector / np.linalg.norm(vector))
+    return FrameDetection(id, frame, float(frame), box, score, vector / np.linalg.norm(vector))
 
 
 def members(tracks: list[Track]) -> list[list[int]]:
-    return [[one.id for one in track.members] for track in tracks]
+    return [[one.id for one in track.detections] for track in tracks]
 
 
 def test_people_who_cross_stay_themselves() -> None:
@@ -38,21 +36,24 @@ def test_people_who_cross_stay_themselves() -> None:
     generator = np.random.default_rng(0)
     for _ in range(3):
         generator.shuffle(people)  # type: ignore[arg-type]
-        assert members(join(people)) == [[2 * f for f in range(11)], [2 * f + 1 for f in range(11)]]
+        assert members(link_detections(people)) == [
+            [2 * f for f in range(11)],
+            [2 * f + 1 for f in range(11)],
+        ]
 
 
 def test_who_looks_alike_is_told_apart_by_place() -> None:
     people = [seen(2 * f + side, f, 300.0 * side, 0) for f in range(6) for side in (0, 1)]
-    assert members(join(people)) == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]
+    assert members(link_detections(people)) == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]
 
 
 def test_who_is_too_far_or_gone_too_long_is_another_track() -> None:
-    assert members(join([seen(0, 0, 0, 0), seen(1, 1, 400, 0)])) == [[0], [1]]
-    late = int(PATIENCE)
-    assert members(join([seen(0, 0, 0, 0), seen(1, late, 0, 0)])) == [[0, 1]]
-    assert members(join([seen(0, 0, 0, 0), seen(1, late + 1, 0, 0)])) == [[0], [1]]
-    assert members(join([seen(0, 0, 0, 0), seen(1, 1, 0, 1)])) == [[0], [1]]
-    assert join([]) == []
+    assert members(link_detections([seen(0, 0, 0, 0), seen(1, 1, 400, 0)])) == [[0], [1]]
+    late = int(MAX_GAP)
+    assert members(link_detections([seen(0, 0, 0, 0), seen(1, late, 0, 0)])) == [[0, 1]]
+    assert members(link_detections([seen(0, 0, 0, 0), seen(1, late + 1, 0, 0)])) == [[0], [1]]
+    assert members(link_detections([seen(0, 0, 0, 0), seen(1, 1, 0, 1)])) == [[0], [1]]
+    assert link_detections([]) == []
 
 
 def test_the_best_of_each_part_is_kept() -> None:
@@ -84,7 +85,7 @@ def test_a_video_in_the_store_becomes_tracks(tmp_path: Path) -> None:
             store.add(file, [found])
         assert store.counts()["people"] == 203
         changes = store.changes()
-        store.finish_video(file, join(store.seen(file)))
+        store.finish_video(file, link_detections(store.frame_detections(file)))
         assert store.changes() == changes + 1
         counts = store.counts()
         assert (counts["tracks"], counts["people"]) == (2, VIEWS + 3)
@@ -121,7 +122,7 @@ def test_a_search_shows_a_track_once(tmp_path: Path, grouped: bool) -> None:
                 row = (one.box[None], np.ones(1, np.float32), one.vector[None], [b"j"])
                 found = FoundPeople((64, 48), *row, frame=frame, position=float(frame))
                 store.add(file, [found])
-            store.finish_video(file, join(store.seen(file)))
+            store.finish_video(file, link_detections(store.frame_detections(file)))
     with StoreEngine(tmp_path) as engine:
         matches = search_people(engine, LOOKS[1], top=4, grouped=grouped)
     places = [match.person.source for match in matches]

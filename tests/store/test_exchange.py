@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from personsearch.errors import StoreError
-from personsearch.indexing.tracks import join
+from personsearch.indexing.tracks import link_detections
 from personsearch.store import exchange as store_exchange
 from personsearch.store import exchange_tables
 from personsearch.store import merge as store_merge
@@ -74,7 +74,7 @@ def fill(store: Store, seed: int) -> None:
         else:
             store.add(file, [people(rng, frame, rng.random()) for frame in range(rng.randrange(9))])
             if rng.random() < 0.7:
-                store.finish_video(file, join(store.seen(file)), views=2)
+                store.finish_video(file, link_detections(store.frame_detections(file)), views=2)
         if rng.random() < 0.15:
             store.erase_files(place, [name])
 

@@ -4,14 +4,13 @@ import io
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from personsearch.media.files import Frame
 from personsearch.store.store import FoundPeople
 from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.crop_embedders import device_of, to_images
+from personsearch.systems.inference import detect
 from personsearch.types import Detections, FloatArray
 
 THUMBNAIL = 160
@@ -28,13 +27,6 @@ def look(model: PersonSearchModel, frame: Frame, score_threshold: float) -> Foun
 def find(model: PersonSearchModel, frame: Frame, score_threshold: float) -> Detections:
     """Everyone in a picture who is found with at least so much, with their embeddings."""
     return surest(detect(model, frame.pixels), score_threshold)
-
-
-def detect(model: PersonSearchModel, pixels: NDArray[np.uint8]) -> Detections:
-    """Everyone in a picture (H, W, 3) of RGB bytes, with their embeddings."""
-    with torch.inference_mode():
-        found: Detections = model.detect(to_images([pixels], device_of(model)))[0]
-    return found
 
 
 def surest(found: Detections, score_threshold: float) -> Detections:

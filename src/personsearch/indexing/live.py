@@ -14,14 +14,14 @@ from functools import partial
 from personsearch.errors import DataError
 from personsearch.indexing.finding import describe, find
 from personsearch.indexing.report import IndexReport
-from personsearch.indexing.tracks import join
+from personsearch.indexing.tracks import link_detections
 from personsearch.indexing.writer import Writer
 from personsearch.media.files import Frame
 from personsearch.media.sampling import Sampling
 from personsearch.media.streams import Newest, Patience, Stream, StreamReader, StreamReport
-from personsearch.store.store import FileStamp, Store
+from personsearch.store.store import Store
 from personsearch.systems.base import PersonSearchModel
-from personsearch.types import Detections
+from personsearch.types import Detections, FileStamp
 
 SEGMENT = 3600.0
 """Seconds of a live source that are one file of the store."""
@@ -190,4 +190,6 @@ class _Segments:
         self._report.files += 1
 
     def _finish(self, row: int) -> None:
-        self._store.finish_video(row, join(self._store.seen(row)) if self._tracks else [])
+        self._store.finish_video(
+            row, link_detections(self._store.frame_detections(row)) if self._tracks else []
+        )

@@ -18,9 +18,11 @@ from personsearch.engines.milvus import MilvusEngine
 from personsearch.engines.milvus_collection import Expression, file_row
 from personsearch.errors import StoreError
 from personsearch.indexing.shards import Ended, Item, Looked, Task, is_done
-from personsearch.indexing.tracks import Seen, join
+from personsearch.indexing.tracks import link_detections
 from personsearch.media.files import Media
-from personsearch.store.store import FileStamp, KnownFile, StoredPerson, TrackSpan
+from personsearch.store.store import KnownFile, StoredPerson, TrackSpan
+from personsearch.store.tracks import FrameDetection
+from personsearch.types import FileStamp
 
 _TOGETHER = 64  # files
 _PEOPLE = 2048  # that wait, at the most, until files are written
@@ -83,18 +85,18 @@ class _File:
             return [self._record(index, None) for index in range(len(self.people))]
         # By their order, as a store numbers them: the tracks are the same.
         seen = [
-            Seen(
+            FrameDetection(
                 *(index, one.frame or 0, one.position or 0.0, one.box, one.score),
                 vector=self.vectors[index].astype(np.float32),
             )
             for index, one in enumerate(self.people)
         ]
         kept = []
-        for track in join(seen):
-            first, last = track.members[0], track.members[-1]
+        for track in link_detections(seen):
+            first, last = track.detections[0], track.detections[-1]
             span = TrackSpan(
                 _hashed("track", self.people[first.id].id),
-                *(first.position, last.position, len(track.members)),
+                *(first.position, last.position, len(track.detections)),
             )
             kept += [self._record(one.id, span) for one in track.best_views()]
         return kept

@@ -14,7 +14,7 @@ from typing import Protocol
 from personsearch.errors import PictureError
 from personsearch.indexing.finding import look
 from personsearch.indexing.report import IndexReport, Progress
-from personsearch.indexing.tracks import join
+from personsearch.indexing.tracks import link_detections
 from personsearch.media.files import Media, Skipped, decode
 from personsearch.store.store import FoundPeople, KnownFile, Store
 from personsearch.systems.base import PersonSearchModel
@@ -175,7 +175,9 @@ class StoreWriter:
             self.store.add(row, [item.found], finished=one.kind == "photo")
             return []
         if one.kind == "video":
-            self.store.finish_video(row, join(self.store.seen(row)) if self._tracks else [])
+            self.store.finish_video(
+                row, link_detections(self.store.frame_detections(row)) if self._tracks else []
+            )
         if item.reason:
             self.store.finish_file(row, item.reason)
         del self._rows[one]

@@ -22,7 +22,7 @@ from personsearch.errors import DataError
 from personsearch.media import pictures, video
 from personsearch.media.name_pattern import NamePattern, moment
 from personsearch.media.sampling import Sampling
-from personsearch.store.store import FileStamp
+from personsearch.types import FileStamp
 
 # EXIF tags of when a picture was taken, and when it was made digital: time, offset, part of second.
 _TAKEN = ((0x9003, 0x9011, 0x9291), (0x9004, 0x9012, 0x9292))

@@ -107,7 +107,7 @@ class Archive:
 
     def find_people(self, pixels: NDArray[np.uint8]) -> Detections:
         """Everyone in a picture (H, W, 3) of RGB bytes, with embeddings, best first."""
-        from personsearch.indexing.finding import detect
+        from personsearch.systems.inference import detect
 
         with self._lock:
             return detect(self._load(), pixels)
@@ -116,7 +116,7 @@ class Archive:
         """Embeddings (N, D) to search by of boxes (N, 4) in a picture (H, W, 3) of RGB bytes."""
         import torch
 
-        from personsearch.systems.crop_embedders import device_of, to_images
+        from personsearch.systems.inference import device_of, to_images
 
         with self._lock:
             network = self._load()

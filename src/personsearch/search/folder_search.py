@@ -17,7 +17,7 @@ from torch import Tensor
 from personsearch.errors import DataError, PictureError
 from personsearch.media.pictures import SUFFIXES, read_picture
 from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.crop_embedders import device_of, to_images
+from personsearch.systems.inference import device_of, to_images
 from personsearch.types import Detections, FloatArray
 
 Progress = Callable[[int, int], None]

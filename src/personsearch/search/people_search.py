@@ -7,7 +7,6 @@ import numpy as np
 
 from personsearch.engines.engine import Engine, Ranking
 from personsearch.errors import StoreError
-from personsearch.indexing.tracks import VIEWS
 from personsearch.search.reranking import (
     CANDIDATES,
     NEIGHBOURS,
@@ -16,6 +15,7 @@ from personsearch.search.reranking import (
     k_reciprocal,
 )
 from personsearch.store.store import EVERYONE, Filters, StoredPerson
+from personsearch.store.tracks import VIEWS
 from personsearch.types import FloatArray
 
 

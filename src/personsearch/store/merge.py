@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
-from personsearch.store.store import DATABASE, FileStamp, ModelIdentity, Store, open_store
+from personsearch.store.store import DATABASE, ModelIdentity, Store, open_store
+from personsearch.types import FileStamp
 
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, of how many)."""

@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
-from personsearch.indexing.tracks import VIEWS, Seen, Track
 from personsearch.store import index_files
 from personsearch.store.schema import check_version, prepare
-from personsearch.types import FloatArray
+from personsearch.store.tracks import VIEWS, FrameDetection, Track
+from personsearch.types import FileStamp, FloatArray
 
 DATABASE, LOCK = "people.sqlite", "writer.lock"
 
@@ -72,19 +72,6 @@ class ModelIdentity:
     fingerprint: str
     dim: int
     weighted: bool = False
-
-
-@dataclass(frozen=True)
-class FileStamp:
-    """By which it is seen that a file has changed.
-
-    Attributes:
-        bytes: its size.
-        changed: nanoseconds since 1970 of its last change.
-    """
-
-    bytes: int
-    changed: int
 
 
 @dataclass(frozen=True)
@@ -615,8 +602,8 @@ class Store:
         )
         return int(cursor.lastrowid or 0)
 
-    def seen(self, file: int) -> list[Seen]:
-        """Everyone in the frames of a video."""
+    def frame_detections(self, file: int) -> list[FrameDetection]:
+        """The detections in the frames of a video, by frame."""
         rows = self._all(
             "SELECT e.id, p.frame, p.position, e.x1, e.y1, e.x2, e.y2, e.score, v.vector "
             "FROM people e JOIN pictures p ON p.id = e.picture "
@@ -625,7 +612,7 @@ class Store:
             file,
         )
         return [
-            Seen(
+            FrameDetection(
                 *(row[0], row[1], row[2] or 0.0, np.array(row[3:7], np.float32), row[7]),
                 np.frombuffer(row[8], np.float16).astype(np.float32),
             )
@@ -637,13 +624,13 @@ class Store:
         with self.writing():
             self._run("DELETE FROM tracks WHERE file = ?", file)
             for track in tracks:
-                first, last = track.members[0].position, track.members[-1].position
+                first, last = track.detections[0].position, track.detections[-1].position
                 cursor = self._run(
                     "INSERT INTO tracks (file, first, last, views) VALUES (?, ?, ?, ?)",
-                    *(file, first, last, len(track.members)),
+                    *(file, first, last, len(track.detections)),
                 )
                 kept = {seen.id for seen in track.best_views(views)}
-                left = [(seen.id,) for seen in track.members if seen.id not in kept]
+                left = [(seen.id,) for seen in track.detections if seen.id not in kept]
                 with self._reported():
                     many = self._connection.executemany
                     many("DELETE FROM people WHERE id = ?", left)

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from personsearch.errors import DataError, ModelError
 from personsearch.external.description import EmbedderDescription
 from personsearch.external.input_transform import InputTransform, Picture
 from personsearch.external.runtime import open_network
 from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.inference import device_of, to_images
 from personsearch.types import FloatArray
 
 
@@ -159,16 +160,3 @@ class ExtractorEmbedder:
         if vector.ndim != 1 or not len(vector):
             raise ModelError(f"the extractor gave shape {vector.shape}, expected a vector (D,)")
         return vector
-
-
-def to_images(pictures: list[Picture], device: torch.device) -> list[Tensor]:
-    """8-bit pictures as images for networks: float32 RGB in 0..1, (3, H, W)."""
-    return [
-        torch.tensor(picture, device=device).permute(2, 0, 1).float().div(255.0)
-        for picture in pictures
-    ]
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where a module's weights are; the CPU where it has none."""
-    return next((weight.device for weight in module.parameters()), torch.device("cpu"))

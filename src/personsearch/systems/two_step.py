@@ -17,7 +17,8 @@ from personsearch.external.description import NetworksDescription, read_descript
 from personsearch.external.detector import ExternalDetector
 from personsearch.external.input_transform import Picture
 from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.crop_embedders import ExternalEmbedder, device_of, to_images
+from personsearch.systems.crop_embedders import ExternalEmbedder
+from personsearch.systems.inference import device_of, to_images
 from personsearch.types import Detections, FloatArray, Target
 
 

@@ -12,7 +12,8 @@ from personsearch.engines.sqlite import StoreEngine
 from personsearch.indexing.finding import describe, surest
 from personsearch.media.files import Frame
 from personsearch.media.pictures import decode_picture
-from personsearch.store.store import FileStamp, Store, open_store
+from personsearch.store.store import Store, open_store
+from personsearch.types import FileStamp
 from personsearch.web.access import Indexer, Served
 from personsearch.web.schemas import Indexed
 from personsearch.web.upload_body import MAX_QUERY_PIXELS, PICTURE_BODY, read_upload
