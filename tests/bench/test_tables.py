@@ -14,7 +14,7 @@ from personsearch.bench.tables import (
     with_deviation,
     with_error,
 )
-from personsearch.plots.tables import FigureTable
+from personsearch.plots.tables import TextTable
 
 ABLATION = Ablation(
     name="losses",
@@ -94,9 +94,9 @@ def test_a_document_of_nothing_says_so() -> None:
 
 
 def test_a_wide_table_is_printed_as_several() -> None:
-    table = FigureTable("t", ("name", "first", "second", "third"), [("x", "1", "22", "333333333")])
+    table = TextTable("t", ("name", "first", "second", "third"), [("x", "1", "22", "333333333")])
     assert narrowed(table, 80) == [
-        FigureTable("t", ["name", "first", "second", "third"], [["x", "1", "22", "333333333"]])
+        TextTable("t", ["name", "first", "second", "third"], [["x", "1", "22", "333333333"]])
     ]
     several = narrowed(table, 26)
     assert [part.header for part in several] == [["name", "first", "second"], ["name", "third"]]
@@ -107,7 +107,7 @@ def test_a_wide_table_is_printed_as_several() -> None:
 
 
 def test_a_bar_in_a_cell_does_not_end_it() -> None:
-    table = FigureTable("t", ("a", "b"), [("x | y", "1")])
+    table = TextTable("t", ("a", "b"), [("x | y", "1")])
     assert markdown(table) == "| a | b |\n| --- | ---: |\n| x \\| y | 1 |"
 
 

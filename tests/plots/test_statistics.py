@@ -1,10 +1,8 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from personsearch.datasets.stats import split_statistics
-from personsearch.errors import DataError
 from personsearch.media.pictures import read_picture
 from personsearch.plots.statistics import plot_statistics
 from personsearch.types import Scene
@@ -21,10 +19,3 @@ def test_a_plot_shows_what_there_is(tmp_path: Path) -> None:
     # Bars have a colour; a plot without them is grey throughout.
     assert np.ptp(filled.astype(int), axis=2).max() > 50
     assert np.ptp(empty.astype(int), axis=2).max() < 10
-
-
-def test_where_no_plot_can_be(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot save a plot as '\.xyz'; use \.png"):
-        plot_statistics([], tmp_path / "a.xyz")
-    with pytest.raises(DataError, match="no such folder"):
-        plot_statistics([], tmp_path / "absent" / "a.png")

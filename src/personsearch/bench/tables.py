@@ -17,7 +17,7 @@ from personsearch.bench.summary import (
     values,
     verdict,
 )
-from personsearch.plots.tables import FigureTable
+from personsearch.plots.tables import TextTable
 
 MISSING = "·"
 """Stands where there is nothing: not printed by the paper, or not run."""
@@ -36,8 +36,8 @@ class Section:
     """
 
     ablation: Ablation
-    table: FigureTable
-    claims: FigureTable
+    table: TextTable
+    claims: TextTable
     remarks: Sequence[str]
     floor: float
 
@@ -54,7 +54,7 @@ def section(ablation: Ablation, results: Results, floor: float = math.nan) -> Se
     )
 
 
-def _rows(ablation: Ablation, results: Results) -> FigureTable:
+def _rows(ablation: Ablation, results: Results) -> TextTable:
     shown = ablation.shown
     header = ["variant"]
     for column in ablation.column:
@@ -77,7 +77,7 @@ def _rows(ablation: Ablation, results: Results) -> FigureTable:
                 row.append(MISSING if paper is None else f"{paper:g}")
         done = sum(result.finished for result in ours)
         rows.append([*row, str(done) if done else "not run"])
-    return FigureTable(f"{ablation.name}: {ablation.title}", [*header, "seeds"], rows)
+    return TextTable(f"{ablation.name}: {ablation.title}", [*header, "seeds"], rows)
 
 
 def _printed(ablation: Ablation, column: Column) -> bool:
@@ -85,7 +85,7 @@ def _printed(ablation: Ablation, column: Column) -> bool:
     return any(column.measure in variant.paper for variant in ablation.shown)
 
 
-def _claims(ablation: Ablation, verdicts: Sequence[Verdict]) -> FigureTable:
+def _claims(ablation: Ablation, verdicts: Sequence[Verdict]) -> TextTable:
     rows = []
     for one in verdicts:
         claim = one.claim
@@ -97,7 +97,7 @@ def _claims(ablation: Ablation, verdicts: Sequence[Verdict]) -> FigureTable:
         rows.append(
             [claim.says, one.answer, with_error(one.difference, _is_percent(ablation, one)), paper]
         )
-    return FigureTable("the paper's claims", ["claim", "here", "difference", "paper"], rows)
+    return TextTable("the paper's claims", ["claim", "here", "difference", "paper"], rows)
 
 
 def _is_percent(ablation: Ablation, one: Verdict) -> bool:
@@ -156,7 +156,7 @@ def number(value: float, percent: bool, sign: str = "") -> str:
     return f"{value:{sign},.0f}" if abs(value) >= 100 else f"{value:{sign}.3g}"
 
 
-def narrowed(table: FigureTable, width: int) -> list[FigureTable]:
+def narrowed(table: TextTable, width: int) -> list[TextTable]:
     """The table as several, each at most so many characters wide, the first column in each."""
     cells = [table.header, *table.rows]
     # Three more for a cell's border and padding.
@@ -167,7 +167,7 @@ def narrowed(table: FigureTable, width: int) -> list[FigureTable]:
             groups.append([])
         groups[-1].append(column)
     return [
-        FigureTable(
+        TextTable(
             table.title if number == 0 else "",
             [table.header[k] for k in (0, *group)],
             [[row[k] for k in (0, *group)] for row in table.rows],
@@ -176,7 +176,7 @@ def narrowed(table: FigureTable, width: int) -> list[FigureTable]:
     ]
 
 
-def markdown(table: FigureTable) -> str:
+def markdown(table: TextTable) -> str:
     """The table in Markdown, first column left, others right."""
     lines = ["| " + " | ".join(map(_escaped, table.header)) + " |"]
     lines.append("| --- |" + " ---: |" * (len(table.header) - 1))

@@ -52,10 +52,10 @@ def list_ablations(json_output: _Json = False) -> None:
         ]
         typer.echo(json.dumps(rows))
         return
-    from personsearch.plots.tables import FigureTable, print_tables
+    from personsearch.plots.tables import TextTable, print_tables
 
     print_tables(
-        FigureTable(
+        TextTable(
             "ablations",
             ("name", "what it compares", "paper", "variants"),
             [(a.name, a.title, a.paper, str(len(a.shown))) for a in ablations],

@@ -33,7 +33,7 @@ def list_pairs(folder: _Folder = None, json_output: _Json = False) -> None:
     """
     import json
 
-    from personsearch.plots.tables import FigureTable, print_tables
+    from personsearch.plots.tables import TextTable, print_tables
     from personsearch.zoo import check, models_folder, zoo
 
     place = folder or models_folder()
@@ -60,7 +60,7 @@ def list_pairs(folder: _Folder = None, json_output: _Json = False) -> None:
         typer.echo(json.dumps(plain, indent=2))
         return
     print_tables(
-        FigureTable(
+        TextTable(
             f"published networks; here means {place}",
             ("pair", "networks", "MB", "work", "licence", "here"),
             [

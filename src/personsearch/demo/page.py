@@ -26,7 +26,7 @@ from personsearch.evaluation.comparison import Comparison
 from personsearch.evaluation.scoring import RankedHit
 from personsearch.media.pictures import read_scene
 from personsearch.plots.rankings import GREEN, RED, Picture, thumbnail
-from personsearch.plots.tables import FigureTable, detection_table, percent, search_table
+from personsearch.plots.tables import TextTable, detection_table, percent, search_table
 from personsearch.types import Scene
 
 _KEPT_PICTURES = 32  # decoded pictures at a time; hits of one query share few scenes with others
@@ -362,7 +362,7 @@ def _tables(results: Sequence[Result]) -> Markup:
     return _section("Figures", *_by_data_set(results, parts))
 
 
-def _table(table: FigureTable) -> Markup:
+def _table(table: TextTable) -> Markup:
     head = element("tr", *(element("th", name, scope="col") for name in table.header))
     body = [
         element("tr", element("th", row[0], scope="row"), *(element("td", c) for c in row[1:]))
@@ -438,8 +438,8 @@ def _effort(steps: Sequence[Step], machine: Mapping[str, str]) -> Markup:
     rows.append(("together", duration(sum(step.seconds for step in steps))))
     return _section(
         "How long it took",
-        _table(FigureTable("Steps", ("step", "time"), rows)),
-        _table(FigureTable("Machine", ("what", "which"), list(machine.items()))),
+        _table(TextTable("Steps", ("step", "time"), rows)),
+        _table(TextTable("Machine", ("what", "which"), list(machine.items()))),
     )
 
 

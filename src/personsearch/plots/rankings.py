@@ -1,7 +1,7 @@
-"""Pictures of a ranking: the query at the left, its hits in order, each with its box.
+"""Pictures of a ranking: the query at the left, then its hits in order, each with its box.
 
-Everything here is RGB (H, W, 3) uint8. Borders are green for a right hit, red for a wrong one, and
-grey where nobody knows.
+All pictures are RGB (H, W, 3) uint8. A border is green for a correct hit, red for a wrong one, and
+grey where the ground truth is unknown.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,9 +29,9 @@ class Panel:
 
     Attributes:
         picture: RGB (H, W, 3) uint8, whole.
-        box: (4,) x1, y1, x2, y2 in its pixels.
-        lines: text below it, a line each.
-        correct: whether it shows the query; None where nobody knows.
+        box: (4,) x1, y1, x2, y2 in pixels.
+        lines: lines of text below it.
+        correct: whether it shows the query person; None if unknown.
     """
 
     picture: Picture
@@ -48,17 +48,17 @@ def thumbnail(
     context: float = 0.25,
     color: tuple[int, int, int] | None = BLUE,
 ) -> Picture:
-    """The box and what is around it, at a fixed size, with the box drawn.
+    """Return the box and its surroundings at a fixed size, with the box drawn.
 
-    The cut has the thumbnail's shape and lies inside the picture where that is large enough;
-    otherwise the rest is grey, so that nobody is ever stretched.
+    The crop has the thumbnail's aspect ratio and lies inside the picture where that is large
+    enough. Otherwise it is padded with grey, so that people are never stretched.
 
     Args:
         picture: RGB (H, W, 3) uint8, whole.
-        box: (4,) x1, y1, x2, y2 in its pixels.
+        box: (4,) x1, y1, x2, y2 in pixels.
         size: (width, height) of the thumbnail.
-        context: how much is shown on each side, as a part of the box's width and height.
-        color: of the box's outline; None draws none.
+        context: margin on each side, as a share of the box's width and height.
+        color: colour of the outline; None draws none.
 
     Raises:
         DataError: the box is empty or lies outside of the picture.
@@ -67,7 +67,8 @@ def thumbnail(
     x1, y1, x2, y2 = (float(side) for side in np.asarray(box, dtype=np.float64).reshape(4))
     if not (x1 < x2 and y1 < y2 and x1 < width and y1 < height and x2 > 0 and y2 > 0):
         raise DataError(
-            f"box {[x1, y1, x2, y2]} lies outside of its picture of {width} x {height} pixels"
+            f"box {[x1, y1, x2, y2]} lies outside of its picture of {width} x {height} pixels; "
+            "expected x1 < x2, y1 < y2 and some overlap"
         )
     cut_width, cut_height = (x2 - x1) * (1 + 2 * context), (y2 - y1) * (1 + 2 * context)
     scale = min(size[0] / cut_width, size[1] / cut_height)
@@ -79,7 +80,7 @@ def thumbnail(
     part = picture[max(top, 0) : top + cut_size[1], max(left, 0) : left + cut_size[0]]
     x, y = max(-left, 0), max(-top, 0)
     cut[y : y + part.shape[0], x : x + part.shape[1]] = part
-    # Averaging keeps a shrunk picture from breaking up into dots.
+    # Averaging avoids aliasing when the picture shrinks.
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     drawn: Picture = np.asarray(cv2.resize(cut, size, interpolation=method), dtype=np.uint8)
     if color is not None:
@@ -91,7 +92,7 @@ def thumbnail(
 
 
 def _inside(start: float, length: int, limit: int) -> int:
-    """`start` moved so that start..start + length lies in 0..limit; centred if it cannot."""
+    """Move `start` so that start..start + length lies in 0..limit; centre it if it cannot."""
     if length >= limit:
         return (limit - length) // 2
     return min(max(round(start), 0), limit - length)
@@ -105,22 +106,22 @@ def draw_ranking(
     size: tuple[int, int] = (160, 240),
     title: str = "",
 ) -> Picture:
-    """The query at the left and its hits in rank order, row by row.
+    """Draw the query at the left and its hits in rank order, row by row.
 
     Args:
-        query: who was looked for; its border is blue.
-        hits: best first; taken one at a time, so that a generator never holds all pictures.
-        columns: hits a row.
+        query: the query; its border is blue.
+        hits: best first; consumed one at a time, so a generator need not hold all pictures.
+        columns: hits per row.
         size: (width, height) of each thumbnail.
-        title: one line on top.
+        title: one line of text on top.
 
     Raises:
         DataError: a box is empty or lies outside of its picture.
     """
-    cells = [_cell(query, size, BLUE)]
+    cells = [(_cell(query, size, BLUE), query.lines)]
     for panel in hits:
         color = GREY if panel.correct is None else GREEN if panel.correct else RED
-        cells.append(_cell(panel, size, color))
+        cells.append((_cell(panel, size, color), panel.lines))
     columns = min(max(columns, 1), max(len(cells) - 1, 1))
     rows = max(-(-(len(cells) - 1) // columns), 1)
     cell_width = size[0] + 2 * _BORDER + _GAP
@@ -132,7 +133,7 @@ def draw_ranking(
         _write(sheet, title, _GAP, _GAP, width - 2 * _GAP)
     for number, (picture, lines) in enumerate(cells):
         row, column = divmod(number - 1, columns) if number else (0, -1)
-        # One gap more keeps the query apart from its hits.
+        # An extra gap separates the query from its hits.
         x = _GAP + cell_width * (1 + column) + (_GAP if number else 0)
         y = top + row * cell_height
         sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
@@ -142,10 +143,10 @@ def draw_ranking(
 
 
 def write_picture(picture: Picture, path: Path) -> None:
-    """Writes RGB (H, W, 3) as ``.jpg`` or ``.png``, whole or not at all.
+    """Write a picture as ``.jpg`` or ``.png``; the file is complete or absent.
 
     Raises:
-        DataError: another file ending, or the file cannot be written.
+        DataError: the ending is another one, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in PICTURE_SUFFIXES:
@@ -160,20 +161,17 @@ def write_picture(picture: Picture, path: Path) -> None:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def _cell(
-    panel: Panel, size: tuple[int, int], color: tuple[int, int, int]
-) -> tuple[Picture, Sequence[str]]:
-    cell = np.empty((size[1] + 2 * _BORDER, size[0] + 2 * _BORDER, 3), dtype=np.uint8)
-    cell[:] = color
-    cell[_BORDER:-_BORDER, _BORDER:-_BORDER] = thumbnail(
-        panel.picture, panel.box, size=size, color=color
+def _cell(panel: Panel, size: tuple[int, int], color: tuple[int, int, int]) -> Picture:
+    """Return the panel's thumbnail in a border."""
+    inner = thumbnail(panel.picture, panel.box, size=size, color=color)
+    return cv2.copyMakeBorder(  # type: ignore[return-value]
+        inner, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_CONSTANT, value=color
     )
-    return cell, panel.lines
 
 
 def _write(sheet: Picture, text: str, x: int, y: int, width: int) -> None:
-    """One line of text with its top at y, shortened to fit."""
-    # The built-in fonts draw ASCII alone.
+    """Write one line of text with its top at y, shortened to fit."""
+    # OpenCV's built-in fonts have ASCII characters only.
     text = text.encode("ascii", "replace").decode()
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4
     kept = len(text)

@@ -1,4 +1,4 @@
-"""Figures as tables for a terminal, and as plain rows for a page."""
+"""Results as tables of text, for a terminal or a page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from personsearch.evaluation.published import published_results
 
 
 @dataclass(frozen=True)
-class FigureTable:
-    """A titled table of text cells; all columns but the first are aligned right."""
+class TextTable:
+    """A titled table of text cells. All columns but the first are aligned right."""
 
     title: str
     header: Sequence[str]
@@ -20,13 +20,13 @@ class FigureTable:
 
 
 def percent(value: float) -> str:
-    """0.12345 as ``12.3``."""
+    """Format a share as per cent: 0.12345 as ``12.3``."""
     return f"{100 * value:.1f}"
 
 
-def detection_table(compared: Comparison, data: str) -> FigureTable:
-    """AP and recall by score threshold."""
-    return FigureTable(
+def detection_table(compared: Comparison, data: str) -> TextTable:
+    """Return AP and recall by score threshold."""
+    return TextTable(
         f"Detection on {data}, IoU 0.5, %",
         ("score threshold", "AP", "recall", "people", "detections"),
         [
@@ -42,10 +42,10 @@ def detection_table(compared: Comparison, data: str) -> FigureTable:
     )
 
 
-def search_table(compared: Comparison, data: str) -> FigureTable:
-    """mAP and top-k by protocol: the model, ground-truth boxes, and the floor."""
+def search_table(compared: Comparison, data: str) -> TextTable:
+    """Return mAP and top-k by protocol: of the model, on ground-truth boxes, of the floor."""
     ks = list(compared.rows[0].search.top_k) if compared.rows else []
-    return FigureTable(
+    return TextTable(
         f"Search on {data}, %",
         ("embeddings, boxes", "protocol", "mAP", *(f"top-{k}" for k in ks), "queries"),
         [
@@ -61,12 +61,12 @@ def search_table(compared: Comparison, data: str) -> FigureTable:
     )
 
 
-def published_table(compared: Comparison, data: str) -> FigureTable:
-    """What papers report on this data set, under the protocols that were measured."""
+def published_table(compared: Comparison, data: str) -> TextTable:
+    """Return published results on this data set, under the protocols that were measured."""
     name = data.lower()
     wanted = dict.fromkeys(row.protocol for row in compared.rows)
-    return FigureTable(
-        f"Papers' own figures on {data}, %",
+    return TextTable(
+        f"Published results on {data}, %",
         ("method", "protocol", "mAP", "top-1"),
         [
             (result.method, result.protocol, percent(result.mean_ap), percent(result.top_1))
@@ -76,8 +76,8 @@ def published_table(compared: Comparison, data: str) -> FigureTable:
     )
 
 
-def print_tables(*tables: FigureTable) -> None:
-    """Prints tables to standard output."""
+def print_tables(*tables: TextTable) -> None:
+    """Print tables to standard output; empty ones are left out."""
     console = Console()
     for table in tables:
         if not table.rows:
