@@ -31,8 +31,8 @@ from personsearch.indexing.finding import look
 from personsearch.indexing.pipeline import index_media
 from personsearch.media.files import Media, decode, find_media
 from personsearch.store.store import ModelIdentity, open_store
-from personsearch.systems.base import PersonSearchModel
-from personsearch.types import Detections, Target
+from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.types import Detections
 
 
 class Small(PersonSearchModel):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from personsearch.systems.base import Target
 from personsearch.training.recipe import make_recipe, read_recipe
-from personsearch.types import Target
 
 FOLDER = Path(__file__).parents[1] / "src" / "personsearch" / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.toml"))

@@ -1,5 +1,7 @@
 """The values check themselves when they are made, and say what is wrong."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+import personsearch
+import personsearch.types
 from personsearch import UNLABELLED
 from personsearch.errors import DataError
-from personsearch.types import Detections, Query, Scene, SearchProtocol, Target, as_boxes
+from personsearch.types import Detections, Query, Scene, SearchProtocol, as_boxes
 
 BOXES = [[0, 0, 10, 20], [5, 5, 6, 7]]
 BOX = np.array([1.0, 2, 5, 8])
@@ -167,11 +171,14 @@ def test_bad_detections_say_so(scores: Any, embeddings: Any, message: str) -> No
         Detections(BOXES, scores, embeddings)
 
 
-def test_a_target_checks_shapes_and_moves() -> None:
-    target = Target(torch.tensor(BOXES).float(), torch.tensor([0, -1]))
-    moved = target.to("meta")
-    assert moved.boxes.device.type == moved.ids.device.type == "meta"
-    with pytest.raises(DataError, match=r"shape \(4,\), expected \(N, 4\)"):
-        Target(torch.zeros(4), torch.zeros(1, dtype=torch.int64))
-    with pytest.raises(DataError, match=r"2 boxes but ids of shape \(1,\)"):
-        Target(torch.zeros(2, 4), torch.zeros(1, dtype=torch.int64))
+@pytest.mark.parametrize("module", ["personsearch", "personsearch.types", "personsearch.boxes"])
+def test_importing_loads_no_network_library(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(bool({{'torch', 'scipy'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_target_is_still_found_at_its_former_place() -> None:
+    with pytest.warns(DeprecationWarning, match="import it from personsearch") as warned:
+        assert personsearch.types.Target is personsearch.Target  # type: ignore[attr-defined]
+    assert len(warned) == 1
+    assert not hasattr(personsearch.types, "nonsense")

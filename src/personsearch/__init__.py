@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from personsearch.search.people_search import Match as Match
     from personsearch.store.store import Filters as Filters
     from personsearch.systems.base import PersonSearchModel as PersonSearchModel
+    from personsearch.systems.base import Target as Target
     from personsearch.training.loop import Trainer as Trainer
     from personsearch.training.recipe import Recipe as Recipe
     from personsearch.training.recipe import read_recipe as read_recipe
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from personsearch.types import Query as Query
     from personsearch.types import Scene as Scene
     from personsearch.types import SearchProtocol as SearchProtocol
-    from personsearch.types import Target as Target
 
 _MODULES = {
     "AnnotationError": "errors",
@@ -59,7 +59,7 @@ _MODULES = {
     "Scene": "types",
     "SearchProtocol": "types",
     "StoreError": "errors",
-    "Target": "types",
+    "Target": "systems.base",
     "Trainer": "training.loop",
     "TrainingError": "errors",
     "UNLABELLED": "types",

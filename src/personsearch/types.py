@@ -4,13 +4,14 @@ Boxes are float32 ``x1, y1, x2, y2`` in pixels, x2 and y2 exclusive. Identities 
 `UNLABELLED`. Embeddings are float32 of unit length, one a row.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from personsearch.errors import DataError
@@ -18,19 +19,29 @@ from personsearch.errors import DataError
 UNLABELLED = -1
 """The identity of a person whom nobody has named."""
 
+BACKGROUND = -2
+"""The identity of a piece of background."""
+
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
 
+class TensorLike(Protocol):
+    """A `torch.Tensor`, seen without importing torch."""
+
+    def detach(self) -> Any: ...
+
+
 def _to_numpy(value: Any) -> NDArray[Any]:
-    if isinstance(value, torch.Tensor):
+    if hasattr(value, "detach"):
         value = value.detach().cpu()
-        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        # NumPy has no bfloat16.
+        value = (value.float() if value.is_floating_point() else value).numpy()
     array: NDArray[Any] = np.asarray(value)
     return array
 
 
-def as_boxes(value: ArrayLike | torch.Tensor, where: str) -> FloatArray:
+def as_boxes(value: ArrayLike | TensorLike, where: str) -> FloatArray:
     """Boxes as a checked (N, 4) float32 array.
 
     Args:
@@ -56,7 +67,7 @@ def as_boxes(value: ArrayLike | torch.Tensor, where: str) -> FloatArray:
     return boxes
 
 
-def _as_box(value: ArrayLike | torch.Tensor, where: str) -> FloatArray:
+def _as_box(value: ArrayLike | TensorLike, where: str) -> FloatArray:
     box = _to_numpy(value)
     if box.shape != (4,):
         raise DataError(f"{where}: box has shape {box.shape}, expected (4,)")
@@ -72,7 +83,7 @@ def _are_boxes(values: Sequence[Any]) -> bool:
     return bool(np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all())
 
 
-def _as_ids(value: ArrayLike | torch.Tensor, count: int, where: str) -> IntArray:
+def _as_ids(value: ArrayLike | TensorLike, count: int, where: str) -> IntArray:
     ids = _to_numpy(value)
     if ids.size == 0:
         ids = np.zeros((0,), dtype=np.int64)
@@ -217,9 +228,9 @@ class Detections:
 
     def __init__(
         self,
-        boxes: ArrayLike | torch.Tensor,
-        scores: ArrayLike | torch.Tensor,
-        embeddings: ArrayLike | torch.Tensor | None = None,
+        boxes: ArrayLike | TensorLike,
+        scores: ArrayLike | TensorLike,
+        embeddings: ArrayLike | TensorLike | None = None,
     ) -> None:
         boxes = as_boxes(boxes, "detections")
         count = len(boxes)
@@ -251,34 +262,6 @@ class Detections:
         return len(self.boxes)
 
 
-@dataclass(frozen=True, eq=False)
-class Target:
-    """What a training picture shows, on the network's device.
-
-    Attributes:
-        boxes: (N, 4) float32 tensor.
-        ids: (N,) int64 tensor, `UNLABELLED` for people without an identity.
-
-    Raises:
-        DataError: on shapes that disagree.
-    """
-
-    boxes: torch.Tensor
-    ids: torch.Tensor
-
-    def __post_init__(self) -> None:
-        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
-            raise DataError(f"target: boxes have shape {tuple(self.boxes.shape)}, expected (N, 4)")
-        if self.ids.shape != self.boxes.shape[:1]:
-            raise DataError(
-                f"target: {len(self.boxes)} boxes but ids of shape {tuple(self.ids.shape)}"
-            )
-
-    def to(self, device: torch.device | str) -> "Target":
-        """The same target on another device."""
-        return Target(self.boxes.to(device), self.ids.to(device))
-
-
 @dataclass(frozen=True)
 class FileStamp:
     """Size and modification time of a file, for change detection.
@@ -290,3 +273,17 @@ class FileStamp:
 
     bytes: int
     changed: int
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name != "Target":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn(
+            "personsearch.types.Target has moved: import it from personsearch",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        # By name: this module must not import torch, and Target holds tensors.
+        return import_module("personsearch.systems.base").Target

@@ -14,8 +14,8 @@ from personsearch.bench.measure import (
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import DataError
 from personsearch.evaluation.detection import evaluate_detection
-from personsearch.systems.base import PersonSearchModel
-from personsearch.types import Detections, Target
+from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.types import Detections
 
 
 class KnowsColors(PersonSearchModel):

@@ -20,7 +20,8 @@ from personsearch.detectors.faster_rcnn import (
     split_targets,
 )
 from personsearch.errors import ModelError
-from personsearch.types import UNLABELLED, Target
+from personsearch.systems.base import Target
+from personsearch.types import UNLABELLED
 
 
 def _random_boxes(n: int, side: float = 100.0) -> Tensor:

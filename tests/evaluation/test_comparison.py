@@ -12,8 +12,8 @@ from personsearch.datasets.dataset import Dataset
 from personsearch.errors import DataError, EvaluationError
 from personsearch.evaluation.comparison import compare, compare_saved
 from personsearch.evaluation.files import load_detections, save_detections
-from personsearch.systems.base import PersonSearchModel
-from personsearch.types import Detections, Query, Scene, SearchProtocol, Target
+from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.types import Detections, Query, Scene, SearchProtocol
 
 COLORS = [(220, 30, 30), (30, 200, 40), (40, 60, 230)]
 

@@ -20,10 +20,10 @@ from personsearch.evaluation.runner import (
     ground_truth_detections,
 )
 from personsearch.media.pictures import read_picture
-from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.systems.inference import to_tensor
 from personsearch.training.recipe import make_recipe
-from personsearch.training.training_set import to_tensor
-from personsearch.types import Detections, Query, Scene, SearchProtocol, Target
+from personsearch.types import Detections, Query, Scene, SearchProtocol
 
 SIZES = [(96, 64), (64, 96), (96, 64), (80, 80), (96, 64), (64, 96)]  # width, height
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from personsearch.losses.memory import CircularQueue, FeatureDictionary, LookupTable, gather
+from personsearch.distributed import gather
+from personsearch.losses import memory
+from personsearch.losses.memory import CircularQueue, FeatureDictionary, LookupTable
 
 WORKER = """
 import sys
@@ -100,14 +102,6 @@ def test_memories_take_half_precision_and_keep_no_graph() -> None:
         assert torch.equal(values, torch.eye(2))
 
 
-def test_gather_alone_returns_what_came() -> None:
-    x = torch.randn(3, 2, requires_grad=True)
-    embeddings, ids = gather(x, torch.tensor([1, 2, -1]))
-    assert torch.equal(embeddings, x.detach())
-    assert not embeddings.requires_grad
-    assert ids.tolist() == [1, 2, -1]
-
-
 def _run(tmp_path: Path, counts: list[list[int]]) -> None:
     """Two processes with so many samples a step; compares with one process on both."""
     from personsearch.losses.oim import OnlineInstanceMatching
@@ -190,3 +184,8 @@ def test_dictionary_is_saved_with_the_write_position_and_keeps_no_graph() -> Non
         one.push(more, torch.tensor([-1, 7, 8]))
     assert torch.equal(dictionary.values, copy.values)
     assert copy.ids.tolist() == dictionary.ids.tolist() == [8, 5, -1, 7]
+
+
+def test_gather_is_still_found_at_its_former_place() -> None:
+    with pytest.warns(DeprecationWarning, match="has moved to personsearch.distributed"):
+        assert memory.gather is gather  # type: ignore[attr-defined]

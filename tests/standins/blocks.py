@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from personsearch.systems.base import PersonSearchModel
-from personsearch.types import Detections, Target
+from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.types import Detections
 
 RED, GREEN, ORANGE, BROWN = (255, 0, 0), (0, 255, 0), (255, 160, 0), (128, 64, 0)
 

@@ -18,8 +18,8 @@ from personsearch.indexing.pipeline import index_media
 from personsearch.media.files import find_media
 from personsearch.search.archive import Archive, open_archive
 from personsearch.store.store import ModelIdentity, open_store
-from personsearch.systems.base import PersonSearchModel
-from personsearch.types import Detections, Target
+from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.types import Detections
 
 RED, PINK, GREEN, BLUE = (220, 40, 40), (220, 70, 90), (30, 160, 60), (40, 60, 210)
 HOSTILE = "<img src=x onerror=document.title=1>"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from personsearch.detectors.backbones import build_backbone
-from personsearch.types import Target
+from personsearch.systems.base import Target
 
 Model = TypeVar("Model")
 COLORS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [0.9, 0.9, 0.1]])

@@ -11,9 +11,9 @@ from torchvision.ops import box_iou
 
 from personsearch.detectors.backbones import build_backbone
 from personsearch.errors import ModelError
+from personsearch.systems.base import Target
 from personsearch.systems.dc_inet import PAPER_REGIONS, DCINet
 from personsearch.systems.regions import View
-from personsearch.types import Target
 
 DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
 APART = {"detection_hidden": 16, "detection_grid": (3, 2)}

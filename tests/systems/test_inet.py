@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou, roi_align, roi_pool
 
 from personsearch.detectors.backbones import build_backbone
+from personsearch.systems.base import Target
 from personsearch.systems.inet import INet
-from personsearch.types import Target
 
 DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
 APART = {"detection_hidden": 16, "detection_grid": (3, 2)}

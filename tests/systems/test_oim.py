@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou, roi_align
 
+from personsearch.systems.base import Target
 from personsearch.systems.oim import OIM
 from personsearch.systems.regions import View
-from personsearch.types import Detections, Target
+from personsearch.types import Detections
 
 DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
 LOSSES = DETECTION | {"oim"}

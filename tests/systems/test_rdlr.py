@@ -11,8 +11,8 @@ from personsearch.detectors.backbones import build_trunk
 from personsearch.detectors.fpn import PyramidSettings
 from personsearch.detectors.retinanet import Found
 from personsearch.errors import ModelError
+from personsearch.systems.base import Target
 from personsearch.systems.rdlr import RDLR
-from personsearch.types import Target
 
 PYRAMID: dict[str, Any] = {
     "pyramid_channels": 8,

@@ -12,6 +12,7 @@ import torch
 from drawn import REGIONS, build, nobody, scenes, total
 
 from personsearch.errors import ModelError
+from personsearch.systems.base import Target
 from personsearch.systems.dc_inet import DCINet
 from personsearch.systems.inet import INet
 from personsearch.systems.nae import NAE
@@ -20,7 +21,6 @@ from personsearch.systems.regions import RegionSystem
 from personsearch.systems.seqnet import SeqNet
 from personsearch.systems.trident import Trident
 from personsearch.systems.xiao2016 import Xiao2016
-from personsearch.types import Target
 
 BatchNorm = torch.nn.modules.batchnorm._BatchNorm
 DETECTION = frozenset({"rpn_objectness", "rpn_box", "detection", "box"})

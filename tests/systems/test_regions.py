@@ -9,9 +9,11 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from personsearch.detectors.backbones import build_backbone
+from personsearch.detectors.faster_rcnn import grid
 from personsearch.errors import ModelError
-from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
-from personsearch.types import Detections, Target
+from personsearch.systems.base import Target
+from personsearch.systems.regions import RegionSettings, RegionSystem, View
+from personsearch.types import Detections
 
 SETTINGS: dict[str, Any] = {"min_size": 64, "max_size": 128, "roi_size": (4, 2)}
 

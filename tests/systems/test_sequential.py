@@ -12,8 +12,9 @@ from torchvision.ops import box_iou, roi_align, roi_pool
 from personsearch.detectors.backbones import build_trunk
 from personsearch.detectors.retinanet import RetinaNetSettings
 from personsearch.errors import ModelError
+from personsearch.systems.base import Target
 from personsearch.systems.sequential import SHARED, Sequential
-from personsearch.types import Detections, Target
+from personsearch.types import Detections
 
 BLOCKS = ("C1", "C2", "C3", "C4", "C5")
 LOSSES = {"focal", "box", "triplet"}

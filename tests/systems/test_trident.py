@@ -15,8 +15,8 @@ from personsearch.detectors.backbones import build_backbone
 from personsearch.errors import ModelError, TrainingError
 from personsearch.losses import agwf
 from personsearch.losses.oim import OnlineInstanceMatching
+from personsearch.systems.base import Target
 from personsearch.systems.trident import Trident
-from personsearch.types import Target
 
 DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
 LOSSES = DETECTION | {"identity", "binary", "unlabelled", "part"}

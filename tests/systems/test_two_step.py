@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from personsearch.errors import DataError, ModelError
 from personsearch.media.pictures import read_picture
-from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.base import PersonSearchModel, Target
 from personsearch.systems.crop_embedders import ExtractorEmbedder, ModelEmbedder
 from personsearch.systems.two_step import ModelDetector, TwoStep, from_toml, to_picture
-from personsearch.types import Detections, Target
+from personsearch.types import Detections
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 

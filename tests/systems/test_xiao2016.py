@@ -15,10 +15,10 @@ from personsearch.detectors.backbones import build_backbone
 from personsearch.errors import ModelError
 from personsearch.losses.rss import random_sampling_softmax
 from personsearch.losses.softmax import softmax_loss
+from personsearch.systems.base import Target
 from personsearch.systems.inet import fully_connected
 from personsearch.systems.xiao2016 import PAPER_REGIONS, Xiao2016, load_fully_connected
-from personsearch.training.crops import BACKGROUND
-from personsearch.types import Target
+from personsearch.types import BACKGROUND
 
 PROPOSALS = {"rpn_objectness", "rpn_box"}
 LOSSES = PROPOSALS | {"box", "identity"}

@@ -12,11 +12,10 @@ from PIL import Image
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import DataError, RecipeError
 from personsearch.training.crop_classifier import CropClassifierStage
-from personsearch.training.crops import BACKGROUND
 from personsearch.training.loop import Trainer, read_log
 from personsearch.training.recipe import Recipe, make_recipe
 from personsearch.training.training_set import Batch, PictureCache
-from personsearch.types import Scene
+from personsearch.types import BACKGROUND, Scene
 
 STAGE: dict[str, Any] = {
     "classifier_iterations": 6,

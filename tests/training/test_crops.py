@@ -10,11 +10,11 @@ from PIL import Image
 
 from personsearch.boxes import intersection
 from personsearch.errors import DataError
-from personsearch.training.crops import BACKGROUND, Crops, CropSampler
+from personsearch.training.crops import Crops, CropSampler
 from personsearch.training.samplers import generator
 from personsearch.training.training_set import PictureCache
 from personsearch.training.transforms import Augmentation
-from personsearch.types import Scene
+from personsearch.types import BACKGROUND, Scene
 
 SIZE = (40, 24)
 

@@ -18,8 +18,8 @@ from personsearch.errors import RecipeError
 from personsearch.media.pictures import read_scene
 from personsearch.precision import autocast
 from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.inference import to_tensor
 from personsearch.training.recipe import Recipe, make_recipe
-from personsearch.training.training_set import to_tensor
 
 PEOPLE = (5, 20, 100)
 BATCHES = (1, 4, 8)

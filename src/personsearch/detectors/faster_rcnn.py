@@ -23,7 +23,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 from torchvision.ops import box_iou, clip_boxes_to_image, nms
 
 from personsearch.errors import ModelError
-from personsearch.types import UNLABELLED, Target
+from personsearch.types import UNLABELLED
 
 
 class PictureTransform(GeneralizedRCNNTransform):
@@ -321,6 +321,14 @@ def select_detections(
     return kept
 
 
-def split_targets(targets: Sequence[Target]) -> tuple[list[Tensor], list[Tensor]]:
-    """The boxes and the ids of each target."""
-    return [t.boxes.float() for t in targets], [t.ids for t in targets]
+def grid(name: str, value: Sequence[int]) -> tuple[int, int]:
+    """Return a setting of rows and columns as a tuple.
+
+    Raises:
+        ModelError: not two positive numbers.
+    """
+    if len(value) != 2 or min(value) < 1:
+        raise ModelError(
+            f"{name} is {list(value)}, expected two positive numbers: rows and columns"
+        )
+    return int(value[0]), int(value[1])

@@ -19,11 +19,11 @@ from personsearch.detectors.faster_rcnn import (
     ProposalNetwork,
     RegionSampler,
     detection_losses,
+    grid,
     select_detections,
 )
 from personsearch.detectors.retinanet import Found, RetinaNetSettings
 from personsearch.errors import ModelError
-from personsearch.systems.regions import grid
 from personsearch.types import UNLABELLED
 
 LEVELS = ("C2", "C3", "C4", "C5")

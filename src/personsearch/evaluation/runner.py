@@ -12,7 +12,7 @@ from personsearch.errors import DataError
 from personsearch.media.pictures import read_scene
 from personsearch.precision import autocast
 from personsearch.systems.base import PersonSearchModel
-from personsearch.training.training_set import to_tensor
+from personsearch.systems.inference import device_of, to_images
 from personsearch.types import Detections, FloatArray, Scene, SearchProtocol
 
 Progress = Callable[[int, int], None]
@@ -45,10 +45,10 @@ def _run(
 ) -> list[_T]:
     """What `step` makes of the pictures of some rows, for every scene in order."""
     model.eval()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     done: dict[int, _T] = {}
     for rows in _chunks(scenes, batch_size):
-        images = [to_tensor(read_scene(scenes[row])).to(device) for row in rows]
+        images = to_images([read_scene(scenes[row]) for row in rows], device)
         with autocast(device, precision):
             done.update(zip(rows, step(images, rows), strict=True))
         if progress:

@@ -1,0 +1,1 @@
+"""A user's own ONNX or OpenVINO networks, described by a TOML."""

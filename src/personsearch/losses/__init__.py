@@ -1,0 +1,1 @@
+"""One published loss a file, and the memories and triplets that losses read."""

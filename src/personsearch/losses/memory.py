@@ -4,38 +4,14 @@ Each update first gathers the embeddings of all processes in rank order, so that
 what one process would hold after the joined batch.
 """
 
+import warnings
+from typing import TYPE_CHECKING, Any
+
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-def gather(embeddings: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Embeddings (N, D) and ids (N,) of every process, in rank order, without gradient.
-
-    Processes may hold different N. Alone, it returns what came.
-    """
-    embeddings, ids = embeddings.detach().float(), ids.detach()
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return embeddings, ids
-    world = dist.get_world_size()
-    count = torch.tensor([len(ids)], device=ids.device)
-    counts = [torch.zeros_like(count) for _ in range(world)]
-    dist.all_gather(counts, count)
-    longest = max(int(c) for c in counts)
-    padded = embeddings.new_zeros((longest, embeddings.shape[1]))
-    padded[: len(ids)] = embeddings
-    padded_ids = ids.new_zeros((longest,))
-    padded_ids[: len(ids)] = ids
-    all_embeddings = [torch.zeros_like(padded) for _ in range(world)]
-    all_ids = [torch.zeros_like(padded_ids) for _ in range(world)]
-    dist.all_gather(all_embeddings, padded)
-    dist.all_gather(all_ids, padded_ids)
-    kept = [int(c) for c in counts]
-    return (
-        torch.cat([e[:n] for e, n in zip(all_embeddings, kept, strict=True)]),
-        torch.cat([i[:n] for i, n in zip(all_ids, kept, strict=True)]),
-    )
+from personsearch import distributed
 
 
 class LookupTable(nn.Module):
@@ -129,3 +105,13 @@ class FeatureDictionary(nn.Module):
         rows = (start + torch.arange(len(ids), device=self.values.device)) % size
         self.values[rows], self.ids[rows] = embeddings, ids
         self.position.fill_((start + len(ids)) % size)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name != "gather":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        message = "personsearch.losses.memory.gather has moved to personsearch.distributed"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return distributed.gather

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personsearch.distributed import gather
 from personsearch.errors import TrainingError
-from personsearch.losses.memory import CircularQueue, LookupTable, gather
+from personsearch.losses.memory import CircularQueue, LookupTable
 
 
 class OnlineInstanceMatching(nn.Module):

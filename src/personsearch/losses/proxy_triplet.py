@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personsearch.distributed import gather
 from personsearch.errors import TrainingError
-from personsearch.losses.memory import gather
 
 
 class ProxyTriplet(nn.Module):

@@ -114,18 +114,10 @@ class Archive:
 
     def embed(self, pixels: NDArray[np.uint8], boxes: FloatArray) -> FloatArray:
         """Embeddings (N, D) to search by of boxes (N, 4) in a picture (H, W, 3) of RGB bytes."""
-        import torch
-
-        from personsearch.systems.inference import device_of, to_images
+        from personsearch.systems.inference import embed
 
         with self._lock:
-            network = self._load()
-            device = device_of(network)
-            given = torch.from_numpy(np.asarray(boxes, np.float32)).to(device)
-            with torch.inference_mode():
-                rows = network.embed(to_images([pixels], device), [given])[0]
-                found: FloatArray = rows.float().cpu().numpy()
-        return found
+            return embed(self._load(), pixels, boxes)
 
     def search(
         self,

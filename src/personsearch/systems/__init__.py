@@ -1,0 +1,1 @@
+"""One published system a file, and what several systems share."""

@@ -1,10 +1,42 @@
-"""What every person-search system is: a module that finds everyone and says what they look like."""
+"""The contract of every person-search system, and the labels that it is trained with."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from personsearch.types import Detections, Target
+from personsearch.errors import DataError
+from personsearch.types import Detections
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a training picture shows, on the network's device.
+
+    Attributes:
+        boxes: (N, 4) float32 tensor.
+        ids: (N,) int64 tensor, `UNLABELLED` for people without an identity.
+
+    Raises:
+        DataError: on shapes that disagree.
+    """
+
+    boxes: torch.Tensor
+    ids: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise DataError(f"target: boxes have shape {tuple(self.boxes.shape)}, expected (N, 4)")
+        if self.ids.shape != self.boxes.shape[:1]:
+            raise DataError(
+                f"target: {len(self.boxes)} boxes but ids of shape {tuple(self.ids.shape)}"
+            )
+
+    def to(self, device: torch.device | str) -> "Target":
+        """The same target on another device."""
+        return Target(self.boxes.to(device), self.ids.to(device))
 
 
 class PersonSearchModel(nn.Module, ABC):
@@ -36,3 +68,8 @@ class PersonSearchModel(nn.Module, ABC):
     @abstractmethod
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
         """Embeddings (N_i, D) float32 of unit length of given boxes (N_i, 4) in each picture."""
+
+
+def split_targets(targets: Sequence[Target]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the boxes and the ids of each target."""
+    return [t.boxes.float() for t in targets], [t.ids for t in targets]

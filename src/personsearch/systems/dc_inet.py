@@ -15,11 +15,12 @@ from torch.nn import functional
 from torchvision.ops import box_iou
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import BoxPredictor, decode_boxes, detection_losses
+from personsearch.detectors.faster_rcnn import BoxPredictor, decode_boxes, detection_losses, grid
+from personsearch.systems.base import Target
 from personsearch.systems.inet import fully_connected, picture_of_each
 from personsearch.systems.pairing import PairingLosses, PairingSettings
-from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
-from personsearch.types import UNLABELLED, Detections, Target
+from personsearch.systems.regions import RegionSettings, RegionSystem, View
+from personsearch.types import UNLABELLED, Detections
 
 PAPER_LOSSES = PairingSettings(pairing_loss="olp", identity_loss="c2hep")
 """Eq. 10."""

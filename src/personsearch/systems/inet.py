@@ -19,10 +19,12 @@ from personsearch.detectors.faster_rcnn import (
     SampledRegions,
     decode_boxes,
     detection_losses,
+    grid,
 )
+from personsearch.systems.base import Target
 from personsearch.systems.pairing import PairingLosses, PairingSettings
-from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
-from personsearch.types import Detections, Target
+from personsearch.systems.regions import RegionSettings, RegionSystem, View
+from personsearch.types import Detections
 
 PAPER_LOSSES = PairingSettings(pairing_loss="olp", identity_loss="hep")
 """Eq. 6."""

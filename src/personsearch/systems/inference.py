@@ -1,4 +1,6 @@
-"""Run a model on 8-bit pictures: conversion to tensors, device, detection."""
+"""Run a system on decoded pictures: RGB (H, W, 3) uint8 arrays in, NumPy arrays out."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -6,24 +8,34 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from personsearch.systems.base import PersonSearchModel
-from personsearch.types import Detections
+from personsearch.types import Detections, FloatArray
 
 
-def to_images(pictures: list[NDArray[np.uint8]], device: torch.device) -> list[Tensor]:
-    """Convert 8-bit pictures (H, W, 3) to images for networks: float32 RGB in 0..1, (3, H, W)."""
-    return [
-        torch.tensor(picture, device=device).permute(2, 0, 1).float().div(255.0)
-        for picture in pictures
-    ]
+def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
+    """Convert a picture to float32 in 0..1, (3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float().div_(255.0)
+
+
+def to_images(pictures: Sequence[NDArray[np.uint8]], device: torch.device) -> list[Tensor]:
+    """Convert pictures to float32 in 0..1, (3, H, W) each, on `device`."""
+    return [to_tensor(picture).to(device) for picture in pictures]
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return the device of a module's weights; the CPU where it has none."""
+    """Return the device of a module's weights; the CPU if it has none."""
     return next((weight.device for weight in module.parameters()), torch.device("cpu"))
 
 
+@torch.inference_mode()
 def detect(model: PersonSearchModel, pixels: NDArray[np.uint8]) -> Detections:
-    """Return everyone in a picture (H, W, 3) of RGB bytes, with their embeddings."""
-    with torch.inference_mode():
-        found: Detections = model.detect(to_images([pixels], device_of(model)))[0]
-    return found
+    """Return the people in a picture, with their embeddings, by descending score."""
+    return model.detect(to_images([pixels], device_of(model)))[0]
+
+
+@torch.inference_mode()
+def embed(model: PersonSearchModel, pixels: NDArray[np.uint8], boxes: FloatArray) -> FloatArray:
+    """Return the embeddings (N, D) of given boxes (N, 4) in a picture."""
+    device = device_of(model)
+    given = torch.as_tensor(boxes, dtype=torch.float32, device=device)
+    rows: FloatArray = model.embed(to_images([pixels], device), [given])[0].float().cpu().numpy()
+    return rows

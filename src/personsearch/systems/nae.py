@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import RegionSampler, SampledRegions, decode_boxes
+from personsearch.detectors.faster_rcnn import RegionSampler, SampledRegions, decode_boxes, grid
 from personsearch.errors import ModelError
 from personsearch.losses.norm_aware import NormAware, RowNorm, person_loss
 from personsearch.losses.oim import OnlineInstanceMatching
-from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
-from personsearch.types import Detections, Target
+from personsearch.systems.base import Target
+from personsearch.systems.regions import RegionSettings, RegionSystem, View
+from personsearch.types import Detections
 
 PUBLISHED = RegionSettings(min_size=900, max_size=1500)
 """The region settings that NAE was published with."""

@@ -17,10 +17,12 @@ from personsearch.detectors.faster_rcnn import (
     SampledRegions,
     decode_boxes,
     detection_losses,
+    grid,
 )
 from personsearch.losses.oim import OnlineInstanceMatching
-from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
-from personsearch.types import Detections, Target
+from personsearch.systems.base import Target
+from personsearch.systems.regions import RegionSettings, RegionSystem, View
+from personsearch.types import Detections
 
 
 class OIM(RegionSystem):

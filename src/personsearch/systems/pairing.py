@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from personsearch.distributed import gather
 from personsearch.errors import ModelError
 from personsearch.losses.c2hep import ClassCenters, class_center_hep_loss
 from personsearch.losses.contrastive import contrastive_loss
@@ -18,7 +19,7 @@ from personsearch.losses.hep import (
     hardest_labels,
     select_priority_classes,
 )
-from personsearch.losses.memory import FeatureDictionary, gather
+from personsearch.losses.memory import FeatureDictionary
 from personsearch.losses.mining import batch_hard
 from personsearch.losses.olp import paired_rows_loss, pairs_across_pictures
 from personsearch.losses.softmax import softmax_loss

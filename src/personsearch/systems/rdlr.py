@@ -17,16 +17,15 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Trunk
-from personsearch.detectors.faster_rcnn import PictureTransform, split_targets
+from personsearch.detectors.faster_rcnn import PictureTransform, grid
 from personsearch.detectors.fpn import PUBLISHED, PyramidFasterRCNN, PyramidSettings
 from personsearch.detectors.retinanet import Found, RetinaNet
 from personsearch.errors import ModelError
 from personsearch.losses.proxy_triplet import ProxyTriplet
-from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.regions import grid
+from personsearch.systems.base import PersonSearchModel, Target, split_targets
 from personsearch.systems.reid_network import ReidNetwork
 from personsearch.systems.roi_transform import roi_transform
-from personsearch.types import UNLABELLED, Detections, Target
+from personsearch.types import UNLABELLED, Detections
 
 REID_LOSSES = {
     "softmax": ("softmax",),

@@ -20,13 +20,13 @@ from personsearch.detectors.faster_rcnn import (
     PictureTransform,
     ProposalNetwork,
     RegionSampler,
+    grid,
     select_detections,
-    split_targets,
 )
 from personsearch.errors import ModelError
 from personsearch.losses.cosine_softmax import CosineSoftmax
-from personsearch.systems.base import PersonSearchModel
-from personsearch.types import Detections, Target
+from personsearch.systems.base import PersonSearchModel, Target, split_targets
+from personsearch.types import Detections
 
 
 @dataclass(frozen=True)
@@ -226,14 +226,3 @@ class RegionSystem(PersonSearchModel):
         view = self.look(images)
         scaled = self.transform.scale(boxes, images, view.batch)
         return list(self.embed_regions(view, scaled).split([len(b) for b in boxes]))
-
-
-def grid(name: str, value: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns out of a setting.
-
-    Raises:
-        ModelError: not two positive numbers.
-    """
-    if len(value) != 2 or min(value) < 1:
-        raise ModelError(f"{name} is {list(value)}, expected two numbers, rows and columns")
-    return int(value[0]), int(value[1])

@@ -13,9 +13,9 @@ from torch.nn import functional
 from torchvision.ops import FrozenBatchNorm2d
 
 from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Trunk
+from personsearch.detectors.faster_rcnn import grid
 from personsearch.errors import TrainingError
 from personsearch.losses.cosine_softmax import CosineSoftmax
-from personsearch.systems.regions import grid
 
 
 class ReidNetwork(nn.Module):

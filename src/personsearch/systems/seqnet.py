@@ -18,13 +18,15 @@ from personsearch.detectors.faster_rcnn import (
     RegionSampler,
     SampledRegions,
     decode_boxes,
+    grid,
     select_detections,
 )
 from personsearch.losses.norm_aware import person_loss
 from personsearch.losses.oim import OnlineInstanceMatching
+from personsearch.systems.base import Target
 from personsearch.systems.nae import BoxRegressor, NormAwareHead, box_loss
-from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
-from personsearch.types import Detections, Target
+from personsearch.systems.regions import RegionSettings, RegionSystem, View
+from personsearch.types import Detections
 
 PUBLISHED = RegionSettings(min_size=900, max_size=1500, nms_iou=0.5)
 """The region settings that SeqNet was published with: the boxes that come out of the second head

@@ -20,14 +20,13 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align, roi_pool
 
 from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Trunk
-from personsearch.detectors.faster_rcnn import PictureTransform, split_targets
+from personsearch.detectors.faster_rcnn import PictureTransform, grid
 from personsearch.detectors.retinanet import PUBLISHED, RetinaNet, RetinaNetSettings
 from personsearch.errors import ModelError
 from personsearch.losses.mining import batch_hard, semi_hard
 from personsearch.losses.triplet import triplet_loss
-from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.regions import grid
-from personsearch.types import Detections, Target
+from personsearch.systems.base import PersonSearchModel, Target, split_targets
+from personsearch.types import Detections
 
 SHARED = {
     "J2": ("C1", "C2"),

@@ -21,12 +21,15 @@ from personsearch.detectors.faster_rcnn import (
     SampledRegions,
     decode_boxes,
     detection_losses,
+    grid,
 )
+from personsearch.distributed import gather
 from personsearch.errors import ModelError, TrainingError
 from personsearch.losses import agwf
-from personsearch.losses.memory import CircularQueue, LookupTable, gather
-from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
-from personsearch.types import Detections, Target
+from personsearch.losses.memory import CircularQueue, LookupTable
+from personsearch.systems.base import Target
+from personsearch.systems.regions import RegionSettings, RegionSystem, View
+from personsearch.types import Detections
 
 PUBLISHED = RegionSettings(min_size=900, max_size=1500, roi_size=(24, 8))
 """The region settings of the paper: those of NAE but for the size of a pooled region."""

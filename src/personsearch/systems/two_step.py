@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from personsearch.errors import DataError, ModelError
 from personsearch.external.description import NetworksDescription, read_description
 from personsearch.external.detector import ExternalDetector
+from personsearch.external.embedder import ExternalEmbedder
 from personsearch.external.input_transform import Picture
-from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.crop_embedders import ExternalEmbedder
+from personsearch.systems.base import PersonSearchModel, Target
 from personsearch.systems.inference import device_of, to_images
-from personsearch.types import Detections, FloatArray, Target
+from personsearch.types import Detections, FloatArray
 
 
 class Detector(Protocol):

@@ -22,14 +22,15 @@ from personsearch.detectors.faster_rcnn import (
     SampledRegions,
     decode_boxes,
     detection_losses,
+    grid,
 )
 from personsearch.errors import ModelError
 from personsearch.losses.rss import random_sampling_softmax
 from personsearch.losses.softmax import softmax_loss
+from personsearch.systems.base import Target
 from personsearch.systems.inet import fully_connected
-from personsearch.systems.regions import RegionSettings, RegionSystem, View, grid
-from personsearch.training.crops import BACKGROUND
-from personsearch.types import UNLABELLED, Detections, Target
+from personsearch.systems.regions import RegionSettings, RegionSystem, View
+from personsearch.types import BACKGROUND, UNLABELLED, Detections
 
 PAPER_REGIONS = RegionSettings(anchor_sizes=(128, 256, 512), roi_size=(7, 7))
 """Nine anchors a cell (section 4.1), and the size of VGG16's last pooling."""

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from personsearch import boxes as box_arithmetic
 from personsearch.errors import DataError
+from personsearch.systems.base import Target
+from personsearch.systems.inference import to_tensor
 from personsearch.training.samplers import generator
-from personsearch.training.training_set import Batch, PictureCache, to_tensor
+from personsearch.training.training_set import Batch, PictureCache
 from personsearch.training.transforms import erase, recolor
-from personsearch.types import Scene, Target
+from personsearch.types import Scene
 
 
 class Canvases:

@@ -10,15 +10,15 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from personsearch.detectors.faster_rcnn import grid
 from personsearch.errors import RecipeError
-from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.regions import grid
+from personsearch.systems.base import PersonSearchModel, Target
 from personsearch.training.crops import Crops, CropSampler
 from personsearch.training.recipe import Recipe
 from personsearch.training.stages import Stage
 from personsearch.training.training_set import Batch, PictureCache, load_batches
 from personsearch.training.transforms import Augmentation
-from personsearch.types import Scene, Target
+from personsearch.types import Scene
 
 
 @runtime_checkable

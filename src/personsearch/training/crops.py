@@ -12,13 +12,12 @@ import torch
 
 from personsearch import boxes as box_arithmetic
 from personsearch.errors import DataError
+from personsearch.systems.base import Target
+from personsearch.systems.inference import to_tensor
 from personsearch.training.samplers import SceneSampler, generator
-from personsearch.training.training_set import PictureCache, Slot, TrainingSet, to_tensor
+from personsearch.training.training_set import PictureCache, Slot, TrainingSet
 from personsearch.training.transforms import Augmentation, Picture, erase, recolor
-from personsearch.types import FloatArray, Scene, Target
-
-BACKGROUND = -2
-"""Stands for a piece of background in a slot, and is the id of its crop."""
+from personsearch.types import BACKGROUND, FloatArray, Scene
 
 TRIES = 200
 """Random places that are looked at for a piece of background."""

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from personsearch.datasets import open_dataset
 from personsearch.errors import RecipeError
-from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.base import PersonSearchModel, Target
 from personsearch.training.recipe import Recipe
 from personsearch.training.samplers import RandomSampler
 from personsearch.training.stages import SceneStage
 from personsearch.training.training_set import Batch, PictureCache, TrainingSet
 from personsearch.training.transforms import Augmentation
-from personsearch.types import UNLABELLED, Scene, Target
+from personsearch.types import UNLABELLED, Scene
 
 
 @runtime_checkable

@@ -19,14 +19,15 @@ from torch import Tensor, nn
 
 from personsearch.errors import DataError, RecipeError
 from personsearch.precision import autocast
-from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.systems.inference import to_tensor
 from personsearch.systems.sequential import Sequential
 from personsearch.training.feature_cache import FeatureCache, Rows, write_features
 from personsearch.training.recipe import Recipe
 from personsearch.training.samplers import generator
 from personsearch.training.stages import SceneStage
-from personsearch.training.training_set import Batch, PictureCache, to_tensor
-from personsearch.types import Scene, Target
+from personsearch.training.training_set import Batch, PictureCache
+from personsearch.types import Scene
 
 _log = logging.getLogger(__name__)
 

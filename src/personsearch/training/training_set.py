@@ -17,9 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from personsearch.errors import DataError
 from personsearch.media.pictures import read_scene
+from personsearch.systems.base import Target
+from personsearch.systems.inference import to_tensor
 from personsearch.training.samplers import SceneSampler, generator
 from personsearch.training.transforms import Augmentation
-from personsearch.types import Scene, Target
+from personsearch.types import Scene
 
 Slot = tuple[int, int, int]
 """An iteration, a place in its batch, and the scene that fills it."""
@@ -32,11 +34,6 @@ class Batch:
     images: list[Tensor]
     targets: list[Target]
     names: list[str]
-
-
-def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
-    """RGB (H, W, 3) uint8 to float32 (3, H, W) in 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float().div_(255.0)
 
 
 class PictureCache:
