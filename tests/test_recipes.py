@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from personsearch.errors import RecipeError
+from personsearch.recipes import FOLDER, find, find_set, names
 from personsearch.systems.base import Target
 from personsearch.training.recipe import make_recipe, read_recipe
 
-FOLDER = Path(__file__).parents[1] / "src" / "personsearch" / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.toml"))
 
 
@@ -51,6 +52,32 @@ def test_takes_a_step(path: Path) -> None:
     assert len(trained) > 10
 
 
-def test_the_demo_trains_the_shipped_recipe() -> None:
-    packaged = FOLDER.parent / "src" / "personsearch" / "cli" / "demo.toml"
-    assert packaged.read_bytes() == (FOLDER / "synthetic-small" / "oim.toml").read_bytes()
+def test_recipes_are_found_by_name_and_by_their_path_of_0_1() -> None:
+    assert names() == [p.relative_to(FOLDER).with_suffix("").as_posix() for p in RECIPES]
+    shipped = FOLDER / "prw" / "seqnet.toml"
+    for name in ("prw/seqnet", "prw/seqnet.toml", "recipes/prw/seqnet.toml"):
+        assert find(name) == shipped
+
+
+def test_a_users_file_goes_before_a_shipped_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = Path("recipes/prw/seqnet.toml")
+    own.parent.mkdir(parents=True)
+    own.write_text("", encoding="utf-8")
+    assert find(own) == own
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("prw/seqnte", "prw/seqnet"), ("seqnet", "prw/seqnet"), ("zzz", "list")]
+)
+def test_an_unknown_recipe_lists_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(RecipeError, match=near):
+        find(name)
+
+
+def test_sets_of_recipes_are_found_by_name() -> None:
+    assert find_set("prw") == FOLDER / "prw"
+    with pytest.raises(RecipeError, match="synthetic-small"):
+        find_set("synthetic-huge")

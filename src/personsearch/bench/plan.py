@@ -54,9 +54,10 @@ class Planner:
         try:
             return tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            known = sorted(path.stem for path in self.recipes.glob("*.toml"))
             raise RecipeError(
-                f"{path}: no such recipe; run this in a checkout of the project, or give "
-                "--recipes FOLDER"
+                f"{path}: no such recipe; that folder has {', '.join(known) or 'none'}. Name one "
+                "of them or give another folder with --recipes"
             ) from None
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{path}: is not TOML ({error})") from None

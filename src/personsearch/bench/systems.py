@@ -38,8 +38,7 @@ def systems_table(recipes: Path) -> Ablation:
     names = sorted((path.stem for path in recipes.glob("*.toml")), key=lambda n: (n != FIRST, n))
     if not names:
         raise RecipeError(
-            f"{recipes}: holds no recipe; run this in a checkout of the project, or give "
-            "--recipes FOLDER"
+            f"{recipes}: holds no recipes; give a folder of .toml files with --recipes"
         )
     return Ablation(
         name=recipes.name,

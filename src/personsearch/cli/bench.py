@@ -23,7 +23,7 @@ _Runs = Annotated[Path, typer.Option(help="Folder of all runs; what is finished 
 _Jobs = Annotated[int, typer.Option(help="Runs side by side; they share the processors.", min=1)]
 _Device = Annotated[str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'.")]
 _Recipes = Annotated[
-    Path | None, typer.Option(help="Folder of base recipes; default: recipes/synthetic-SET.")
+    Path | None, typer.Option(help="Folder of base recipes; default: the shipped synthetic-SET.")
 ]
 _Data = Annotated[
     Path | None, typer.Option(help="The main data set; default: drawn below the runs.")
@@ -108,7 +108,7 @@ def ablation(
 @app.command("systems")
 def systems(
     set_name: Annotated[
-        str, typer.Option("--set", help="Recipes of recipes/synthetic-SET, data of that size.")
+        str, typer.Option("--set", help="The shipped recipes synthetic-SET, and data of that size.")
     ] = "small",
     seeds: _Seeds = 3,
     runs: _Runs = Path("runs/bench"),
@@ -151,8 +151,9 @@ def _planner(
     recipes: Path | None, runs: Path, size: str, data: Path | None, show: bool, any_code: bool
 ) -> "Planner":
     from personsearch.bench.plan import Planner
+    from personsearch.recipes import find_set
 
-    folder = recipes or Path(__file__).parents[1] / "recipes" / f"synthetic-{size}"
+    folder = recipes or find_set(f"synthetic-{size}")
     return Planner(folder, runs.resolve(), size, data, draw=not show, any_code=any_code)
 
 

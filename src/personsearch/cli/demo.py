@@ -83,15 +83,10 @@ def _check_size(size: str) -> None:
 
 
 def _recipe(path: Path | None, seed: int | None) -> "Recipe":
-    from importlib.resources import as_file, files
-
+    from personsearch.recipes import find
     from personsearch.training.recipe import read_recipe
 
-    if path is not None:
-        recipe = read_recipe(path)
-    else:
-        with as_file(files("personsearch.cli") / "demo.toml") as packaged:
-            recipe = read_recipe(packaged)
+    recipe = read_recipe(find(path or "synthetic-small/oim"))
     return recipe if seed is None else recipe.model_copy(update={"seed": seed})
 
 

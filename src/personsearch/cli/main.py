@@ -17,6 +17,7 @@ from personsearch.cli import (
     keys,
     migrate,
     models,
+    recipes,
     search,
     serve,
     store,
@@ -47,6 +48,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.command("demo")(demo.demo)
 app.add_typer(models.app, name="models")
+app.add_typer(recipes.app, name="recipes")
 app.add_typer(bench.app, name="bench")
 
 

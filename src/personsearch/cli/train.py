@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A TOML file, or a shipped recipe (see 'recipes list').")
+    ],
     data: Annotated[
         Path | None, typer.Option(help="The data set's folder; default: the recipe's.")
     ] = None,
@@ -30,15 +32,16 @@ def train(
 
     Under `torchrun` every process takes its share of each batch.
 
-    Example: personsearch train recipes/synthetic-small/oim.toml --data synth --out runs/oim
+    Example: personsearch train synthetic-small/oim --data synth --out runs/oim
     """
     from personsearch.datasets import open_dataset
     from personsearch.errors import RecipeError
+    from personsearch.recipes import find
     from personsearch.training.devices import joined_processes
     from personsearch.training.loop import Trainer
     from personsearch.training.recipe import read_recipe
 
-    wanted = read_recipe(recipe)
+    wanted = read_recipe(find(recipe))
     changes = {"data": str(data)} if data else {}
     if not (changes or wanted.data):
         raise RecipeError(f"{recipe}: names no data set; set data in it or give --data FOLDER")
