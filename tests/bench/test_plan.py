@@ -79,5 +79,5 @@ def test_a_wrong_key_is_named_with_its_variant(
 
 
 def test_a_missing_recipe_says_where_to_look(tmp_path: Path, drawn: Dataset) -> None:
-    with pytest.raises(RecipeError, match=r"no such recipe; .*--recipes"):
+    with pytest.raises(RecipeError, match=r"no such recipe; .*has none.*--recipes"):
         planner(tmp_path, tmp_path, drawn).run(ablation(Variant(name="a")), Variant(name="a"), 0)

@@ -19,5 +19,5 @@ def test_every_recipe_is_a_row_and_the_baseline_is_first(tmp_path: Path) -> None
 
 
 def test_a_folder_without_recipes_says_where_to_look(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"holds no recipe; .*--recipes"):
+    with pytest.raises(RecipeError, match=r"holds no recipes; .*--recipes"):
         systems_table(tmp_path)

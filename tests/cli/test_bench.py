@@ -200,7 +200,7 @@ def test_the_list_names_every_ablation(bench: Bench) -> None:
     ("arguments", "message"),
     [
         (("ablation", "dcinet-table-44"), "did you mean 'dcinet-table-4'"),
-        (("systems", "--set", "unheard"), "holds no recipe"),
+        (("systems", "--set", "unheard"), "synthetic-standard"),
     ],
 )
 def test_a_wrong_name_is_one_line(
