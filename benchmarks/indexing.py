@@ -30,7 +30,7 @@ from personsearch.errors import PersonSearchError, PictureError
 from personsearch.indexing.finding import look
 from personsearch.indexing.pipeline import index_media
 from personsearch.media.files import Media, decode, find_media
-from personsearch.store.store import ModelIdentity, open_store
+from personsearch.store import ModelIdentity, open_store
 from personsearch.systems.base import PersonSearchModel, Target
 from personsearch.types import Detections
 

@@ -35,7 +35,7 @@ from personsearch.media.sampling import Sampling
 from personsearch.search.archive import Archive
 from personsearch.search.calibration import calibration_error, fit_calibration
 from personsearch.search.labelled_pairs import Pairs, label_people, make_pairs
-from personsearch.store.store import ModelIdentity, open_store
+from personsearch.store import ModelIdentity, open_store
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections
 

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from personsearch.engines.sqlite import StoreEngine
-from personsearch.store.store import Filters, FoundPeople, ModelIdentity, open_store
+from personsearch.store import Filters, FoundPeople, ModelIdentity, open_store
 from personsearch.types import FileStamp
 
 CAMERAS, A_FRAME, VIEWS, ALIKE = 50, 5, 20, 1000

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.search.archive import Archive
-from personsearch.store.store import Filters
+from personsearch.store import Filters
 from personsearch.web.app import create_app
 from personsearch.web.listening import listen
 from personsearch.web.service import Settings

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from personsearch.search.archive import Archive as Archive
     from personsearch.search.archive import open_archive as open
     from personsearch.search.people_search import Match as Match
-    from personsearch.store.store import Filters as Filters
+    from personsearch.store import Filters as Filters
     from personsearch.systems.base import PersonSearchModel as PersonSearchModel
     from personsearch.systems.base import Target as Target
     from personsearch.training.loop import Trainer as Trainer
@@ -46,7 +46,7 @@ _MODULES = {
     "Dataset": "datasets.dataset",
     "Detections": "types",
     "EvaluationError": "errors",
-    "Filters": "store.store",
+    "Filters": "store",
     "Match": "search.people_search",
     "ModelError": "errors",
     "NonFiniteLossError": "errors",

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from personsearch.errors import ModelError
-from personsearch.store.store import ModelIdentity
+from personsearch.store import ModelIdentity
 from personsearch.systems.base import PersonSearchModel
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from personsearch.cli.main import app
 from personsearch.cli.store_folder import parse_time, show_time, store_folder
-from personsearch.store.store import Filters, open_store
+from personsearch.store import Filters, open_store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from personsearch.cli.main import main
-from personsearch.store.store import FileStamp, FoundPeople, ModelIdentity, open_store
+from personsearch.store import FileStamp, FoundPeople, ModelIdentity, open_store
 
 Run = Callable[..., tuple[int, str, str]]
 

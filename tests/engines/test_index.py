@@ -17,15 +17,16 @@ from personsearch.engines import index as index_module
 from personsearch.engines import index_lists, index_parts
 from personsearch.engines.engine import PersonRecord, Ranking
 from personsearch.engines.sqlite import StoreEngine, write_index
-from personsearch.store import index_files
-from personsearch.store import store as store_module
-from personsearch.store.store import (
+from personsearch.errors import StoreError
+from personsearch.store import (
     DATABASE,
+    EVERYONE,
     FileStamp,
     Filters,
     FoundPeople,
     ModelIdentity,
     Store,
+    index_files,
     open_store,
 )
 
@@ -100,7 +101,7 @@ def plainly(
     folder: Path,
     queries: np.ndarray,
     top: int,
-    filters: Filters = store_module.EVERYONE,
+    filters: Filters = EVERYONE,
     without: tuple[int, ...] = EMPTY,
 ) -> list[Ranking]:
     """The same by one product of everyone whom SQL returns."""
@@ -158,6 +159,8 @@ FILTERS = [
     Filters(people=(3, 9, 2500, 4999, 99_999)),
     Filters(since=0.0),
     Filters(cameras=("nowhere",)),
+    Filters(people=()),
+    Filters(cameras=[], min_score=0.2),
 ]
 
 
@@ -460,7 +463,7 @@ def test_an_erasure_that_cannot_reach_the_files_is_not_done(
     with open_store(folder, write=True) as store:
         with index_files.locked(folder) as mine:
             assert mine
-            with pytest.raises(store_module.StoreError, match="is writing them; end it"):
+            with pytest.raises(StoreError, match="is writing them; end it"):
                 store.erase(Filters(people=(100,)))
         assert store.count() == COUNT
         assert store.erase(Filters(people=(100,))) == 1

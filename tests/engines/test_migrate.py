@@ -19,7 +19,7 @@ from personsearch.engines.uri import open_engine, open_writer
 from personsearch.errors import StoreError
 from personsearch.indexing.shards import index_shards, run_here
 from personsearch.media.files import find_media
-from personsearch.store.store import ModelIdentity, StoredPerson
+from personsearch.store import ModelIdentity, StoredPerson
 
 
 def fill(engine: Engine, count: int, dim: int = 3) -> None:

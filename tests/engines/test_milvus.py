@@ -25,7 +25,7 @@ from personsearch.engines.milvus_collection import (
     vectors_of,
 )
 from personsearch.errors import StoreError
-from personsearch.store.store import Filters, ModelIdentity, StoredPerson
+from personsearch.store import Filters, ModelIdentity, StoredPerson
 
 DIM, COUNT = 8, 300
 MODEL = ModelIdentity("made", "d" * 64, DIM)
@@ -87,13 +87,13 @@ def test_a_server_gets_values_beside_the_text() -> None:
     filters = Filters(cameras=[evil], since=1.0, until=2.0, min_score=0.5, min_height=3, people=[7])
     people.rows(condition(filters, without=[8, 9]), ["id"])
     assert told.asked["filter"] == (
-        "camera in {camera} and id in {id} and time >= {since} and time < {until} "
-        "and score >= {least} and height >= {tall} and id not in {without}"
+        "camera in {cameras} and id in {people} and time >= {since} and time < {until} "
+        "and score >= {min_score} and height >= {min_height} and id not in {without}"
     )
     assert told.asked["filter_params"] == {
-        "camera": [evil],
-        "id": [7],
-        **{"since": 1.0, "until": 2.0, "least": 0.5, "tall": 3.0, "without": [8, 9]},
+        "cameras": [evil],
+        "people": [7],
+        **{"since": 1.0, "until": 2.0, "min_score": 0.5, "min_height": 3.0, "without": [8, 9]},
     }
     assert told.asked["consistency_level"] == "Strong"
     # pymilvus can write each of these values into its message.

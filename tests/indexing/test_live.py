@@ -27,7 +27,7 @@ from personsearch.media.streams import (
     StreamReport,
     parse_stream,
 )
-from personsearch.store.store import FileStamp, FoundPeople, ModelIdentity, Store, open_store
+from personsearch.store import FileStamp, FoundPeople, ModelIdentity, Store, open_store
 from personsearch.types import Detections
 
 MODEL = ModelIdentity("blocks", "c" * 64, 3)

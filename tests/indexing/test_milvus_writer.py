@@ -69,6 +69,9 @@ def test_erased_files_do_not_come_back(tmp_path: Path) -> None:
             writer.erase_files(str(folder), ["c.png"])
         with pytest.raises(StoreError, match="has no source"):
             writer.erase_files("/elsewhere")
+        for empty in ([], (), set(), frozenset(), "", {}, range(0)):
+            assert writer.erase_files(str(folder), empty) == 0  # type: ignore[arg-type]
+        assert writer.counts() == {"files": 2, "people": 3, "unreadable": 0}
         assert writer.erase_files(str(folder), ["a.png"]) == 2
         paint(folder / "a.png", RED, RED)
         index(engine, folder)

@@ -18,7 +18,7 @@ from torch import Tensor
 from personsearch.errors import StoreError
 from personsearch.indexing.pipeline import IndexReport, index_media
 from personsearch.media.files import find_media
-from personsearch.store.store import Filters, ModelIdentity, open_store
+from personsearch.store import Filters, ModelIdentity, open_store
 from personsearch.types import Detections
 
 MODEL = ModelIdentity("blocks", "c" * 64, 3)

@@ -22,7 +22,7 @@ from personsearch.indexing.pipeline import IndexReport, index_media
 from personsearch.indexing.ray_workers import Network, Settings, run_on_ray, writes_itself
 from personsearch.indexing.shards import index_shards, make_shards
 from personsearch.media.files import find_media
-from personsearch.store.store import open_store
+from personsearch.store import open_store
 from personsearch.systems.base import PersonSearchModel
 
 # Ray leaves sockets and files of its own to the garbage collector.

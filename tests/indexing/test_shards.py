@@ -20,7 +20,7 @@ from personsearch.indexing.shards import (
     run_here,
 )
 from personsearch.media.files import Media, find_media
-from personsearch.store.store import FileStamp, open_store
+from personsearch.store import FileStamp, open_store
 
 
 @pytest.fixture(scope="module")

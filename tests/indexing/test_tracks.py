@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from personsearch.indexing.tracks import MAX_GAP, link_detections
-from personsearch.store.store import Filters, FoundPeople, ModelIdentity, open_store
+from personsearch.store import Filters, FoundPeople, ModelIdentity, open_store
 from personsearch.store.tracks import VIEWS, FrameDetection, Track
 from personsearch.types import FileStamp
 

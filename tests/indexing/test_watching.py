@@ -11,7 +11,7 @@ from blocks import GREEN, RED, Blocks, paint
 from personsearch.indexing.pipeline import index_media
 from personsearch.indexing.watching import Look, Watch, prune, watch
 from personsearch.media.files import find_media
-from personsearch.store.store import ModelIdentity, Store, open_store
+from personsearch.store import ModelIdentity, Store, open_store
 
 MODEL = ModelIdentity("blocks", "c" * 64, 3)
 

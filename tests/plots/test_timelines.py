@@ -8,7 +8,7 @@ from PIL import Image
 from personsearch.plots.timelines import plot_timeline
 from personsearch.search.people_search import Match
 from personsearch.search.timeline import timeline
-from personsearch.store.store import StoredPerson
+from personsearch.store import StoredPerson
 
 
 def match(camera: str, time: float | None, name: str = "a.jpg") -> Match:

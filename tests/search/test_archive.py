@@ -13,7 +13,7 @@ import personsearch
 from personsearch.errors import DataError, StoreError
 from personsearch.search.calibration import fit_calibration, write_calibration
 from personsearch.search.labelled_pairs import Pairs
-from personsearch.store.store import Filters, open_store
+from personsearch.store import Filters, open_store
 
 BLUE = (0, 0, 255)
 

@@ -18,7 +18,7 @@ from personsearch.search.calibration import (
     write_calibration,
 )
 from personsearch.search.labelled_pairs import Pairs
-from personsearch.store.store import ModelIdentity
+from personsearch.store import ModelIdentity
 
 MODEL = ModelIdentity("made", "a" * 64, 8)
 SAME, OTHER, SPREAD = 0.65, 0.25, 0.12

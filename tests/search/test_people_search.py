@@ -8,7 +8,7 @@ import pytest
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import StoreError
 from personsearch.search.people_search import combine, search_people
-from personsearch.store.store import (
+from personsearch.store import (
     FileStamp,
     Filters,
     FoundPeople,

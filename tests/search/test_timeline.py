@@ -7,7 +7,7 @@ import pytest
 
 from personsearch.search.people_search import Match
 from personsearch.search.timeline import timeline
-from personsearch.store.store import StoredPerson, TrackSpan
+from personsearch.store import StoredPerson, TrackSpan
 
 NUMBERS = itertools.count(1)
 

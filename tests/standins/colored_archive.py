@@ -8,7 +8,7 @@ from blocks import Blocks
 from personsearch import loading, model_identity
 from personsearch.indexing.pipeline import index_media
 from personsearch.media.files import find_media
-from personsearch.store.store import ModelIdentity, open_store
+from personsearch.store import ModelIdentity, open_store
 
 IDENTITY = ModelIdentity("blocks", "b" * 64, Blocks.embedding_dim)
 

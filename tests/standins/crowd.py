@@ -17,7 +17,7 @@ from torch import Tensor
 from personsearch.indexing.pipeline import index_media
 from personsearch.media.files import find_media
 from personsearch.search.archive import Archive, open_archive
-from personsearch.store.store import ModelIdentity, open_store
+from personsearch.store import ModelIdentity, open_store
 from personsearch.systems.base import PersonSearchModel, Target
 from personsearch.types import Detections
 

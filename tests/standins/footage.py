@@ -12,7 +12,7 @@ from blocks import BROWN, GREEN, ORANGE, RED, Blocks, paint
 from torch import Tensor
 
 from personsearch.engines.uri import open_engine
-from personsearch.store.store import ModelIdentity
+from personsearch.store import ModelIdentity
 from personsearch.types import Detections
 
 MODEL = ModelIdentity("blocks", "c" * 64, 3)

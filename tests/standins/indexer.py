@@ -7,7 +7,7 @@ from blocks import Blocks
 
 from personsearch.indexing.pipeline import IndexReport, index_media
 from personsearch.media.files import find_media
-from personsearch.store.store import ModelIdentity, open_store
+from personsearch.store import ModelIdentity, open_store
 
 MODEL = ModelIdentity("blocks", "c" * 64, 3)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from personsearch.errors import StoreError
+from personsearch.store import Filters
 from personsearch.store.audit import BEGINNING, HEAD, LOG, AuditLog, described
-from personsearch.store.store import Filters
 
 
 @pytest.fixture

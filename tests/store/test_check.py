@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from personsearch.store.check import check_store
-from personsearch.store.store import (
+from personsearch.store import (
     DATABASE,
     FileStamp,
     FoundPeople,
     ModelIdentity,
     open_store,
 )
+from personsearch.store.check import check_store
 
 
 @pytest.fixture

@@ -11,19 +11,19 @@ import pytest
 
 from personsearch.errors import StoreError
 from personsearch.indexing.tracks import link_detections
-from personsearch.store import exchange as store_exchange
-from personsearch.store import exchange_tables
-from personsearch.store import merge as store_merge
-from personsearch.store.exchange import MANIFEST, export_store, import_store
-from personsearch.store.merge import merge_stores, units_of
-from personsearch.store.store import (
+from personsearch.store import (
     FileStamp,
     Filters,
     FoundPeople,
     ModelIdentity,
     Store,
+    exchange_tables,
     open_store,
 )
+from personsearch.store import exchange as store_exchange
+from personsearch.store import merge as store_merge
+from personsearch.store.exchange import MANIFEST, export_store, import_store
+from personsearch.store.merge import merge_stores, units_of
 
 DIM = 8
 MODEL = ModelIdentity("omz", "a" * 64, DIM)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from personsearch.errors import StoreError
+from personsearch.store import DATABASE, Filters, ModelIdentity, open_store
 from personsearch.store import schema as store_schema
 from personsearch.store.schema import SCHEMA
-from personsearch.store.store import DATABASE, Filters, ModelIdentity, open_store
 
 VERSION_1 = """
 CREATE TABLE model (

@@ -9,12 +9,13 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from personsearch.errors import StoreError
-from personsearch.store.store import (
+from personsearch.store import (
     DATABASE,
     FileStamp,
     Filters,
@@ -159,8 +160,16 @@ def test_whoever_is_erased_is_nowhere_in_the_folder(
         store.people([min(gone)])
 
 
-@pytest.mark.parametrize("names", [(), ("a.jpg",)])
-def test_erased_files_stay_known_and_empty(folder: Path, names: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("empty", [[], (), set(), frozenset(), "", {}, range(0)])
+def test_an_empty_list_of_files_erases_none(folder: Path, empty: Any) -> None:
+    with open_store(folder, write=True) as store:
+        assert store.erase_files("/photos", empty) == 0
+        assert store.counts()["people"] == 9
+        assert {file.state for file in store.known_files("/photos").values()} == {"whole"}
+
+
+@pytest.mark.parametrize("names", [None, ("a.jpg",)])
+def test_erased_files_stay_known_and_empty(folder: Path, names: tuple[str, ...] | None) -> None:
     with open_store(folder) as store:
         secret = store.thumbnail(1)
     with open_store(folder, write=True) as store:

@@ -13,7 +13,7 @@ from crowd import RED, make_store, open_crowd, scene
 from PIL import Image
 
 from personsearch.errors import PictureError
-from personsearch.store.store import StoredPerson
+from personsearch.store import StoredPerson
 from personsearch.web.footage import as_jpeg, clip, whole_picture
 
 

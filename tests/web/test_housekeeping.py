@@ -7,8 +7,8 @@ from crowd import open_crowd
 
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import StoreError
+from personsearch.store import open_store
 from personsearch.store.audit import AuditLog
-from personsearch.store.store import open_store
 from personsearch.web import housekeeping
 from personsearch.web.housekeeping import Housekeeping
 from personsearch.web.service import Service, Settings

@@ -7,7 +7,7 @@ import pytest
 from crowd import BLUE, GREEN, RED, open_crowd, save
 from starlette.testclient import TestClient
 
-from personsearch.store.store import open_store
+from personsearch.store import open_store
 from personsearch.web.app import create_app
 from personsearch.web.keys import Keys
 

@@ -11,8 +11,8 @@ import pytest
 from crowd import BLUE, GREEN, HOSTILE, MODEL, RED
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from personsearch.store import open_store
 from personsearch.store.audit import AuditLog
-from personsearch.store.store import open_store
 from personsearch.web.keys import Keys
 
 Serving = Callable[..., AbstractContextManager[str]]

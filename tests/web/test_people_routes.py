@@ -9,8 +9,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from personsearch.errors import StoreError
+from personsearch.store import open_store
 from personsearch.store.audit import LOG, AuditLog
-from personsearch.store.store import open_store
 
 
 def test_someone_and_their_pictures(client: TestClient) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from personsearch.search.people_search import Match
-from personsearch.store.store import StoredPerson
+from personsearch.store import StoredPerson
 from personsearch.web.report import COLUMNS, as_csv, as_html, utc
 from personsearch.web.uploads import Result
 

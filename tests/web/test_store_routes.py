@@ -5,7 +5,7 @@ from pathlib import Path
 from crowd import HOSTILE, MODEL, open_crowd
 from starlette.testclient import TestClient
 
-from personsearch.store.store import DATABASE, open_store
+from personsearch.store import DATABASE, open_store
 from personsearch.web.app import create_app
 
 

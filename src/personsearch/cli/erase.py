@@ -8,7 +8,7 @@ import typer
 from personsearch.cli.store_folder import StoreOption, parse_time, state_folder, store_place
 
 if TYPE_CHECKING:
-    from personsearch.store.store import Filters
+    from personsearch.store import Filters
 
 
 def erase(
@@ -38,12 +38,12 @@ def erase(
     """
     from personsearch.cli.store_search import source_places
     from personsearch.engines.uri import scheme_of
+    from personsearch.store import Filters, open_store
     from personsearch.store.audit import AuditLog, described, user_of_this_machine
-    from personsearch.store.store import Filters, open_store
 
     by_person = Filters(
-        cameras=camera or (),
-        people=person or (),
+        cameras=camera or None,
+        people=person or None,
         since=parse_time(since),
         until=parse_time(until),
     )
@@ -60,7 +60,7 @@ def erase(
             meant |= {"source": source, "pictures": list(picture or ())}
         log = AuditLog(state_folder(place))
         count = _erase_there(
-            place, by_person, source, picture or (), yes, lambda: log.append("erase", who, meant)
+            place, by_person, source, picture or None, yes, lambda: log.append("erase", who, meant)
         )
         log.append("erased", who, meant | {"views": count})
         return
@@ -75,7 +75,7 @@ def erase(
         # Asked and done are two lines: whatever happens in between, one is there.
         AuditLog(opened.folder).append("erase", who, meant)
         if source is not None:
-            count = opened.erase_files(source, picture or ())
+            count = opened.erase_files(source, picture or None)
         else:
             count = opened.erase(by_person)
         AuditLog(opened.folder).append("erased", who, meant | {"views": count})
@@ -86,7 +86,7 @@ def _erase_there(
     place: str,
     by_person: "Filters",
     source: str | None,
-    pictures: Sequence[str],
+    pictures: Sequence[str] | None,
     yes: bool,
     noted: Callable[[], object],
 ) -> int:

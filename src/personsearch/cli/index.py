@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from personsearch.media.files import Media, Skipped
     from personsearch.media.sampling import Sampling
     from personsearch.media.streams import Stream
-    from personsearch.store.store import Store
+    from personsearch.store import Store
     from personsearch.systems.base import PersonSearchModel
 
 
@@ -130,8 +130,8 @@ def index(
     from personsearch.media.sampling import Sampling
     from personsearch.media.streams import is_stream, parse_streams
     from personsearch.model_identity import identify
+    from personsearch.store import DATABASE, open_store
     from personsearch.store.audit import log_expired, user_of_this_machine
-    from personsearch.store.store import DATABASE, open_store
 
     try:
         live = parse_streams([one for one in sources if is_stream(one)], camera)

@@ -178,7 +178,7 @@ def search(
     if query_image is None and box is not None:
         raise typer.BadParameter("--box needs a picture", param_hint="--box")
     from personsearch.cli.store_search import search_in_store, source_places
-    from personsearch.store.store import Filters
+    from personsearch.store import Filters
 
     search_in_store(
         store_place(store),
@@ -188,12 +188,12 @@ def search(
         people=person or [],
         unlike=unlike or [],
         filters=Filters(
-            cameras=camera or (),
+            cameras=camera or None,
             since=parse_time(since),
             until=parse_time(until),
             min_score=score_threshold,
             min_height=min_height,
-            sources=source_places(source or ()),
+            sources=source_places(source) if source else None,
         ),
         model=model,
         device=device,

@@ -33,7 +33,7 @@ def info(store: StoreOption = None, json_output: _Json = False) -> None:
     """
     import json
 
-    from personsearch.store.store import open_store
+    from personsearch.store import open_store
 
     place = store_folder(store)
     with open_store(place) as opened, opened.snapshot():
@@ -80,8 +80,8 @@ def check(store: StoreOption = None, json_output: _Json = False) -> None:
     import json
 
     from personsearch.cli.progress import StepProgress
+    from personsearch.store import open_store
     from personsearch.store.check import check_store
-    from personsearch.store.store import open_store
 
     place = store_folder(store)
     with open_store(place) as opened, StepProgress() as progress:
@@ -105,7 +105,7 @@ def compact(store: StoreOption = None) -> None:
 
     Example: personsearch store compact --store people
     """
-    from personsearch.store.store import DATABASE, open_store
+    from personsearch.store import DATABASE, open_store
 
     place = store_folder(store)
     with open_store(place, write=True) as opened:
@@ -220,7 +220,7 @@ def keep(
     """
     import math
 
-    from personsearch.store.store import open_store
+    from personsearch.store import open_store
 
     number: float | None = None
     if days != "forever":
@@ -247,8 +247,8 @@ def expire(store: StoreOption = None, json_output: _Json = False) -> None:
     """
     import json
 
+    from personsearch.store import open_store
     from personsearch.store.audit import log_expired, user_of_this_machine
-    from personsearch.store.store import open_store
 
     place = store_folder(store)
     with open_store(place, write=True) as opened:

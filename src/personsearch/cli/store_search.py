@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from personsearch.search.archive import SearchResult
     from personsearch.search.people_search import Match
     from personsearch.search.reranking import Rerank
-    from personsearch.store.store import Filters, StoredPerson
+    from personsearch.store import Filters, StoredPerson
 
 
 Corners = tuple[float, float, float, float]

@@ -88,7 +88,7 @@ def timeline(
     from personsearch.cli.store_search import log_search_there, source_places
     from personsearch.search import timeline as sightings
     from personsearch.search.archive import open_archive
-    from personsearch.store.store import Filters
+    from personsearch.store import Filters
 
     corners = parse_box(box)
     if out is not None and out.suffix.lower() not in (".svg", ".png"):
@@ -102,11 +102,11 @@ def timeline(
     if query_image is None and box is not None:
         raise typer.BadParameter("--box needs a picture", param_hint="--box")
     filters = Filters(
-        cameras=camera or (),
+        cameras=camera or None,
         since=parse_time(since),
         until=parse_time(until),
         min_score=score_threshold,
-        sources=source_places(source or ()),
+        sources=source_places(source) if source else None,
     )
     pictures = [*([] if query_image is None else [(query_image, corners)])]
     pictures += [parse_example(text) for text in example or ()]

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.store.store import EVERYONE, Filters, ModelIdentity, StoredPerson
+from personsearch.store import EVERYONE, Filters, ModelIdentity, StoredPerson
 from personsearch.types import FloatArray
 
 

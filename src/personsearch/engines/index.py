@@ -21,7 +21,6 @@ from personsearch.engines.engine import Ranking
 from personsearch.engines.index_lists import write_lists
 from personsearch.engines.index_parts import (
     FEW,
-    Mask,
     Part,
     Snapshot,
     load,
@@ -29,8 +28,9 @@ from personsearch.engines.index_parts import (
     worth_loading,
 )
 from personsearch.processors import usable_processors
+from personsearch.store import EVERYONE, Filters, Store, open_store
+from personsearch.store.filters import Mask
 from personsearch.store.index_files import IndexFile
-from personsearch.store.store import EVERYONE, Filters, Store, open_store
 from personsearch.types import FloatArray
 
 MANY = 1_000_000
@@ -165,12 +165,8 @@ class PeopleIndex:
         return self._pool.map(function, items) if len(items) > 1 else map(function, items)
 
     def _files_meant(self, snapshot: Snapshot, filters: Filters) -> NDArray[np.int64] | None:
-        key = Filters(
-            cameras=tuple(filters.cameras),
-            sources=tuple(filters.sources),
-            names=tuple(filters.names),
-        )
-        if key.everyone:
+        key = filters.of_files()
+        if key is None:
             return None
         known = self._files.get(key)
         if known is None or known[0] != snapshot.changes:

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.engines.index_parts import Part, Snapshot
-from personsearch.store import index_files
+from personsearch.store import Store, index_files
 from personsearch.store.index_files import LISTS, ROWS, locked
-from personsearch.store.store import Store
 from personsearch.types import FloatArray
 
 _MEMBERS = 8  # people whose mean is one, at least

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.store import index_files
+from personsearch.store import LAST_ID, NO_ID, EmbeddingRows, Filters, Store, index_files
+from personsearch.store.filters import Mask
 from personsearch.store.index_files import LISTS, ROWS, IndexFile, locked
-from personsearch.store.store import LAST_ID, NO_ID, EmbeddingRows, Filters, Store
 from personsearch.types import FloatArray
 
 PART = 262_144
@@ -27,7 +27,6 @@ FEW = 4096
 
 _BLOCK = 4096
 _COLUMNS = tuple(EmbeddingRows.__dataclass_fields__)
-Mask = NDArray[np.bool_]
 Span = tuple[int, int]
 
 
@@ -66,27 +65,10 @@ class Part:
             files: rows of the files that these leave; None for all.
             without: ids of people who are not meant.
         """
-        rows = self.rows
-        parts: list[Mask] = [] if self.alive is None else [self.alive]
-        if files is not None:
-            parts.append(np.isin(rows.files, files))
-        if filters.since is not None:
-            parts.append(rows.times >= filters.since)
-        if filters.until is not None:
-            parts.append(rows.times < filters.until)
-        if filters.min_score is not None:
-            parts.append(rows.scores >= filters.min_score)
-        if filters.min_height is not None:
-            parts.append(rows.heights >= filters.min_height)
-        if len(filters.people):
-            parts.append(np.isin(rows.ids, np.asarray(filters.people, np.int64)))
-        if len(without):
-            left = np.isin(rows.ids, without, invert=True)
-            if not left.all():
-                parts.append(left)
-        if len(parts) < 2:
-            return parts[0] if parts else None
-        both: Mask = np.logical_and.reduce(parts)
+        found = filters.mask(self.rows, files, without)
+        if found is None or self.alive is None:
+            return self.alive if found is None else found
+        both: Mask = found & self.alive
         return both
 
 

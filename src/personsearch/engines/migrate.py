@@ -15,7 +15,7 @@ import numpy as np
 
 from personsearch.engines.engine import Engine, PersonRecord
 from personsearch.errors import StoreError
-from personsearch.store.store import Filters
+from personsearch.store import Filters
 
 _BATCH = 512
 

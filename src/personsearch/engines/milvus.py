@@ -33,7 +33,7 @@ from personsearch.engines.milvus_collection import (
 )
 from personsearch.engines.sqlite import similarities
 from personsearch.errors import StoreError
-from personsearch.store.store import (
+from personsearch.store import (
     EVERYONE,
     NO_ID,
     Filters,
@@ -141,7 +141,7 @@ class MilvusEngine:
             row for page in self.people.pages(condition(filters), ["id", "track"]) for row in page
         ]
         ids = {int(row["id"]) for row in found}
-        if filters.people:
+        if filters.people is not None:
             # A person is a track: the other views show the same one.
             tracks = sorted({int(row["track"]) for row in found if row["track"] is not None})
             for begin in range(0, len(tracks), 1024):

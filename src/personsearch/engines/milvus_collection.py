@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from personsearch.engines.engine import PersonRecord
 from personsearch.errors import StoreError
-from personsearch.store.store import Filters, ModelIdentity, StoredPerson, TrackSpan
+from personsearch.store import Filters, ModelIdentity, StoredPerson, TrackSpan
 
 TOKEN = "PERSONSEARCH_MILVUS_TOKEN"
 """Environment variable of the token, ``user:password`` or an API key; it is never in a place."""
@@ -178,32 +178,7 @@ def _literal(value: Any) -> str:
 
 def condition(filters: Filters, without: Sequence[int] = ()) -> Expression:
     """Filters as an expression."""
-    parts: list[str] = []
-    values: dict[str, Any] = {}
-    lists: tuple[tuple[str, Sequence[Any]], ...] = (
-        ("camera", filters.cameras),
-        ("source", filters.sources),
-        ("name", filters.names),
-        ("id", [int(one) for one in filters.people]),
-    )
-    for column, wanted in lists:
-        if len(wanted):
-            parts.append(f"{column} in {{{column}}}")
-            values[column] = list(wanted)
-    bounds = (
-        ("time >= {since}", "since", filters.since),
-        ("time < {until}", "until", filters.until),
-        ("score >= {least}", "least", filters.min_score),
-        ("height >= {tall}", "tall", filters.min_height),
-    )
-    for text, name, value in bounds:
-        if value is not None:
-            parts.append(text)
-            values[name] = float(value)
-    if len(without):
-        parts.append("id not in {without}")
-        values["without"] = [int(one) for one in without]
-    return Expression(" and ".join(parts), values)
+    return Expression(*filters.milvus(without))
 
 
 def named(ids: Sequence[int]) -> Expression:

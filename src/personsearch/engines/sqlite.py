@@ -14,7 +14,7 @@ from personsearch.engines import index_parts
 from personsearch.engines.engine import PersonRecord, Ranking
 from personsearch.engines.index import PeopleIndex
 from personsearch.errors import StoreError
-from personsearch.store.store import (
+from personsearch.store import (
     EVERYONE,
     NO_ID,
     Filters,
@@ -174,7 +174,9 @@ class StoreEngine:
     def count(self, filters: Filters = EVERYONE) -> int:
         """How many people are meant."""
         # Who is named is found by number; for all others the index has the columns at hand.
-        return self.store.count(filters) if len(filters.people) else self._index.count(filters)
+        if filters.people is None:
+            return self._index.count(filters)
+        return self.store.count(filters)
 
     def cameras(self) -> dict[str, int]:
         """People by camera."""

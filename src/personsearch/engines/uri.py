@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from personsearch.engines.engine import Engine
 from personsearch.errors import StoreError
-from personsearch.store.store import DATABASE, ModelIdentity, open_store
+from personsearch.store import DATABASE, ModelIdentity, open_store
 
 if TYPE_CHECKING:
     from personsearch.indexing.shards import Writer

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from personsearch.media.files import Frame
-from personsearch.store.store import FoundPeople
+from personsearch.store import FoundPeople
 from personsearch.systems.base import PersonSearchModel
 from personsearch.systems.inference import detect
 from personsearch.types import Detections, FloatArray

@@ -19,7 +19,7 @@ from personsearch.indexing.writer import Writer
 from personsearch.media.files import Frame
 from personsearch.media.sampling import Sampling
 from personsearch.media.streams import Newest, Patience, Stream, StreamReader, StreamReport
-from personsearch.store.store import Store
+from personsearch.store import Store
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections, FileStamp
 

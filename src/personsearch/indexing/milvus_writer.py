@@ -20,7 +20,8 @@ from personsearch.errors import StoreError
 from personsearch.indexing.shards import Ended, Item, Looked, Task, is_done
 from personsearch.indexing.tracks import link_detections
 from personsearch.media.files import Media
-from personsearch.store.store import KnownFile, StoredPerson, TrackSpan
+from personsearch.store import KnownFile, StoredPerson, TrackSpan
+from personsearch.store.filters import selection
 from personsearch.store.tracks import FrameDetection
 from personsearch.types import FileStamp
 
@@ -203,10 +204,14 @@ class MilvusWriter:
             **{"bytes": media.stamp.bytes, "changed": media.stamp.changed},
         )
 
-    def erase_files(self, source: str, names: Sequence[str] = ()) -> int:
-        """Erases files, or a whole source, with everyone in them; says how many people they were.
+    def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
+        """Erases files of a source with everyone in them; says how many people they were.
 
         A file stays known by its name as erased, so that indexing leaves it out from then on.
+
+        Args:
+            source: as it was indexed.
+            names: of its files; None for all of them, an empty list for none.
 
         Raises:
             StoreError: there is no such source or file.
@@ -218,9 +223,10 @@ class MilvusWriter:
                 known.setdefault(row["name"], KnownFile(0, FileStamp(-1, 0), "whole", 0))
         if not known:
             raise StoreError(f"{self.engine.place}: has no source {source!r}")
-        if unknown := [name for name in names if name not in known]:
+        wanted = list(selection("names", known if names is None else names) or ())
+        if unknown := [name for name in wanted if name not in known]:
             raise StoreError(f"{self.engine.place}: source {source!r} has no file {unknown[0]!r}")
-        wanted, erased = list(names or known), 0
+        erased = 0
         for begin in range(0, len(wanted), _TOGETHER):
             some = wanted[begin : begin + _TOGETHER]
             rows = [

@@ -19,7 +19,7 @@ from personsearch.indexing.shards import Ended, Looked, StoreWriter, Tally, Task
 from personsearch.indexing.writer import Writer
 from personsearch.media.files import Frame, Media, decode
 from personsearch.media.sampling import Sampling
-from personsearch.store.store import Store
+from personsearch.store import Store
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections
 

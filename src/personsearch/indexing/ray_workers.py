@@ -27,7 +27,7 @@ from personsearch.indexing.shards import (
     look_at,
 )
 from personsearch.media.files import Media
-from personsearch.store.store import ModelIdentity
+from personsearch.store import ModelIdentity
 from personsearch.systems.base import PersonSearchModel
 
 DEATHS = 3

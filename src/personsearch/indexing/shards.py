@@ -16,7 +16,7 @@ from personsearch.indexing.finding import look
 from personsearch.indexing.report import IndexReport, Progress
 from personsearch.indexing.tracks import link_detections
 from personsearch.media.files import Media, Skipped, decode
-from personsearch.store.store import FoundPeople, KnownFile, Store
+from personsearch.store import FoundPeople, KnownFile, Store
 from personsearch.systems.base import PersonSearchModel
 
 FILES = 32

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from personsearch.errors import DataError
 from personsearch.media.files import Media, Skipped
-from personsearch.store.store import Store
+from personsearch.store import Store
 from personsearch.types import FileStamp
 
 LOOK = 2.0

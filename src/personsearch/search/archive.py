@@ -20,7 +20,7 @@ from personsearch.errors import StoreError
 from personsearch.search.folder_search import QueryPerson, query_person
 from personsearch.search.people_search import Match, combine, search_people
 from personsearch.search.reranking import Rerank
-from personsearch.store.store import EVERYONE, Filters
+from personsearch.store import EVERYONE, Filters
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections, FloatArray
 

@@ -29,7 +29,7 @@ from scipy.optimize import isotonic_regression, minimize
 from personsearch.durable import replace_file
 from personsearch.errors import DataError, StoreError
 from personsearch.search.labelled_pairs import Pairs
-from personsearch.store.store import ModelIdentity
+from personsearch.store import ModelIdentity
 
 FILE = "calibration.json"
 """In the store's folder. It holds no people: shares of pairs by similarity."""

@@ -14,7 +14,7 @@ from personsearch.search.reranking import (
     expand,
     k_reciprocal,
 )
-from personsearch.store.store import EVERYONE, Filters, StoredPerson
+from personsearch.store import EVERYONE, Filters, StoredPerson
 from personsearch.store.tracks import VIEWS
 from personsearch.types import FloatArray
 

@@ -25,7 +25,7 @@ from personsearch.errors import StoreError
 
 if TYPE_CHECKING:
     from personsearch.search.archive import SearchResult
-    from personsearch.store.store import Filters
+    from personsearch.store.filters import Filters
 
 LOG, HEAD = "audit.jsonl", "audit.head.json"
 BEGINNING = "0" * 64
@@ -292,8 +292,4 @@ def log_search(
 
 def described(filters: "Filters") -> dict[str, Any]:
     """The filters of a search or an erasure that leave anyone out, as plain values."""
-    return {
-        name: list(value) if isinstance(value, list | tuple) else value
-        for name, value in vars(filters).items()
-        if value is not None and value != () and value != []
-    }
+    return filters.described()

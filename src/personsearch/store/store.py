@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
 from personsearch.store import index_files
+from personsearch.store.filters import EVERYONE, Filters, selection
 from personsearch.store.schema import check_version, prepare
 from personsearch.store.tracks import VIEWS, FrameDetection, Track
 from personsearch.types import FileStamp, FloatArray
@@ -174,39 +175,6 @@ class StoredPerson:
         return Path(self.source).is_absolute()
 
 
-@dataclass(frozen=True)
-class Filters:
-    """Which people are meant; a field that is None or empty leaves everyone.
-
-    Attributes:
-        cameras: names of cameras.
-        since, until: seconds since 1970, until excluded; people without a time are left out.
-        min_score: of the detection.
-        min_height: of the box, in pixels.
-        sources: places as they were indexed.
-        names: files inside of the sources.
-        people: ids.
-    """
-
-    cameras: Sequence[str] = ()
-    since: float | None = None
-    until: float | None = None
-    min_score: float | None = None
-    min_height: float | None = None
-    sources: Sequence[str] = ()
-    names: Sequence[str] = ()
-    people: Sequence[int] = ()
-
-    @property
-    def everyone(self) -> bool:
-        """Whether nobody is left out."""
-        return self == EVERYONE
-
-
-EVERYONE = Filters()
-"""Nobody is left out."""
-
-
 class Store:
     """An open store. Opened by `open_store`; not for several threads at once."""
 
@@ -256,7 +224,7 @@ class Store:
         self, filters: Filters = EVERYONE
     ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
         """Ids (N,), ascending, and embeddings (N, D) float16 of those who are meant."""
-        where, values = _condition(filters)
+        where, values = filters.sql()
         # Filters name columns of the joined tables; without them the bare table is read.
         query = f"SELECT e.person, e.vector FROM embeddings e {_JOINED if where else ''} {where}"
         count = int(self._one("SELECT count(*) FROM embeddings")[0]) if not where else None
@@ -312,10 +280,10 @@ class Store:
 
     def files_meant(self, filters: Filters) -> NDArray[np.int64] | None:
         """Rows of the files that are meant, ascending; None where no file is left out."""
-        filters = Filters(cameras=filters.cameras, sources=filters.sources, names=filters.names)
-        if filters.everyone:
+        decisive = filters.of_files()
+        if decisive is None:
             return None
-        where, values = _condition(filters)
+        where, values = decisive.sql()
         query = f"SELECT f.id FROM files f JOIN sources s ON s.id = f.source {where} ORDER BY 1"
         with self._reported():
             rows = self._connection.execute(query, values).fetchall()
@@ -390,7 +358,7 @@ class Store:
 
     def count(self, filters: Filters = EVERYONE) -> int:
         """How many people are meant."""
-        where, values = _condition(filters)
+        where, values = filters.sql()
         chosen = f"(SELECT id AS person FROM people) e {_JOINED} {where}" if where else "people"
         with self._reported():
             found = self._connection.execute(f"SELECT count(*) FROM {chosen}", values).fetchone()
@@ -658,11 +626,11 @@ class Store:
                 f"{self.folder}: no person, picture, source or time was named; to erase everyone, "
                 "delete the folder"
             )
-        where, values = _condition(filters)
+        where, values = filters.sql()
         chosen = f"SELECT e.person FROM (SELECT id AS person FROM people) e {_JOINED} {where}"
         with self.writing(erasing=True):
             ids = self._connection.execute(chosen, values).fetchall()
-            if filters.people:
+            if filters.people is not None:
                 # A person is a track: the other views show the same one.
                 named = "(SELECT value FROM json_each(?1))"
                 ids = self._all(
@@ -677,10 +645,14 @@ class Store:
         self.compact()
         return len(ids)
 
-    def erase_files(self, source: str, names: Sequence[str] = ()) -> int:
-        """Erases files, or a whole source, with everyone in them; says how many people they were.
+    def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
+        """Erases files of a source with everyone in them; says how many people they were.
 
         A file stays known by its name as erased, so that indexing leaves it out from then on.
+
+        Args:
+            source: as it was indexed.
+            names: of its files; None for all of them, an empty list for none.
 
         Raises:
             StoreError: there is no such source or file.
@@ -688,11 +660,12 @@ class Store:
         known = self.known_files(source)
         if not known:
             raise StoreError(f"{self.folder}: has no source {source!r}")
-        if unknown := [name for name in names if name not in known]:
+        chosen = selection("names", known if names is None else names) or ()
+        if unknown := [name for name in chosen if name not in known]:
             raise StoreError(f"{self.folder}: source {source!r} has no file {unknown[0]!r}")
         erased = 0
         with self.writing(erasing=True):
-            for name in names or known:
+            for name in chosen:
                 row = known[name].id
                 (people,) = self._one(
                     "SELECT count(*) FROM people e JOIN pictures p ON p.id = e.picture "
@@ -1010,30 +983,3 @@ def _person(row: Any) -> StoredPerson:
         size=(width, height),
         track=track,
     )
-
-
-def _condition(filters: Filters) -> tuple[str, list[Any]]:
-    """The filters as SQL over `_JOINED`, whose values are never part of its text."""
-    parts: list[str] = []
-    values: list[Any] = []
-    lists = (
-        ("f.camera", filters.cameras),
-        ("s.place", filters.sources),
-        ("f.name", filters.names),
-        ("h.id", filters.people),
-    )
-    for column, wanted in lists:
-        if wanted:
-            parts.append(f"{column} IN (SELECT value FROM json_each(?))")
-            values.append(json.dumps(list(wanted)))
-    bounds = (
-        ("p.time >= ?", filters.since),
-        ("p.time < ?", filters.until),
-        ("h.score >= ?", filters.min_score),
-        ("h.y2 - h.y1 >= ?", filters.min_height),
-    )
-    for text, value in bounds:
-        if value is not None:
-            parts.append(text)
-            values.append(value)
-    return (f"WHERE {' AND '.join(parts)}" if parts else "", values)

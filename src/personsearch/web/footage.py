@@ -16,7 +16,7 @@ from personsearch.errors import PictureError
 from personsearch.media.picture_limit import MAX_PIXELS, check_pixels
 from personsearch.media.pictures import read_picture
 from personsearch.media.video import open_video, read_frame, stamp_of
-from personsearch.store.store import StoredPerson
+from personsearch.store import StoredPerson
 
 CLIP_WIDTH, CLIP_RATE = 960, 25
 """The most pixels across, and frames a second, of a clip."""

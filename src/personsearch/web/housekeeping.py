@@ -5,8 +5,8 @@ import threading
 from personsearch.engines.index import MANY
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import PersonSearchError
+from personsearch.store import open_store
 from personsearch.store.audit import log_expired
-from personsearch.store.store import open_store
 from personsearch.web.logs import logger
 from personsearch.web.service import Service
 

@@ -12,7 +12,7 @@ from personsearch.engines.sqlite import StoreEngine
 from personsearch.indexing.finding import describe, surest
 from personsearch.media.files import Frame
 from personsearch.media.pictures import decode_picture
-from personsearch.store.store import Store, open_store
+from personsearch.store import Store, open_store
 from personsearch.types import FileStamp
 from personsearch.web.access import Indexer, Served
 from personsearch.web.schemas import Indexed

@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 
 from personsearch.engines.engine import Engine
 from personsearch.search.people_search import Match
-from personsearch.store.store import Filters, StoredPerson
+from personsearch.store import Filters, StoredPerson
 from personsearch.web.schemas import CameraLine, Hit, Person, Sighting, Span
 
 

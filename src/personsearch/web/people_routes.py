@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from personsearch.errors import DataError
-from personsearch.store.store import StoredPerson
+from personsearch.store import StoredPerson
 from personsearch.web.access import Eraser, Searcher, Served
 from personsearch.web.footage import MAX_CLIP, as_jpeg, clip, whole_picture
 from personsearch.web.people import must_exist, told

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from personsearch.search.calibration import show_chance
 from personsearch.search.people_search import Match
-from personsearch.store.store import StoredPerson
+from personsearch.store import StoredPerson
 from personsearch.web.people import span_of
 from personsearch.web.uploads import Result
 

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from personsearch.errors import StoreError
 from personsearch.media.pictures import decode_picture
 from personsearch.search.people_search import combine
+from personsearch.store import Filters
 from personsearch.store.audit import described
-from personsearch.store.store import Filters
 from personsearch.types import FloatArray
 from personsearch.web.access import Searcher, Served
 from personsearch.web.footage import as_jpeg
@@ -202,12 +202,12 @@ def _search(
     must_exist(engine, body.people)
     must_exist(engine, body.unlike)
     filters = Filters(
-        cameras=body.filters.cameras,
+        cameras=body.filters.cameras or None,
         since=body.filters.since,
         until=body.filters.until,
         min_score=body.filters.min_score,
         min_height=body.filters.min_height,
-        sources=body.filters.sources,
+        sources=body.filters.sources or None,
     )
     examples = [vectors] if vectors is not None else []
     if body.people:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import StoreError
-from personsearch.store.store import Filters
+from personsearch.store import Filters
 from personsearch.web.access import AnyCaller, Auditor, Searcher, Served
 from personsearch.web.metrics import CONTENT_TYPE
 from personsearch.web.schemas import (

@@ -4,18 +4,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from personsearch.engines.engine import Engine, PersonRecord
+from personsearch.engines.milvus import MilvusEngine
 from personsearch.engines.uri import open_engine
 from personsearch.errors import StoreError
-from personsearch.store.store import (
+from personsearch.store import (
     Filters,
     ModelIdentity,
     StoredPerson,
     TrackSpan,
+    open_store,
 )
 
 DIM, COUNT = 16, 200
@@ -132,6 +135,45 @@ def test_replacing_and_erasing(engine: Engine) -> None:
         )
         for camera in ("c0", "c1", "c2", "v0", "v1")
     }
+
+
+EMPTY = ([], (), set(), frozenset(), "", {}, range(0))
+
+
+def erase(engine: Engine, filters: Filters) -> int:
+    """Erase from a Milvus collection, or from the store under the engine."""
+    if isinstance(engine, MilvusEngine):
+        return engine.erase(filters)
+    with open_store(engine.place, write=True) as store:
+        return store.erase(filters)
+
+
+@pytest.mark.parametrize("field", ["people", "cameras", "sources", "names"])
+def test_an_empty_selection_selects_nobody(engine: Engine, field: str) -> None:
+    for empty in EMPTY:
+        filters = Filters(**{field: empty})  # type: ignore[arg-type]
+        assert engine.count(filters) == 0
+        assert engine.search(QUERIES[:1], filters=filters)[0].ids.tolist() == []
+        assert erase(engine, filters) == 0
+        assert erase(engine, replace(filters, min_score=0.0, since=0.0)) == 0
+    assert engine.count() == COUNT
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        *({name: None} for name in ("people", "cameras", "sources", "names", "since", "until")),
+        *({"min_score": 0.0}, {"min_score": -3.0}, {"min_height": -1}, {"min_height": 0.0}),
+        *({"since": float("-inf")}, {"until": float("inf"), "min_score": 0.0}),
+    ],
+)
+def test_filters_that_restrict_nothing_do_not_erase_everyone(
+    engine: Engine, nothing: dict[str, Any]
+) -> None:
+    with pytest.raises(StoreError, match="no person, picture, source or time was named"):
+        erase(engine, Filters(**nothing))
+    assert engine.count() == COUNT
+    assert len(engine.search(QUERIES[:1], filters=Filters(**nothing))[0].ids) == 20
 
 
 def test_equals_come_in_the_order_of_ids_even_where_the_answer_ends(engine: Engine) -> None:

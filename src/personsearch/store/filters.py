@@ -1,0 +1,176 @@
+"""Filters of people, with the forms that SQLite, NumPy and Milvus evaluate, side by side.
+
+A field that is None restricts nothing. An empty selection, such as ``cameras=[]``, selects nobody.
+"""
+
+import json
+import operator
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.errors import StoreError
+
+Mask = NDArray[np.bool_]
+
+_SELECTIONS = (
+    # field, SQL column, Milvus column
+    ("cameras", "f.camera", "camera"),
+    ("sources", "s.place", "source"),
+    ("names", "f.name", "name"),
+    ("people", "h.id", "id"),
+)
+_BOUNDS = (
+    # field, comparison, SQL column, NumPy column, Milvus column
+    ("since", ">=", "p.time", "times", "time"),
+    ("until", "<", "p.time", "times", "time"),
+    ("min_score", ">=", "h.score", "scores", "score"),
+    ("min_height", ">=", "h.y2 - h.y1", "heights", "height"),
+)
+_COMPARE = {">=": operator.ge, "<": operator.lt}
+_LARGEST = sys.float_info.max  # Milvus has no infinity
+
+
+class Columns(Protocol):
+    """What a mask is computed from; see `EmbeddingRows`."""
+
+    @property
+    def ids(self) -> NDArray[np.int64]: ...
+
+    @property
+    def files(self) -> NDArray[np.int64]: ...
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which people are selected.
+
+    A field that is None restricts nothing; an empty selection selects nobody.
+
+    Attributes:
+        cameras: names of cameras.
+        since, until: seconds since 1970, until excluded; people without a time are left out.
+        min_score: of the detection.
+        min_height: of the box, in pixels.
+        sources: folders, files or live cameras as they were indexed.
+        names: files inside the sources.
+        people: ids.
+
+    Raises:
+        StoreError: a text where a list is expected, or a bound that is not a number.
+    """
+
+    cameras: Sequence[str] | None = None
+    since: float | None = None
+    until: float | None = None
+    min_score: float | None = None
+    min_height: float | None = None
+    sources: Sequence[str] | None = None
+    names: Sequence[str] | None = None
+    people: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        for name, *_ in _SELECTIONS:
+            values = selection(name, getattr(self, name))
+            if values is not None and name == "people":
+                values = tuple(map(int, values))
+            object.__setattr__(self, name, values)
+        for name, *_ in _BOUNDS:
+            value = getattr(self, name)
+            if value is not None and value != value:
+                raise StoreError(f"{name} is {value}, expected a number")
+
+    @property
+    def everyone(self) -> bool:
+        """Whether nobody is left out; a least score or height of zero leaves nobody out."""
+        selected = any(getattr(self, name) is not None for name, *_ in _SELECTIONS)
+        timed = self.since not in (None, -np.inf) or self.until not in (None, np.inf)
+        least = max(self.min_score or 0.0, self.min_height or 0.0)
+        return not (selected or timed or least > 0)
+
+    def of_files(self) -> "Filters | None":
+        """The part that files decide; None where no file is left out."""
+        part = Filters(cameras=self.cameras, sources=self.sources, names=self.names)
+        return None if part == EVERYONE else part
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """A WHERE clause over people h, pictures p, files f and sources s, and its values."""
+        parts: list[str] = []
+        values: list[Any] = []
+        for name, column, _ in _SELECTIONS:
+            if (wanted := getattr(self, name)) is not None:
+                parts.append(f"{column} IN (SELECT value FROM json_each(?))")
+                values.append(json.dumps(wanted))
+        for name, comparison, column, _, _ in _BOUNDS:
+            if (bound := getattr(self, name)) is not None:
+                parts.append(f"{column} {comparison} ?")
+                values.append(bound)
+        return (f"WHERE {' AND '.join(parts)}" if parts else "", values)
+
+    def mask(
+        self, rows: Columns, files: NDArray[np.int64] | None, without: NDArray[np.int64]
+    ) -> Mask | None:
+        """(N,) the selected rows; None where all are.
+
+        Args:
+            rows: N people.
+            files: ids of the files that `of_files` selects; None for all.
+            without: ids of people to leave out.
+        """
+        parts: list[Mask] = [] if files is None else [np.isin(rows.files, files)]
+        for name, comparison, _, column, _ in _BOUNDS:
+            if (bound := getattr(self, name)) is not None:
+                parts.append(_COMPARE[comparison](getattr(rows, column), bound))
+        if self.people is not None:
+            parts.append(np.isin(rows.ids, np.array(self.people, np.int64)))
+        if len(without):
+            kept = np.isin(rows.ids, without, invert=True)
+            parts += [] if kept.all() else [kept]
+        return np.logical_and.reduce(parts) if parts else None
+
+    def milvus(self, without: Sequence[int] = ()) -> tuple[str, Mapping[str, Any]]:
+        """A boolean expression of Milvus with ``{name}`` for each value, and the values."""
+        parts: list[str] = []
+        values: dict[str, Any] = {}
+        for name, _, column in _SELECTIONS:
+            wanted = getattr(self, name)
+            if wanted:
+                parts.append(f"{column} in {{{name}}}")
+                values[name] = list(wanted)
+            elif wanted is not None:  # a server refuses an empty list
+                return "id < {first}", {"first": 0}
+        for name, comparison, _, _, column in _BOUNDS:
+            if (bound := getattr(self, name)) is not None:
+                parts.append(f"{column} {comparison} {{{name}}}")
+                values[name] = min(max(float(bound), -_LARGEST), _LARGEST)
+        if len(without):
+            parts.append("id not in {without}")
+            values["without"] = [int(one) for one in without]
+        return " and ".join(parts), values
+
+    def described(self) -> dict[str, Any]:
+        """The fields that are given, as plain values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(self).items()
+            if value is not None
+        }
+
+
+def selection(name: str, values: Iterable[Any] | None) -> tuple[Any, ...] | None:
+    """The values of a selection; None where it was not given.
+
+    Raises:
+        StoreError: a text, whose letters would be taken for values.
+    """
+    if isinstance(values, str) and values:
+        raise StoreError(f"{name} is the text {values!r}, expected a list such as [{values!r}]")
+    return None if values is None else tuple(values)
+
+
+EVERYONE = Filters()
+"""Nobody is left out."""

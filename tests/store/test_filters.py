@@ -1,0 +1,62 @@
+"""Filters: None restricts nothing, an empty selection selects nobody, in all three forms."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from personsearch.errors import StoreError
+from personsearch.store.filters import EVERYONE, Filters
+
+NOBODY = np.zeros(0, np.int64)
+EMPTY = ([], (), set(), frozenset(), "", {}, range(0), np.zeros(0, np.int64))
+
+
+@pytest.mark.parametrize("field", ["people", "cameras", "sources", "names"])
+@pytest.mark.parametrize("empty", EMPTY)
+def test_empty_and_missing_are_two_things(field: str, empty: Any) -> None:
+    filters = Filters(**{field: empty})
+    assert not filters.everyone
+    assert filters != EVERYONE
+    assert filters.described() == {field: []}
+    assert filters.milvus([3]) == ("id < {first}", {"first": 0})
+    text, values = filters.sql()
+    assert text.endswith("IN (SELECT value FROM json_each(?))")
+    assert values == ["[]"]
+    nothing = Filters(**{field: None})
+    assert nothing.everyone
+    assert (nothing.sql(), nothing.milvus()) == (("", []), ("", {}))
+
+
+@pytest.mark.parametrize(
+    ("given", "everyone"),
+    [
+        ({}, True),
+        ({"min_score": 0.0, "min_height": -1}, True),
+        ({"since": float("-inf"), "until": float("inf")}, True),
+        ({"min_score": 0.01}, False),
+        ({"min_height": 1}, False),
+        ({"since": 0.0}, False),
+        ({"until": -5.0}, False),
+        ({"names": [""]}, False),
+    ],
+)
+def test_whether_everyone_is_selected(given: dict[str, Any], everyone: bool) -> None:
+    assert Filters(**given).everyone is everyone
+
+
+def test_a_text_is_not_taken_for_its_letters() -> None:
+    with pytest.raises(StoreError, match=r"cameras is the text 'gate', expected a list"):
+        Filters(cameras="gate")
+    with pytest.raises(StoreError, match="since is nan, expected a number"):
+        Filters(since=float("nan"))
+
+
+def test_selections_are_plain_and_comparable() -> None:
+    filters = Filters(people=np.array([3, 1]), cameras=["a"])  # type: ignore[arg-type]
+    assert filters.people == (3, 1)
+    assert all(type(one) is int for one in filters.people)
+    assert hash(filters) == hash(Filters(people=(3, 1), cameras=("a",)))
+    assert filters.described() == {"cameras": ["a"], "people": [3, 1]}
+    assert filters.of_files() == Filters(cameras=["a"])
+    assert Filters(people=[1]).of_files() is None
