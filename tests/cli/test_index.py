@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from blocks import GREEN, RED, Blocks, paint
 from broadcast import over_http
+from damaged import ODD_ENTRIES, cut_video, damage, damaged_avif, odd_photo
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -138,22 +139,47 @@ def index(tmp_path: Path, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("blocks")
+def test_damaged_files_are_counted_and_end_no_run(tmp_path: Path) -> None:
+    names = damage(tmp_path / "gate")
+    (tmp_path / "gate" / "odd.jpg").write_bytes(odd_photo("JPEG", ODD_ENTRIES["GPS of nothing"]))
+    paint(tmp_path / "gate" / "whole.png", RED, GREEN)
+    folder = str(tmp_path / "gate")
+    report = index(tmp_path, folder)
+    assert (report["files"], report["pictures"], report["interrupted"]) == (2, 2, False)
+    assert sorted(Path(one["path"]).name for one in report["unreadable"]) == names
+    reasons = {Path(one["path"]).name: one["reason"] for one in report["unreadable"]}
+    assert reasons["cut.mp4"] == "is not a video that can be read (End of file)"
+    assert reasons["codec.mp4"] == "is in an unknown codec, expected a video"
+    # The next run knows them, and tries one again that has changed.
+    paint(tmp_path / "gate" / "whole.png", GREEN)
+    (tmp_path / "gate" / "pixels.avif").write_bytes(damaged_avif() + b"x")
+    report = index(tmp_path, folder)
+    assert (report["files"], report["skipped"]) == (1, len(names))
+    assert [Path(one["path"]).name for one in report["unreadable"]] == ["pixels.avif"]
+    told = CliRunner().invoke(app, ["index", folder, "--store", str(tmp_path / "other")])
+    assert told.exit_code == 0
+    assert "Aborted" not in told.output
+    assert "cut.ts: is not a video that can be read (End of file)" in told.output
+
+
+@pytest.mark.usefixtures("blocks")
 def test_a_folder_is_watched_and_pruned(tmp_path: Path) -> None:
     paint(tmp_path / "gate" / "20240203_040506.png", RED)
     paint(tmp_path / "gate" / "b.png", RED, GREEN)
     (tmp_path / "gate" / "c.jpg").write_text("no picture")
+    cut_video(tmp_path / "gate" / "d.mp4", "libx264")
     folder = str(tmp_path / "gate")
     naming = ("--name-pattern", "{camera}/{date}_{time}", "--zone", "UTC")
     # The first look only sees that files are there, the second that they have not grown.
     report = index(tmp_path, folder, "--watch", "--for", "3", *naming)
     assert (report["pictures"], report["people"], report["interrupted"]) == (2, 3, False)
-    assert [Path(one["path"]).name for one in report["unreadable"]] == ["c.jpg"]
+    assert [Path(one["path"]).name for one in report["unreadable"]] == ["c.jpg", "d.mp4"]
     with open_store(tmp_path / "store") as store:
         (first, *_) = store.people(store.embeddings(Filters(since=1.0))[0].tolist())
         assert (first.camera, first.time) == ("gate", 1706933106.0)
     (tmp_path / "gate" / "b.png").unlink()
     report = index(tmp_path, folder)
-    assert (report["skipped"], report["in_store"]["people"]) == (2, 3)
+    assert (report["skipped"], report["in_store"]["people"]) == (3, 3)
     report = index(tmp_path, folder, "--prune")
     assert (report["pruned"], report["in_store"]["people"]) == (2, 1)
 

@@ -119,7 +119,7 @@ def test_a_camera_that_breaks_off_is_connected_again(
 def test_why_a_camera_sends_nothing(secret: str, stall: float, reason: str) -> None:
     with over_http(-1) as broadcast:
         stream, stop = camera(broadcast, secret), threading.Event()
-        report = StreamReport(stream.place, stream.camera)
+        report = StreamReport(stream.uri, stream.camera)
         reader = StreamReader(
             *(stream, 0, Newest(), report),
             sampling=Sampling(),
@@ -170,7 +170,7 @@ def test_what_was_left_open_is_finished(tmp_path: Path) -> None:
         vector = np.array([[1.0, 0.0, 0.0]], np.float32)
         box, score = np.array([[0, 0, 10, 20]], np.float32), np.array([0.9], np.float32)
         with open_store(tmp_path / "store", model=MODEL, write=True) as store:
-            row = store.begin_file(stream.place, "killed", FileStamp(0, 5), "gate")
+            row = store.begin_file(stream.uri, "killed", FileStamp(0, 5), "gate")
             store.add(
                 row,
                 [
@@ -179,7 +179,7 @@ def test_what_was_left_open_is_finished(tmp_path: Path) -> None:
                 ],
             )
             index_streams(Blocks(), store, [stream], duration=0.5)
-            assert store.known_files(stream.place)["killed"].state == "whole"
+            assert store.known_files(stream.uri)["killed"].state == "whole"
             assert store.counts()["tracks"] == 1
             assert store.counts()["people"] == 5
 

@@ -49,8 +49,8 @@ def test_the_zone_counts() -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("{camera}/{number}", r"\{number\} is no placeholder; expected \{camera\}"),
-        ("{camera}/{camera}", r"\{camera\} stands there twice"),
+        ("{camera}/{number}", r"\{number\} is not a placeholder; expected \{camera\}"),
+        ("{camera}/{camera}", r"\{camera\} appears twice"),
         ("clips/{any}", "has no placeholder"),
         ("{time}", r"expected \{date\}"),
         ("{date}_{epoch}", r"expected \{date\}"),

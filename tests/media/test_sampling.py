@@ -61,5 +61,5 @@ def test_slow_change_adds_up() -> None:
 
 @pytest.mark.parametrize("wrong", [{"seconds": -1.0}, {"frames": 0}, {"scenes": 0.0}])
 def test_impossible_numbers(wrong: dict[str, float]) -> None:
-    with pytest.raises(DataError, match="came, expected"):
+    with pytest.raises(DataError, match="expected"):
         Sampling(**wrong)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from personsearch.media.streams import Newest, is_stream, parse_stream, parse_st
 
 
 @pytest.mark.parametrize(
-    ("address", "place", "camera"),
+    ("address", "uri", "camera"),
     [
         ("rtsp://cam/live/1", "rtsp://cam/live/1", "cam/live/1"),
         ("rtsp://anna:s3cret@10.0.0.7:554/live", "rtsp://10.0.0.7:554/live", "10.0.0.7/live"),
@@ -20,11 +20,11 @@ from personsearch.media.streams import Newest, is_stream, parse_stream, parse_st
         ("http://cam/v#s3cret", "http://cam/v", "cam/v"),
     ],
 )
-def test_secrets_are_opened_and_never_shown(address: str, place: str, camera: str) -> None:
+def test_secrets_are_opened_and_never_shown(address: str, uri: str, camera: str) -> None:
     stream = parse_stream(address)
-    assert (stream.address, stream.place, stream.camera) == (address, place, camera)
+    assert (stream.address, stream.uri, stream.camera) == (address, uri, camera)
     assert "s3cret" not in repr(stream)
-    assert "s3cret" not in place
+    assert "s3cret" not in uri
     assert parse_stream(address, "gate").camera == "gate"
 
 
@@ -38,7 +38,7 @@ def test_what_is_no_address_says_so_without_secrets(address: str) -> None:
 
 
 def test_the_same_camera_twice() -> None:
-    with pytest.raises(DataError, match="rtsp://cam/1: came twice") as caught:
+    with pytest.raises(DataError, match="rtsp://cam/1: given twice") as caught:
         parse_streams(["rtsp://cam/1", "rtsp://a:s3cret@cam/1"])
     assert "s3cret" not in str(caught.value)
     assert len(parse_streams(["rtsp://cam/1", "rtsp://cam/2"])) == 2

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from crowd import BLUE, GREEN, RED, open_crowd, save
+from damaged import ODD_ENTRIES, damaged_avif, odd_photo
 from starlette.testclient import TestClient
 
 from personsearch.store import open_store
@@ -80,11 +81,17 @@ def test_files_of_the_disk_are_not_reached(
 
 
 def test_what_is_no_picture(client: TestClient, store: Path) -> None:
-    for data in (b"", b"text", b"<svg xmlns='http://www.w3.org/2000/svg'/>"):
+    for data in (b"", b"text", b"<svg xmlns='http://www.w3.org/2000/svg'/>", damaged_avif()):
         assert send(client, data, name="a.png")[0] == 422
     with open_store(store) as opened:
         assert opened.counts()["people"] == 10
         assert "api:local" not in {place for _, _, place in opened.places()}
+
+
+def test_an_odd_exif_block_is_no_failure(client: TestClient) -> None:
+    for entry in ODD_ENTRIES.values():
+        status, told = send(client, odd_photo("JPEG", entry), name="a.jpg")
+        assert (status, told["skipped"]) == (201, False)
 
 
 def test_it_needs_the_scope(store: Path, png: Callable[..., bytes]) -> None:

@@ -79,7 +79,7 @@ def index_streams(
             f"segments of {segment} and a duration of {duration} seconds came, expected more than 0"
         )
     sampling = every if isinstance(every, Sampling) else Sampling(every)
-    report = IndexReport(streams=[StreamReport(one.place, one.camera) for one in streams])
+    report = IndexReport(streams=[StreamReport(one.uri, one.camera) for one in streams])
     stop, newest = threading.Event(), Newest()
     readers = [
         StreamReader(
@@ -142,7 +142,7 @@ class _Segments:
     def finish_left(self) -> None:
         """Finishes segments that a run which was killed has left open."""
         for stream in self._streams:
-            for known in self._store.known_files(stream.place).values():
+            for known in self._store.known_files(stream.uri).values():
                 if known.state == "open":
                     self._finish(known.id)
 
@@ -180,7 +180,7 @@ class _Segments:
         name = moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         segment = _Segment(name, now, ends)
         stamp = FileStamp(0, int(now * 1e9))
-        segment.row = self._store.begin_file(stream.place, name, stamp, stream.camera)
+        segment.row = self._store.begin_file(stream.uri, name, stamp, stream.camera)
         return segment
 
     def _close(self, number: int) -> None:

@@ -51,7 +51,7 @@ class IndexReport:
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values."""
         left = [{"path": str(one.path), "reason": one.reason} for one in self.unreadable]
-        streams = [vars(one) for one in self.streams]
+        streams = [{"place": one.uri, **vars(one)} for one in self.streams]
         return vars(self) | {"rate": self.rate, "unreadable": left, "streams": streams}
 
 

@@ -1,0 +1,1 @@
+"""Pictures, videos, streams: from bytes to RGB arrays."""

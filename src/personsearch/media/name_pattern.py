@@ -1,4 +1,4 @@
-"""Reads camera and time out of the names of files and folders, by a pattern that the user gives.
+"""Read camera and time out of the names of files and folders, by a pattern of the user.
 
 {camera}/{date}_{time}          gate/20261121_134500.mp4
 {camera}/{date}/{any}-{time}    gate/2026-11-21/rec-13.45.00.mp4
@@ -19,12 +19,12 @@ _PARTS = {
     "any": r"[^/]*?",
 }
 _ONCE = ("camera", "date", "time", "epoch")
-_MOST = 3  # of any length in one name: the time to match grows with its length to this power
+_MAX_FREE = 3  # of any length in one name: matching takes its length to this power
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 class NamePattern:
-    """What names look like; everything outside of the placeholders is meant as it stands.
+    """A pattern of names; text outside of the placeholders matches itself.
 
     Args:
         pattern: with ``{camera}``, ``{date}``, ``{time}``, ``{epoch}`` (seconds since 1970) and
@@ -40,16 +40,18 @@ class NamePattern:
         names = _PLACEHOLDER.findall(pattern)
         known = ", ".join(f"{{{name}}}" for name in _PARTS)
         if unknown := [name for name in names if name not in _PARTS]:
-            raise DataError(f"{pattern!r}: {{{unknown[0]}}} is no placeholder; expected {known}")
+            raise DataError(f"{pattern!r}: {{{unknown[0]}}} is not a placeholder; expected {known}")
         if repeated := [name for name in _ONCE if names.count(name) > 1]:
-            raise DataError(f"{pattern!r}: {{{repeated[0]}}} stands there twice")
+            raise DataError(f"{pattern!r}: {{{repeated[0]}}} appears twice; name it once")
         if not set(names) & set(_ONCE):
             raise DataError(f"{pattern!r} has no placeholder; expected some of {known}")
         if ("time" in names and "date" not in names) or {"date", "epoch"} <= set(names):
             raise DataError(f"{pattern!r}: expected {{date}}, {{date}} and {{time}}, or {{epoch}}")
         parts = [_PLACEHOLDER.findall(part) for part in pattern.split("/")]
-        if any(sum(name in ("camera", "any") for name in part) > _MOST for part in parts):
-            raise DataError(f"{pattern!r}: more than {_MOST} of {{camera}} and {{any}} in one name")
+        if any(sum(name in ("camera", "any") for name in part) > _MAX_FREE for part in parts):
+            raise DataError(
+                f"{pattern!r}: more than {_MAX_FREE} of {{camera}} and {{any}} in one name"
+            )
         # Split gives text and placeholders in turn.
         pieces = _PLACEHOLDER.split(pattern.strip("/"))
         text = "".join(_PARTS[p] if k % 2 else re.escape(p) for k, p in enumerate(pieces))
@@ -58,11 +60,11 @@ class NamePattern:
     def read(
         self, path: Path, zone: datetime.tzinfo | None = None
     ) -> tuple[str | None, float | None]:
-        """Camera and seconds since 1970 that a path tells; None for what it does not.
+        """Return camera and seconds since 1970 of a path; None for each that it does not state.
 
         Args:
-            path: of the file.
-            zone: of its date and time; None for this machine's.
+            path: the file.
+            zone: time zone of its date and time; None for this machine's.
         """
         match = self._expression.fullmatch(path.with_suffix("").as_posix())
         if match is None:
@@ -74,15 +76,15 @@ class NamePattern:
             return found.get("camera"), None
         names = ("year", "month", "day", "hour", "minute", "second")
         numbers = [int(found.get(name) or 0) for name in names]
-        return found.get("camera"), moment(numbers, zone)
+        return found.get("camera"), to_seconds(numbers, zone)
 
 
-def moment(numbers: list[int], zone: datetime.tzinfo | None) -> float | None:
-    """Seconds since 1970 of year, month, day, hour, minute and second; None if there is no such.
+def to_seconds(numbers: list[int], zone: datetime.tzinfo | None) -> float | None:
+    """Return the seconds since 1970 of a date and time; None where there is no such.
 
     Args:
-        numbers: the six.
-        zone: where; None for this machine's.
+        numbers: year, month, day, hour, minute and second.
+        zone: time zone; None for this machine's.
     """
     try:
         year, month, day, hour, minute, second = numbers

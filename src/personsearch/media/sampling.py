@@ -1,4 +1,4 @@
-"""Which frames of a video or a camera are looked at: so many apart, and only where things move."""
+"""Choose frames of a video or a camera: a distance apart, and only where something moves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from personsearch.media.video import Wanted
 CHANGED_LEVEL = 20
 """Grey levels of 255 by which a cell of a frame's small copy has changed."""
 CHANGED_SHARE = 0.005
-"""Share of the cells that has to change: as much as someone a seventh of the picture tall takes."""
+"""Share of the cells that has to change: the size of a person a seventh of the picture tall."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames are taken. The choice depends on the frames alone, so a run can go on.
+    """Which frames are taken. The choice depends on the frames alone, so a run can be resumed.
 
     Attributes:
         seconds: between frames; 0 for all of them.
-        frames: every so-many-th frame instead, whatever its time.
+        frames: take every n-th frame instead, whatever its time.
         scenes: leave out frames in which, since the last taken one, less than `CHANGED_SHARE` of
-            the picture has changed, but take one at least each so many seconds; None for no.
+            the picture has changed, but take one at least every so many seconds; None for no.
 
     Raises:
         DataError: a number that is not positive.
@@ -36,16 +36,14 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.seconds < 0 or (self.frames is not None and self.frames < 1):
             raise DataError(
-                f"frames every {self.seconds} seconds or {self.frames} frames came, expected at "
-                "least 0 seconds or 1 frame"
+                f"frames every {self.seconds} seconds or {self.frames} frames: expected at least "
+                "0 seconds or 1 frame"
             )
         if self.scenes is not None and self.scenes <= 0:
-            raise DataError(
-                f"one frame at least each {self.scenes} seconds came, expected more than 0"
-            )
+            raise DataError(f"one frame at least every {self.scenes} seconds: expected more than 0")
 
     def chooser(self) -> Wanted:
-        """A new choice, to be asked for each frame of one video in order."""
+        """Return a function that decides for each frame of one video, in order."""
         due = 0.0
         before: NDArray[np.uint8] | None = None
         taken = 0.0
@@ -58,8 +56,7 @@ class Sampling:
             elif seconds + 1e-6 < due:
                 return False
             else:
-                # A frame that comes late does not make the next one late, unless one is skipped
-                # whole.
+                # A late frame does not delay the next one, unless a whole step is skipped.
                 due = max(due + self.seconds, seconds + self.seconds / 2) if self.seconds else 0.0
             if self.scenes is None:
                 return True
@@ -74,6 +71,6 @@ class Sampling:
 
 
 def change(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> float:
-    """Share, 0..1, of the cells of two small grey copies that differ by `CHANGED_LEVEL` or more."""
+    """Return the share, 0..1, of cells that differ by `CHANGED_LEVEL` or more."""
     differ = np.abs(before.astype(np.int16) - now.astype(np.int16)) >= CHANGED_LEVEL
     return float(differ.mean())

@@ -1,4 +1,4 @@
-"""Live sources: cameras and streams at an address, read for ever, connected again when they break.
+"""Live sources: read cameras and streams at an address for ever, and reconnect when they break.
 
 Passwords are in the address that is opened, and nowhere else: what is stored, shown or logged is
 the address without them. Certificates of https and rtsps are not checked, since cameras sign their
@@ -20,13 +20,13 @@ from personsearch.errors import DataError, PictureError
 from personsearch.media.files import Frame
 from personsearch.media.picture_limit import MAX_PIXELS, check_pixels
 from personsearch.media.sampling import Sampling
-from personsearch.media.video import glance, upright
+from personsearch.media.video import thumbnail, upright
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
-"""How the address of a live source begins."""
+"""Schemes of the addresses of live sources."""
 
 _PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtp,srtp,udp,rtsp"
-# Values of a query that say which picture is meant, not who asks for it.
+# Query parameters that choose a picture and hold no secret.
 _HARMLESS = ("channel", "subtype", "stream", "camera", "profile", "resolution", "fps", "unicast")
 
 
@@ -35,23 +35,23 @@ class Stream:
     """A live source.
 
     Attributes:
-        address: what is opened, with its password; never shown.
-        place: the address without user, password, and values of the query that may be secrets.
-        camera: whose pictures they are.
+        address: the address that is opened, with its password; never shown.
+        uri: the address without user, password, and query values that may be secrets.
+        camera: name of the camera.
     """
 
     address: str = field(repr=False)
-    place: str
+    uri: str
     camera: str
 
 
 @dataclass(frozen=True)
 class Patience:
-    """When a live source counts as broken, and when it is tried again.
+    """When a live source counts as broken, and when to reconnect.
 
     Attributes:
         stall: seconds without data after which a connection is given up.
-        pause: seconds before the first try to connect again; each later pause is twice as long.
+        pause: seconds before the first try to reconnect; each later pause is twice as long.
         longest: seconds of the longest pause.
     """
 
@@ -62,19 +62,19 @@ class Patience:
 
 @dataclass
 class StreamReport:
-    """What became of a live source.
+    """Counts of one live source.
 
     Attributes:
-        place: as in `Stream`.
-        camera: whose.
-        pictures: that were looked at.
-        dropped: that came while the network was busy and gave way to newer ones.
+        uri: as in `Stream`.
+        camera: name of the camera.
+        pictures: pictures that were indexed.
+        dropped: pictures that newer ones replaced while the network was busy.
         connections: how often it began to send.
         breaks: how often it could not be reached, stalled or ended.
-        reasons: of the breaks, and how many each has to answer for.
+        reasons: number of breaks by reason.
     """
 
-    place: str
+    uri: str
     camera: str
     pictures: int = 0
     dropped: int = 0
@@ -89,11 +89,11 @@ def is_stream(source: str) -> bool:
 
 
 def parse_stream(address: str, camera: str | None = None) -> Stream:
-    """A live source by its address.
+    """Parse the address of a live source.
 
     Args:
         address: ``rtsp``, ``rtsps``, ``http`` or ``https``.
-        camera: whose; None for host and path.
+        camera: name of the camera; None for host and path.
 
     Raises:
         DataError: it is no such address. The message does not show it, since it may hold a
@@ -101,28 +101,27 @@ def parse_stream(address: str, camera: str | None = None) -> Stream:
     """
     try:
         parts = urlsplit(address)
-        place = _without_secrets(parts)
+        uri = _without_secrets(parts)
     except ValueError as error:
         raise DataError(
-            f"the address of a stream cannot be read ({type(error).__name__})"
+            f"the address of a stream cannot be parsed ({type(error).__name__})"
         ) from None
     if parts.scheme.lower() not in SCHEMES or not parts.hostname:
-        expected = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise DataError(f"the address of a stream came without a host, expected {expected} and one")
-    named = f"{parts.hostname}{parts.path}".rstrip("/")
-    return Stream(address, place, camera or named)
+        expected = ", ".join(f"{scheme}://HOST" for scheme in SCHEMES)
+        raise DataError(f"the address of a stream has no host; expected {expected}")
+    return Stream(address, uri, camera or f"{parts.hostname}{parts.path}".rstrip("/"))
 
 
 def parse_streams(addresses: Sequence[str], camera: str | None = None) -> list[Stream]:
-    """Live sources by their addresses.
+    """Parse the addresses of several live sources.
 
     Raises:
-        DataError: as `parse_stream`; or two that differ by secrets alone.
+        DataError: as `parse_stream`; or two differ by secrets alone.
     """
     streams = [parse_stream(address, camera) for address in addresses]
-    places = [one.place for one in streams]
-    if twice := [place for place in places if places.count(place) > 1]:
-        raise DataError(f"{twice[0]}: came twice, or twice with other secrets; name it once")
+    uris = [one.uri for one in streams]
+    if twice := [uri for uri in uris if uris.count(uri) > 1]:
+        raise DataError(f"{twice[0]}: given twice, or twice with other secrets; give it once")
     return streams
 
 
@@ -138,25 +137,25 @@ def _without_secrets(parts: SplitResult) -> str:
 
 
 class Newest:
-    """The newest picture of each live source: an older one that nobody has taken gives way."""
+    """Holds the newest picture of each live source; a newer one replaces it."""
 
     def __init__(self) -> None:
         self._frames: OrderedDict[int, Frame] = OrderedDict()
         self._changed = threading.Condition()
 
     def put(self, source: int, frame: Frame) -> bool:
-        """Shows a picture of a source; says whether an older one gave way."""
+        """Set the picture of a source; return whether it replaced one that nobody took."""
         with self._changed:
-            gave_way = source in self._frames
+            replaced = source in self._frames
             self._frames[source] = frame
             self._changed.notify()
-        return gave_way
+        return replaced
 
     def take(self, patience: float) -> tuple[int, Frame] | None:
-        """A source and its picture, the longest waiting source first; None if none comes in time.
+        """Take the picture of the source that waits longest; None if none comes in time.
 
         Args:
-            patience: seconds.
+            patience: seconds to wait.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._frames, patience)
@@ -164,19 +163,19 @@ class Newest:
 
 
 class StreamReader:
-    """A thread that reads a live source until it is told to stop.
+    """A thread that reads a live source until it is stopped.
 
     Frames have the number of the decoded frame as index, seconds since the reader began as
     position, and the time at which they arrived.
 
     Args:
-        stream: which.
-        number: by which `newest` knows it.
+        stream: the live source.
+        number: its number in `newest`.
         newest: takes the frames.
         report: is kept up to date.
         sampling: which frames; seconds are those of this machine's clock.
         patience: with breaks.
-        stop: ends it, when set.
+        stop: ends the thread when set.
     """
 
     def __init__(
@@ -193,27 +192,26 @@ class StreamReader:
         self._stream, self._number, self._newest, self._report = stream, number, newest, report
         self._patience, self._stop = patience, stop
         self._wanted, self._index = sampling.chooser(), -1
-        self._clock = time.monotonic()
-        self._came = False
-        self.thread = threading.Thread(target=self._read, name=stream.place, daemon=True)
+        self._began = time.monotonic()
+        self._connected = False
+        self.thread = threading.Thread(target=self._read, name=stream.uri, daemon=True)
 
     def _read(self) -> None:
         pause = self._patience.pause
         while not self._stop.is_set():
-            self._came = False
+            self._connected = False
             try:
                 self._connect()
                 reason = "ended"
             except PictureError as error:
                 reason = str(error)
-            except (av.FFmpegError, OSError, ValueError) as error:
-                # The whole message holds the address, and so the password.
-                reason = _told(error)
+            except Exception as error:
+                reason = _reason(error)
             if self._stop.is_set():
                 return
             self._report.breaks += 1
             self._report.reasons[reason] = self._report.reasons.get(reason, 0) + 1
-            if self._came:
+            if self._connected:
                 pause = self._patience.pause
             self._stop.wait(pause)
             pause = min(2.0 * pause, self._patience.longest)
@@ -234,18 +232,18 @@ class StreamReader:
                     return
                 try:
                     frames = packet.decode()
-                except (av.FFmpegError, OSError, ValueError):
-                    continue  # what is damaged on its way is left out
+                except Exception:
+                    continue  # a part that was damaged on its way is left out
                 for frame in frames:
                     self._take(frame)
 
     def _take(self, frame: av.VideoFrame) -> None:
-        if not self._came:
-            self._came = True
+        if not self._connected:
+            self._connected = True
             self._report.connections += 1
         self._index += 1
-        seconds = time.monotonic() - self._clock
-        if not self._wanted(self._index, seconds, partial(glance, frame)):
+        seconds = time.monotonic() - self._began
+        if not self._wanted(self._index, seconds, partial(thumbnail, frame)):
             return
         check_pixels(Path(self._stream.camera), (frame.width, frame.height), MAX_PIXELS, " a frame")
         taken = Frame(upright(frame), self._index, seconds, time.time())
@@ -253,8 +251,8 @@ class StreamReader:
             self._report.dropped += 1
 
 
-def _told(error: Exception) -> str:
-    """What went wrong, without the address."""
+def _reason(error: Exception) -> str:
+    """Describe an error without its whole message, which holds the address and its password."""
     if isinstance(error, av.error.ExitError | TimeoutError):
         return "sent nothing for too long"
     if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):

@@ -1,4 +1,4 @@
-"""Reads single frames of videos, exactly: frame k is the k-th that plays from the start."""
+"""Read frames of videos, exactly: frame k is the k-th that plays from the start."""
 
 import os
 import threading
@@ -13,21 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import PictureError
+from personsearch.media.damage import cause, decoding
 from personsearch.media.picture_limit import MAX_PIXELS, check_pixels
 
 SUFFIXES = frozenset(
     {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
     | {".3gp", ".flv", ".m2ts", ".mts", ".ts", ".wmv"}
 )
-"""File endings that are taken for videos."""
+"""File name endings of videos."""
 
 Wanted = Callable[[int, float, Callable[[], NDArray[np.uint8]]], bool]
-"""Asked by index, seconds and a function that gives a `glance` whether a frame is wanted."""
+"""Decides by index, seconds and a function that gives a `thumbnail` whether a frame is wanted."""
 
 # Containers that stamp each frame with the time at which it plays. AVI stamps them in the order of
 # storage, and MPEG streams stamp groups of frames.
 _INDEXED = ("mp4", "matroska")
-# Decoding so many frames is cheaper than a jump back to the keyframe before them.
+# Decoding so many frames is cheaper than a seek to the keyframe before them.
 _NEAR = 32
 _OPEN_AT_ONCE = 4
 # A playlist that calls itself a video must not open other files or addresses.
@@ -35,15 +36,15 @@ _LIMITS = {
     "protocol_whitelist": "file",
     "format_whitelist": "asf,avi,flv,h264,hevc,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,webm",
 }
-_DISORDER = 0.5  # seconds by which a stamp may lie before the one before it
-_MOST_DAMAGE = 1000  # places in one video; a reader that errs for ever has to end
+_DISORDER = 0.5  # seconds by which a timestamp may lie before the one before it
+_MAX_DAMAGE = 1000  # places in one video, so that a reader that fails for ever ends
 
 
 class Video:
     """One open video, for reading frames in any order. Not for several threads at once.
 
-    A jump lands on the keyframe before the wanted frame and goes on by time stamps; a file without
-    time stamps that can be trusted (AVI, MPEG streams) is decoded from its start instead.
+    A seek lands on the keyframe before the wanted frame and goes on by timestamps; a file without
+    timestamps that can be trusted (AVI, MPEG streams) is decoded from its start instead.
 
     Args:
         path: the file.
@@ -57,33 +58,32 @@ class Video:
         self._container: Any
         self._frames: Any
         self._next = 0
-        self._stamps: list[int] | None = None
+        self._timestamps: list[int] | None = None
         self._restart()
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) as stored; see `video_size` for the size as shown."""
-        context = self._container.streams.video[0].codec_context
-        return int(context.width), int(context.height)
+        return _stored_size(self._container)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._container.close()
 
-    def stamps(self) -> list[int]:
-        """The time stamps of all frames in playing order, without decoding them; [] if unknown."""
-        if self._stamps is None:
+    def timestamps(self) -> list[int]:
+        """Return the timestamps of all frames in playing order; [] where they are not reliable."""
+        if self._timestamps is None:
             with open_video(self.path) as container:
                 stream = container.streams.video[0]
                 packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
                 indexed = any(name in container.format.name for name in _INDEXED)
             shown = [packet.pts for packet in packets if packet.pts is not None]
             trusted = indexed and len(shown) == len(packets) == len(set(shown))
-            self._stamps = sorted(shown) if trusted else []
-        return self._stamps
+            self._timestamps = sorted(shown) if trusted else []
+        return self._timestamps
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """Frame `index` as RGB (H, W, 3) uint8, turned upright.
+        """Return frame `index` as RGB (H, W, 3) uint8, turned upright.
 
         Raises:
             PictureError: there is no such frame, or it is damaged.
@@ -91,15 +91,12 @@ class Video:
         if index < 0:
             raise PictureError(f"{self.path}: frame {index}, expected an index from zero")
         try:
-            frame = self._jump_to(index)
-            return upright(self._count_to(index) if frame is None else frame)
-        except (OSError, ValueError) as error:
+            with decoding(self.path, f"frame {index} cannot be decoded"):
+                frame = self._seek(index)
+                return upright(self._count_to(index) if frame is None else frame)
+        except PictureError:
             self._restart()
-            if isinstance(error, PictureError):
-                raise
-            raise PictureError(
-                f"{self.path}: frame {index} cannot be decoded ({error}); the video is damaged"
-            ) from None
+            raise
 
     def _restart(self) -> None:
         if hasattr(self, "_container"):
@@ -110,23 +107,23 @@ class Video:
         stream.thread_type = "NONE"
         self._frames, self._next = self._container.decode(stream), 0
 
-    def _jump_to(self, index: int) -> Any:
-        """The frame, or None where counting on is as quick, or is the only way."""
+    def _seek(self, index: int) -> Any:
+        """Return the frame, or None where counting on is as quick, or is the only way."""
         if self._next <= index < self._next + _NEAR or index < _NEAR:
             return None
-        stamps = self.stamps()
-        if index < len(stamps):
+        timestamps = self.timestamps()
+        if index < len(timestamps):
             stream = self._container.streams.video[0]
-            self._container.seek(stamps[index], stream=stream, backward=True)
+            self._container.seek(timestamps[index], stream=stream, backward=True)
             self._frames = self._container.decode(stream)
-            whole = False
+            complete = False
             for frame in self._frames:
-                # Frames shown before the first keyframe refer to what the jump left out.
-                whole = whole or frame.key_frame
-                if whole and frame.pts == stamps[index]:
+                # Frames shown before the first keyframe refer to what the seek left out.
+                complete = complete or frame.key_frame
+                if complete and frame.pts == timestamps[index]:
                     self._next = index + 1
                     return frame
-                if frame.pts is None or frame.pts >= stamps[index]:
+                if frame.pts is None or frame.pts >= timestamps[index]:
                     break
             self._restart()
         return None
@@ -144,7 +141,7 @@ class Video:
 
 
 def read_frame(path: Path, index: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Frame `index` (from zero) of a video as RGB (H, W, 3) uint8, turned upright.
+    """Return frame `index` (from zero) of a video as RGB (H, W, 3) uint8, turned upright.
 
     A few videos stay open in each thread, so that frames read in order are decoded once.
 
@@ -159,15 +156,15 @@ def read_frame(path: Path, index: int, max_pixels: int = MAX_PIXELS) -> NDArray[
 def play(
     path: Path, wanted: Wanted, max_pixels: int = MAX_PIXELS
 ) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
-    """Index, seconds from the start, and RGB (H, W, 3) uint8 of the wanted frames, in one pass.
+    """Yield index, seconds and RGB (H, W, 3) uint8 of the wanted frames, in one pass.
 
-    Seconds are by the frames' own time stamps, from the first frame on; where those start over in
-    the middle, as in recordings that were joined, they go on from the frame before. What is damaged
-    in the middle is left out.
+    Seconds count from the first frame, by the frames' own timestamps; where those start over in the
+    middle, as in recordings that were joined, they go on from the frame before. Damaged parts in
+    the middle are left out.
 
     Args:
         path: the file.
-        wanted: asked for every frame, by index, seconds, and a function that gives a `glance`.
+        wanted: called for every frame.
         max_pixels: of a frame.
 
     Raises:
@@ -175,15 +172,14 @@ def play(
             could be read, damaged in the middle.
     """
     path, index = Path(path), -1
-    broken: list[tuple[int, BaseException]] = []
-    with open_video(path) as container:
+    broken: list[tuple[int, Exception]] = []
+    with decoding(path), open_video(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        context = stream.codec_context
-        check_pixels(path, (int(context.width), int(context.height)), max_pixels, " a frame")
+        check_pixels(path, _stored_size(container), max_pixels, " a frame")
         clock = _Clock(float(stream.average_rate or 25))
         packets = container.demux(stream)
-        while True:
+        while len(broken) <= _MAX_DAMAGE:
             try:
                 packet = next(packets)
                 frames = packet.decode()
@@ -191,32 +187,27 @@ def play(
                 break
             except EOFError:
                 continue
-            except (av.FFmpegError, OSError, ValueError) as error:
+            except Exception as error:
                 broken.append((index, error))
-                if len(broken) > _MOST_DAMAGE:
-                    break
                 continue
             for frame in frames:
                 index += 1
-                seconds = clock.read(stamp_of(container, frame))
-                if wanted(index, seconds, partial(glance, frame)):
+                seconds = clock.read(timestamp(container, frame))
+                if wanted(index, seconds, partial(thumbnail, frame)):
                     check_pixels(path, (frame.width, frame.height), max_pixels, " a frame")
                     yield index, seconds, upright(frame)
+    first = f" ({cause(broken[0][1])})" if broken else ""
     if index < 0:
-        raise PictureError(f"{path}: has no frames that can be decoded{_first(broken)}")
+        raise PictureError(f"{path}: has no frames that can be decoded{first}")
     if broken:
         raise PictureError(
-            f"{path}: is damaged in {len(broken)} places, first after frame {broken[0][0]} "
-            f"({broken[0][1]}); the rest was read"
+            f"{path}: is damaged in {len(broken)} places, first after frame "
+            f"{broken[0][0]}{first}; the rest was read"
         )
 
 
-def _first(broken: list[tuple[int, BaseException]]) -> str:
-    return f" ({broken[0][1]})" if broken else ""
-
-
 class _Clock:
-    """Seconds from the first frame on, which never go back."""
+    """Seconds since the first frame, which never go back."""
 
     def __init__(self, rate: float) -> None:
         self._step = 1.0 / rate
@@ -224,7 +215,7 @@ class _Clock:
         self._last: float | None = None
 
     def read(self, stamp: float | None) -> float:
-        """The seconds of the next frame, whose own stamp is in seconds; without, at the rate."""
+        """Return the seconds of the next frame, by its timestamp or else by the frame rate."""
         next_one = 0.0 if self._last is None else self._last + self._step
         seconds = next_one
         if stamp is not None:
@@ -239,10 +230,10 @@ class _Clock:
         return seconds
 
 
-def stamp_of(container: Any, frame: Any) -> float | None:
-    """Seconds of a decoded frame by the file's own clock; None where it has no stamp.
+def timestamp(container: Any, frame: Any) -> float | None:
+    """Return the seconds of a decoded frame by the file's own clock; None without a timestamp.
 
-    Where frames are stored in another order than they play, AVI mixes up their stamps; those of
+    Where frames are stored in another order than they play, AVI mixes up their timestamps; those of
     storing grow as frames play, with a delay of a few frames.
     """
     if container.format.name != "avi":
@@ -250,26 +241,26 @@ def stamp_of(container: Any, frame: Any) -> float | None:
     return None if frame.dts is None else float(frame.dts * frame.time_base)
 
 
-def glance(frame: Any) -> NDArray[np.uint8]:
-    """A small grey copy (45, 80) uint8 of a decoded frame, by which frames are compared."""
+def thumbnail(frame: Any) -> NDArray[np.uint8]:
+    """Return a grey copy (45, 80) uint8 of a decoded frame, for comparing frames."""
     small = frame.reformat(80, 45, "gray", interpolation="AREA")
     grey: NDArray[np.uint8] = small.to_ndarray()
     return grey
 
 
 def frame_count(path: Path) -> int:
-    """How many frames a video has. They are counted, because headers err; not decoded.
+    """Count the frames of a video, without decoding them: headers may be wrong.
 
     Raises:
-        PictureError: missing, or not a video.
+        PictureError: missing, damaged, or not a video.
     """
-    with open_video(Path(path)) as container:
+    with decoding(path), open_video(Path(path)) as container:
         packets = container.demux(container.streams.video[0])
         return sum(1 for packet in packets if packet.size and not packet.is_discard)
 
 
 def video_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(width, height) of a video's frames as shown; its first frame is decoded.
+    """Return (width, height) of a video's frames as shown; its first frame is decoded.
 
     Raises:
         PictureError: missing, not a video, too large, or damaged.
@@ -279,7 +270,7 @@ def video_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 
 def frame_rate(path: Path) -> float | None:
-    """Frames a second, or None where the video does not say.
+    """Return the frames a second of a video, or None where it does not say.
 
     Raises:
         PictureError: missing, or not a video.
@@ -290,7 +281,7 @@ def frame_rate(path: Path) -> float | None:
 
 
 def open_video(path: Path) -> Any:
-    """A video file as PyAV opens it, which may reach nothing but that file.
+    """Open a video file with PyAV, which may read nothing but that file.
 
     Raises:
         PictureError: missing, or not a video.
@@ -299,18 +290,25 @@ def open_video(path: Path) -> Any:
         container = av.open(str(path), options=_LIMITS)
     except FileNotFoundError:
         raise PictureError(f"{path}: no such video") from None
-    except (OSError, ValueError) as error:
+    except Exception as error:
         empty = path.is_file() and path.stat().st_size == 0
-        what = "is empty (0 bytes)" if empty else f"is not a video that can be read ({error})"
-        raise PictureError(f"{path}: {what}") from None
-    if not container.streams.video:
+        problem = "is empty (0 bytes)" if empty else "is not a video that can be read"
+        raise PictureError(f"{path}: {problem} ({cause(error)})") from None
+    streams = container.streams.video
+    if not streams or streams[0].codec_context is None:
         container.close()
-        raise PictureError(f"{path}: has no pictures in it, expected a video")
+        problem = "is in an unknown codec" if streams else "has no pictures in it"
+        raise PictureError(f"{path}: {problem}, expected a video")
     return container
 
 
+def _stored_size(container: Any) -> tuple[int, int]:
+    context = container.streams.video[0].codec_context
+    return int(context.width), int(context.height)
+
+
 def upright(frame: Any) -> NDArray[np.uint8]:
-    """A decoded frame as RGB (H, W, 3) uint8, turned as the video asks for."""
+    """Return a decoded frame as RGB (H, W, 3) uint8, turned as the video asks for."""
     picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from personsearch.errors import PictureError
+from personsearch.media.damage import decoding
 from personsearch.media.picture_limit import MAX_PIXELS, check_pixels
 from personsearch.media.pictures import read_picture
-from personsearch.media.video import open_video, read_frame, stamp_of
+from personsearch.media.video import open_video, read_frame, timestamp
 from personsearch.store import StoredPerson
 
 CLIP_WIDTH, CLIP_RATE = 960, 25
@@ -70,28 +71,23 @@ def clip(person: StoredPerson, seconds: float = 6.0) -> bytes:
         raise PictureError(f"{path}: is a photo; it has no clip")
     begin = max(person.position - seconds / 2, 0.0)
     written = io.BytesIO()
-    try:
-        with open_video(path) as video:
-            stream = video.streams.video[0]
-            stream.thread_type = "AUTO"
-            context = stream.codec_context
-            check_pixels(path, (context.width, context.height), MAX_PIXELS, " a frame")
-            # Positions count from the first frame, whose stamp need not be zero.
-            start = float((stream.start_time or 0) * (stream.time_base or 0))
-            if begin > 0 and stream.time_base:
-                video.seek(int((begin + start) / stream.time_base), stream=stream, backward=True)
-            stamped = (
-                (number / 25 if stamp is None else stamp - start, frame)
-                for number, frame in enumerate(video.decode(stream))
-                for stamp in (stamp_of(video, frame),)
-            )
-            with av.open(written, "w", format="mp4") as made:
-                if not _copy(stamped, made, begin, begin + seconds):
-                    raise PictureError(f"{path}: has no frames at {person.position:.1f} s")
-    except (OSError, ValueError) as error:
-        if isinstance(error, PictureError):
-            raise
-        raise PictureError(f"{path}: cannot be read ({error})") from None
+    with decoding(path), open_video(path) as video:
+        stream = video.streams.video[0]
+        stream.thread_type = "AUTO"
+        context = stream.codec_context
+        check_pixels(path, (context.width, context.height), MAX_PIXELS, " a frame")
+        # Positions count from the first frame, whose stamp need not be zero.
+        start = float((stream.start_time or 0) * (stream.time_base or 0))
+        if begin > 0 and stream.time_base:
+            video.seek(int((begin + start) / stream.time_base), stream=stream, backward=True)
+        stamped = (
+            (number / 25 if stamp is None else stamp - start, frame)
+            for number, frame in enumerate(video.decode(stream))
+            for stamp in (timestamp(video, frame),)
+        )
+        with av.open(written, "w", format="mp4") as made:
+            if not _copy(stamped, made, begin, begin + seconds):
+                raise PictureError(f"{path}: has no frames at {person.position:.1f} s")
     return written.getvalue()
 
 
