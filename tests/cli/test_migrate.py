@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from footage import MODEL, contents, shoot
 
-from personsearch.engines.uri import open_engine, open_writer
+from personsearch.engines.uri import open_engine
 from personsearch.indexing.shards import index_shards, run_here
+from personsearch.indexing.writers import open_writer
 from personsearch.media.files import find_media
 from personsearch.store.audit import AuditLog
 

@@ -15,9 +15,10 @@ from footage import MODEL, contents, shoot
 
 from personsearch.engines.engine import Engine, PersonRecord
 from personsearch.engines.migrate import largest_id, migrate, same
-from personsearch.engines.uri import open_engine, open_writer
+from personsearch.engines.uri import open_engine
 from personsearch.errors import StoreError
 from personsearch.indexing.shards import index_shards, run_here
+from personsearch.indexing.writers import open_writer
 from personsearch.media.files import find_media
 from personsearch.store import ModelIdentity, StoredPerson
 

@@ -9,12 +9,12 @@ from footage import MODEL, Failing, contents, shoot, unloadable
 from pretended_ray import Died, PretendedRay
 from torch import Tensor
 
-from personsearch.engines.uri import open_writer
 from personsearch.errors import ModelError
 from personsearch.indexing import ray_workers
 from personsearch.indexing.pipeline import IndexReport
 from personsearch.indexing.ray_workers import Settings, run_on_ray
 from personsearch.indexing.shards import index_shards, make_shards, run_here
+from personsearch.indexing.writers import open_writer
 from personsearch.media.files import find_media
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections

@@ -15,12 +15,12 @@ from blocks import BROWN, RED, Blocks, paint
 from footage import MODEL, Failing, LoadMortal, Poisoned, contents, shoot, unloadable
 from footage import __file__ as footage_file
 
-from personsearch.engines.uri import open_writer
 from personsearch.errors import ModelError, StoreError
 from personsearch.indexing import ray_workers
 from personsearch.indexing.pipeline import IndexReport, index_media
 from personsearch.indexing.ray_workers import Network, Settings, run_on_ray, writes_itself
 from personsearch.indexing.shards import index_shards, make_shards
+from personsearch.indexing.writers import open_writer
 from personsearch.media.files import find_media
 from personsearch.store import open_store
 from personsearch.systems.base import PersonSearchModel

@@ -6,7 +6,6 @@ import pytest
 from blocks import GREEN, RED, Blocks, paint
 from footage import MODEL, contents, shoot
 
-from personsearch.engines.uri import open_writer
 from personsearch.indexing.pipeline import IndexReport, index_media
 from personsearch.indexing.shards import (
     Ended,
@@ -19,6 +18,7 @@ from personsearch.indexing.shards import (
     make_shards,
     run_here,
 )
+from personsearch.indexing.writers import open_writer
 from personsearch.media.files import Media, find_media
 from personsearch.store import FileStamp, open_store
 

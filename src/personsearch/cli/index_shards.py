@@ -34,9 +34,10 @@ def index_in_shards(
 
     from personsearch.cli.index_report import IndexBar
     from personsearch.cli.search import choose_device
-    from personsearch.engines.uri import made_by, open_writer
+    from personsearch.engines.uri import made_by
     from personsearch.indexing.ray_workers import Network, Settings, run_on_ray, writes_itself
     from personsearch.indexing.shards import index_shards, run_here
+    from personsearch.indexing.writers import open_writer
     from personsearch.loading import load
     from personsearch.model_identity import identify
 

@@ -98,7 +98,9 @@ def log_search_there(
     from personsearch.store.audit import log_search
 
     shown = [picture for picture, _ in pictures]
-    log_search(state_folder(place), shown, result, people, unlike, filters, top)
+    box = None if result.shown is None else result.shown.box.tolist()
+    hits = len(result.matches)
+    log_search(state_folder(place), shown, box, hits, people, unlike, filters, top)
 
 
 def _plain(match: "Match") -> dict[str, Any]:

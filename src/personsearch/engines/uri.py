@@ -1,17 +1,12 @@
 """Opens the engine that a place names: a folder's store, or a Milvus collection."""
 
 import re
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from personsearch.engines.engine import Engine
 from personsearch.errors import StoreError
 from personsearch.store import DATABASE, ModelIdentity, open_store
-
-if TYPE_CHECKING:
-    from personsearch.indexing.shards import Writer
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//)|(milvus-lite):")
 
@@ -82,34 +77,3 @@ def made_by(place: Path | str) -> ModelIdentity | None:
             return None
     with closing(open_engine(place)) as engine:
         return engine.model
-
-
-@contextmanager
-def open_writer(
-    place: Path | str, model: ModelIdentity, *, tracks: bool = True
-) -> "Iterator[Writer]":
-    """Opens what takes found people; made if there is none.
-
-    Args:
-        place: as for `open_engine`.
-        model: that finds them.
-        tracks: join people in a video to tracks, of which the best views are kept.
-
-    Raises:
-        StoreError: it is another model's, or another process writes to the folder.
-    """
-    from personsearch.indexing.shards import StoreWriter
-
-    if not scheme_of(place):
-        with open_store(place, model=model, write=True) as store:
-            yield StoreWriter(store, tracks=tracks)
-        return
-    check_scheme(place)
-    from personsearch.engines.milvus import MilvusEngine
-    from personsearch.indexing.milvus_writer import MilvusWriter
-
-    with (
-        MilvusEngine(str(place), model, create=True) as engine,
-        closing(MilvusWriter(engine, tracks=tracks)) as writer,
-    ):
-        yield writer

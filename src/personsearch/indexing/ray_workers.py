@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from personsearch.engines.uri import open_writer, scheme_of
+from personsearch.engines.uri import scheme_of
 from personsearch.errors import ModelError, StoreError
 from personsearch.indexing.shards import (
     Ended,
@@ -26,6 +26,7 @@ from personsearch.indexing.shards import (
     in_pieces,
     look_at,
 )
+from personsearch.indexing.writers import open_writer
 from personsearch.media.files import Media
 from personsearch.store import ModelIdentity
 from personsearch.systems.base import PersonSearchModel

@@ -24,7 +24,6 @@ from personsearch.durable import replace_file
 from personsearch.errors import StoreError
 
 if TYPE_CHECKING:
-    from personsearch.search.archive import SearchResult
     from personsearch.store.filters import Filters
 
 LOG, HEAD = "audit.jsonl", "audit.head.json"
@@ -262,13 +261,23 @@ def log_expired(folder: Path | str, who: str, views: int) -> None:
 def log_search(
     folder: Path,
     pictures: Sequence[Path],
-    result: "SearchResult",
+    box: Sequence[float] | None,
+    hits: int,
     people: Sequence[int],
     unlike: Sequence[int],
     filters: "Filters",
     top: int,
 ) -> None:
-    """Notes a search by a user of this machine.
+    """Log a search by a user of this machine.
+
+    Args:
+        folder: of the log.
+        pictures: query pictures.
+        box: of the person in the first one.
+        hits: number of matches.
+        people, unlike: ids given as examples and as counterexamples.
+        filters: of the search.
+        top: number of matches asked for.
 
     Raises:
         StoreError: the log cannot be written.
@@ -277,15 +286,15 @@ def log_search(
     examples: list[dict[str, Any]] = [
         {"picture_sha256": hashlib.sha256(picture.read_bytes()).hexdigest()} for picture in pictures
     ]
-    if examples and result.shown is not None:
-        examples[0]["box"] = [round(float(side), 2) for side in result.shown.box]
+    if examples and box is not None:
+        examples[0]["box"] = [round(float(side), 2) for side in box]
     details = {
         "examples": examples,
         "people": list(people),
         "unlike": list(unlike),
         "filters": described(filters),
         "top": top,
-        "hits": len(result.matches),
+        "hits": hits,
     }
     AuditLog(folder).append("search", user_of_this_machine(), details)
 
