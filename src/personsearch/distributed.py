@@ -1,5 +1,8 @@
 """Processes that train together: rank, number, barrier, and what each of them holds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -39,6 +42,31 @@ def gather(embeddings: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         torch.cat([e[:n] for e, n in zip(_all_gather(padded), counts, strict=True)]),
         torch.cat([i[:n] for i, n in zip(_all_gather(padded_ids), counts, strict=True)]),
     )
+
+
+def average_(tensor: Tensor) -> None:
+    """Replace a tensor by its mean over all processes, in place."""
+    dist.all_reduce(tensor)
+    tensor /= world_size()
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Return whether `flag` is set in any process."""
+    if world_size() == 1:
+        return flag
+    flags = torch.tensor(float(flag), device=device)
+    dist.all_reduce(flags)
+    return bool(flags > 0)
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the other processes that `torchrun` started, and leave them at the end."""
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def _all_gather(value: Tensor) -> list[Tensor]:

@@ -78,7 +78,7 @@ def test_reports_are_json_lines_and_the_run_is_written(data: Path, tmp_path: Pat
 
     again = train(*arguments)
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr.splitlines()[-1].startswith(f"error: {run}: holds a run already")
+    assert again.stderr.splitlines()[-1].startswith(f"error: {run}: already holds a run")
     assert "Traceback" not in again.stderr
 
 

@@ -11,6 +11,7 @@ from personsearch.boxes import area, clip, intersection
 from personsearch.errors import DataError
 from personsearch.training.canvases import Canvases
 from personsearch.training.training_set import PictureCache
+from personsearch.training.transforms import Augmentation
 from personsearch.types import Scene
 
 SIZE = (160, 120)
@@ -40,7 +41,7 @@ def scenes(tmp_path: Path) -> list[Scene]:
 def _canvases(scenes: list[Scene], seed: int = 0, **changes: float) -> Canvases:
     options = {"color_jitter": 0.0, "erase": 0.0, "flip": 0.5} | changes
     pictures = PictureCache(scenes, keep=True)
-    return Canvases(scenes, pictures, SIZE, most=6, count=3, seed=seed, **options)  # type: ignore[arg-type]
+    return Canvases(scenes, pictures, Augmentation(**options), seed, SIZE, most=6, count=3)
 
 
 def test_every_box_holds_the_person_that_its_id_names(scenes: list[Scene]) -> None:

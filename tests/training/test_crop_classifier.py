@@ -128,8 +128,8 @@ def test_nobody_labelled_is_an_error(scenes: list[Scene]) -> None:
 
 def test_a_system_without_such_a_classifier_is_named(scenes: list[Scene]) -> None:
     model = make_recipe({"system": "oim", "iterations": 1, "lr": 0.1, "backbone": "small"}).build(3)
-    with pytest.raises(RecipeError, match="OIM has no classifier of crops"):
-        _stage(scenes).parameters(model)
+    with pytest.raises(RecipeError, match="'crop classifier' cannot train OIM"):
+        _stage(scenes).check(model)
 
 
 @pytest.mark.parametrize("identity_scale", [0.0, 16.0])

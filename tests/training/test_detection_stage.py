@@ -185,5 +185,5 @@ def test_another_system_is_named(tmp_path: Path) -> None:
     other = make_recipe(
         {"system": "oim", "iterations": 1, "lr": 1.0, "backbone": "small", "backbone_width": 4}
     ).build(2)
-    with pytest.raises(RecipeError, match="the detector of OIM cannot be trained by itself"):
-        _stage(_scenes(tmp_path, 2)).parameters(other)
+    with pytest.raises(RecipeError, match="'detection' cannot train OIM, which is not a Det"):
+        _stage(_scenes(tmp_path, 2)).check(other)

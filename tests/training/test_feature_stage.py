@@ -285,10 +285,10 @@ def test_impossible_settings(scenes: list[Scene], changes: dict[str, Any], messa
         _stage(scenes, **changes)
 
 
-def test_another_system_has_no_features(scenes: list[Scene], tmp_path: Path) -> None:
+def test_another_system_has_no_features(scenes: list[Scene]) -> None:
     stage, _ = _stage(scenes)
     other = make_recipe(
         {"system": "oim", "iterations": 1, "lr": 1.0, "backbone": "small", "backbone_width": 4}
     ).build(4)
-    with pytest.raises(RecipeError, match="features can be trained for 'sequential', not OIM"):
-        stage.prepare(other, CPU, tmp_path)
+    with pytest.raises(RecipeError, match="'features' cannot train OIM, which is not a Sequential"):
+        stage.check(other)

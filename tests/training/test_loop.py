@@ -335,9 +335,25 @@ def test_another_seed_is_another_run(dataset: Dataset, tmp_path: Path) -> None:
 def test_another_recipe_does_not_go_on(dataset: Dataset, tmp_path: Path) -> None:
     Trainer(small_recipe(iterations=2), dataset, tmp_path).run()
     before = files_of(tmp_path / "last")
-    with pytest.raises(CheckpointError, match="another recipe"):
+    with pytest.raises(CheckpointError, match=r"another recipe: lr is 0\.03 but was 0\.02"):
         Trainer(small_recipe(iterations=2, lr=0.03), dataset, tmp_path).run(resume=True)
     assert files_of(tmp_path / "last") == before
+
+
+def test_an_extended_run_ends_with_the_bytes_of_a_longer_one(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"decay_at": [1, 3], "crop_iterations": 1, "crop_lr": 0.02}
+    for folder, lengths in (("extended", (2, 4)), ("longer", (4,))):
+        for length in lengths:
+            recipe = small_recipe(iterations=length, validation_fraction=0.0, **changes)
+            Trainer(recipe, dataset, tmp_path / folder).run(resume=True)
+    weights = [
+        load_file(tmp_path / folder / "last" / "model.safetensors")
+        for folder in ("extended", "longer")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+    assert places(tmp_path / "extended") == places(tmp_path / "longer")
 
 
 @pytest.mark.parametrize("left", ["last", "last.old", "best", "best.old"])
@@ -346,7 +362,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
 ) -> None:
     (tmp_path / left).mkdir()
     (tmp_path / "log.jsonl").write_text("{}\n")
-    with pytest.raises(CheckpointError, match=r"holds a run already.*--resume"):
+    with pytest.raises(CheckpointError, match=r"already holds a run.*--resume"):
         Trainer(small_recipe(), dataset, tmp_path).run()
     assert (tmp_path / "log.jsonl").read_text() == "{}\n"
 

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from personsearch.errors import DataError, PictureError, RecipeError
+from personsearch.training.catalogue import SYSTEMS
 from personsearch.training.pairs import PairSampler
-from personsearch.training.recipe import Recipe, make_recipe
+from personsearch.training.recipe import Recipe, make_recipe, stage_constructors
 from personsearch.training.samplers import IdentitySampler, RandomSampler, SceneSampler
 from personsearch.training.stages import CropStage, SceneStage, Stage, make_stages
 from personsearch.training.training_set import Batch, PictureCache
@@ -216,12 +217,18 @@ def test_the_first_stage_has_the_losses_on_people_cut_out(scenes: list[Scene]) -
 
 def test_a_system_without_such_losses_has_no_first_stage(scenes: list[Scene]) -> None:
     stage = crop_stage(scenes)
-    batch = next(stage.batches(0, 0, 1))
     without: Any = torch.nn.Identity()
     with pytest.raises(
-        RecipeError, match=r"'oim' has no losses on people cut out.*crop_iterations = 0"
+        RecipeError, match=r"'crops' cannot train Identity, which is not a CropTrained"
     ):
-        stage.losses(without, batch.images, batch)
+        stage.check(without)
+
+
+def test_every_stage_implements_the_interface_under_its_name_in_the_catalogue() -> None:
+    for system, entry in SYSTEMS.items():
+        stages = stage_constructors(system)
+        assert all(issubclass(stage, Stage) for stage in stages)
+        assert tuple(stage.name for stage in stages) == entry.stages
 
 
 def test_the_main_stage_has_all_losses_of_the_system(scenes: list[Scene]) -> None:

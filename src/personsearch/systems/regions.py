@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
@@ -215,6 +215,10 @@ class RegionSystem(PersonSearchModel):
             self.remember(embeddings, everyone)
         losses["softmax"] = self.softmax(embeddings, everyone)
         return losses
+
+    def crop_parameters(self) -> list[nn.Parameter]:
+        """What `crop_losses` train: everything that is not frozen."""
+        return [p for p in self.parameters() if p.requires_grad]
 
     def _jitter(self, boxes: Tensor) -> Tensor:
         sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from personsearch import boxes as box_arithmetic
+from personsearch.boxes import Boxes
 from personsearch.errors import DataError
 from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
 from personsearch.training.samplers import generator
 from personsearch.training.training_set import Batch, PictureCache
-from personsearch.training.transforms import erase, recolor
+from personsearch.training.transforms import Augmentation
 from personsearch.types import Scene
 
 
@@ -28,11 +29,11 @@ class Canvases:
     Args:
         scenes: the training scenes.
         pictures: where their pixels come from.
+        augmentation: of each person; people are not scaled by it.
+        seed: of everything that is drawn.
         size: (width, height) of a canvas.
         most: people on a canvas at the most.
         count: canvases in a batch.
-        color_jitter, erase, flip: as in `Augmentation`.
-        seed: of everything that is drawn.
 
     Raises:
         DataError: no labelled people.
@@ -46,17 +47,14 @@ class Canvases:
         self,
         scenes: Sequence[Scene],
         pictures: PictureCache,
+        augmentation: Augmentation,
+        seed: int,
         size: tuple[int, int],
         most: int,
         count: int,
-        color_jitter: float,
-        erase: float,
-        flip: float,
-        seed: int,
     ) -> None:
-        self.scenes, self.pictures = scenes, pictures
-        self.size, self.most, self.count = size, most, count
-        self.color_jitter, self.erase, self.flip, self.seed = color_jitter, erase, flip, seed
+        self.scenes, self.pictures, self.augmentation = scenes, pictures, augmentation
+        self.seed, self.size, self.most, self.count = seed, size, most, count
         people: dict[int, list[tuple[int, int]]] = {}
         for index, scene in enumerate(scenes):
             visible = box_arithmetic.area(box_arithmetic.clip(scene.boxes, scene.size)) > 0
@@ -87,7 +85,7 @@ class Canvases:
         canvas = np.empty((height, width, 3), dtype=np.uint8)
         canvas[:] = rng.integers(60, 190, 3)
         x, y, row_height = 0, 0, 0
-        boxes: list[list[float]] = []
+        boxes: list[Boxes] = []
         ids: list[int] = []
         for identity in rng.choice(self._ids, self.most, replace=len(self._ids) < self.most):
             shown = self._people[int(identity)]
@@ -98,14 +96,14 @@ class Canvases:
             if y + h > height or w > width:
                 break
             canvas[y : y + h, x : x + w] = cut
-            boxes.append([box[0] + x, box[1] + y, box[2] + x, box[3] + y])
+            boxes.append(box + np.array([x, y, x, y]))
             ids.append(int(identity))
             x, row_height = x + w, max(row_height, h)
         return canvas, np.array(boxes, np.float32).reshape(-1, 4), np.array(ids, np.int64)
 
     def _cut(
         self, index: int, row: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], list[float]]:
+    ) -> tuple[NDArray[np.uint8], Boxes]:
         """One person with surroundings, augmented, and the person's box within the cut."""
         picture = self.pictures[index]
         height, width = picture.shape[:2]
@@ -115,7 +113,7 @@ class Canvases:
         right = min(width, int(x2 + after[0]) + 1)
         bottom = min(height, int(y2 + after[1]) + 1)
         cut = picture[top:bottom, left:right]
-        box = [x1 - left, y1 - top, x2 - left, y2 - top]
+        box = np.array([x1 - left, y1 - top, x2 - left, y2 - top])
         # A person may not fill more than 5 / 8 of the canvas's height or all of its width, and
         # comes in varied scales.
         fits = min(1.0, self.size[1] / 2 / (y2 - y1), self.size[0] / 1.25 / cut.shape[1])
@@ -123,14 +121,6 @@ class Canvases:
         w, h = max(8, round(cut.shape[1] * scale)), max(8, round(cut.shape[0] * scale))
         sx, sy = w / cut.shape[1], h / cut.shape[0]
         cut = cv2.resize(cut, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-        box = [b * s for b, s in zip(box, (sx, sy, sx, sy), strict=True)]
         # A box may reach over the border of its picture.
-        box = np.clip(box, 0, (w, h, w, h)).tolist()
-        if self.color_jitter > 0:
-            cut = recolor(cut, rng, self.color_jitter)
-        if rng.random() < self.flip:
-            cut, box = cut[:, ::-1], [w - box[2], box[1], w - box[0], box[3]]
-        cut = np.ascontiguousarray(cut)
-        if rng.random() < self.erase:
-            erase(cut, np.array(box, dtype=np.float32), rng)
-        return cut, box
+        box = np.clip(box * (sx, sy, sx, sy), 0, (w, h, w, h))
+        return self.augmentation.crop(cut, box, rng)

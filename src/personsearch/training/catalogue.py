@@ -1,16 +1,16 @@
-"""The names that a recipe can use, and where what they name is."""
+"""The systems and stages that a recipe can name, and where their classes are."""
 
 from dataclasses import dataclass
 
 STAGES = {
     "crops": "personsearch.training.stages:CropStage",
     "scenes": "personsearch.training.stages:SceneStage",
-    "classifier": "personsearch.training.crop_classifier:CropClassifierStage",
+    "crop classifier": "personsearch.training.crop_classifier:CropClassifierStage",
     "detection": "personsearch.training.detection_stage:DetectionStage",
     "refinement": "personsearch.training.refine_stage:RefineStage",
     "features": "personsearch.training.feature_stage:FeatureStage",
 }
-"""The stages that a system can be trained in, and where their constructors are."""
+"""Constructors of the stages by name (`Stage.name`)."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class System:
 
     Attributes:
         constructor: ``"module:Class"``.
-        stages: keys of `STAGES`, in order; a stage without iterations is left out.
+        stages: names in `STAGES`, in order; a stage with 0 iterations is skipped.
     """
 
     constructor: str
@@ -28,7 +28,9 @@ class System:
 
 SYSTEMS = {
     "oim": System("personsearch.systems.oim:OIM"),
-    "xiao2016": System("personsearch.systems.xiao2016:Xiao2016", ("crops", "classifier", "scenes")),
+    "xiao2016": System(
+        "personsearch.systems.xiao2016:Xiao2016", ("crops", "crop classifier", "scenes")
+    ),
     "inet": System("personsearch.systems.inet:INet"),
     "dc-inet": System("personsearch.systems.dc_inet:DCINet"),
     "trident": System("personsearch.systems.trident:Trident"),
@@ -37,4 +39,4 @@ SYSTEMS = {
     "sequential": System("personsearch.systems.sequential:Sequential", ("detection", "features")),
     "rdlr": System("personsearch.systems.rdlr:RDLR", ("detection", "crops", "refinement")),
 }
-"""The systems that a recipe can name."""
+"""Systems by name."""

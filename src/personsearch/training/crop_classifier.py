@@ -1,10 +1,9 @@
-"""The first stage of Xiao et al. 2016: crops are classified before whole pictures are shown.
+"""The first stage of Xiao et al. 2016: classifying crops before whole pictures are shown.
 
 "First set a good initial point for the softmax classifier": a batch of crops holds many identities,
-a batch of whole pictures less than ten (section 4.2).
+a batch of whole pictures fewer than ten (section 4.2).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -12,24 +11,23 @@ from torch import Tensor, nn
 
 from personsearch.detectors.faster_rcnn import grid
 from personsearch.errors import RecipeError
-from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.systems.base import Target
 from personsearch.training.crops import Crops, CropSampler
 from personsearch.training.recipe import Recipe
-from personsearch.training.stages import Stage
+from personsearch.training.stages import Stage, crop_augmentation, first_stage_rate
 from personsearch.training.training_set import Batch, PictureCache, load_batches
-from personsearch.training.transforms import Augmentation
 from personsearch.types import Scene
 
 
 @runtime_checkable
-class CropTrained(Protocol):
-    """A system whose own layers can classify crops."""
+class CropClassifier(Protocol):
+    """A system whose layers can classify crops."""
 
     def classifier_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """The named losses on crops (3, h, w) of one size, each with its box (1, 4) and id (1,)."""
+        """Named losses on crops (3, h, w) of one size, each with its box (1, 4) and id (1,)."""
 
     def classifier_parameters(self) -> list[nn.Parameter]:
-        """What they train."""
+        """Parameters that they train."""
 
 
 class CropClassifierStage(Stage):
@@ -38,25 +36,26 @@ class CropClassifierStage(Stage):
     Augmentation and optimizer are the recipe's.
 
     Args:
-        recipe: what the run depends on.
+        recipe: the recipe.
         scenes: the training scenes.
-        pictures: theirs.
+        pictures: their pictures.
 
-        classifier_iterations: optimizer steps; 0 leaves the stage out. The paper does not say.
+        classifier_iterations: optimizer steps; 0 skips the stage. The paper does not say.
         classifier_lr: learning rate after a short warm-up, then half a cosine down to a tenth.
         classifier_batch: crops in a step, half of them background.
         classifier_accumulate: forward passes that share them.
         classifier_size: height and width that crops are resized to.
-        classifier_margin: surroundings cut out with a box at the most, in its sides; the network
-            still classifies the box, by pooling it.
-        classifier_jitter: how far the sides of the box are moved at the most, in its sides.
+        classifier_margin: largest margin cut out around a box, as a fraction of its sides; the
+            network still classifies the box, by pooling it.
+        classifier_jitter: largest shift of the sides of the box, as a fraction of its sides.
 
     Raises:
         RecipeError: a setting that contradicts another.
-        DataError: no labelled people, or a margin or jitter that cannot be.
+        DataError: no labelled people, or a margin or jitter out of range.
     """
 
     name = "crop classifier"
+    interface = CropClassifier
 
     def __init__(
         self,
@@ -84,11 +83,10 @@ class CropClassifierStage(Stage):
             )
         self.recipe, self.iterations, self.lr = recipe, classifier_iterations, classifier_lr
         self.accumulate = classifier_accumulate
-        augmentation = Augmentation(recipe.flip, 0.0, recipe.color_jitter, recipe.erase)
         self.crops = Crops(
             scenes,
             pictures,
-            augmentation,
+            crop_augmentation(recipe),
             recipe.seed,
             grid("classifier_size", classifier_size),
             classifier_margin,
@@ -98,9 +96,9 @@ class CropClassifierStage(Stage):
             self.crops, classifier_batch // classifier_accumulate, recipe.seed
         )
 
-    def parameters(self, model: PersonSearchModel) -> list[nn.Parameter]:
+    def parameters(self, model: CropClassifier) -> list[nn.Parameter]:
         """Those that classify crops."""
-        return _trained(model).classifier_parameters()
+        return model.classifier_parameters()
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
         """Crops, half of each batch background.
@@ -119,23 +117,11 @@ class CropClassifierStage(Stage):
         return load_batches(self.crops, self.sampler, first, last, workers, rank, world)
 
     def losses(
-        self, model: PersonSearchModel, images: list[Tensor], batch: Batch
+        self, model: CropClassifier, images: list[Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        """What the system returns for crops."""
-        return _trained(model).classifier_losses(images, batch.targets)
+        """The system's losses on crops."""
+        return model.classifier_losses(images, batch.targets)
 
     def learning_rate(self, iteration: int) -> float:
         """A short linear warm-up, then half a cosine down to a tenth."""
-        warmup = min(50, self.iterations // 10)
-        if iteration < warmup:
-            return self.lr * (iteration + 1) / warmup
-        done = (iteration - warmup) / max(1, self.iterations - warmup)
-        return self.lr * (0.1 + 0.45 * (1.0 + math.cos(math.pi * done)))
-
-
-def _trained(model: PersonSearchModel) -> CropTrained:
-    if not isinstance(model, CropTrained):
-        raise RecipeError(
-            f"{type(model).__name__} has no classifier of crops; set classifier_iterations = 0"
-        )
-    return model
+        return first_stage_rate(self.lr, iteration, self.iterations)

@@ -16,7 +16,7 @@ from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
 from personsearch.training.samplers import SceneSampler, generator
 from personsearch.training.training_set import PictureCache, Slot, TrainingSet
-from personsearch.training.transforms import Augmentation, Picture, erase, recolor
+from personsearch.training.transforms import Augmentation, Picture
 from personsearch.types import BACKGROUND, FloatArray, Scene
 
 TRIES = 200
@@ -126,16 +126,8 @@ class Crops(TrainingSet):
         scale = np.tile([w / (right - left), h / (bottom - top)], 2)
         moved = box + rng.uniform(-self.jitter, self.jitter, 4) * sides
         inner = np.clip((moved - [left, top, left, top]) * scale, 0, (w, h, w, h))
-        change = self.augmentation
-        if change.color_jitter > 0:
-            cut = recolor(cut, rng, change.color_jitter)
-        if rng.random() < change.flip:
-            cut, inner = cut[:, ::-1], np.array([w - inner[2], inner[1], w - inner[0], inner[3]])
-        inner = inner.astype(np.float32)
-        if rng.random() < change.erase:
-            cut = np.ascontiguousarray(cut)
-            erase(cut, inner, rng)
-        return cut, inner
+        cut, inner = self.augmentation.crop(cut, inner, rng)
+        return cut, inner.astype(np.float32)
 
 
 class CropSampler(SceneSampler):

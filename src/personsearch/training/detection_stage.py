@@ -1,10 +1,9 @@
-"""The first step of sequential training: detection, on any number of data sets together.
+"""The first stage of sequential training: detection, on any number of data sets together.
 
-A person in a picture needs no identity here, so every set with boxes will do (Loesch et al. 2019,
+Boxes need no identities here, so every data set with boxes can be used (Loesch et al. 2019,
 section 2, Two-step training).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,40 +15,44 @@ from torch import Tensor, nn
 
 from personsearch.datasets import open_dataset
 from personsearch.errors import RecipeError
-from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.systems.base import Target
 from personsearch.training.recipe import Recipe
 from personsearch.training.samplers import RandomSampler
-from personsearch.training.stages import SceneStage
+from personsearch.training.stages import (
+    SceneStage,
+    make_optimizer,
+    scene_augmentation,
+    warm_cosine,
+)
 from personsearch.training.training_set import Batch, PictureCache, TrainingSet
-from personsearch.training.transforms import Augmentation
 from personsearch.types import UNLABELLED, Scene
 
 
 @runtime_checkable
 class DetectionTrained(Protocol):
-    """A system whose detector can be trained by itself."""
+    """A system whose detector can be trained alone."""
 
     def detection_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """The named losses of finding people."""
+        """Named losses of the detector."""
 
     def detection_parameters(self) -> list[nn.Parameter]:
-        """What they train."""
+        """Parameters that they train."""
 
 
 class DetectionStage(SceneStage):
     """Whole pictures of the training set and of others, the detection losses alone.
 
-    Pictures, augmentation, momentum and accumulation are the recipe's; every picture of every set
-    comes once an epoch.
+    Augmentation, momentum and accumulation are the recipe's; every picture of every data set comes
+    once an epoch.
 
     Args:
-        recipe: what the run depends on.
+        recipe: the recipe.
         scenes: the training scenes.
-        pictures: theirs.
+        pictures: their pictures.
 
-        detection_data: folders of more data sets, of any format that `open_dataset` reads. Of
-            each its ``train`` split, or all of it where it has none.
-        detection_iterations: optimizer steps; 0 leaves the stage out.
+        detection_data: folders of further data sets, in any format that `open_dataset` reads. The
+            ``train`` split is used, or everything if there is none.
+        detection_iterations: optimizer steps; 0 skips the stage.
         detection_lr: learning rate after the warm-up, then half a cosine down to 0.
         detection_warmup: iterations of linear warm-up.
         detection_optimizer: SGD as in the paper, or AdamW.
@@ -61,6 +64,7 @@ class DetectionStage(SceneStage):
     """
 
     name = "detection"
+    interface = DetectionTrained
 
     def __init__(
         self,
@@ -89,52 +93,39 @@ class DetectionStage(SceneStage):
         self.iterations, self.accumulate = detection_iterations, recipe.accumulate
         self.warmup, self.lr = detection_warmup, detection_lr
         self.optimizer, self.weight_decay = detection_optimizer, detection_weight_decay
-        # A stage that is left out reads nothing.
+        # A skipped stage reads nothing.
         more = detection_data if detection_iterations else ()
         together = [*scenes, *more_scenes(more, recipe.object_class)]
         if len(together) > len(scenes):
             pictures = PictureCache(together, recipe.cache_pictures)
-        augmentation = Augmentation(
-            recipe.flip, recipe.scale_jitter, recipe.color_jitter, recipe.erase
-        )
-        self.training_set = TrainingSet(together, pictures, augmentation, recipe.seed)
+        self.training_set = TrainingSet(together, pictures, scene_augmentation(recipe), recipe.seed)
         self.sampler = RandomSampler(together, recipe.images_per_iteration, recipe.seed)
 
-    def parameters(self, model: PersonSearchModel) -> list[nn.Parameter]:
-        """The detector's."""
-        return _trained(model).detection_parameters()
+    def parameters(self, model: DetectionTrained) -> list[nn.Parameter]:
+        """Those of the detector."""
+        return model.detection_parameters()
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The stage's own."""
-        if self.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, self.lr, weight_decay=self.weight_decay)
-        return torch.optim.SGD(
-            parameters, self.lr, self.recipe.momentum, weight_decay=self.weight_decay
-        )
+        """The stage's own optimizer."""
+        momentum = self.recipe.momentum
+        return make_optimizer(self.optimizer, parameters, self.lr, momentum, self.weight_decay)
 
     def losses(
-        self, model: PersonSearchModel, images: list[Tensor], batch: Batch
+        self, model: DetectionTrained, images: list[Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        """The detection losses of the system."""
-        return _trained(model).detection_losses(images, batch.targets)
+        """The system's detection losses."""
+        return model.detection_losses(images, batch.targets)
 
     def learning_rate(self, iteration: int) -> float:
         """Linear warm-up, then half a cosine."""
-        if iteration < self.warmup:
-            return self.lr * (iteration + 1) / self.warmup
-        done = (iteration - self.warmup) / max(1, self.iterations - self.warmup)
-        return self.lr * 0.5 * (1.0 + math.cos(math.pi * done))
+        return warm_cosine(self.lr, iteration, self.iterations, self.warmup)
 
 
 def more_scenes(folders: Sequence[str], object_class: str) -> list[Scene]:
-    """The pictures of further data sets, everyone in them unlabelled.
-
-    Args:
-        folders: of data sets.
-        object_class: what the boxes have to hold.
+    """Read the pictures of further data sets, everyone in them unlabelled.
 
     Raises:
-        RecipeError: one holds something else.
+        RecipeError: the boxes of one are not of this object class.
         DataError: one cannot be read.
     """
     scenes: list[Scene] = []
@@ -152,12 +143,3 @@ def more_scenes(folders: Sequence[str], object_class: str) -> list[Scene]:
             for scene in (dataset if split is None else split)
         ]
     return scenes
-
-
-def _trained(model: PersonSearchModel) -> DetectionTrained:
-    if not isinstance(model, DetectionTrained):
-        raise RecipeError(
-            f"the detector of {type(model).__name__} cannot be trained by itself; set "
-            "detection_iterations = 0"
-        )
-    return model

@@ -1,30 +1,31 @@
-"""Which device a run uses, alone or as one of several processes."""
+"""The device of a run, alone or as one of several processes."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.distributed as dist
 
+from personsearch.distributed import process_group
 from personsearch.errors import RecipeError
 
 
 def choose_device(name: str = "") -> torch.device:
-    """The device of that name; without one, a GPU where there is one.
+    """Return the device ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; by default a GPU if there is one.
 
     Raises:
-        RecipeError: no such device here.
+        RecipeError: this machine has no such device.
     """
     if not name:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    wrong = RecipeError(f"device is {name!r}, expected 'cpu', 'cuda' or 'cuda:N'")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise RecipeError(f"device is {name!r}, expected 'cpu', 'cuda' or 'cuda:N'") from None
-    # torch lets a large index wrap round.
+        raise wrong from None
+    # torch wraps large indices around.
     if device.type not in ("cpu", "cuda") or str(device) != name:
-        raise RecipeError(f"device is {name!r}, expected 'cpu', 'cuda' or 'cuda:N'")
+        raise wrong
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RecipeError(
             f"device {name!r} was asked for, this machine has {torch.cuda.device_count()} GPUs; "
@@ -35,22 +36,17 @@ def choose_device(name: str = "") -> torch.device:
 
 @contextmanager
 def joined_processes(name: str = "") -> Iterator[torch.device]:
-    """The device of this process; under torchrun it first joins the others.
+    """Return the device of this process; under `torchrun`, join the other processes first.
 
     Raises:
-        RecipeError: no such device here.
+        RecipeError: this machine has no such device.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield choose_device(name)
-        return
     device = choose_device(name)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
     if device.type == "cuda":
         device = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl")
-    else:
-        dist.init_process_group("gloo")
-    try:
+    with process_group(device):
         yield device
-    finally:
-        dist.destroy_process_group()

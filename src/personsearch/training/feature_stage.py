@@ -1,8 +1,8 @@
-"""The second step of sequential training: re-identification on pooled features.
+"""The second stage of sequential training: re-identification on pooled features.
 
-The features of all labelled people are computed once and kept on disk; then batches of them train
-the re-identification branch alone, by semi-hard and then by batch-hard triplets (Loesch et al.
-2019, section 2, Two-step training). Without the pictures a batch can be as large as triplets want.
+The features of all labelled people are computed once and kept on disk. Batches of them then train
+the re-identification branch alone, with semi-hard and then batch-hard triplets (Loesch et al. 2019,
+section 2, Two-step training). Batches of features can be as large as triplets need.
 """
 
 import hashlib
@@ -14,18 +14,18 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from personsearch.distributed import barrier, rank
 from personsearch.errors import DataError, RecipeError
 from personsearch.precision import autocast
-from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
 from personsearch.systems.sequential import Sequential
 from personsearch.training.feature_cache import FeatureCache, Rows, write_features
 from personsearch.training.recipe import Recipe
 from personsearch.training.samplers import generator
-from personsearch.training.stages import SceneStage
+from personsearch.training.stages import SceneStage, trainable
 from personsearch.training.training_set import Batch, PictureCache
 from personsearch.types import Scene
 
@@ -39,26 +39,26 @@ class FeatureStage(SceneStage):
     for bit as they are.
 
     Args:
-        recipe: what the run depends on.
+        recipe: the recipe.
         scenes: the training scenes.
-        pictures: theirs.
+        pictures: their pictures.
 
-        batch_ids: identities in a batch; all of them where there are fewer.
-        batch_shots: people of each; as many as there are where there are fewer.
-        semi_hard_iterations: how many iterations, from the first one on, take semi-hard triplets;
-            the others take batch-hard ones.
+        batch_ids: identities in a batch; all if there are fewer.
+        batch_shots: boxes of each identity; all if there are fewer.
+        semi_hard_iterations: the first iterations, with semi-hard triplets; the others take
+            batch-hard ones.
         feature_views: how often each person's features are computed: once as annotated, as in the
-            paper, then from pictures augmented as the recipe says, with moved boxes.
-        feature_jitter: how far the sides of those boxes are moved at the most, as a part of the
-            box's size.
-        feature_cache: folder of the features, to be shared by runs; empty: the run's own. One of
-            another detector is an error there, and is made anew in the run's own folder.
+            paper, then from augmented pictures with shifted boxes.
+        feature_jitter: largest shift of the sides of those boxes, as a fraction of the box's size.
+        feature_cache: folder of features that several runs share; empty: the run's own. Features of
+            another detector are an error there, and are recomputed in the run's own folder.
 
     Raises:
         RecipeError: a setting that contradicts another.
     """
 
     name = "features"
+    interface = Sequential
 
     def __init__(
         self,
@@ -76,9 +76,9 @@ class FeatureStage(SceneStage):
         super().__init__(recipe, scenes, pictures)
         if batch_ids < 2 or batch_shots < 2 or feature_views < 1:
             raise RecipeError(
-                f"batch_ids {batch_ids}, batch_shots {batch_shots} and feature_views "
-                f"{feature_views} came; triplets need 2 identities or more, 2 shots or more and "
-                "1 view or more"
+                f"batch_ids is {batch_ids}, batch_shots {batch_shots} and feature_views "
+                f"{feature_views}; triplets need 2 identities or more, 2 shots or more and 1 view "
+                "or more"
             )
         if not 0 <= semi_hard_iterations <= max(recipe.iterations, 0) or feature_jitter < 0:
             raise RecipeError(
@@ -94,19 +94,18 @@ class FeatureStage(SceneStage):
         self.mining: Literal["semi-hard", "batch-hard"] = "batch-hard"
         self.cache: FeatureCache | None = None
 
-    def prepare(self, model: PersonSearchModel, device: torch.device, folder: Path) -> None:
-        """Computes the features, or finds them on disk.
+    def prepare(self, model: Sequential, device: torch.device, folder: Path) -> None:
+        """Compute the features, or find them on disk.
 
         Raises:
             RecipeError: `feature_cache` holds those of another detector.
             DataError: they cannot be written, or there are not two identities.
         """
-        reid, mark = _sequential(model), self.fingerprint(_sequential(model))
+        mark = self.fingerprint(model)
         where = Path(self.folder) if self.folder else folder / "features"
-        if not dist.is_initialized() or dist.get_rank() == 0:
-            self._find_or_make(reid, device, where, mark)
-        if dist.is_initialized():
-            dist.barrier()
+        if rank() == 0:
+            self._find_or_make(model, device, where, mark)
+        barrier()
         self.cache = FeatureCache(where, mark)
         if len(self.cache.ids.unique()) < 2:
             raise DataError("the training set has one labelled identity; triplets need two")
@@ -126,7 +125,7 @@ class FeatureStage(SceneStage):
             write_features(where, mark, self.rows(model, device))
 
     def fingerprint(self, model: Sequential) -> str:
-        """A hash of all that the features depend on: shared weights, boxes and settings."""
+        """Hash everything that the features depend on: shared weights, boxes and settings."""
         recipe, digest = self.recipe, hashlib.sha256()
         augmentation = vars(self.training_set.augmentation) if self.views > 1 else {}
         settings = [
@@ -144,7 +143,7 @@ class FeatureStage(SceneStage):
         return digest.hexdigest()
 
     def rows(self, model: Sequential, device: torch.device) -> Iterator[Rows]:
-        """The features of all labelled people, picture after picture, view after view."""
+        """Yield the features of all labelled people, view by view, picture by picture."""
         model.eval()
         for view in range(self.views):
             for index in range(len(self.scenes)):
@@ -158,7 +157,7 @@ class FeatureStage(SceneStage):
                 yield Rows(features.cpu(), ids, torch.full_like(ids, index))
 
     def _picture(self, view: int, index: int) -> tuple[Tensor, Target]:
-        """A picture as it is, or, from the second view on, augmented, its boxes moved."""
+        """The picture as it is in the first view; augmented, with shifted boxes, in the others."""
         if view == 0:
             scene = self.scenes[index]
             target = Target(torch.from_numpy(scene.boxes), torch.from_numpy(scene.ids))
@@ -169,14 +168,14 @@ class FeatureStage(SceneStage):
         sides = (target.boxes[:, 2:] - target.boxes[:, :2]).repeat(1, 2)
         return image, Target(target.boxes + torch.from_numpy(moves) * sides, target.ids)
 
-    def parameters(self, model: PersonSearchModel) -> list[nn.Parameter]:
+    def parameters(self, model: Sequential) -> list[nn.Parameter]:
         """Those of the re-identification branch."""
-        return [p for p in _sequential(model).branch.parameters() if p.requires_grad]
+        return trainable(model.branch)
 
-    def set_mode(self, model: PersonSearchModel) -> None:
-        """Only the branch keeps statistics."""
+    def set_mode(self, model: Sequential) -> None:
+        """Set training mode for the branch alone."""
         model.eval()
-        _sequential(model).branch.train()
+        model.branch.train()
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
         """Features instead of pictures; each process draws its own identities."""
@@ -194,7 +193,7 @@ class FeatureStage(SceneStage):
                 for identity in rng.choice(identities, count, replace=False).tolist()
                 for row in shots(rows[identity], scenes, self.batch_shots, rng)
             ]
-            # Read when it is due, so that `losses` is of the same iteration.
+            # Set when the batch is drawn, so that `losses` mines as this iteration should.
             early = iteration < self.semi_hard_iterations
             self.mining = "semi-hard" if early else "batch-hard"
             ids = self.cache.ids[chosen]
@@ -202,24 +201,22 @@ class FeatureStage(SceneStage):
             names = [f"features of iteration {iteration}"]
             yield Batch(list(self.cache[chosen]), [target], names)
 
-    def losses(
-        self, model: PersonSearchModel, images: list[Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
+    def losses(self, model: Sequential, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """The triplet loss; `images` are features (C, h, w)."""
         features, ids = torch.stack(images), batch.targets[0].ids
-        return _sequential(model).identity_losses(features, ids, self.mining)
+        return model.identity_losses(features, ids, self.mining)
 
 
 def shots(
     rows: Sequence[int], scenes: np.ndarray, count: int, rng: np.random.Generator
 ) -> list[int]:
-    """`count` different rows of one identity, or all: different pictures first, then other views.
+    """Draw `count` different rows of one identity, or all: rows of different pictures first.
 
     Args:
-        rows: of the identity.
+        rows: rows of the identity.
         scenes: the picture of each row of the cache.
-        count: how many are wanted.
-        rng: where chance comes from.
+        count: how many to draw.
+        rng: the random generator.
     """
     shuffled = rng.permutation(np.asarray(rows))
     seen: dict[int, int] = {}
@@ -229,9 +226,3 @@ def shots(
         seen[scene] = turns[-1] + 1
     chosen: list[int] = shuffled[np.argsort(turns, kind="stable")][:count].tolist()
     return chosen
-
-
-def _sequential(model: PersonSearchModel) -> Sequential:
-    if not isinstance(model, Sequential):
-        raise RecipeError(f"features can be trained for 'sequential', not {type(model).__name__}")
-    return model

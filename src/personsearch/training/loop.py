@@ -1,9 +1,9 @@
 """The loop that trains every system.
 
-A run is a folder: `log.jsonl` (one line a report), `curves.png`, and the checkpoints `last` (to go
-on from) and `best` (by validation). Each iteration's random numbers depend on the seed and the
-iteration alone, so a run that was killed and resumed ends with the same weights as one that was
-not: the same bytes on the same kind of machine with the same number of threads.
+A run is a folder: `log.jsonl` (one line per report), `curves.png`, and the checkpoints `last` (to
+resume from) and `best` (by validation). The random numbers of an iteration depend only on the seed
+and the iteration. So a run that was killed and resumed ends with the same weights as one that was
+not, bit for bit on the same kind of machine with the same number of threads.
 """
 
 import json
@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.validation import split_validation
+from personsearch.distributed import any_process, average_, barrier, rank, world_size
 from personsearch.errors import CheckpointError, DataError, NonFiniteLossError
 from personsearch.evaluation.detection import evaluate_detection
 from personsearch.evaluation.runner import detect_scenes, embed_queries
@@ -42,25 +42,26 @@ from personsearch.training.checkpoint import (
 )
 from personsearch.training.recipe import Recipe, read_recipe
 from personsearch.training.report import Listener, Report
+from personsearch.training.resume import check_recipe
 from personsearch.training.stages import Stage, make_stages
 from personsearch.training.tensorboard import TensorBoardWriter
 from personsearch.types import Scene, SearchProtocol
 
 
 class Trainer:
-    """Trains one recipe on one data set into one folder.
+    """Train one recipe on one data set in one folder.
 
     Args:
-        recipe: what is trained, and how.
+        recipe: the recipe.
         dataset: with a ``train`` split whose ids are 0..n-1, and optionally a ``val`` split with a
             protocol of that name; without one, it is split off by identity.
         out: the run's folder.
-        device: where the network runs.
-        listener: told of every report.
+        device: of the network.
+        listener: called with every report.
 
     Raises:
         DataError: no labelled people to train on, or fewer pictures than a batch.
-        RecipeError: a key that this data set or machine cannot serve.
+        RecipeError: a key that does not fit this system, data set or machine.
         ModelError: the network cannot be built.
     """
 
@@ -76,8 +77,7 @@ class Trainer:
         self.recipe, self.out = recipe, Path(out)
         self.device = torch.device(device)
         self.listener = listener
-        self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.rank, self.world = rank(), world_size()
         if "val" not in dataset.splits and recipe.validation_fraction > 0:
             dataset = split_validation(dataset, recipe.validation_fraction, recipe.seed)
         self.scenes: Sequence[Scene] = dataset.split("train")
@@ -100,6 +100,8 @@ class Trainer:
         if self.device.type == "cuda":
             self.model.to(memory_format=torch.channels_last)
         self.stages = make_stages(recipe, self.scenes)
+        for stage in self.stages:
+            stage.check(self.model)
         self.best: float | None = None
         self._tensorboard: TensorBoardWriter | None = None
         if recipe.tensorboard and self.rank == 0:
@@ -108,15 +110,16 @@ class Trainer:
         self._stop = threading.Event()
 
     def run(self, *, resume: bool = False) -> Path:
-        """Trains to the end and returns the best checkpoint's folder.
+        """Train to the end and return the folder of the best checkpoint.
 
         Args:
-            resume: go on from the run's last checkpoint; start anew where there is none.
+            resume: go on from the run's last checkpoint, or start if there is none. A finished run
+                is extended if the recipe's `iterations` grew.
 
         Raises:
             NonFiniteLossError: a loss or gradient became NaN or infinite; the last good checkpoint
                 is kept.
-            CheckpointError: a checkpoint cannot be written, or belongs to another recipe.
+            CheckpointError: a checkpoint cannot be written, or is of another recipe.
             KeyboardInterrupt: the run was interrupted, after a checkpoint was written.
         """
         self._make_folder(resume)
@@ -137,13 +140,13 @@ class Trainer:
         return best if best.is_dir() else self.out / "last"
 
     def validate(self) -> dict[str, float]:
-        """Detection and search figures on the validation split; empty without one."""
+        """Return detection and search metrics on the validation split; none without one."""
         if not self.validation:
             return {}
         precision, threshold = self.recipe.precision, self.recipe.eval_score_threshold
         found = detect_scenes(self.model, self.validation, precision=precision)
         detection = evaluate_detection(self.validation, found, score_threshold=threshold)
-        figures = {
+        metrics = {
             "detection_ap": float(detection.average_precision),
             "detection_recall": float(detection.recall),
         }
@@ -156,8 +159,8 @@ class Trainer:
                 score_threshold=threshold,
                 confidence_weighted=self.model.confidence_weighted,
             )
-            figures |= {"mean_ap": float(search.mean_ap), "top_1": float(search.top_k[1])}
-        return figures
+            metrics |= {"mean_ap": float(search.mean_ap), "top_1": float(search.top_k[1])}
+        return metrics
 
     def _run_stage(self, index: int, start: int, state: Mapping[str, Tensor]) -> None:
         stage, recipe = self.stages[index], self.recipe
@@ -203,7 +206,8 @@ class Trainer:
                     )
                 )
                 sums, images, since, began = {}, 0, done, time.perf_counter()
-            stop = self._stop_asked()
+            # All processes have to end at the same iteration.
+            stop = any_process(self._stop.is_set(), self.device)
             if done % recipe.checkpoint_every == 0 or last or stop:
                 self._save(stage, done, optimizer)
             if stop:
@@ -223,7 +227,7 @@ class Trainer:
                 f"{batch.names}; lower lr, lengthen the warm-up or set clip_norm. The last good "
                 f"checkpoint is in {self.out}"
             )
-        # No picture of the batch may show anyone; then nothing depends on the network.
+        # If no picture of the batch shows anyone, the losses do not depend on the network.
         if total.requires_grad:
             (total / stage.accumulate).backward()
         return values
@@ -237,8 +241,8 @@ class Trainer:
         names: list[str],
     ) -> None:
         if self.world > 1:
-            _average_gradients(parameters, self.world)
-            _average_statistics(self.model, self.world)
+            _average_gradients(parameters)
+            _average_statistics(self.model)
         limit = self.recipe.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         if not torch.isfinite(norm):
@@ -250,21 +254,20 @@ class Trainer:
         optimizer.step()
 
     def _validate_if_due(self, index: int, done: int) -> dict[str, float]:
-        """Measures and keeps the best, in the last stage, when it is time."""
+        """Validate in the last stage when it is due, and keep the best checkpoint."""
         stage = self.stages[index]
         due = done % self.recipe.evaluate_every == 0 or done == stage.iterations
         if index != len(self.stages) - 1 or not due:
             return {}
-        figures = self.validate()
-        score = figures.get("mean_ap", figures.get("detection_ap"))
+        measured = self.validate()
+        score = measured.get("mean_ap", measured.get("detection_ap"))
         if score is not None and (self.best is None or score > self.best):
             self.best = score
-            metrics = {"iteration": done, "validation": figures}
-            self._write("best", metrics, None)
-        return figures
+            self._write("best", {"iteration": done, "validation": measured}, None)
+        return measured
 
     def _save(self, stage: Stage, done: int, optimizer: torch.optim.Optimizer) -> None:
-        # The next loss would show what this step broke; until then the last good one is kept.
+        # A broken step would only show in the next loss, after the good checkpoint was replaced.
         for name, parameter in self.model.named_parameters():
             if not torch.isfinite(parameter).all():
                 raise NonFiniteLossError(
@@ -274,14 +277,6 @@ class Trainer:
         progress = Progress(stage.name, done, self.best, optimizer_tensors(optimizer))
         metrics = {"stage": stage.name, "iteration": done, "best_validation": self.best}
         self._write("last", metrics, progress)
-
-    def _stop_asked(self) -> bool:
-        """Whether any process was interrupted: all have to end at the same iteration."""
-        if self.world == 1:
-            return self._stop.is_set()
-        asked = torch.tensor(float(self._stop.is_set()), device=self.device)
-        dist.all_reduce(asked)
-        return bool(asked > 0)
 
     def _write(self, name: str, metrics: Mapping[str, Any], progress: Progress | None) -> None:
         if self.rank == 0:
@@ -310,7 +305,7 @@ class Trainer:
 
     def _make_folder(self, resume: bool) -> None:
         if self.rank != 0:
-            dist.barrier()
+            barrier()
             return
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -324,31 +319,27 @@ class Trainer:
         held = ("last", "last.old", "best", "best.old")
         if not resume and any((self.out / name).exists() for name in held):
             raise CheckpointError(
-                f"{self.out}: holds a run already; go on with it (--resume) or choose another "
-                "folder"
+                f"{self.out}: already holds a run; resume it (--resume) or choose another folder"
             )
         recover_checkpoint(self.out / "last")
         recover_checkpoint(self.out / "best")
         if not (self.out / "last").exists():
             (self.out / "log.jsonl").unlink(missing_ok=True)
-        if self.world > 1:
-            dist.barrier()
+        barrier()
 
     def _resume(self) -> tuple[int, int, Mapping[str, Tensor]]:
-        """Restores model and log; returns stage, iteration and optimizer state to go on from."""
+        """Restore model and log; return stage, iteration and optimizer state to resume from."""
         last = self.out / "last"
         if not last.exists():
             return 0, 0, {}
-        if read_recipe(last / "recipe.toml").to_toml() != self.recipe.to_toml():
-            raise CheckpointError(
-                f"{last}: was trained by another recipe; give that recipe or another folder"
-            )
         progress = load_progress(last)
-        restore(self.model, last)
-        self.best = progress.best
         names = [stage.name for stage in self.stages]
+        done = progress.iteration if progress.stage == names[-1] else 0
+        check_recipe(read_recipe(last / "recipe.toml"), self.recipe, done, str(last))
         if progress.stage not in names:
             raise CheckpointError(f"{last}: was in stage {progress.stage!r}, the run has {names}")
+        restore(self.model, last)
+        self.best = progress.best
         index = names.index(progress.stage)
         if self.rank == 0:
             self._truncate_log(names, index, progress.iteration)
@@ -357,7 +348,7 @@ class Trainer:
         return index, progress.iteration, progress.optimizer
 
     def _truncate_log(self, names: list[str], index: int, iteration: int) -> None:
-        """Drops what was reported after the checkpoint; it will be reported again."""
+        """Drop the reports after the checkpoint; they will be made again."""
         path = self.out / "log.jsonl"
         kept = [
             line
@@ -368,7 +359,7 @@ class Trainer:
 
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
-        """Lets the iteration finish on the first Ctrl-C; the second one ends it at once."""
+        """Finish the iteration on the first Ctrl-C; end at once on the second."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -387,7 +378,7 @@ class Trainer:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The reports of a run; a last line that was cut by a kill is left out."""
+    """Read the reports of a run, without a last line that a kill cut off."""
     if not path.is_file():
         return []
     reports = []
@@ -403,21 +394,19 @@ def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _average_gradients(parameters: list[torch.nn.Parameter], world: int) -> None:
-    """Every process steps on the mean gradient of all."""
+def _average_gradients(parameters: list[torch.nn.Parameter]) -> None:
+    """Average the gradients over all processes."""
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
-        parameter.grad /= world
+        average_(parameter.grad)
 
 
-def _average_statistics(model: torch.nn.Module, world: int) -> None:
-    """Every process keeps the mean of all running statistics, so that all detect the same."""
+def _average_statistics(model: torch.nn.Module) -> None:
+    """Average the running statistics over all processes, so that all detect the same."""
     for module in model.modules():
-        # One in evaluation mode is of a frozen part: nothing moved its statistics.
+        # In evaluation mode the module is frozen: its statistics did not change.
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.training:
             for statistic in (module.running_mean, module.running_var):
                 if statistic is not None:
-                    dist.all_reduce(statistic)
-                    statistic /= world
+                    average_(statistic)

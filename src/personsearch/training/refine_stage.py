@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from personsearch.errors import RecipeError
-from personsearch.systems.base import PersonSearchModel
 from personsearch.systems.rdlr import RDLR
 from personsearch.training.checkpoint import load_tensors
 from personsearch.training.recipe import Recipe
@@ -20,18 +19,16 @@ class RefineStage(SceneStage):
     """The main stage of RDLR.
 
     Args:
-        recipe: what the run depends on.
+        recipe: the recipe.
         scenes: the training scenes.
-        pictures: theirs.
+        pictures: their pictures.
 
-        reid_init: checkpoint whose re-ID network is taken instead of the one that this run
-            trained; of another data set, too (figure 6, c and d).
-
-    Raises:
-        RecipeError: a system without a re-ID network of its own, or one that does not fit.
+        reid_init: checkpoint whose re-ID network replaces the one that this run trained; it may
+            come from another data set (figure 6, c and d).
     """
 
     name = "refinement"
+    interface = RDLR
 
     def __init__(
         self,
@@ -44,11 +41,15 @@ class RefineStage(SceneStage):
         super().__init__(recipe, scenes, pictures)
         self.reid_init = reid_init
 
-    def prepare(self, model: PersonSearchModel, device: torch.device, folder: Path) -> None:
-        """Loads the other run's re-ID network; it is frozen, so a second time changes nothing."""
+    def prepare(self, model: RDLR, device: torch.device, folder: Path) -> None:
+        """Load the other run's re-ID network; it is frozen, so loading it twice is harmless.
+
+        Raises:
+            RecipeError: it does not fit.
+        """
         if not self.reid_init:
             return
-        reid, prefix = _refined(model).reid, "reid."
+        reid, prefix = model.reid, "reid."
         saved = {
             name.removeprefix(prefix): tensor
             for name, tensor in load_tensors(Path(self.reid_init)).items()
@@ -68,19 +69,13 @@ class RefineStage(SceneStage):
                 f"{came}, expected {tuple(own[others[0]].shape)}; use one with the same backbone, "
                 "reid_dim and reid_grid"
             )
-        if wrong and "softmax" in _refined(model).reid_losses:
+        if wrong and "softmax" in model.reid_losses:
             raise RecipeError(
                 f"reid_init: the re-ID network in {self.reid_init} knows other identities than "
                 "this data set; set reid_loss = 'proxy_triplet'"
             )
         reid.load_state_dict({k: v for k, v in saved.items() if k not in wrong}, strict=False)
 
-    def parameters(self, model: PersonSearchModel) -> list[nn.Parameter]:
-        """The detector's."""
-        return _refined(model).detection_parameters()
-
-
-def _refined(model: PersonSearchModel) -> RDLR:
-    if not isinstance(model, RDLR):
-        raise RecipeError(f"{type(model).__name__} has no re-ID network that could refine boxes")
-    return model
+    def parameters(self, model: RDLR) -> list[nn.Parameter]:
+        """Those of the detector."""
+        return model.detection_parameters()

@@ -1,15 +1,20 @@
-"""The stages of a run: what is shown, which losses it has, how long it lasts."""
+"""The interface of a training stage, and the two stages that most systems have.
+
+A run is a sequence of stages. `training.catalogue` names those of each system; `make_stages` builds
+them from the recipe. Stages that only some systems have are in files of their own.
+"""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from personsearch.errors import RecipeError
-from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.base import PersonSearchModel, Target
 from personsearch.training.canvases import Canvases
 from personsearch.training.pairs import PairSampler
 from personsearch.training.recipe import Recipe, stage_constructors
@@ -20,73 +25,119 @@ from personsearch.types import Scene
 
 
 class Stage(ABC):
-    """One stretch of a run, with an optimizer of its own.
+    """One part of a run, with its own data, losses and optimizer.
 
-    A stage is made of a recipe, the training scenes and their pictures, and of keyword arguments,
-    which are keys of the recipe.
+    The constructor takes the recipe, the training scenes and their pictures, and keyword arguments,
+    which are keys of the recipe. The model that the methods get is an instance of `interface`.
 
     Attributes:
-        name: as in the log.
-        recipe: what the run depends on.
-        iterations: optimizer steps; a stage without is left out.
+        name: in the catalogue, the log and checkpoints.
+        interface: class or protocol that a system must implement to be trained by this stage.
+        recipe: the recipe.
+        iterations: optimizer steps; a stage with 0 is skipped.
         accumulate: forward passes in each.
     """
 
     name: str
+    interface: type = PersonSearchModel
     recipe: Recipe
     iterations: int
     accumulate: int = 1
 
+    def check(self, model: PersonSearchModel) -> None:
+        """Check that the stage can train this system.
+
+        Raises:
+            RecipeError: the system does not implement `interface`.
+        """
+        if not isinstance(model, self.interface):
+            raise RecipeError(
+                f"stage {self.name!r} cannot train {type(model).__name__}, which is not a "
+                f"{self.interface.__name__}; set the iterations of this stage to 0"
+            )
+
     def prepare(  # noqa: B027  (most stages need nothing)
-        self, model: PersonSearchModel, device: torch.device, folder: Path
+        self, model: Any, device: torch.device, folder: Path
     ) -> None:
-        """Called once before the first step, after a stop again, with the run's folder."""
+        """Get ready in the run's folder; called before the first step, and again when resumed."""
 
-    def parameters(self, model: PersonSearchModel) -> list[nn.Parameter]:
-        """What the stage trains."""
-        return [p for p in model.parameters() if p.requires_grad]
+    def parameters(self, model: Any) -> list[nn.Parameter]:
+        """Parameters that the stage trains; all by default."""
+        return trainable(model)
 
-    def set_mode(self, model: PersonSearchModel) -> None:
-        """Puts the model into training mode; a part that must not change stays in evaluation."""
+    def set_mode(self, model: Any) -> None:
+        """Set training mode before each step; frozen parts may stay in evaluation mode."""
         model.train()
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The stage's optimizer; the recipe's unless a stage has its own."""
+        """Return the optimizer; the recipe's by default."""
         recipe = self.recipe
-        if recipe.optimizer == "sgd":
-            return torch.optim.SGD(
-                parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay
-            )
-        kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-        return kind(parameters, recipe.lr, weight_decay=recipe.weight_decay)
+        return make_optimizer(
+            recipe.optimizer, parameters, recipe.lr, recipe.momentum, recipe.weight_decay
+        )
 
     @abstractmethod
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
-        """Batches from the first one of iteration `start` on, `accumulate` an iteration."""
+        """Batches from iteration `start` on, `accumulate` per iteration, for one process."""
 
     @abstractmethod
-    def losses(
-        self, model: PersonSearchModel, images: list[Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
+    def losses(self, model: Any, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Named losses of one forward pass; `images` and the targets are on the device."""
 
     @abstractmethod
     def learning_rate(self, iteration: int) -> float:
-        """The learning rate of an iteration, counted from zero."""
+        """Learning rate of an iteration, counted from zero."""
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters of a module that are not frozen."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def make_optimizer(
+    name: str, parameters: list[nn.Parameter], lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return the optimizer ``"sgd"``, ``"adam"`` or ``"adamw"``; only SGD has a momentum."""
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)
+    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    return kind(parameters, lr, weight_decay=weight_decay)
+
+
+def warm_cosine(
+    lr: float, iteration: int, iterations: int, warmup: int, floor: float = 0.0
+) -> float:
+    """Learning rate with a linear warm-up, then half a cosine from `lr` to `floor` times `lr`."""
+    if iteration < warmup:
+        return lr * (iteration + 1) / warmup
+    done = (iteration - warmup) / max(1, iterations - warmup)
+    return lr * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done)))
+
+
+def first_stage_rate(lr: float, iteration: int, iterations: int) -> float:
+    """Learning rate of a stage on crops: a short warm-up, then half a cosine to a tenth."""
+    return warm_cosine(lr, iteration, iterations, min(50, iterations // 10), floor=0.1)
+
+
+def scene_augmentation(recipe: Recipe) -> Augmentation:
+    """The recipe's augmentation of whole pictures."""
+    return Augmentation(recipe.flip, recipe.scale_jitter, recipe.color_jitter, recipe.erase)
+
+
+def crop_augmentation(recipe: Recipe) -> Augmentation:
+    """The recipe's augmentation of crops, which have a scale of their own."""
+    return Augmentation(recipe.flip, 0.0, recipe.color_jitter, recipe.erase)
 
 
 class SceneStage(Stage):
-    """The main stage: whole pictures, all of the system's losses."""
+    """The main stage: whole pictures, all losses of the system."""
 
     name = "scenes"
 
     def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
         self.recipe = recipe
         self.iterations, self.accumulate = recipe.iterations, recipe.accumulate
-        augmentation = Augmentation(
-            recipe.flip, recipe.scale_jitter, recipe.color_jitter, recipe.erase
-        )
-        self.training_set = TrainingSet(scenes, pictures, augmentation, recipe.seed)
+        self.training_set = TrainingSet(scenes, pictures, scene_augmentation(recipe), recipe.seed)
         size = recipe.images_per_iteration
         self.sampler: SceneSampler
         if recipe.sampler == "identity":
@@ -97,7 +148,11 @@ class SceneStage(Stage):
             self.sampler = RandomSampler(scenes, size, recipe.seed)
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
-        """Batches of the sampler's choice."""
+        """Batches of the sampler's choice.
+
+        Raises:
+            RecipeError: the processes cannot share a batch.
+        """
         size = self.recipe.images_per_iteration
         if size % world:
             raise RecipeError(
@@ -108,46 +163,51 @@ class SceneStage(Stage):
             self.training_set, self.sampler, first, last, self.recipe.loader_workers, rank, world
         )
 
-    def losses(
-        self, model: PersonSearchModel, images: list[Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
-        """What the system itself returns."""
+    def losses(self, model: Any, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The system's own losses."""
         losses: dict[str, Tensor] = model(images, batch.targets)
         return losses
 
     def learning_rate(self, iteration: int) -> float:
         """Linear warm-up, then constant, in steps, or half a cosine."""
         recipe = self.recipe
-        if iteration < recipe.warmup:
-            return recipe.lr * (iteration + 1) / recipe.warmup
-        if recipe.schedule == "cosine":
-            done = (iteration - recipe.warmup) / max(1, recipe.iterations - recipe.warmup)
-            return recipe.lr * 0.5 * (1.0 + math.cos(math.pi * done))
+        if recipe.schedule == "cosine" or iteration < recipe.warmup:
+            return warm_cosine(recipe.lr, iteration, recipe.iterations, recipe.warmup)
         passed = sum(iteration >= at for at in recipe.decay_at)
         return recipe.lr * recipe.decay_factor**passed
+
+
+@runtime_checkable
+class CropTrained(Protocol):
+    """A system that can be trained on people cut out of their pictures."""
+
+    def crop_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Named losses on canvases of people."""
+
+    def crop_parameters(self) -> list[nn.Parameter]:
+        """Parameters that they train."""
 
 
 class CropStage(Stage):
     """The first stage: people cut out and packed onto canvases."""
 
     name = "crops"
+    interface = CropTrained
 
     def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
         self.recipe = recipe
         self.iterations = recipe.crop_iterations
-        # A canvas is as large as the pictures usually are.
+        # A canvas has the median size of the pictures.
         widths, heights = zip(*(scene.size for scene in scenes), strict=True)
         size = (sorted(widths)[len(widths) // 2], sorted(heights)[len(heights) // 2])
         self.canvases = Canvases(
             scenes,
             pictures,
+            crop_augmentation(recipe),
+            recipe.seed,
             size,
             recipe.crops_per_canvas,
             recipe.canvases_per_iteration,
-            recipe.color_jitter,
-            recipe.erase,
-            recipe.flip,
-            recipe.seed,
         )
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
@@ -155,42 +215,24 @@ class CropStage(Stage):
         for iteration in range(start, self.iterations):
             yield self.canvases.batch(iteration * world + rank)
 
-    def losses(
-        self, model: PersonSearchModel, images: list[Tensor], batch: Batch
-    ) -> dict[str, Tensor]:
-        """What the system returns for people cut out.
+    def losses(self, model: CropTrained, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The system's losses on people cut out."""
+        return model.crop_losses(images, batch.targets)
 
-        Raises:
-            RecipeError: the system has no such losses.
-        """
-        alone = getattr(model, "crop_losses", None)
-        if alone is None:
-            raise RecipeError(
-                f"crop_iterations is {self.iterations}, but system {self.recipe.system!r} has no "
-                "losses on people cut out; set crop_iterations = 0"
-            )
-        losses: dict[str, Tensor] = alone(images, batch.targets)
-        return losses
-
-    def parameters(self, model: PersonSearchModel) -> list[nn.Parameter]:
-        """All of the system's, or those that it says it trains on people cut out."""
-        own = getattr(model, "crop_parameters", None)
-        return super().parameters(model) if own is None else own()
+    def parameters(self, model: CropTrained) -> list[nn.Parameter]:
+        """Those that the system trains on people cut out."""
+        return model.crop_parameters()
 
     def learning_rate(self, iteration: int) -> float:
         """A short linear warm-up, then half a cosine down to a tenth."""
-        warmup = min(50, self.iterations // 10)
-        if iteration < warmup:
-            return self.recipe.crop_lr * (iteration + 1) / warmup
-        done = (iteration - warmup) / max(1, self.iterations - warmup)
-        return self.recipe.crop_lr * (0.1 + 0.45 * (1.0 + math.cos(math.pi * done)))
+        return first_stage_rate(self.recipe.crop_lr, iteration, self.iterations)
 
 
 def make_stages(recipe: Recipe, scenes: Sequence[Scene]) -> list[Stage]:
-    """The stages that a recipe asks for, in order.
+    """Return the stages of a recipe that have iterations, in order.
 
     Raises:
-        RecipeError: none has an iteration.
+        RecipeError: none has.
     """
     pictures = PictureCache(scenes, recipe.cache_pictures)
     stages = []

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch import boxes as box_arithmetic
+from personsearch.boxes import Boxes
 from personsearch.types import FloatArray
 
 Picture = NDArray[np.uint8]
@@ -56,8 +57,26 @@ class Augmentation:
                 erase(picture, box, rng)
         return np.ascontiguousarray(picture), boxes.astype(np.float32), kept
 
+    def crop(self, picture: Picture, box: Boxes, rng: np.random.Generator) -> tuple[Picture, Boxes]:
+        """Augment the crop of one person, without scaling.
 
-def flip(picture: Picture, boxes: FloatArray) -> tuple[Picture, FloatArray]:
+        Args:
+            picture: RGB (h, w, 3) uint8.
+            box: (4,) the person's box in the crop.
+            rng: where chance comes from.
+        """
+        if self.color_jitter > 0:
+            picture = recolor(picture, rng, self.color_jitter)
+        if rng.random() < self.flip:
+            picture, boxes = flip(picture, box[None])
+            box = boxes[0]
+        picture = np.ascontiguousarray(picture)
+        if rng.random() < self.erase:
+            erase(picture, box.astype(np.float32), rng)
+        return picture, box
+
+
+def flip(picture: Picture, boxes: Boxes) -> tuple[Picture, Boxes]:
     """Picture and boxes mirrored left to right."""
     width = picture.shape[1]
     mirrored = boxes.copy()

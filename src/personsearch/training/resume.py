@@ -1,0 +1,56 @@
+"""Whether a run can go on with a recipe that was changed since it began."""
+
+from personsearch.errors import CheckpointError
+from personsearch.training.recipe import Recipe
+
+WITHOUT_INFLUENCE = {
+    "cache_pictures",
+    "checkpoint_every",
+    "loader_workers",
+    "log_every",
+    "tensorboard",
+}
+"""Keys that change how a run is executed and reported, but not what it trains."""
+
+
+def check_recipe(run: Recipe, wanted: Recipe, done: int, where: str) -> None:
+    """Check that a run can go on with another recipe.
+
+    `iterations` may change where no learning rate depends on it: a longer run then has the weights
+    that it would have had with this length from the start.
+
+    Args:
+        run: the recipe that the run was trained with until now.
+        wanted: the recipe to go on with.
+        done: iterations of the last stage that are done.
+        where: the checkpoint, for the message.
+
+    Raises:
+        CheckpointError: a key differs; the message names it and both values.
+    """
+    before, now = (each.model_dump() | each.settings for each in (run, wanted))
+    changed = [
+        key
+        for key in {**before, **now}
+        if before.get(key) != now.get(key) and key not in WITHOUT_INFLUENCE
+    ]
+    if not changed:
+        return
+    differences = ", ".join(
+        f"{key} is {now.get(key)!r} but was {before.get(key)!r}" for key in changed
+    )
+    if changed != ["iterations"]:
+        raise CheckpointError(
+            f"{where}: was trained by another recipe: {differences}; go on with the recipe that it "
+            "began with, or choose another folder"
+        )
+    if wanted.schedule == "cosine":
+        raise CheckpointError(
+            f"{where}: the run cannot change its length: {differences}, and with schedule "
+            "'cosine' every learning rate depends on it; train in another folder, with "
+            "init to start from these weights"
+        )
+    if wanted.iterations < done:
+        raise CheckpointError(
+            f"{where}: the run cannot be shortened: {differences}, and {done} iterations are done"
+        )
