@@ -34,7 +34,7 @@ from personsearch.media.pictures import read_scene
 from personsearch.media.sampling import Sampling
 from personsearch.search.archive import Archive
 from personsearch.search.calibration import calibration_error, fit_calibration
-from personsearch.search.labelled_pairs import Pairs, label_people, make_pairs
+from personsearch.search.labelled_pairs import Pairs, make_pairs, match_people
 from personsearch.store import ModelIdentity, open_store
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections
@@ -60,7 +60,7 @@ def main() -> int:
         for data in samples:
             row, gallery = searched(model, identity, data)
             rows.append(row)
-            labelled = label_people(data.split("test"), gallery, identity.dim)
+            labelled = match_people(data.split("test"), gallery, identity.dim)
             pairs[data.name] = make_pairs([labelled], "pictures")
         chances = calibrated(identity, pairs)
     except PersonSearchError as error:

@@ -61,7 +61,7 @@ def measure(place: Path, people: int, searches: int) -> dict[str, Any]:
     rows: dict[str, dict[str, float]] = {}
     with Archive(StoreEngine(place)) as archive, listen("127.0.0.1", 0) as socket:
         # The network's thread would say that there is none of that name.
-        app = create_app(archive, place, Settings(burst=1e9, rate=1e9))
+        app = create_app(archive, Settings(burst=1e9, rate=1e9))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
         thread.start()

@@ -82,8 +82,8 @@ def test_every_command_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.Monke
     searches = [text for name, text in ran if name == "search"]
     assert all("similarity" in text for text in searches)
     assert "20261121_130000.jpg" in searches[0]
-    # The chance is shown from the calibration on, never before.
-    assert ["chance" in text for text in searches] == [False] * (len(searches) - 1) + [True]
+    # The probability is shown from the calibration on, never before.
+    assert ["probability" in text for text in searches] == [False] * (len(searches) - 1) + [True]
     for picture in ("found.jpg", "reliability.png"):
         with Image.open(tmp_path / picture) as image:
             assert np.asarray(image).std() > 10

@@ -67,14 +67,16 @@ def test_without_a_calibration_there_are_similarities(place: Path) -> None:
     assert "probability" not in table
     hits = json.loads(run("search", "me.png", "--json"))
     assert hits["searched"] is None
-    assert [hit["chance"] for hit in hits["hits"]] == [None] * 5
+    assert [hit["probability"] for hit in hits["hits"]] == [None] * 5
     said = run("timeline", "me.png", code=2)
     assert "no calibration" in said
     assert "--min-similarity" in said
-    assert "needs a calibrated store" in run("timeline", "me.png", "--min-chance", "0.5", code=2)
+    assert "needs a calibrated store" in run(
+        "timeline", "me.png", "--min-probability", "0.5", code=2
+    )
 
 
-def test_calibrated_searches_show_chances(place: Path) -> None:
+def test_calibrated_searches_show_probabilities(place: Path) -> None:
     report = json.loads(run("calibrate", "labelled", "--plot", "plot.png", "--json"))
     assert report["written"] == str(place / "store" / FILE)
     assert report["counts"]["identities"] == 8
@@ -87,18 +89,23 @@ def test_calibrated_searches_show_chances(place: Path) -> None:
         assert np.asarray(picture).std() > 10
     hits = json.loads(run("search", "me.png", "--json"))
     assert hits["searched"] == 5
-    chances = [hit["chance"] for hit in hits["hits"]]
-    assert chances == sorted(chances, reverse=True)
-    assert 0 < chances[-1] < chances[0] < 1
+    found = [hit["probability"] for hit in hits["hits"]]
+    assert found == sorted(found, reverse=True)
+    assert 0 < found[-1] < found[0] < 1
+    assert [hit["chance"] for hit in hits["hits"]] == found  # the name of version 0.1
     many = json.loads(run("search", "me.png", "--expected", "3", "--json"))
-    assert many["hits"][0]["chance"] > chances[0]
-    assert "chance" in run("search", "me.png")
+    assert many["hits"][0]["probability"] > found[0]
+    assert "probability" in run("search", "me.png")
     text = run("calibrate", "labelled", "--true-boxes", "--across", "pictures")
     assert "48 pairs of 8 people" in text
     assert "someone else comes first" in text
     assert "expected cameras or pictures" in run("calibrate", "labelled", "--across", "x", code=2)
-    sightings = json.loads(run("timeline", "me.png", "--min-chance", "0.4", "--json"))["sightings"]
-    assert all(one["chance"] >= 0.4 for one in sightings)
+    limit = ("timeline", "me.png", "--min-probability", "0.4", "--json")
+    sightings = json.loads(run(*limit))["sightings"]
+    assert all(one["probability"] == one["chance"] >= 0.4 for one in sightings)
+    old = runner.invoke(app, ["timeline", "me.png", "--min-chance", "0.4", "--json"])
+    assert json.loads(old.stdout)["sightings"] == sightings
+    assert old.stderr == "warning: --min-chance is deprecated; use --min-probability\n"
     run("timeline", "me.png")  # half is the default
 
 
@@ -114,7 +121,7 @@ def test_a_time_line_by_similarity(place: Path) -> None:
     person = json.loads(run("timeline", "--person", "1", "--min-similarity", "0.99", "--json"))
     assert [len(one["people"]) for one in person["sightings"]] == [1, 1]
     assert "ending in .svg or .png" in run("timeline", "me.png", "--out", "x.gif", code=2)
-    assert "say who" in run("timeline", code=2)
+    assert "no person is given" in run("timeline", code=2)
     none = run("timeline", "me.png", "--min-similarity", "1.0", "--camera", "nowhere")
     assert "no match reaches similarity 1; the best has nothing" in " ".join(none.split())
 

@@ -1,4 +1,4 @@
-"""`personsearch index`, `search` in a store and `erase`, through their real entry point."""
+"""`personsearch index` and `search` in a store, through their real entry point."""
 
 import json
 import os
@@ -16,7 +16,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from personsearch.cli.main import app
-from personsearch.cli.store_folder import parse_time, show_time, store_folder
 from personsearch.store import Filters, open_store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -102,25 +101,6 @@ def test_another_model_and_a_missing_person(place: Path) -> None:
     missing = run(place, "search", "--person", "9999")
     assert missing.returncode == 1
     assert "has no person 9999" in missing.stderr
-
-
-@real
-def test_erased_people_are_gone(place: Path, tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(place / "store", tmp_path / "store")
-    source = str(place / "photos")
-    picture = "gate/c1s1_009376.jpg"
-    asked = run(tmp_path, "erase", "--source", source, "--picture", picture)
-    assert asked.returncode == 1  # nobody answered
-    erased = run(tmp_path, "erase", "--source", source, "--picture", picture, "--yes")
-    assert erased.returncode == 0, erased.stderr
-    assert "people erased" in erased.stdout
-    hits = json.loads(run(tmp_path, "search", "--person", "1", "--json").stdout)["hits"]
-    assert not any(hit["path"].endswith(picture) for hit in hits)
-    one = run(tmp_path, "erase", "--person", "1", "--yes")
-    assert one.stdout.strip() == "1 people erased"
-    assert run(tmp_path, "search", "--person", "1").returncode == 1
 
 
 @pytest.fixture
@@ -217,13 +197,10 @@ def test_wrong_usage(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     Image.new("RGB", (20, 30)).save(picture)
     cases = {
-        ("search",): "say who",
+        ("search",): "no person is given",
         ("search", "a.png", "--in", ".", "--camera", "x", "--model", "m"): "exclude each other",
         ("search", "a.png", "--in", "."): "--in needs --model",
         ("search", "a.png", "--since", "yesterday"): "is not a time",
-        ("erase", "--yes"): "say who",
-        ("erase", "--picture", "a.jpg", "--yes"): "say who",
-        ("erase", "--source", "x", "--person", "1", "--yes"): "erase in two steps",
         ("index",): "Missing argument",
         ("index", "rtsp://a:s3cret@b/1", "--watch"): "--watch and --prune are for folders",
         ("index", ".", "--for", "3"): "--for goes with live cameras or --watch",
@@ -244,15 +221,3 @@ def test_wrong_usage(tmp_path: Path) -> None:
     assert gone.returncode == 1
     assert "no such file or folder" in gone.stderr
     assert not (tmp_path / "store").exists()
-
-
-def test_times_and_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert parse_time("1970-01-01T00:00:10+00:00") == 10.0
-    assert parse_time(None) is None
-    assert show_time(None) == ""
-    assert parse_time(show_time(1_700_000_000.0)) == 1_700_000_000.0
-    monkeypatch.setenv("PERSONSEARCH_STORE", str(tmp_path))
-    assert store_folder(None) == tmp_path
-    assert store_folder(Path("x")) == Path("x")
-    monkeypatch.delenv("PERSONSEARCH_STORE")
-    assert store_folder(None).parts[-2:] == ("personsearch", "store")

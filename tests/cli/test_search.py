@@ -86,7 +86,7 @@ def test_the_table_ranks_and_the_notes_name_what_was_left_out(folder: Path) -> N
     assert "3 people in 2 pictures" in notes
     assert "1 could not be read" in notes
     assert "broken.jpg: is not a picture" in notes
-    assert "surest" not in notes
+    assert "highest-scoring" not in notes
 
 
 def test_json_is_all_of_stdout(folder: Path) -> None:
@@ -103,7 +103,7 @@ def test_json_is_all_of_stdout(folder: Path) -> None:
 def test_without_a_box_it_says_whom_it_looks_for(folder: Path) -> None:
     code, _, notes = run()
     assert code == 0
-    assert "looking for the surest person in me.png, box 0,0,10,20 (score 0.90)" in notes
+    assert "searching for the highest-scoring person in me.png, box 0,0,10,20 (score 0.90)" in notes
     assert "also there: --box 20,0,30,20 (score 0.80)" in notes
 
 

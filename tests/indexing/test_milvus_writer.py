@@ -7,6 +7,7 @@ from blocks import GREEN, RED, Blocks, paint
 from footage import MODEL, film
 
 from personsearch.engines.milvus import MilvusEngine
+from personsearch.engines.milvus_files import known_files
 from personsearch.errors import StoreError
 from personsearch.indexing.milvus_writer import MilvusWriter, person_id
 from personsearch.indexing.shards import index_shards, run_here
@@ -66,16 +67,16 @@ def test_erased_files_do_not_come_back(tmp_path: Path) -> None:
         writer = MilvusWriter(engine)
         assert writer.counts() == {"files": 2, "people": 3, "unreadable": 0}
         with pytest.raises(StoreError, match=r"has no file 'c\.png'"):
-            writer.erase_files(str(folder), ["c.png"])
+            engine.erase_files(str(folder), ["c.png"])
         with pytest.raises(StoreError, match="has no source"):
-            writer.erase_files("/elsewhere")
+            engine.erase_files("/elsewhere")
         for empty in ([], (), set(), frozenset(), "", {}, range(0)):
-            assert writer.erase_files(str(folder), empty) == 0  # type: ignore[arg-type]
+            assert engine.erase_files(str(folder), empty) == 0  # type: ignore[arg-type]
         assert writer.counts() == {"files": 2, "people": 3, "unreadable": 0}
-        assert writer.erase_files(str(folder), ["a.png"]) == 2
+        assert engine.erase_files(str(folder), ["a.png"]) == 2
         paint(folder / "a.png", RED, RED)
         index(engine, folder)
         assert engine.count() == 1
-        assert writer.known_files(str(folder))["a.png"].state == "erased"
-        assert writer.erase_files(str(folder)) == 1
+        assert known_files(engine.files, str(folder))["a.png"].state == "erased"
+        assert engine.erase_files(str(folder)) == 1
         assert engine.count() == 0

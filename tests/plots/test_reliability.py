@@ -7,7 +7,7 @@ import numpy as np
 from personsearch.plots.reliability import plot_reliability
 from personsearch.search.calibration import fit_calibration
 from personsearch.search.labelled_pairs import Pairs
-from personsearch.store.store import ModelIdentity
+from personsearch.store import ModelIdentity
 
 
 def test_its_panels_name_what_they_show(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Searches of an archive by pictures, examples, ids and vectors; blocks of colour are people."""
 
+import hashlib
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,9 @@ import personsearch
 from personsearch.errors import DataError, StoreError
 from personsearch.search.calibration import fit_calibration, write_calibration
 from personsearch.search.labelled_pairs import Pairs
+from personsearch.search.request import SearchRequest
 from personsearch.store import Filters, open_store
+from personsearch.store.audit import LOG, AuditLog, user_of_this_machine
 
 BLUE = (0, 0, 255)
 
@@ -107,7 +110,7 @@ def test_one_a_file_and_ranked_again(store: Path, tmp_path: Path) -> None:
             assert [m.rank_score for m in again] != [m.rank_score for m in plain]
 
 
-def test_chances_of_a_calibrated_store(store: Path, tmp_path: Path) -> None:
+def test_probabilities_of_a_calibrated_store(store: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     ids = np.repeat(np.arange(30), 4)
     others = np.stack(
@@ -154,6 +157,81 @@ def test_what_is_refused(store: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         assert len(archive.search(people=[1]).matches) == 5
     with pytest.raises(StoreError, match="there is no store here"):
         personsearch.open(tmp_path / "gone")
+
+
+def test_every_search_and_erasure_is_a_line_in_the_audit_log(store: Path, tmp_path: Path) -> None:
+    query = paint(tmp_path / "me.png", RED)
+    with personsearch.open(store) as archive:
+        archive.search(query, people=[3], unlike=[2], filters=Filters(cameras=["gate"]), top=4)
+        archive.search_by(SearchRequest(embeddings=np.eye(3)[:1]), caller="desk")
+        assert archive.erase(Filters(people=[1])) == 1
+        assert archive.erase_files(str(tmp_path / "hall"), caller="desk") == 3
+        assert archive.erase(Filters(cameras=[])) == 0
+        archive.log_report("html", [], caller="desk")
+    entries = list(AuditLog(store).entries())
+    python = f"{user_of_this_machine()} (python)"
+    assert [(one.action, one.who) for one in entries] == [
+        *[("search", python), ("search", "desk")],
+        *[("erase", python), ("erased", python)],
+        *[("erase", "desk"), ("erased", "desk")],
+        *[("erase", python), ("erased", python)],
+        ("report", "desk"),
+    ]
+    assert entries[0].details == {
+        "examples": [
+            {
+                "picture_sha256": hashlib.sha256(query.read_bytes()).hexdigest(),
+                "box": [0, 0, 10, 20],
+            }
+        ],
+        "people": [3],
+        "unlike": [2],
+        "filters": {"cameras": ["gate"]},
+        "top": 4,
+        "hits": 1,
+    }
+    assert entries[1].details["embeddings"] == 1
+    assert entries[3].details == {"people": [1], "views": 1}
+    assert entries[5].details == {"source": str(tmp_path / "hall"), "views": 3}
+
+
+def test_without_a_line_nothing_is_answered_and_nobody_erased(store: Path, tmp_path: Path) -> None:
+    with personsearch.open(store) as archive:
+        archive.search(people=[1])
+        (store / LOG).write_bytes(b"")
+        for refused in (
+            lambda: archive.search(people=[1]),
+            lambda: archive.erase(Filters(people=[1])),
+            lambda: archive.erase_files(str(tmp_path / "gate")),
+            lambda: archive.log_report("csv", []),
+        ):
+            with pytest.raises(StoreError, match="its end is not as it was left"):
+                refused()
+        assert archive.engine.count() == 6
+
+
+def test_erasing_needs_a_selection(store: Path) -> None:
+    with personsearch.open(store) as archive:
+        for filters in (Filters(), Filters(min_score=0.0)):
+            with pytest.raises(StoreError, match="no person, camera, source or time was named"):
+                archive.erase(filters)
+        with pytest.raises(StoreError, match="the source is an empty text"):
+            archive.erase_files("")
+        assert archive.engine.count() == 6
+        assert not list(archive.audit.entries())
+
+
+def test_no_matches_have_a_reason(store: Path, tmp_path: Path) -> None:
+    query = paint(tmp_path / "me.png", RED)
+    with personsearch.open(store) as archive:
+        assert archive.search(query).reason == ""
+        empty = archive.search(query, filters=Filters(cameras=[]))
+        assert empty.matches == []
+        assert empty.reason == "the filter 'cameras' is an empty list, which selects nobody"
+        nobody = archive.search(query, filters=Filters(cameras=["none"]))
+        assert nobody.reason == "nobody passes the filters"
+        itself = archive.search(people=[1], filters=Filters(people=[1]))
+        assert "among the examples" in itself.reason
 
 
 def test_an_empty_store_has_no_matches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

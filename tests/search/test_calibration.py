@@ -146,5 +146,5 @@ def test_the_file_keeps_it_all_and_belongs_to_a_model(tmp_path: Path) -> None:
     plain = json.loads((tmp_path / FILE).read_text(encoding="utf-8"))
     for wrong in ("{", "[]", "{}", json.dumps(plain | {"log_ratios": [1, 2]})):
         (tmp_path / FILE).write_text(wrong, encoding="utf-8")
-        with pytest.raises(StoreError, match="is no calibration of this version"):
+        with pytest.raises(StoreError, match="is not a calibration of this version"):
             read_calibration(tmp_path, MODEL)

@@ -8,7 +8,8 @@ import pytest
 from blocks import BROWN, GREEN, ORANGE, RED, Blocks, paint
 
 from personsearch.errors import DataError, PictureError
-from personsearch.search.folder_search import pictures_in, query_person, search_folder
+from personsearch.search.folder_search import pictures_in, search_folder
+from personsearch.search.query import query_person
 
 
 @pytest.fixture

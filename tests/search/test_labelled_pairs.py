@@ -8,7 +8,7 @@ from blocks import GREEN, ORANGE, RED, Blocks, paint
 
 from personsearch.errors import DataError
 from personsearch.search import labelled_pairs
-from personsearch.search.labelled_pairs import LabelledPeople, make_pairs, see_people
+from personsearch.search.labelled_pairs import LabelledPeople, embed_people, make_pairs
 from personsearch.types import Scene
 
 
@@ -83,10 +83,10 @@ def test_who_is_seen(tmp_path: Path, true_boxes: bool) -> None:
         Scene(path.name, path, (60, 30), boxes, ids, camera=None if n else 7)
         for n, path in enumerate(paths)
     ]
-    seen = see_people(Blocks(), scenes, true_boxes=true_boxes)
+    seen = embed_people(Blocks(), scenes, true_boxes=true_boxes)
     assert seen.ids.tolist() == [3, 4, 3, 4]
     assert seen.pictures.tolist() == [0, 0, 1, 1]
     assert seen.cameras.tolist() == [7, 7, -1, -1]
     np.testing.assert_allclose(seen.vectors, np.eye(3)[[0, 1, 0, 1]], atol=1e-6)
     far = [Scene("a", paths[0], (60, 30), boxes + 6, ids)]
-    assert len(see_people(Blocks(), far).ids) == 0
+    assert len(embed_people(Blocks(), far).ids) == 0

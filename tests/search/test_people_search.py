@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from personsearch.engines.sqlite import StoreEngine
-from personsearch.errors import StoreError
+from personsearch.errors import DataError, StoreError
 from personsearch.search.people_search import combine, search_people
 from personsearch.store import (
     FileStamp,
@@ -91,7 +91,7 @@ def test_several_examples_and_negatives() -> None:
     assert away @ two < one @ two
     with pytest.raises(StoreError, match="no example"):
         combine(VECTORS[:0])
-    with pytest.raises(StoreError, match="opposite directions"):
+    with pytest.raises(DataError, match="opposite directions"):
         combine(np.stack([one, -one]))
 
 

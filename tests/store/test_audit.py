@@ -1,6 +1,5 @@
 """The audit log: every change of what was written shows, and a crash loses nothing."""
 
-import json
 import os
 import stat
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -9,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from personsearch.errors import StoreError
-from personsearch.store import Filters
-from personsearch.store.audit import BEGINNING, HEAD, LOG, AuditLog, described
+from personsearch.store.audit import BEGINNING, HEAD, LOG, AuditLog
 
 
 @pytest.fixture
@@ -141,9 +139,3 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / LOG).write_bytes(b"text\n")
     with pytest.raises(StoreError, match="line 1 is damaged"):
         list(log.entries())
-
-
-def test_only_filters_that_leave_someone_out_are_described() -> None:
-    filters = Filters(cameras=["gate"], since=3.0, min_score=0.0)
-    assert described(filters) == {"cameras": ["gate"], "since": 3.0, "min_score": 0.0}
-    assert json.dumps(described(Filters())) == "{}"

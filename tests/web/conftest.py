@@ -37,7 +37,7 @@ def client(store: Path) -> Iterator[TestClient]:
     """The service, without keys."""
     with (
         open_crowd(store) as archive,
-        TestClient(create_app(archive, store), base_url="http://localhost") as opened,
+        TestClient(create_app(archive), base_url="http://localhost") as opened,
     ):
         yield opened
 
@@ -45,7 +45,7 @@ def client(store: Path) -> Iterator[TestClient]:
 @contextmanager
 def _serving(store: Path, settings: Settings | None = None) -> Iterator[str]:
     with open_crowd(store) as archive, listen("127.0.0.1", 0) as socket:
-        app = create_app(archive, store, settings)
+        app = create_app(archive, settings)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
         thread.start()

@@ -19,7 +19,7 @@ def guarded(store: Path) -> Iterator[TestClient]:
     settings = Settings(keys_needed=True, burst=40, rate=0.001, wrong_burst=5, wrong_rate=0.01)
     with (
         open_crowd(store) as archive,
-        TestClient(create_app(archive, store, settings), base_url="http://localhost") as opened,
+        TestClient(create_app(archive, settings), base_url="http://localhost") as opened,
     ):
         yield opened
 
@@ -47,7 +47,7 @@ def test_a_key_is_needed_and_its_scope(guarded: TestClient, store: Path) -> None
         sent = body if method == "POST" else None
         answer = guarded.request(method, f"/api/v1/{path}", json=sent, headers=key(secret))
         assert answer.status_code == 403, path
-        assert "it needs the scope" in answer.json()["detail"]
+        assert "lacks the scope" in answer.json()["detail"]
     told = guarded.get("/api/v1/store", headers=key(audit)).json()
     assert (told["who"], told["place"], told["cameras"]) == ("auditor", "", [])
     (entry,) = AuditLog(store).entries()

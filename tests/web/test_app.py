@@ -125,7 +125,7 @@ def test_an_error_that_nobody_expected_is_one_line(
 def test_the_description_is_true(store: Path) -> None:
     settings = Settings(hosts=frozenset({"testserver"}))
     with open_crowd(store) as archive:
-        _conforms(create_app(archive, store, settings))
+        _conforms(create_app(archive, settings))
 
 
 def _conforms(app: FastAPI) -> None:

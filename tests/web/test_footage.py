@@ -57,7 +57,7 @@ def test_what_is_gone_or_is_another_file(people: list[StoredPerson], tmp_path: P
     for work in (whole_picture, clip):
         with pytest.raises(PictureError, match="no such video"):
             work(replace(walker, source=str(tmp_path)))
-    with pytest.raises(PictureError, match="another picture than the one"):
+    with pytest.raises(PictureError, match="is 320 x 200, expected 10 x 10"):
         whole_picture(replace(photo, size=(10, 10)))
     broken = tmp_path / walker.name
     broken.parent.mkdir()

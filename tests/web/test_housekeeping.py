@@ -16,7 +16,7 @@ from personsearch.web.service import Service, Settings
 
 def test_what_is_too_old_is_erased(store: Path) -> None:
     with open_crowd(store) as archive:
-        service = Service(archive, store, Settings())
+        service = Service(archive, Settings())
         assert Housekeeping(service).once() == 0
         with open_store(store, write=True) as opened:
             people = opened.count()
@@ -38,7 +38,7 @@ def test_copies_that_an_erasing_left_are_overwritten(store: Path) -> None:
             opened.mark_erased()
         assert not opened.scrubbed()
     with open_crowd(store) as archive:
-        service = Service(archive, store, Settings())
+        service = Service(archive, Settings())
         assert Housekeeping(service).once() == 0
         with open_store(store) as opened:
             assert opened.scrubbed()
@@ -48,7 +48,7 @@ def test_copies_that_an_erasing_left_are_overwritten(store: Path) -> None:
 def test_another_process_writes(store: Path) -> None:
     with open_crowd(store) as archive, open_store(store, write=True) as opened:
         opened.keep(0.5 / 86_400)
-        service = Service(archive, store, Settings())
+        service = Service(archive, Settings())
         with pytest.raises(StoreError, match="is writing"):
             Housekeeping(service).once()
         service.close()
@@ -58,7 +58,7 @@ def test_a_large_store_is_prepared(store: Path, monkeypatch: pytest.MonkeyPatch)
     asked: list[int] = []
     monkeypatch.setattr(StoreEngine, "prepare", lambda _: bool(asked.append(1)))
     with open_crowd(store) as archive:
-        service = Service(archive, store, Settings())
+        service = Service(archive, Settings())
         Housekeeping(service).once()
         assert not asked
         monkeypatch.setattr(housekeeping, "MANY", 5)

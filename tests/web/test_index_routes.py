@@ -99,7 +99,7 @@ def test_it_needs_the_scope(store: Path, png: Callable[..., bytes]) -> None:
     seek, bring = keys.make("seek", ["search"]), keys.make("gate-camera", ["index"])
     with (
         open_crowd(store) as archive,
-        TestClient(create_app(archive, store), base_url="http://localhost") as client,
+        TestClient(create_app(archive), base_url="http://localhost") as client,
     ):
         client.headers["authorization"] = f"Bearer {seek}"
         assert send(client, png({20: RED}), name="a.png")[0] == 403

@@ -44,9 +44,9 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
     keys = Keys(tmp_path)
     assert keys.all() == ()
     for name in ("", "a b", "../x", "x" * 65, "-x", "<b>"):
-        with pytest.raises(StoreError, match="no name of a key"):
+        with pytest.raises(StoreError, match="not a name for a key"):
             keys.make(name, ["search"])
-    with pytest.raises(StoreError, match="'all' is no scope"):
+    with pytest.raises(StoreError, match="unknown scope 'all'"):
         keys.make("desk", ["search", "all"])
     with pytest.raises(StoreError, match="no scope"):
         keys.make("desk", [])

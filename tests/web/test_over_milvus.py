@@ -28,10 +28,10 @@ def moved(store: Path, tmp_path: Path) -> Iterator[TestClient]:
         for batch in archive.engine.iterate():
             far = [replace(r, person=replace(r.person, id=r.person.id + AWAY)) for r in batch]
             engine.upsert(far)
-    with Archive(engine) as archive:
+    with Archive(engine, state=tmp_path / "state") as archive:
         archive._network = Crowd()
         (tmp_path / "state").mkdir()
-        app = create_app(archive, tmp_path / "state")
+        app = create_app(archive)
         with TestClient(app, base_url="http://localhost") as opened:
             yield opened
 

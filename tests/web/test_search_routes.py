@@ -20,7 +20,7 @@ def send(client: TestClient, data: bytes, kind: str = "image/png") -> Any:
     return client.post("/api/v1/queries", content=data, headers={"content-type": kind})
 
 
-def look(client: TestClient, **body: object) -> Any:
+def search(client: TestClient, **body: object) -> Any:
     answer = client.post("/api/v1/search", json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -37,7 +37,7 @@ def test_a_picture_is_sent_and_a_person_in_it_found(
     assert query["sha256"] == hashlib.sha256(picture).hexdigest()
     assert sorted(one["box"] for one in query["people"]) == [[20, 60, 56, 150], [120, 60, 156, 150]]
     example = {"query": query["id"], "box": [20, 60, 56, 150]}
-    answer = look(client, examples=[example], top=4)
+    answer = search(client, examples=[example], top=4)
     # Red three times: two photos, and the walker in the video once; then pink.
     hits = answer["hits"]
     assert [hit["rank"] for hit in hits] == [1, 2, 3, 4]
@@ -62,13 +62,13 @@ def test_a_picture_is_sent_and_a_person_in_it_found(
 def test_several_examples_people_and_unlike(client: TestClient, png: Callable[..., bytes]) -> None:
     ids = [send(client, png({20: color})).json()["id"] for color in (RED, BLUE)]
     both = [{"query": one, "box": [20, 60, 56, 150]} for one in ids]
-    mixed = look(client, examples=both, top=1)["hits"][0]
+    mixed = search(client, examples=both, top=1)["hits"][0]
     assert mixed["similarity"] < 0.99  # between red and blue there is nobody
-    red = look(client, examples=both[:1])["hits"]
-    again = look(client, people=[red[0]["person"]["id"]])
+    red = search(client, examples=both[:1])["hits"]
+    again = search(client, people=[red[0]["person"]["id"]])
     assert red[0]["person"]["id"] not in [hit["person"]["id"] for hit in again["hits"]]
     green = next(h for h in red if h["similarity"] < 0.5)["person"]["id"]
-    away = look(client, people=[red[0]["person"]["id"]], unlike=[green])
+    away = search(client, people=[red[0]["person"]["id"]], unlike=[green])
     assert green not in [hit["person"]["id"] for hit in away["hits"]]
 
 
@@ -77,14 +77,14 @@ def test_filters(client: TestClient, png: Callable[..., bytes]) -> None:
     example = [{"query": query["id"], "box": query["people"][0]["box"]}]
 
     def cameras(**filters: object) -> set[str]:
-        hits = look(client, examples=example, filters=filters)["hits"]
+        hits = search(client, examples=example, filters=filters)["hits"]
         return {hit["person"]["camera"] for hit in hits}
 
     assert cameras(cameras=["gate"]) == {"gate"}
     assert cameras(cameras=[HOSTILE, "door"]) == {HOSTILE, "door"}
     assert cameras(min_height=80) == {"gate", "door"}
     assert cameras(min_score=0.95) == set()
-    times = look(client, examples=example)["timeline"]
+    times = search(client, examples=example)["timeline"]
     noon = min(one["since"] for line in times for one in line["sightings"])
     assert cameras(since=noon, until=noon + 60) == {"gate"}
     assert cameras(since=noon + 1700) == {HOSTILE, "door"}
@@ -159,7 +159,7 @@ def test_nothing_of_a_query_is_written(
 def test_reports(client: TestClient, png: Callable[..., bytes], store: Path) -> None:
     query = send(client, png({20: RED})).json()
     example = [{"query": query["id"], "box": query["people"][0]["box"]}]
-    answer = look(client, examples=example, top=5)
+    answer = search(client, examples=example, top=5)
     first, second = (hit["person"]["id"] for hit in answer["hits"][:2])
     address = f"/api/v1/results/{answer['result']}/report"
     made = client.post(address, json={"title": "<b>x</b>", "right": [first], "wrong": [second]})
@@ -180,7 +180,7 @@ def test_reports(client: TestClient, png: Callable[..., bytes], store: Path) -> 
 def test_what_cannot_be_searched_by(client: TestClient, png: Callable[..., bytes]) -> None:
     query = send(client, png({20: RED})).json()["id"]
     cases: list[tuple[int, dict[str, object], str]] = [
-        (422, {}, "say who"),
+        (422, {}, "no person is given"),
         (404, {"people": [999]}, "there is no person 999"),
         (404, {"people": [1], "unlike": [998]}, "there is no person 998"),
         (422, {"people": [2**70]}, "people"),
@@ -214,10 +214,10 @@ def test_what_cannot_be_searched_by(client: TestClient, png: Callable[..., bytes
 
 
 def test_an_example_from_a_track_takes_its_other_views_along(client: TestClient) -> None:
-    everyone = look(client, people=[1], top=50)["hits"]
+    everyone = search(client, people=[1], top=50)["hits"]
     (walker,) = (hit["person"] for hit in everyone if hit["person"]["track"])
     assert walker["track"]["views"] > 1
     for body in ({"people": [walker["id"]]}, {"people": [1], "unlike": [walker["id"]]}):
-        hits = look(client, **body, top=50)["hits"]
+        hits = search(client, **body, top=50)["hits"]
         assert hits
         assert not [hit for hit in hits if hit["person"]["track"]]

@@ -50,7 +50,7 @@ def test_an_empty_store(tmp_path: Path) -> None:
         pass
     with (
         open_crowd(tmp_path) as archive,
-        TestClient(create_app(archive, tmp_path), base_url="http://localhost") as client,
+        TestClient(create_app(archive), base_url="http://localhost") as client,
     ):
         told = client.get("/api/v1/store").json()
         assert (told["people"], told["cameras"]) == (0, [])
@@ -61,7 +61,7 @@ def test_an_empty_store(tmp_path: Path) -> None:
 def test_a_store_that_is_damaged_meanwhile(store: Path) -> None:
     with (
         open_crowd(store) as archive,
-        TestClient(create_app(archive, store), base_url="http://localhost") as client,
+        TestClient(create_app(archive), base_url="http://localhost") as client,
     ):
         # The service opens the store when it is first asked.
         data = bytearray((store / DATABASE).read_bytes())

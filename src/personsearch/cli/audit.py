@@ -4,11 +4,9 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, show_time, state_folder
+from personsearch.cli.options import JsonOption, StoreOption, show_time, store_uri
 
 app = typer.Typer(help="The audit log of a store: read, check.", no_args_is_help=True)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one line an entry.")]
 
 
 @app.command("read")
@@ -19,9 +17,10 @@ def read(store: StoreOption = None, json_output: JsonOption = False) -> None:
     """
     import json
 
+    from personsearch.search.state import state_folder
     from personsearch.store.audit import AuditLog
 
-    for entry in AuditLog(state_folder(store)).entries():
+    for entry in AuditLog(state_folder(store_uri(store))).entries():
         if json_output:
             print(json.dumps(vars(entry)))
         else:
@@ -44,9 +43,10 @@ def check(
     """
     import json
 
+    from personsearch.search.state import state_folder
     from personsearch.store.audit import AuditLog
 
-    log = AuditLog(state_folder(store))
+    log = AuditLog(state_folder(store_uri(store)))
     problem = log.verify(head)
     count = 0 if problem else sum(1 for _ in log.entries())
     if json_output:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, store_folder
+from personsearch.cli.options import StoreOption, store_folder
 
 if TYPE_CHECKING:
     from personsearch.search.calibration import Calibration
@@ -49,13 +49,13 @@ def calibrate(
     """
     import json
 
+    from personsearch.cli.options import choose_device
     from personsearch.cli.progress import StepProgress
-    from personsearch.cli.search import choose_device
     from personsearch.datasets import open_dataset
     from personsearch.errors import DataError
     from personsearch.search.archive import open_archive
     from personsearch.search.calibration import fit_calibration, write_calibration
-    from personsearch.search.labelled_pairs import make_pairs, see_people
+    from personsearch.search.labelled_pairs import embed_people, make_pairs
 
     if across not in (None, "cameras", "pictures"):
         raise typer.BadParameter(f"{across!r}: expected cameras or pictures", param_hint="--across")
@@ -77,7 +77,7 @@ def calibrate(
                 raise DataError(f"{one.root}: no pictures in it")
             with StepProgress() as progress:
                 parts.append(
-                    see_people(
+                    embed_people(
                         archive.network,
                         scenes,
                         true_boxes=true_boxes,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from personsearch.cli.index_report import IndexBar, print_report
-from personsearch.cli.store_folder import StoreOption, store_place
+from personsearch.cli.options import StoreOption, store_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,7 @@ def index(
     Example: personsearch index rtsp://user:password@192.168.1.20/live --camera gate
     """
     from personsearch.cli.index_shards import Looking, index_in_shards
-    from personsearch.cli.search import choose_device
+    from personsearch.cli.options import choose_device
     from personsearch.engines.sqlite import write_index
     from personsearch.engines.uri import scheme_of
     from personsearch.errors import DataError
@@ -145,7 +145,7 @@ def index(
         raise typer.BadParameter("--for goes with live cameras or --watch")
     if workers is not None and ray is None:
         raise typer.BadParameter("goes with --ray", param_hint="--workers")
-    named, where = store_place(store), _zone(zone)
+    named, where = store_uri(store), _zone(zone)
     shared = ray is not None or bool(scheme_of(named))
     if shared and (live or watch or prune or every_frames is not None or scenes is not None):
         raise typer.BadParameter(

@@ -33,7 +33,7 @@ def index_in_shards(
     import typer
 
     from personsearch.cli.index_report import IndexBar
-    from personsearch.cli.search import choose_device
+    from personsearch.cli.options import choose_device
     from personsearch.engines.uri import made_by
     from personsearch.indexing.ray_workers import Network, Settings, run_on_ray, writes_itself
     from personsearch.indexing.shards import index_shards, run_here

@@ -4,11 +4,9 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, show_time, state_folder
+from personsearch.cli.options import JsonOption, StoreOption, show_time, store_uri
 
 app = typer.Typer(help="API keys of a store: make, list, revoke.", no_args_is_help=True)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("make")
@@ -26,10 +24,11 @@ def make(
     """
     import json
 
+    from personsearch.search.state import state_folder
     from personsearch.store.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
 
-    folder = state_folder(store)
+    folder = state_folder(store_uri(store))
     secret = Keys(folder).make(name, scope)
     details = {"key": name, "scopes": scope}
     AuditLog(folder).append("key made", user_of_this_machine(), details)
@@ -51,9 +50,10 @@ def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> Non
     from rich.console import Console
     from rich.table import Table
 
+    from personsearch.search.state import state_folder
     from personsearch.web.keys import Keys
 
-    keys = Keys(state_folder(store)).all()
+    keys = Keys(state_folder(store_uri(store))).all()
     if json_output:
         plain = [
             {"name": k.name, "scopes": list(k.scopes), "made": k.made, "revoked": k.revoked}
@@ -75,10 +75,11 @@ def revoke(
 
     Example: personsearch keys revoke desk
     """
+    from personsearch.search.state import state_folder
     from personsearch.store.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
 
-    folder = state_folder(store)
+    folder = state_folder(store_uri(store))
     Keys(folder).revoke(name)
     AuditLog(folder).append("key revoked", user_of_this_machine(), {"key": name})
     typer.echo(f"{name} is revoked")

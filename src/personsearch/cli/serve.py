@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, state_folder, store_place
+from personsearch.cli.options import StoreOption, store_uri
 
 
 def serve(
@@ -46,23 +46,24 @@ def serve(
         ) from None
     import webbrowser
 
-    from personsearch.cli.search import choose_device
+    from personsearch.cli.options import choose_device
     from personsearch.engines.uri import scheme_of
     from personsearch.search.archive import open_archive
+    from personsearch.search.state import state_folder
     from personsearch.web.guard import is_loopback, known_names
     from personsearch.web.keys import Keys
     from personsearch.web.listening import listen
     from personsearch.web.logs import log_to_stderr
     from personsearch.web.service import Settings
 
-    place = store_place(store)
+    place = store_uri(store)
     if state is not None and not scheme_of(place):
         raise typer.BadParameter("goes with a store on a server", param_hint="--state")
     folder = state or state_folder(place)
     if state is not None:
         folder.mkdir(parents=True, exist_ok=True)
     away = not is_loopback(host)
-    with open_archive(place, model=model, device=choose_device(device)) as archive:
+    with open_archive(place, model=model, device=choose_device(device), state=folder) as archive:
         if away and not Keys(folder).valid():
             raise typer.BadParameter(
                 f"others can reach {host}, so a key is needed; make one with: personsearch keys "
@@ -70,7 +71,7 @@ def serve(
                 param_hint="--host",
             )
         hosts = known_names(host, tuple(allow_host or ()))
-        app = create_app(archive, folder, Settings(hosts=hosts, keys_needed=away))
+        app = create_app(archive, Settings(hosts=hosts, keys_needed=away))
         log_to_stderr(log_json)
         config = uvicorn.Config(
             app,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personsearch.cli.store_folder import StoreOption, show_time, store_folder
+from personsearch.cli.options import StoreOption, show_time, store_folder
 
 if TYPE_CHECKING:
     from personsearch.store.merge import ExchangeReport

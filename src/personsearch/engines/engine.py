@@ -62,6 +62,24 @@ class Engine(Protocol):
     def delete(self, ids: Sequence[int]) -> int:
         """Erases people; says how many there were."""
 
+    def erase(self, filters: Filters) -> int:
+        """Erase the matching people, each with the whole track; return the number of views.
+
+        Raises:
+            StoreError: the filters select everyone.
+        """
+
+    def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
+        """Erase files of a source with everyone in them; return the number of views.
+
+        Args:
+            source: as it was indexed.
+            names: of its files; None for all of them.
+
+        Raises:
+            StoreError: there is no such source or file.
+        """
+
     def search(
         self,
         queries: FloatArray,

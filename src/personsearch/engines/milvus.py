@@ -31,6 +31,7 @@ from personsearch.engines.milvus_collection import (
     thumbnail_of,
     vectors_of,
 )
+from personsearch.engines.milvus_files import erase_files
 from personsearch.engines.sqlite import similarities
 from personsearch.errors import StoreError
 from personsearch.store import (
@@ -151,6 +152,10 @@ class MilvusEngine:
                 )
         self.people.delete(sorted(ids))
         return len(ids)
+
+    def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
+        """Erase files of a source, or all, with everyone in them; return the number of people."""
+        return erase_files(self.place, self.people, self.files, source, names)
 
     def compact(self, timeout: float = 300.0) -> bool:
         """Asks Milvus to rewrite what deleted people are in; says whether it has said it is done.

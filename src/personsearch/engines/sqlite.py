@@ -108,10 +108,17 @@ class StoreEngine:
 
     def delete(self, ids: Sequence[int]) -> int:
         """Erases people with every view of their tracks; says how many views there were."""
-        if not len(ids):
-            return 0
+        return self.erase(Filters(people=[int(one) for one in ids])) if len(ids) else 0
+
+    def erase(self, filters: Filters) -> int:
+        """Erase the matching people, each with the whole track; return the number of views."""
         with open_store(self.folder, write=True) as store:
-            return store.erase(Filters(people=[int(one) for one in ids]))
+            return store.erase(filters)
+
+    def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
+        """Erase files of a source, or all, with everyone in them; return the number of views."""
+        with open_store(self.folder, write=True) as store:
+            return store.erase_files(source, names)
 
     def search(
         self,

@@ -5,8 +5,6 @@ again replaces what was there. A file is written when all of it was looked at, s
 together: first its people, then whoever was there before and is no longer, at last that it is done.
 """
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,16 +14,13 @@ import numpy as np
 from personsearch.engines.engine import PersonRecord
 from personsearch.engines.milvus import MilvusEngine
 from personsearch.engines.milvus_collection import Expression, file_row
-from personsearch.errors import StoreError
+from personsearch.engines.milvus_files import TOGETHER, file_id, hashed_id, known_files, people_of
 from personsearch.indexing.shards import Ended, Item, Looked, Task, is_done
 from personsearch.indexing.tracks import link_detections
 from personsearch.media.files import Media
-from personsearch.store import KnownFile, StoredPerson, TrackSpan
-from personsearch.store.filters import selection
+from personsearch.store import StoredPerson, TrackSpan
 from personsearch.store.tracks import FrameDetection
-from personsearch.types import FileStamp
 
-_TOGETHER = 64  # files
 _PEOPLE = 2048  # that wait, at the most, until files are written
 
 
@@ -39,12 +34,7 @@ def person_id(source: str, name: str, frame: int | None, order: int) -> int:
         frame: of the video; None for a photo.
         order: of the boxes found in the picture.
     """
-    return _hashed("person", source, name, frame, order)
-
-
-def _hashed(*parts: object) -> int:
-    text = json.dumps(parts).encode()
-    return (int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1) or 1
+    return hashed_id("person", source, name, frame, order)
 
 
 @dataclass(eq=False)
@@ -96,7 +86,7 @@ class _File:
         for track in link_detections(seen):
             first, last = track.detections[0], track.detections[-1]
             span = TrackSpan(
-                _hashed("track", self.people[first.id].id),
+                hashed_id("track", self.people[first.id].id),
                 *(first.position, last.position, len(track.detections)),
             )
             kept += [self._record(one.id, span) for one in track.best_views()]
@@ -128,24 +118,15 @@ class MilvusWriter:
         for one in media:
             if one in self._open:
                 self._open.pop(one).close()
-        known = {source: self.known_files(source) for source in {one.source for one in media}}
+        known = {
+            source: known_files(self.engine.files, source)
+            for source in {one.source for one in media}
+        }
         return [
             Task(one)
             for one in media
             if (there := known[one.source].get(one.name)) is None or not is_done(there, one)
         ]
-
-    def known_files(self, source: str) -> dict[str, KnownFile]:
-        """The files of a source by name."""
-        fields = ["id", "name", "bytes", "changed", "state"]
-        meant = Expression("source == {source} and id != 0", {"source": source})
-        return {
-            row["name"]: KnownFile(
-                row["id"], FileStamp(row["bytes"], row["changed"]), row["state"], 0
-            )
-            for page in self.engine.files.pages(meant, fields)
-            for row in page
-        }
 
     def write(self, item: Item) -> list[Ended]:
         """Takes an item; says of which files everything is written now."""
@@ -160,7 +141,7 @@ class MilvusWriter:
         file.close()
         self._waiting.append((item, records))
         people = sum(len(found) for _, found in self._waiting)
-        return self.flush() if len(self._waiting) >= _TOGETHER or people >= _PEOPLE else []
+        return self.flush() if len(self._waiting) >= TOGETHER or people >= _PEOPLE else []
 
     def flush(self) -> list[Ended]:
         """Writes the files that wait; says which."""
@@ -186,63 +167,16 @@ class MilvusWriter:
         for one, _ in self._waiting:
             names.setdefault(one.media.source, []).append(one.media.name)
         for source, some in names.items():
-            there = self._people_of(source, some)
+            there = people_of(self.engine.people, source, some)
             self.engine.people.delete(sorted(there - new))
-
-    def _people_of(self, source: str, names: Sequence[str]) -> set[int]:
-        meant = Expression(
-            "source == {source} and name in {names}", {"source": source, "names": list(names)}
-        )
-        pages = self.engine.people.pages(meant, ["id"])
-        return {int(row["id"]) for page in pages for row in page}
 
     def _row(self, media: Media, state: str, reason: str) -> dict[str, object]:
         return file_row(
             self.engine.files,
-            _hashed("file", media.source, media.name),
+            file_id(media.source, media.name),
             **{"source": media.source, "name": media.name, "state": state, "note": reason[:1000]},
             **{"bytes": media.stamp.bytes, "changed": media.stamp.changed},
         )
-
-    def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
-        """Erases files of a source with everyone in them; says how many people they were.
-
-        A file stays known by its name as erased, so that indexing leaves it out from then on.
-
-        Args:
-            source: as it was indexed.
-            names: of its files; None for all of them, an empty list for none.
-
-        Raises:
-            StoreError: there is no such source or file.
-        """
-        known = self.known_files(source)
-        meant = Expression("source == {source}", {"source": source})
-        for page in self.engine.people.pages(meant, ["id", "name"]):
-            for row in page:  # who came by migration has no file
-                known.setdefault(row["name"], KnownFile(0, FileStamp(-1, 0), "whole", 0))
-        if not known:
-            raise StoreError(f"{self.engine.place}: has no source {source!r}")
-        wanted = list(selection("names", known if names is None else names) or ())
-        if unknown := [name for name in wanted if name not in known]:
-            raise StoreError(f"{self.engine.place}: source {source!r} has no file {unknown[0]!r}")
-        erased = 0
-        for begin in range(0, len(wanted), _TOGETHER):
-            some = wanted[begin : begin + _TOGETHER]
-            rows = [
-                file_row(
-                    self.engine.files,
-                    _hashed("file", source, name),
-                    **{"source": source, "name": name, "state": "erased"},
-                    **{"bytes": known[name].stamp.bytes, "changed": known[name].stamp.changed},
-                )
-                for name in some
-            ]
-            self.engine.files.upsert(rows)
-            there = self._people_of(source, some)
-            self.engine.people.delete(sorted(there))
-            erased += len(there)
-        return erased
 
     def close(self) -> None:
         """Forgets files that were looked at in part."""

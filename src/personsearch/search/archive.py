@@ -6,10 +6,10 @@ with personsearch.open("store") as archive:
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,45 +17,76 @@ from numpy.typing import NDArray
 from personsearch.engines.engine import Engine
 from personsearch.engines.uri import open_engine
 from personsearch.errors import StoreError
-from personsearch.search.folder_search import QueryPerson, query_person
 from personsearch.search.people_search import Match, combine, search_people
+from personsearch.search.query import QueryPerson, query_person
+from personsearch.search.request import Box, Example, Origin, SearchRequest
 from personsearch.search.reranking import Rerank
+from personsearch.search.state import state_folder
 from personsearch.store import EVERYONE, Filters
-from personsearch.systems.base import PersonSearchModel
+from personsearch.store.audit import AuditEntry, AuditLog, user_of_this_machine
 from personsearch.types import Detections, FloatArray
 
 if TYPE_CHECKING:
     from personsearch.search.calibration import Calibration
-
-Example = tuple[Path | str, Sequence[float] | None]
-"""A picture that shows a person, and x1, y1, x2, y2 in it; None for the surest one found."""
+    from personsearch.systems.base import PersonSearchModel
 
 
 @dataclass(frozen=True, eq=False)
-class SearchResult:
-    """What a search of an archive found.
+class ArchiveResult:
+    """The result of a search of an archive.
 
     Attributes:
-        query: (D,) float32, what was searched by.
+        query: (D,) float32, the embedding that was searched by.
         matches: best first.
+        entry: the search in the audit log.
         shown: the person in the first picture; None where no picture was given.
-        searched: among how many the chances of the matches hold; None where they have none.
+        searched: among how many people the probabilities of the matches hold; None where there are
+            none.
+        reason: why there are no matches; empty where there are some.
     """
 
     query: FloatArray
     matches: list[Match]
+    entry: AuditEntry
     shown: QueryPerson | None = None
     searched: int | None = None
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; boxes in pixels, matches best first."""
+        return {"searched": self.searched, "hits": [match.as_json() for match in self.matches]}
 
 
 class Archive:
     """People who were indexed, open for searching; made by `open_archive`.
 
+    Every search and erasure is a line in the audit log, written before a search returns and before
+    anyone is erased. If it cannot be written, nothing is returned and nobody is erased.
+
     May be used from several threads, of which one at a time uses the network.
+
+    Args:
+        engine: that keeps the people; closed with the archive.
+        model: finds people in a query picture; default: the one that made the archive.
+        device: on which it runs.
+        state: folder of keys and audit log; default: see `state_folder`.
+        caller: who searches and erases, for the audit log; default: the user of this machine, with
+            the remark that Python was used.
     """
 
-    def __init__(self, engine: Engine, model: str | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        model: str | None = None,
+        device: str = "cpu",
+        *,
+        state: Path | None = None,
+        caller: str | None = None,
+    ) -> None:
         self.engine = engine
+        self.state = state_folder(engine.place) if state is None else Path(state)
+        self.audit = AuditLog(self.state)
+        self.caller = caller or f"{user_of_this_machine()} (python)"
         self._named, self._device = model or engine.model.name, device
         self._network: PersonSearchModel | None = None
         self._lock = threading.Lock()
@@ -64,7 +95,7 @@ class Archive:
 
     @property
     def calibration(self) -> "Calibration | None":
-        """What turns similarities into chances, read once; None if the store has none.
+        """The map from similarities to probabilities, read once; None if there is none.
 
         Raises:
             StoreError: it is damaged, or of another model.
@@ -78,17 +109,17 @@ class Archive:
             return self._calibration
 
     @property
-    def network(self) -> PersonSearchModel:
+    def network(self) -> "PersonSearchModel":
         """The network that made the archive's embeddings, loaded when it is first used.
 
         Raises:
             ModelError: it cannot be loaded.
-            StoreError: it is another one.
+            StoreError: it is not the one that made them.
         """
         with self._lock:
             return self._load()
 
-    def _load(self) -> PersonSearchModel:
+    def _load(self) -> "PersonSearchModel":
         if self._network is None:
             from personsearch.loading import load
             from personsearch.model_identity import identify
@@ -106,14 +137,14 @@ class Archive:
         return self._network
 
     def find_people(self, pixels: NDArray[np.uint8]) -> Detections:
-        """Everyone in a picture (H, W, 3) of RGB bytes, with embeddings, best first."""
+        """Detect everyone in a picture (H, W, 3) of RGB bytes, with embeddings."""
         from personsearch.systems.inference import detect
 
         with self._lock:
             return detect(self._load(), pixels)
 
     def embed(self, pixels: NDArray[np.uint8], boxes: FloatArray) -> FloatArray:
-        """Embeddings (N, D) to search by of boxes (N, 4) in a picture (H, W, 3) of RGB bytes."""
+        """Return query embeddings (N, D) of boxes (N, 4) in a picture (H, W, 3) of RGB bytes."""
         from personsearch.systems.inference import embed
 
         with self._lock:
@@ -123,7 +154,7 @@ class Archive:
         self,
         picture: Path | str | None = None,
         *,
-        box: Sequence[float] | None = None,
+        box: Box | None = None,
         examples: Sequence[Example] = (),
         people: Sequence[int] = (),
         unlike: Sequence[int] = (),
@@ -134,83 +165,171 @@ class Archive:
         one_a_file: bool = False,
         rerank: Rerank | None = None,
         expected: float = 1.0,
-    ) -> SearchResult:
-        """Those who are most like a person, best first.
+    ) -> ArchiveResult:
+        """Return the people who are most similar to a person, best first.
 
         Args:
             picture: that shows the person.
-            box: x1, y1, x2, y2 of the person in its pixels; without it the surest person found.
-            examples: more pictures that show the person, each with a box or None. Everyone in a
-                picture that was given is left out of the matches.
-            people: ids in the archive that show the person, too; left out of the matches, with
-                every view of their tracks.
-            unlike: ids in the archive that show others; left out in the same way.
-            embeddings: (N, D) of more examples.
-            filters: who is meant.
-            top: how many matches.
-            grouped: of a track in a video, only the view that is most alike.
-            one_a_file: of a photo or video, only the person who is most alike.
-            rerank: ``k-reciprocal`` or ``expansion``: rank the best few hundred again.
-            expected: how many of those who are searched are thought to be the person, for the
-                chances that a calibrated store gives to matches of one example.
+            box: x1, y1, x2, y2 of the person in its pixels; without it the highest-scoring person.
+            examples: more pictures that show the person, each with a box or None.
+            people, unlike, embeddings, filters, top, grouped, one_a_file, rerank, expected: as in
+                `SearchRequest`.
 
         Raises:
             StoreError: no example at all, an id that is not there, or another model's archive.
             PictureError: a picture cannot be read.
-            DataError: nobody is in a picture, or the box lies outside of it.
+            DataError: nobody is detected in a picture, the box lies outside of it, or an option
+                has an impossible value.
         """
-        given = [] if embeddings is None else [np.asarray(embeddings, np.float32)]
-        if len(people):
-            given.append(self.engine.vectors(people).astype(np.float32))
-        pictures = [*([] if picture is None else [(picture, box)]), *examples]
-        shown: list[QueryPerson] = []
-        without = self._views_of([*people, *unlike])
-        for path, corners in pictures:
-            shown.append(self._look(Path(path), corners))
-            given.append(shown[-1].embedding[None])
-            without += self.engine.people_in(Path(path))
-        negatives = self.engine.vectors(unlike).astype(np.float32) if len(unlike) else None
-        none = np.zeros((0, self.engine.model.dim), np.float32)
+        return self.search_by(
+            SearchRequest(
+                pictures=[*([] if picture is None else [(picture, box)]), *examples],
+                people=people,
+                unlike=unlike,
+                embeddings=embeddings,
+                filters=filters,
+                top=top,
+                grouped=grouped,
+                one_a_file=one_a_file,
+                rerank=rerank,
+                expected=expected,
+            )
+        )
+
+    def search_by(self, request: SearchRequest, *, caller: str | None = None) -> ArchiveResult:
+        """Answer a request; see `search`.
+
+        Args:
+            request: what is searched for.
+            caller: who searches, for the audit log; default: the archive's.
+        """
+        engine = self.engine
+        given = [] if request.embeddings is None else [request.embeddings]
+        if len(request.people):
+            given.append(engine.vectors(request.people).astype(np.float32))
+        without = self._views_of([*request.people, *request.unlike])
+        shown = [self._query_person(*example) for example in request.pictures]
+        for one in shown:
+            given.append(one.embedding[None])
+            without += engine.people_in(one.path)
+        unlike = request.unlike
+        negatives = engine.vectors(unlike).astype(np.float32) if len(unlike) else None
+        none = np.zeros((0, engine.model.dim), np.float32)
         gathered = np.concatenate([none, *given])
         query = combine(gathered, negatives)
         matches = search_people(
-            self.engine,
+            engine,
             query,
-            filters=filters,
-            top=top,
+            filters=request.filters,
+            top=request.top,
             without=without,
-            grouped=grouped,
-            one_a_file=one_a_file,
-            rerank=rerank,
+            grouped=request.grouped,
+            one_a_file=request.one_a_file,
+            rerank=request.rerank,
         )
         searched = None
-        # Pairs were calibrated: a mean of examples is more like the person than each of them.
+        # Pairs were calibrated: a mean of examples is more similar to the person than each of them.
         if self.calibration is not None and len(gathered) == 1 and negatives is None:
-            searched = self.engine.count(filters)
-            chances = self.calibration.probability(
-                [match.similarity for match in matches], searched, expected=expected
+            searched = engine.count(request.filters)
+            probabilities = self.calibration.probability(
+                [match.similarity for match in matches], searched, expected=request.expected
             )
             matches = [
-                replace(match, probability=float(chance))
-                for match, chance in zip(matches, chances, strict=True)
+                replace(match, probability=float(probability))
+                for match, probability in zip(matches, probabilities, strict=True)
             ]
-        return SearchResult(query, matches, shown[0] if shown else None, searched)
+        reason = "" if matches else self._why_nobody(request.filters)
+        origins = [
+            *request.origins,
+            *(Origin(one.picture.sha256, one.box.tolist()) for one in shown),
+        ]
+        details = {
+            "examples": [origin.as_json() for origin in origins],
+            **request.as_json(),
+            "hits": len(matches),
+        }
+        entry = self.audit.append("search", caller or self.caller, details)
+        return ArchiveResult(query, matches, entry, next(iter(shown), None), searched, reason)
+
+    def _why_nobody(self, filters: Filters) -> str:
+        if empty := [name for name, value in filters.described().items() if value == []]:
+            return f"the filter {empty[0]!r} is an empty list, which selects nobody"
+        if not self.engine.count(filters):
+            return "nobody passes the filters" if filters != EVERYONE else "the archive is empty"
+        return "everyone who passes the filters is in the query pictures or among the examples"
 
     def _views_of(self, ids: Sequence[int]) -> list[int]:
-        """People with the other views of their tracks, which show the same ones."""
+        """People with the other views of their tracks, which show the same person."""
         tracks = {one.track.id for one in self.engine.get(ids) if one.track is not None}
         views = [view for track in sorted(tracks) for view in self.engine.track_members(track)]
         return [*ids, *views]
 
-    def _look(self, picture: Path, box: Sequence[float] | None) -> QueryPerson:
+    def _query_person(self, picture: Any, box: Box | None) -> QueryPerson:
         """The person in a picture; one thread at a time."""
         network = self.network
-        corners = None if box is None else np.array(box, np.float32)
         with self._lock:
-            return query_person(network, picture, corners)
+            return query_person(network, picture, box)
+
+    def erase(self, filters: Filters, *, caller: str | None = None) -> int:
+        """Erase the matching people for good; return the number of views.
+
+        A person named by id is erased with every view of the track.
+
+        Raises:
+            StoreError: the filters select everyone, or another process is writing.
+        """
+        if filters.everyone:
+            raise StoreError(
+                f"{self.engine.place}: no person, camera, source or time was named; to erase "
+                "everyone, delete the whole store"
+            )
+        return self._erase(filters.described(), lambda: self.engine.erase(filters), caller)
+
+    def erase_files(
+        self, source: str, pictures: Sequence[str] | None = None, *, caller: str | None = None
+    ) -> int:
+        """Erase files for good, with everyone in them; return the number of views.
+
+        The files stay known by name, so that indexing leaves them out from then on.
+
+        Args:
+            source: a folder, file or live camera as it was indexed.
+            pictures: files inside the source; None for all of them.
+            caller: who erases, for the audit log; default: the archive's.
+
+        Raises:
+            StoreError: there is no such source or file, or another process is writing.
+        """
+        if not source:
+            raise StoreError("the source is an empty text; expected a folder, file or camera")
+        details = {"source": source} | ({} if pictures is None else {"pictures": [*pictures]})
+        return self._erase(details, lambda: self.engine.erase_files(source, pictures), caller)
+
+    def log_report(self, kind: str, matches: Sequence[Match], *, caller: str | None = None) -> None:
+        """Write the audit line of a report of some matches, before it is given away.
+
+        Args:
+            kind: of file, such as ``html``.
+            matches: in the report.
+            caller: who asked for it; default: the archive's.
+
+        Raises:
+            StoreError: the log cannot be written.
+        """
+        details = {"format": kind, "hits": [match.person.id for match in matches]}
+        self.audit.append("report", caller or self.caller, details)
+
+    def _erase(
+        self, details: Mapping[str, Any], erase: Callable[[], int], caller: str | None
+    ) -> int:
+        # The wish and its result are two lines: whatever happens in between, the first is there.
+        self.audit.append("erase", caller or self.caller, details)
+        views = erase()
+        self.audit.append("erased", caller or self.caller, {**details, "views": views})
+        return views
 
     def close(self) -> None:
-        """Closes the engine."""
+        """Close the engine."""
         self.engine.close()
 
     def __enter__(self) -> Self:
@@ -220,15 +339,21 @@ class Archive:
         self.close()
 
 
-def open_archive(store: Path | str, *, model: str | None = None, device: str = "cpu") -> Archive:
-    """Opens people who were indexed, for searching.
+def open_archive(
+    store: Path | str,
+    *,
+    model: str | None = None,
+    device: str = "cpu",
+    state: Path | None = None,
+    caller: str | None = None,
+) -> Archive:
+    """Open people who were indexed, for searching.
 
     Args:
-        store: the store's folder, or a place such as ``milvus://HOST:PORT/COLLECTION``.
-        model: what finds people in a query picture; default: the one that the store was made by.
-        device: on which it runs.
+        store: the store's folder, or a URI such as ``milvus://HOST:PORT/COLLECTION``.
+        model, device, state, caller: as in `Archive`.
 
     Raises:
         StoreError: there is no store.
     """
-    return Archive(open_engine(store), model, device)
+    return Archive(open_engine(store), model, device, state=state, caller=caller)

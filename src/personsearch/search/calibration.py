@@ -1,17 +1,17 @@
-"""The chance that a match is the same person, from pairs of labelled people.
+"""The probability that a match is the same person, calibrated on pairs of labelled people.
 
-Let f1(s) and f0(s) be how often a similarity s comes up between two views of one person and between
-two people. Labelled pairs give their ratio, which says nothing of how many people are searched:
+Let f1(s) and f0(s) be the densities of the similarity s between two views of one person and between
+two people. Labelled pairs give their ratio, which does not depend on how many people are searched:
 
     LR(s) = f1(s) / f0(s)
 
-That is what is fitted, rising with s. A search through N people of whom m are expected to be the
-one who is looked for finds m f1(s) right matches of similarity s, and N f0(s) wrong ones. So
+This is fitted, rising with s. A search through N people of whom m are expected to be the person
+finds m f1(s) right matches of similarity s, and N f0(s) wrong ones. So
 
     P(same | s, N) = m f1(s) / (m f1(s) + N f0(s)) = LR(s) / (LR(s) + N / m)
 
-A match that is sure among ten people says little among ten thousand. The chance holds on average
-over queries and people like those of the labelled data, at one view of the person looked for.
+A match that is nearly certain among ten people says little among ten thousand. The probability
+holds on average over queries and people like those of the labelled data.
 """
 
 import datetime
@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression, minimize
 
 from personsearch.durable import replace_file
 from personsearch.errors import DataError, StoreError
@@ -32,10 +31,10 @@ from personsearch.search.labelled_pairs import Pairs
 from personsearch.store import ModelIdentity
 
 FILE = "calibration.json"
-"""In the store's folder. It holds no people: shares of pairs by similarity."""
+"""File in the store's folder. It holds no people: shares of pairs by similarity."""
 FORMAT = 1
 CROWD = 100
-"""People among whom the maps are fitted and compared: it is the rare likeness that counts."""
+"""Number of people at which the maps are fitted and compared: rare high similarities decide."""
 
 Values = NDArray[np.float64]
 
@@ -48,10 +47,10 @@ _BINS = 10
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Held-out pairs of about the same chance, at even odds.
+    """Held-out pairs of about the same predicted probability.
 
     Attributes:
-        predicted: the mean chance.
+        predicted: the mean probability.
         found: the share of pairs that are the same person.
         weight: the share of all pairs.
     """
@@ -63,26 +62,26 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A map from similarity to the chance that two views show one person.
+    """A map from similarity to the probability that two views show one person.
 
     Attributes:
-        model: whose similarities these are.
+        model: of the embeddings that were compared.
         data: names of the data sets.
-        made: when, in ISO 8601.
-        across: ``cameras`` or ``pictures``: which pairs were taken.
+        created_at: in ISO 8601.
+        across: ``cameras`` or ``pictures``: which pairs were used.
         counts: ``identities``, ``same``, ``other``: people, and pairs of them.
         method: ``isotonic``, ``logistic`` or ``beta``.
         losses: by method, log loss on held-out identities among `CROWD` people.
         errors: expected calibration error on held-out identities, among 1 and `CROWD` people.
         bins: reliability on held-out identities at even odds.
         log_ratios: (201,) log LR at similarities -1, -0.99, ..., 1.
-        false_rates: (201,) share of pairs of two people that are at least so similar.
-        true_rates: (201,) share of pairs of one person that are at least so similar.
+        false_rates: (201,) share of pairs of two people that are at least that similar.
+        true_rates: (201,) share of pairs of one person that are at least that similar.
     """
 
     model: ModelIdentity
     data: tuple[str, ...]
-    made: str
+    created_at: str
     across: str
     counts: Mapping[str, int]
     method: str
@@ -96,45 +95,47 @@ class Calibration:
     def probability(
         self, similarities: ArrayLike, crowd: float, *, expected: float = 1.0
     ) -> Values:
-        """Chances of being the same person, as many as similarities.
+        """Return the probability of being the same person for each similarity.
 
         Args:
             similarities: cosines.
             crowd: N, how many people were searched.
-            expected: m, how many of them are thought to be the one who is looked for.
+            expected: m, how many of them are assumed to be the person.
 
         Raises:
-            StoreError: nobody is expected.
+            StoreError: `expected` is not above 0.
         """
         if not expected > 0:
-            raise StoreError(f"expected is {expected}, a chance needs a number above 0")
+            raise StoreError(f"expected is {expected}, a probability needs a number above 0")
         ratios = np.interp(np.asarray(similarities, float), _KNOTS, self.log_ratios)
         return _sigmoid(ratios - math.log(max(crowd, expected) / expected))
 
     def false_rate(self, similarities: ArrayLike) -> Values:
-        """How often two people are at least so similar."""
+        """Return the share of pairs of two people that are at least that similar."""
         rates: Values = np.interp(np.asarray(similarities, float), _KNOTS, self.false_rates)
         return rates
 
     def wrong_first(self, crowd: int) -> float:
-        """The chance that someone of `crowd` others is more similar than the person's own view.
+        """Return the probability that one of `crowd` others is more similar than the own view.
 
-        It takes others to be alike independently of each other:
+        The similarities of the others are assumed to be independent of each other:
         1 - sum over s of f1(s) (1 - F(s)) ** N, where F(s) is `false_rate`.
         """
         shares = -np.diff(self.true_rates, append=0.0)
         return float(1.0 - (shares * (1.0 - self.false_rates) ** crowd).sum())
 
     def reliability_on(self, pairs: Pairs, crowd: float = 1.0) -> list[ReliabilityBin]:
-        """Predicted and found chances on other labelled pairs, as if among so many."""
+        """Return predicted and found probabilities of other labelled pairs, as if among `crowd`."""
         tested = _Shares.of(pairs.same, pairs.other, pairs, 1)
         assert tested is not None
         ratios = np.interp(_CENTRES, _KNOTS, self.log_ratios)
         return _reliability([(ratios, tested.same, tested.other)], crowd)
 
-    def similarity_for(self, chance: float, crowd: float, *, expected: float = 1.0) -> float | None:
-        """The least similarity of at least that chance; None if none reaches it."""
-        reached = self.probability(_KNOTS, crowd, expected=expected) >= chance
+    def similarity_for(
+        self, probability: float, crowd: float, *, expected: float = 1.0
+    ) -> float | None:
+        """Return the lowest similarity of at least that probability; None if none reaches it."""
+        reached = self.probability(_KNOTS, crowd, expected=expected) >= probability
         return float(_KNOTS[reached.argmax()]) if reached.any() else None
 
     def as_json(self) -> dict[str, Any]:
@@ -143,7 +144,7 @@ class Calibration:
             "format": FORMAT,
             "model": vars(self.model),
             "data": list(self.data),
-            "made": self.made,
+            "made": self.created_at,
             "across": self.across,
             "counts": dict(self.counts),
             "method": self.method,
@@ -157,21 +158,21 @@ class Calibration:
 
 
 def fit_calibration(pairs: Pairs, model: ModelIdentity, data: tuple[str, ...] = ()) -> Calibration:
-    """The map that does best on identities that it was not fitted on, fitted on all of them.
+    """Fit every map, and return the one with the lowest loss on held-out identities.
 
-    The ratio is kept within what so many people can show: between 1 / identities and the number of
-    pairs of identities.
+    The ratio is limited to what the number of people can show: between 1 / identities and the
+    number of pairs of identities.
 
     Raises:
         DataError: fewer than four people are seen twice.
     """
     seen = np.unique(pairs.same_ids)
     if len(seen) < 4:
-        raise DataError(f"{len(seen)} people are seen twice, expected at least 4 to calibrate on")
+        raise DataError(f"{len(seen)} people are seen twice, expected at least 4")
     people = int(max(pairs.same_ids.max(), pairs.other_ids.max())) + 1
     folds = np.zeros(people, np.int64)
     count = min(_FOLDS, len(seen) // 2)
-    # People who are seen twice are dealt out first, so that each fold has some.
+    # People who are seen twice are distributed first, so that each fold has some.
     order = np.random.default_rng(0).permutation(people)
     order = np.concatenate([order[np.isin(order, seen)], order[~np.isin(order, seen)]])
     folds[order] = np.arange(people) % count
@@ -193,12 +194,12 @@ def fit_calibration(pairs: Pairs, model: ModelIdentity, data: tuple[str, ...] = 
             held[name].append((ratios, test.same, test.other))
             losses[name].append(test.loss(ratios, CROWD))
     if not losses["logistic"]:
-        raise DataError("no two labelled people are in other pictures; more of them are needed")
+        raise DataError("no two labelled people are in different pictures: label more people")
     mean = {name: float(np.mean(values)) for name, values in losses.items()}
     best = min(mean, key=lambda name: mean[name])
-    whole = _Shares.of(pairs.same, pairs.other, pairs, 1)
-    assert whole is not None
-    ratios = np.interp(_KNOTS, _CENTRES, whole.limited(_METHODS[best](whole)))
+    everything = _Shares.of(pairs.same, pairs.other, pairs, 1)
+    assert everything is not None
+    ratios = np.interp(_KNOTS, _CENTRES, everything.limited(_METHODS[best](everything)))
     return Calibration(
         model,
         data,
@@ -217,7 +218,7 @@ def fit_calibration(pairs: Pairs, model: ModelIdentity, data: tuple[str, ...] = 
 
 @dataclass(frozen=True, eq=False)
 class _Shares:
-    """Pairs by similarity: shares (2000,) of those of one person and of two."""
+    """Histograms of pairs by similarity: shares (2000,) of those of one person and of two."""
 
     same: Values
     other: Values
@@ -235,7 +236,7 @@ class _Shares:
         seen -= seen // folds if folds > 1 else 0
         both = len(np.unique(pairs.other_ids))
         both -= both // folds if folds > 1 else 0
-        # Views of one couple of people are not new evidence, so couples are counted.
+        # More views of the same two people are not new evidence, so pairs of people are counted.
         return cls(
             counts[0] / counts[0].sum(),
             counts[1] / counts[1].sum(),
@@ -244,52 +245,56 @@ class _Shares:
         )
 
     def weights(self, crowd: float) -> tuple[Values, Values]:
-        """The shares as those of a search among so many."""
+        """Return the shares in a search among `crowd` people."""
         return self.same / (1.0 + crowd), self.other * crowd / (1.0 + crowd)
 
     def limited(self, ratios: Values) -> Values:
-        """Log ratios within what so many people can show."""
+        """Limit log ratios to what the number of people can show."""
         kept: Values = np.clip(ratios, math.log(self.least), math.log(self.most))
         return kept
 
     def loss(self, ratios: Values, crowd: float) -> float:
-        """Mean log loss of log ratios among so many."""
+        """Return the mean log loss of log ratios in a search among `crowd` people."""
         odds = ratios - math.log(crowd)
         same, other = self.weights(crowd)
         return float((same * np.logaddexp(0, -odds) + other * np.logaddexp(0, odds)).sum())
 
 
 def _isotonic(shares: _Shares) -> Values:
-    """Zadrozny and Elkan, KDD 2002."""
+    """Zadrozny and Elkan, KDD 2002: isotonic regression."""
+    from scipy.optimize import isotonic_regression
+
     same, other = shares.weights(CROWD)
     weight = same + other
     used = weight > 0
     found = isotonic_regression(same[used] / weight[used], weights=weight[used]).x
-    chance = np.clip(np.interp(_CENTRES, _CENTRES[used], found), 1e-12, 1.0 - 1e-12)
-    ratios: Values = np.log(chance / (1.0 - chance)) + math.log(CROWD)
+    share = np.clip(np.interp(_CENTRES, _CENTRES[used], found), 1e-12, 1.0 - 1e-12)
+    ratios: Values = np.log(share / (1.0 - share)) + math.log(CROWD)
     return ratios
 
 
 def _logistic(shares: _Shares) -> Values:
-    """Platt, 1999: log odds are linear in the similarity."""
+    """Platt, 1999: log odds linear in the similarity."""
     return _linear(shares, np.stack([_CENTRES, np.ones(_STEPS)]))
 
 
 def _beta(shares: _Shares) -> Values:
-    """Kull, Silva Filho and Flach, AISTATS 2017, on the similarity moved to 0..1."""
+    """Kull, Silva Filho and Flach, AISTATS 2017: beta calibration of the similarity in 0..1."""
     unit = (_CENTRES + 1.0) / 2.0
     return _linear(shares, np.stack([np.log(unit), -np.log(1.0 - unit), np.ones(_STEPS)]))
 
 
 def _linear(shares: _Shares, features: Values) -> Values:
-    """Log ratios of rising features (F, 2000), the last constant, of least log loss."""
+    """Log ratios linear in rising features (F, 2000), the last constant, of least log loss."""
+    from scipy.optimize import minimize
+
     same, other = shares.weights(CROWD)
 
     def loss(factors: Values) -> tuple[float, Values]:
         odds = factors @ features
         value = (same * np.logaddexp(0, -odds) + other * np.logaddexp(0, odds)).sum()
         gradient = features @ (other * _sigmoid(odds) - same * _sigmoid(-odds))
-        # In units of one same pair, so that the search does not stop early.
+        # Scaled to one pair of the same person, so that the solver does not stop early.
         return float(value) * CROWD, gradient * CROWD
 
     start = np.array([1.0] * (len(features) - 1) + [-math.log(CROWD)])
@@ -317,7 +322,7 @@ def _step(similarities: ArrayLike) -> NDArray[np.int64]:
 
 
 def _at_least(similarities: ArrayLike, *, smoothed: bool) -> Values:
-    """The share of pairs from each knot on; smoothed, never 0, as if one more had been seen."""
+    """The share of pairs at or above each knot; smoothed: never 0, as if one more were above."""
     ordered = np.sort(np.asarray(similarities, float))
     counts = len(ordered) - np.searchsorted(ordered, _KNOTS - 1e-9)
     share: Values = (counts + smoothed) / (len(ordered) + smoothed)
@@ -325,35 +330,37 @@ def _at_least(similarities: ArrayLike, *, smoothed: bool) -> Values:
 
 
 def _reliability(held: list[tuple[Values, Values, Values]], crowd: float) -> list[ReliabilityBin]:
-    """Held-out shares of a search among so many, by the chance that was predicted."""
+    """Held-out shares in a search among `crowd` people, by predicted probability."""
     sums = np.zeros((_BINS, 3))
     for ratios, same, other in held:
-        chance = _sigmoid(ratios - math.log(crowd))
-        which = np.minimum((chance * _BINS).astype(int), _BINS - 1)
+        predicted = _sigmoid(ratios - math.log(crowd))
+        which = np.minimum((predicted * _BINS).astype(int), _BINS - 1)
         right, wrong = same / (1.0 + crowd), other * crowd / (1.0 + crowd)
-        for column, values in enumerate((chance * (right + wrong), right, right + wrong)):
+        for column, values in enumerate((predicted * (right + wrong), right, right + wrong)):
             sums[:, column] += np.bincount(which, values, _BINS) / len(held)
     return [
-        ReliabilityBin(float(predicted / weight), float(right / weight), float(weight))
-        for predicted, right, weight in sums
+        ReliabilityBin(float(mean / weight), float(right / weight), float(weight))
+        for mean, right, weight in sums
         if weight > 0
     ]
 
 
 def calibration_error(bins: list[ReliabilityBin]) -> float:
-    """How far chances are from what is found, on average over pairs."""
+    """Return the expected calibration error: the mean distance of predicted and found."""
     return float(sum(one.weight * abs(one.predicted - one.found) for one in bins))
 
 
-def show_chance(chance: float | None) -> str:
-    """As percent, never as certain."""
-    if chance is None:
+def show_probability(probability: float | None) -> str:
+    """A probability in percent, never as certain; empty for None."""
+    if probability is None:
         return ""
-    return "> 99 %" if chance > 0.99 else "< 1 %" if chance < 0.01 else f"{100 * chance:.0f} %"
+    if 0.01 <= probability <= 0.99:
+        return f"{100 * probability:.0f} %"
+    return "> 99 %" if probability > 0.99 else "< 1 %"
 
 
 def write_calibration(calibration: Calibration, folder: Path) -> Path:
-    """Writes the file into a store's folder, whole or not at all, and says where it lies.
+    """Write the file into a store's folder atomically, and return its path.
 
     Raises:
         StoreError: it cannot be written.
@@ -367,7 +374,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> Path:
 
 
 def read_calibration(folder: Path | str, model: ModelIdentity) -> Calibration | None:
-    """The calibration of a store, or None if it has none.
+    """Return the calibration of a store, or None if it has none.
 
     Args:
         folder: of the store.
@@ -387,7 +394,7 @@ def read_calibration(folder: Path | str, model: ModelIdentity) -> Calibration | 
         found = _from_json(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{path}: is no calibration of this version ({error}); make it again with: "
+            f"{path}: is not a calibration of this version ({error}); make it again with: "
             "personsearch calibrate, or delete it"
         ) from None
     if found.model.fingerprint != model.fingerprint:

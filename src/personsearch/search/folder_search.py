@@ -1,24 +1,24 @@
-"""Looks for one person in a folder of pictures, with a model and nothing else: no index, no store.
+"""Search a folder of pictures for one person, with a model alone: no index, no store.
 
-Every person whom the model finds in the folder is ranked by the similarity to the query, times the
-detection's score where the model asks for that.
+Everyone detected in the folder is ranked by the similarity to the query, times the detection's
+score where the model asks for that.
 """
 
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from personsearch.errors import DataError, PictureError
 from personsearch.media.pictures import SUFFIXES, read_picture
-from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.inference import device_of, to_images
-from personsearch.types import Detections, FloatArray
+from personsearch.search.query import QueryPerson
+from personsearch.types import FloatArray
+
+if TYPE_CHECKING:
+    from personsearch.systems.base import PersonSearchModel
 
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A picture or folder that was left out, and why."""
+    """A picture or folder that was skipped, and why."""
 
     path: Path
     reason: str
@@ -34,7 +34,7 @@ class Unreadable:
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """One person found in the folder.
+    """A person detected in the folder.
 
     Attributes:
         scene: the picture's path inside the folder.
@@ -53,36 +53,16 @@ class Hit:
     rank_score: float
 
 
-@dataclass(frozen=True, eq=False)
-class QueryPerson:
-    """Who is looked for.
-
-    Attributes:
-        path: the query picture.
-        box: (4,) float32 in its pixels.
-        embedding: (D,) float32 of unit length.
-        score: the detector's; None where the box was given.
-        others: everyone else whom the detector found there, best first; empty where the box was
-            given.
-    """
-
-    path: Path
-    box: FloatArray
-    embedding: FloatArray
-    score: float | None = None
-    others: Detections | None = None
-
-
 @dataclass(eq=False)
-class GalleryResult:
-    """What a search of a folder found.
+class FolderResult:
+    """The result of a search of a folder.
 
     Attributes:
-        query: who was looked for.
+        query: the person searched for.
         hits: best first.
         pictures: how many were searched.
-        people: how many were found in them, at the score threshold or above.
-        unreadable: what could not be read.
+        people: how many were detected in them, at the score threshold or above.
+        unreadable: pictures and folders that could not be read.
         excluded: the query's own picture, where it lies in the folder.
         interrupted: whether the search was stopped before its end.
     """
@@ -97,17 +77,16 @@ class GalleryResult:
 
     def as_json(self) -> dict[str, Any]:
         """Everything but embeddings as plain values; boxes in pixels, hits by rank from 1."""
-        query, others = (
-            self.query,
-            self.query.others or Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)),
-        )
+        query, others = self.query, self.query.others
         return {
             "query": {
                 "picture": str(query.path),
                 "box": _plain(query.box),
                 "chosen_by": "box" if query.score is None else "detector",
                 "score": query.score,
-                "others": [
+                "others": []
+                if others is None
+                else [
                     {"box": _plain(box), "score": float(score)}
                     for box, score in zip(others.boxes, others.scores, strict=True)
                 ],
@@ -139,7 +118,7 @@ def _plain(box: FloatArray) -> list[float]:
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], list[Unreadable]]:
-    """Every picture file in a folder and its subfolders, sorted, and the folders that are closed.
+    """Return every picture file in a folder and its subfolders, sorted, and unreadable folders.
 
     Raises:
         DataError: there is no such folder.
@@ -162,65 +141,26 @@ def pictures_in(folder: Path) -> tuple[list[Path], list[Unreadable]]:
     return sorted(found), closed
 
 
-def query_person(
-    model: PersonSearchModel, path: Path, box: FloatArray | None = None
-) -> QueryPerson:
-    """The person in a box of the query picture; without a box, the surest person in it.
-
-    Raises:
-        PictureError: the picture cannot be read.
-        DataError: the box lies outside of the picture, or nobody is found in it.
-    """
-    image = _image(path, model)
-    height, width = image.shape[1:]
-    if box is not None:
-        box = np.asarray(box, dtype=np.float32)
-        inside = (min(box[2], width) - max(box[0], 0)) >= 1
-        inside &= (min(box[3], height) - max(box[1], 0)) >= 1
-        if not inside:
-            raise DataError(
-                f"box {','.join(f'{side:g}' for side in box)} lies outside of {path}, which has "
-                f"{width} x {height} pixels; expected x1,y1,x2,y2 with x1 < x2 and y1 < y2"
-            )
-        given = torch.from_numpy(box)[None].to(image.device)
-        with torch.inference_mode():
-            embedding = model.embed([image], [given])[0][0]
-        return QueryPerson(path, box, embedding.float().cpu().numpy())
-    with torch.inference_mode():
-        found = model.detect([image])[0]
-    if len(found) == 0:
-        raise DataError(
-            f"{path}: nobody was found in it; draw a box around the person: x1,y1,x2,y2 in pixels"
-        )
-    order = np.argsort(-found.scores, kind="stable")
-    first, rest = int(order[0]), order[1:]
-    assert found.embeddings is not None
-    others = Detections(found.boxes[rest], found.scores[rest], found.embeddings[rest])
-    # The query side comes from embed(), as for a box that is given: some systems differ.
-    chosen = query_person(model, path, found.boxes[first])
-    return QueryPerson(path, chosen.box, chosen.embedding, float(found.scores[first]), others)
-
-
 def search_folder(
-    model: PersonSearchModel,
+    model: "PersonSearchModel",
     query: QueryPerson,
     folder: Path,
     *,
     top: int | None = 20,
     score_threshold: float = 0.5,
     progress: Progress | None = None,
-) -> GalleryResult:
-    """Ranks everyone in a folder of pictures by likeness to the query.
+) -> FolderResult:
+    """Rank everyone in a folder of pictures by similarity to the query.
 
-    The query's own picture is left out. A picture that cannot be read is noted, never fatal. An
-    interrupt (Ctrl-C) ends the search early; what was found until then is returned.
+    The query's own picture is skipped. Unreadable pictures are counted with their reason. An
+    interrupt (Ctrl-C) ends the search early and returns what was found until then.
 
     Args:
         model: any system.
         query: from `query_person`.
         folder: searched with its subfolders.
         top: how many hits to keep; None for all.
-        score_threshold: people found with less are left out.
+        score_threshold: detections with a lower score are left out.
         progress: called after each picture.
 
     Raises:
@@ -231,7 +171,7 @@ def search_folder(
         raise DataError(
             f"{folder}: no pictures in it; expected files ending in {', '.join(sorted(SUFFIXES))}"
         )
-    result = GalleryResult(query, unreadable=closed)
+    result = FolderResult(query, unreadable=closed)
     own = query.path.resolve()
     try:
         for done, path in enumerate(paths, start=1):
@@ -250,16 +190,16 @@ def search_folder(
 
 
 def _search_picture(
-    model: PersonSearchModel, path: Path, name: Path, threshold: float, result: GalleryResult
+    model: "PersonSearchModel", path: Path, name: Path, threshold: float, result: FolderResult
 ) -> None:
+    from personsearch.systems.inference import detect
+
     try:
-        image = _image(path, model)
+        pixels = read_picture(path)
     except PictureError as error:
         result.unreadable.append(Unreadable(path, str(error).removeprefix(f"{path}: ")))
         return
-    with torch.inference_mode():
-        found = model.detect([image])[0]
-    assert found.embeddings is not None
+    found = detect(model, pixels)
     similarities = found.embeddings @ result.query.embedding
     result.pictures += 1
     for row in np.flatnonzero(found.scores >= threshold):
@@ -272,7 +212,3 @@ def _search_picture(
 
 def _best(hits: Iterable[Hit], top: int | None) -> list[Hit]:
     return sorted(hits, key=lambda hit: -hit.rank_score)[:top]
-
-
-def _image(path: Path, model: PersonSearchModel) -> Tensor:
-    return to_images([read_picture(path)], device_of(model))[0]

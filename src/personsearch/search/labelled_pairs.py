@@ -1,4 +1,4 @@
-"""Similarities of labelled people to themselves and to others, as a search would compare them."""
+"""Similarities of labelled people to themselves and to others, as in a search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from personsearch.systems.base import PersonSearchModel
 from personsearch.types import UNLABELLED, Detections, FloatArray, IntArray, Scene
 
 Across = Literal["cameras", "pictures"]
-"""Which pairs are taken: of other cameras, or of other pictures of any camera."""
+"""Which pairs are used: of two cameras, or of two pictures of any camera."""
 
 MIN_IOU = 0.5
-"""Overlap with a labelled box from which on someone found is that person."""
+"""Overlap from which on a detection is the labelled person."""
 MOST_PEOPLE = 4000
-"""Views of people that are compared with each other."""
+"""The most views of people that are compared with each other."""
 ENOUGH = 10
-"""People seen by two cameras from which on pairs of other cameras are enough."""
+"""People seen by two cameras from which on only pairs of two cameras are used."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledPeople:
-    """Labelled people of one data set, seen by a model.
+    """Embeddings of the labelled people of one data set.
 
     Attributes:
         vectors: (N, D) float32 of unit length.
         ids: (N,) identities.
-        pictures: (N,) the number of the picture.
+        pictures: (N,) indices of the pictures.
         cameras: (N,) -1 where not known.
     """
 
@@ -46,10 +46,10 @@ class Pairs:
     """Similarities of pairs of people, with identities from zero.
 
     Attributes:
-        same: (S,) of two views of one person.
-        same_ids: (S,) whose.
-        other: (O,) of two people.
-        other_ids: (O, 2) whose.
+        same: (S,) similarities of two views of one person.
+        same_ids: (S,) identities of these people.
+        other: (O,) similarities of two people.
+        other_ids: (O, 2) identities of these people.
         across: which pairs these are.
     """
 
@@ -60,7 +60,7 @@ class Pairs:
     across: Across = "pictures"
 
 
-def see_people(
+def embed_people(
     model: PersonSearchModel,
     scenes: Sequence[Scene],
     *,
@@ -68,18 +68,18 @@ def see_people(
     score_threshold: float = 0.3,
     progress: Progress | None = None,
 ) -> LabelledPeople:
-    """Everyone labelled whom the model finds; one detection a person and picture.
+    """Detect and embed the labelled people; at most one detection a person and picture.
 
     Args:
         model: any system.
         scenes: with identities.
-        true_boxes: embed the labelled boxes themselves, found or not.
-        score_threshold: detections with less are nobody.
+        true_boxes: embed the labelled boxes themselves, detected or not.
+        score_threshold: detections with a lower score are ignored.
         progress: called with pictures done and in all.
     """
     if not true_boxes:
         detected = detect_scenes(model, scenes, progress=progress)
-        return label_people(scenes, detected, model.embedding_dim, score_threshold=score_threshold)
+        return match_people(scenes, detected, model.embedding_dim, score_threshold=score_threshold)
     named = [scene.ids != UNLABELLED for scene in scenes]
     boxes = [scene.boxes[rows] for scene, rows in zip(scenes, named, strict=True)]
     found = embed_scenes(model, scenes, boxes, progress=progress)
@@ -87,30 +87,30 @@ def see_people(
     return _gathered(scenes, ids, found, model.embedding_dim)
 
 
-def label_people(
+def match_people(
     scenes: Sequence[Scene],
     detected: Mapping[str, Detections],
     dim: int,
     *,
     score_threshold: float = 0.3,
 ) -> LabelledPeople:
-    """The labelled people among those detected; one detection a person and picture.
+    """Match detections to labelled people; at most one detection a person and picture.
 
     Args:
         scenes: with identities.
         detected: by scene name, with embeddings (N, `dim`).
         dim: length of an embedding.
-        score_threshold: detections with less are nobody.
+        score_threshold: detections with a lower score are ignored.
     """
     ids, vectors = [], []
     for scene in scenes:
         one = detected[scene.name]
         kept = one.scores >= score_threshold
-        # All boxes are compared, so that nobody is taken for a labelled neighbour.
-        who, which = _assigned(iou(scene.boxes, one.boxes[kept]))
-        labelled = scene.ids[who] != UNLABELLED
-        ids.append(scene.ids[who][labelled])
-        vectors.append(one.embeddings[kept][which][labelled])
+        # Unlabelled boxes are matched, too, so that they are not taken for labelled neighbours.
+        boxes, rows = _assigned(iou(scene.boxes, one.boxes[kept]))
+        labelled = scene.ids[boxes] != UNLABELLED
+        ids.append(scene.ids[boxes][labelled])
+        vectors.append(one.embeddings[kept][rows][labelled])
     return _gathered(scenes, ids, vectors, dim)
 
 
@@ -128,7 +128,7 @@ def _gathered(
 
 
 def _assigned(overlap: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
-    """Rows and columns of the best pairs, each once, down to the least overlap."""
+    """Rows and columns of the greedily best pairs, each used once, down to `MIN_IOU`."""
     rows: list[int] = []
     columns: list[int] = []
     for flat in np.argsort(-overlap, axis=None, kind="stable"):
@@ -142,13 +142,13 @@ def _assigned(overlap: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
 
 
 def make_pairs(parts: Sequence[LabelledPeople], across: Across | None = None) -> Pairs:
-    """Every pair of views in two pictures of one data set.
+    """Return every pair of views in two pictures of one data set.
 
-    Where there are too many views, whole identities are left out, drawn by a fixed seed.
+    Above `MOST_PEOPLE` views, complete identities are left out, drawn with a fixed seed.
 
     Args:
-        parts: of one data set each; people of two data sets are not compared.
-        across: None takes pairs of other cameras where enough people are seen by two.
+        parts: of one data set each; people of different data sets are not compared.
+        across: None for pairs of two cameras where enough people are seen by two.
 
     Raises:
         DataError: nobody is seen twice, or only one person is labelled.
@@ -167,8 +167,8 @@ def make_pairs(parts: Sequence[LabelledPeople], across: Across | None = None) ->
     other, other_ids = (np.concatenate([one[k] for one in found]) for k in (2, 3))
     if not len(same) or not len(other):
         raise DataError(
-            f"{len(same)} pairs of the same person and {len(other)} of two people in other "
-            f"{across}; expected some of both: identities that are labelled in several {across}"
+            f"{len(same)} pairs of the same person and {len(other)} of two people in different "
+            f"{across}; expected some of both: label identities in several {across}"
         )
     return Pairs(same, same_ids, other, other_ids, across)
 
@@ -180,7 +180,7 @@ def _seen_by_two(part: LabelledPeople) -> int:
 
 
 def _fewer(ids: IntArray) -> IntArray:
-    """Rows of as many whole identities as may be compared."""
+    """Rows of as many complete identities as may be compared."""
     counts = np.bincount(ids)
     drawn = np.random.default_rng(0).permutation(len(counts))
     kept = drawn[np.cumsum(counts[drawn]) <= MOST_PEOPLE]

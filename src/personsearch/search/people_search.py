@@ -1,12 +1,13 @@
-"""Searches people by one or several examples: engines rank views, a searcher sees people."""
+"""Search by one or several examples: engines rank views, this module groups them to people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from personsearch.engines.engine import Engine, Ranking
-from personsearch.errors import StoreError
+from personsearch.errors import DataError, StoreError
 from personsearch.search.reranking import (
     CANDIDATES,
     NEIGHBOURS,
@@ -21,15 +22,15 @@ from personsearch.types import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """Someone in the store who is like the query.
+    """A person in the store who is similar to the query.
 
     Attributes:
-        person: who.
+        person: the record in the store.
         similarity: cosine to the query, -1..1.
-        rank_score: what matches are ranked by: `similarity`, or its product with the detection's
-            score where the model asks for that, or what ranking again makes of it.
-        probability: the chance that this is the same person, 0..1; None where the store has no
-            calibration, or it does not hold for the query.
+        rank_score: what matches are ranked by: `similarity`, its product with the detection's
+            score where the model asks for that, or the score of ranking again.
+        probability: of being the same person, 0..1; None where the store has no calibration, or
+            it does not hold for the query.
     """
 
     person: StoredPerson
@@ -37,23 +38,43 @@ class Match:
     rank_score: float
     probability: float | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; the box in pixels."""
+        person = self.person
+        return {
+            "person": person.id,
+            "path": person.place,
+            "frame": person.frame,
+            "position": person.position,
+            "time": person.time,
+            "track": None if person.track is None else vars(person.track),
+            "camera": person.camera,
+            "box": [round(float(side), 2) for side in person.box],
+            "similarity": self.similarity,
+            "probability": self.probability,
+            "chance": self.probability,  # deprecated: the name of version 0.1
+            "score": person.score,
+            "rank_score": self.rank_score,
+        }
+
 
 def combine(examples: FloatArray, negatives: FloatArray | None = None) -> FloatArray:
-    """One query (D,) of several examples (N, D) of a person, away from others (M, D).
+    """Return one query (D,) from examples (N, D) of a person and of others (M, D).
 
-    The mean of the examples, less half the part of each negative's mean that points the same way.
+    It is the mean of the examples minus half the mean of the others, of unit length.
 
     Raises:
-        StoreError: no example, or examples that cancel out.
+        StoreError: no example.
+        DataError: the examples cancel out.
     """
     if not len(examples):
-        raise StoreError("no example of the person came, expected at least one")
+        raise StoreError("no example of the person; expected at least one")
     query = np.asarray(examples, np.float32).mean(axis=0)
     if negatives is not None and len(negatives):
         query = query - 0.5 * np.asarray(negatives, np.float32).mean(axis=0)
     length = float(np.linalg.norm(query))
     if not np.isfinite(length) or length < 1e-6:
-        raise StoreError("the examples point in opposite directions; leave some of them out")
+        raise DataError("the examples point in opposite directions; leave some of them out")
     unit: FloatArray = (query / length).astype(np.float32)
     return unit
 
@@ -69,16 +90,16 @@ def search_people(
     one_a_file: bool = False,
     rerank: Rerank | None = None,
 ) -> list[Match]:
-    """Those who are most like a query (D,), best first.
+    """Return the people who are most similar to a query (D,), best first.
 
     Args:
-        engine: that keeps them.
+        engine: that keeps the people.
         query: unit length.
-        filters: who is meant.
-        top: how many.
-        without: ids of people who are not wanted, such as the examples themselves.
-        grouped: of a track in a video, only the view that is best.
-        one_a_file: of a photo or video, only the person who is best.
+        filters: which people are searched.
+        top: the most matches.
+        without: ids of people to leave out, such as the examples themselves.
+        grouped: of a track in a video, only the best view.
+        one_a_file: of a photo or video, only the best person.
         rerank: rank the best few hundred again; similarities stay those to `query`.
 
     Raises:
@@ -86,16 +107,16 @@ def search_people(
     """
     query = np.asarray(query, np.float32)
     if query.ndim != 1:
-        raise StoreError(f"a query of shape {query.shape} came, expected ({engine.model.dim},)")
-    asked = query
+        raise StoreError(f"the query has the shape {query.shape}, expected ({engine.model.dim},)")
+    expanded = query
     if rerank == "expansion":
-        asked = _expanded(engine, query, filters, without)
-    # A track has a few views, so that many rows hold enough tracks; of a file nobody knows.
+        expanded = _expand(engine, query, filters, without)
+    # A track has at most `VIEWS` views; a file may have any number of people.
     rows = max(top * VIEWS if grouped else top, CANDIDATES if rerank == "k-reciprocal" else 0)
     while True:
-        found = engine.search(asked[None], top=rows, filters=filters, without=without)[0]
+        found = engine.search(expanded[None], top=rows, filters=filters, without=without)[0]
         people = engine.get(found.ids.tolist())
-        ranking = _again(engine, query, found, people, rerank)
+        ranking = _rank_again(engine, query, found, people, rerank)
         kept = _best_of_each(people, ranking, grouped, one_a_file)[:top]
         if len(kept) == top or len(found.ids) < rows:
             break
@@ -107,31 +128,31 @@ def search_people(
     return matches
 
 
-def _expanded(
+def _expand(
     engine: Engine, query: FloatArray, filters: Filters, without: Sequence[int]
 ) -> FloatArray:
-    """The query with its nearest, one view of a track."""
+    """The query with its nearest neighbours added, one view of a track."""
     near = engine.search(query[None], top=NEIGHBOURS * VIEWS, filters=filters, without=without)[0]
     kept = _best_of_each(engine.get(near.ids.tolist()), near, True, False)[:NEIGHBOURS]
     vectors = engine.vectors(near.ids[kept].tolist()).astype(np.float32)
     return expand(query, vectors, near.similarities[kept])
 
 
-def _again(
+def _rank_again(
     engine: Engine,
     query: FloatArray,
     found: Ranking,
     people: Sequence[StoredPerson],
     rerank: Rerank | None,
 ) -> Ranking:
-    """The ranking in the order of the people, with similarities to the query itself."""
+    """The ranking with similarities to the query itself, and the scores of ranking again."""
     if rerank is None or not len(found.ids):
         return found
     vectors = engine.vectors(found.ids.tolist()).astype(np.float32)
     similarities = (vectors @ query).round(6)
     if rerank == "expansion":
         return Ranking(found.ids, similarities, found.rank_scores)
-    scores = found.rank_scores - 2.0  # whoever comes after the candidates stays behind them
+    scores = found.rank_scores - 2.0  # those after the candidates stay behind them
     first = slice(0, CANDIDATES)
     scores[first] = 1.0 - k_reciprocal(query, vectors[first])
     if engine.model.weighted:
@@ -142,7 +163,7 @@ def _again(
 def _best_of_each(
     people: Sequence[StoredPerson], ranking: Ranking, grouped: bool, one_a_file: bool
 ) -> list[int]:
-    """Rows, best first, the first one of each track or file."""
+    """Rows, best first; only the best of each track or file."""
     seen: set[object] = set()
     kept = []
     for row in np.argsort(-ranking.rank_scores, kind="stable").tolist():

@@ -1,4 +1,4 @@
-"""Where and when a person was seen: the matches of a search, joined to spans at each camera."""
+"""Where and when a person was seen: matches of a search, joined to sightings at each camera."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -9,19 +9,19 @@ from typing import Any
 from personsearch.search.people_search import Match
 
 GAP = 300.0
-"""Seconds between two views at one camera that are still one sighting."""
+"""The most seconds between two views at one camera that are one sighting."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """Someone at one camera over some time.
+    """The person at one camera over some time.
 
     Attributes:
-        camera: its name; None where that is not known.
+        camera: its name; None where not known.
         begin, end: seconds since 1970; None where the pictures have no time.
-        path: the file, where nothing but it is known of the time; else None.
-        first, last: seconds from the start of that file, a video; None for photos and else.
-        matches: the views, most alike first.
+        path: the file, where the pictures have no time; else None.
+        first, last: seconds from the start of that file, if it is a video; else None.
+        matches: the views, most similar first.
     """
 
     camera: str | None
@@ -34,16 +34,16 @@ class Sighting:
 
     @property
     def similarity(self) -> float:
-        """Of the view that is most alike."""
+        """Similarity of the most similar view."""
         return self.matches[0].similarity
 
     @property
     def probability(self) -> float | None:
-        """The chance that the view that is most alike is the person; None if not calibrated."""
+        """Probability that the most similar view is the person; None if not calibrated."""
         return self.matches[0].probability
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; the views by their numbers in the store."""
+        """Plain values; the views by their ids in the store."""
         return {
             "camera": self.camera,
             "begin": self.begin,
@@ -52,7 +52,8 @@ class Sighting:
             "first": self.first,
             "last": self.last,
             "similarity": self.similarity,
-            "chance": self.probability,
+            "probability": self.probability,
+            "chance": self.probability,  # deprecated: the name of version 0.1
             "people": [match.person.id for match in self.matches],
         }
 
@@ -64,21 +65,21 @@ def timeline(
     min_probability: float | None = None,
     gap: float = GAP,
 ) -> list[Sighting]:
-    """Sightings in the order of time; those without a time come last, by file and position.
+    """Return sightings in the order of time; those without a time come last, by file.
 
     Args:
         matches: of a search.
         min_similarity: matches below are left out.
-        min_probability: matches below are left out, and those without a probability.
-        gap: seconds; views at one camera that are no further apart are one sighting. A track of a
-            video counts from its first view to its last.
+        min_probability: matches below or without a probability are left out.
+        gap: seconds; views at one camera that are no further apart are one sighting. A track in a
+            video lasts from its first view to its last.
     """
     spans = sorted(
-        (_span(one) for one in matches if _wanted(one, min_similarity, min_probability)),
-        key=lambda span: (span.place, span.start, span.stop),
+        (_span(one) for one in matches if _reaches(one, min_similarity, min_probability)),
+        key=lambda span: (span.group, span.start, span.stop),
     )
     found: list[Sighting] = []
-    for _, group in itertools.groupby(spans, key=lambda span: span.place):
+    for _, group in itertools.groupby(spans, key=lambda span: span.group):
         joined: list[_Span] = []
         for span in group:
             if joined and span.start - max(one.stop for one in joined) > gap:
@@ -89,7 +90,7 @@ def timeline(
     return sorted(found, key=_order)
 
 
-def _wanted(match: Match, similarity: float, probability: float | None) -> bool:
+def _reaches(match: Match, similarity: float, probability: float | None) -> bool:
     if match.similarity < similarity:
         return False
     return probability is None or (
@@ -99,11 +100,11 @@ def _wanted(match: Match, similarity: float, probability: float | None) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Span:
-    """A match over its time: of the clock where `dated`, of its file elsewhere."""
+    """A match over its time: seconds since 1970 where `dated`, else from the start of its file."""
 
     match: Match
     dated: bool
-    place: tuple[Any, ...]
+    group: tuple[Any, ...]
     start: float
     stop: float
 

@@ -14,17 +14,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from personsearch.durable import replace_file
 from personsearch.errors import StoreError
-
-if TYPE_CHECKING:
-    from personsearch.store.filters import Filters
 
 LOG, HEAD = "audit.jsonl", "audit.head.json"
 BEGINNING = "0" * 64
@@ -256,49 +253,3 @@ def log_expired(folder: Path | str, who: str, views: int) -> None:
     """
     if views:
         AuditLog(folder).append("expired", who, {"views": views})
-
-
-def log_search(
-    folder: Path,
-    pictures: Sequence[Path],
-    box: Sequence[float] | None,
-    hits: int,
-    people: Sequence[int],
-    unlike: Sequence[int],
-    filters: "Filters",
-    top: int,
-) -> None:
-    """Log a search by a user of this machine.
-
-    Args:
-        folder: of the log.
-        pictures: query pictures.
-        box: of the person in the first one.
-        hits: number of matches.
-        people, unlike: ids given as examples and as counterexamples.
-        filters: of the search.
-        top: number of matches asked for.
-
-    Raises:
-        StoreError: the log cannot be written.
-        OSError: a query picture is gone.
-    """
-    examples: list[dict[str, Any]] = [
-        {"picture_sha256": hashlib.sha256(picture.read_bytes()).hexdigest()} for picture in pictures
-    ]
-    if examples and box is not None:
-        examples[0]["box"] = [round(float(side), 2) for side in box]
-    details = {
-        "examples": examples,
-        "people": list(people),
-        "unlike": list(unlike),
-        "filters": described(filters),
-        "top": top,
-        "hits": hits,
-    }
-    AuditLog(folder).append("search", user_of_this_machine(), details)
-
-
-def described(filters: "Filters") -> dict[str, Any]:
-    """The filters of a search or an erasure that leave anyone out, as plain values."""
-    return filters.described()

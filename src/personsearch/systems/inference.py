@@ -13,7 +13,7 @@ from personsearch.types import Detections, FloatArray
 
 def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
     """Convert a picture to float32 in 0..1, (3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float().div_(255.0)
+    return torch.from_numpy(picture.transpose(2, 0, 1).copy()).float().div_(255.0)
 
 
 def to_images(pictures: Sequence[NDArray[np.uint8]], device: torch.device) -> list[Tensor]:

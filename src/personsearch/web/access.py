@@ -1,4 +1,4 @@
-"""Who is calling, how often, and what they may do."""
+"""Authentication, rate limits and permissions."""
 
 import math
 from collections.abc import Callable
@@ -13,22 +13,22 @@ from personsearch.errors import StoreError
 from personsearch.web.service import LOCAL, Caller, Service
 
 OPEN = frozenset({"/", "/healthz", "/api/v1/openapi.json"})
-"""Paths that need no key: the page itself, and nothing about anyone."""
+"""Paths that need no key: the page itself and the health check, which show nobody."""
 
 
 class Access:
-    """Finds out who calls; refuses a wrong key and whoever asks too often.
+    """Middleware that identifies the caller; refuses wrong keys and too many requests.
 
     Args:
-        app: what is behind.
-        service: that is served.
+        app: the next application.
+        service: with the keys and the limits.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on."""
+        """Handle a request."""
         if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith("/static/"):
             await self.app(scope, receive, send)
             return
@@ -56,13 +56,13 @@ class Access:
             key = self.service.keys.holder(secret.strip().decode("latin-1"))
             if key is not None:
                 return Caller(key.name, key.scopes)
-            # Only wrong keys are counted: someone behind the same address is not locked out.
+            # Only wrong keys count: a right key from the same address still works.
             if wait := self.service.wrong_keys.wait(address):
                 self.service.metrics.refused.labels("wrong keys").inc()
                 return _too_often(wait)
             self.service.metrics.refused.labels("wrong key").inc()
-            return _refusal(401, "this key is not valid; it may be revoked")
-        return _refusal(401, "a key is needed: Authorization: Bearer KEY")
+            return _refusal(401, "this key is not valid; it may have been revoked")
+        return _refusal(401, "no key was sent; expected the header Authorization: Bearer KEY")
 
 
 def _refusal(status: int, detail: str) -> JSONResponse:
@@ -77,21 +77,21 @@ def _too_often(wait: float) -> JSONResponse:
     )
 
 
-def who(request: Request) -> Caller:
-    """Who sent a request."""
+def caller_of(request: Request) -> Caller:
+    """Return the caller that `Access` identified."""
     caller = request.scope["state"]["caller"]
     assert isinstance(caller, Caller)
     return caller
 
 
 def allowed(scope: str) -> Callable[[Request], Caller]:
-    """A dependency: whoever sent the request, if they may do that."""
+    """Return a dependency that gives the caller, if their key has a scope."""
 
     def check(request: Request) -> Caller:
-        caller = who(request)
+        caller = caller_of(request)
         if scope not in caller.scopes:
             raise HTTPException(
-                403, f"the key {caller.name!r} does not allow this; it needs the scope {scope!r}"
+                403, f"the key {caller.name!r} lacks the scope {scope!r}; use a key that has it"
             )
         return caller
 
@@ -99,7 +99,7 @@ def allowed(scope: str) -> Callable[[Request], Caller]:
 
 
 def service_of(request: Request) -> Service:
-    """What is served."""
+    """Return the service of a request."""
     service: Any = request.app.state.service
     assert isinstance(service, Service)
     return service
@@ -110,4 +110,4 @@ Indexer = Annotated[Caller, Depends(allowed("index"))]
 Searcher = Annotated[Caller, Depends(allowed("search"))]
 Eraser = Annotated[Caller, Depends(allowed("erase"))]
 Auditor = Annotated[Caller, Depends(allowed("audit"))]
-AnyCaller = Annotated[Caller, Depends(who)]
+AnyCaller = Annotated[Caller, Depends(caller_of)]

@@ -1,4 +1,4 @@
-"""The web service: one page and the API, put together."""
+"""The web application: one page and the API."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,34 +27,33 @@ STATIC = Path(__file__).parent / "static"
 UPLOADS = frozenset({"/api/v1/queries", "/api/v1/pictures"})
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "The request cannot be read."},
-    401: {"model": Problem, "description": "No key, or a wrong or revoked one."},
-    403: {"model": Problem, "description": "The key does not allow it, or another site asks."},
-    404: {"model": Problem, "description": "There is none, or not any more."},
-    409: {"model": Problem, "description": "It was erased, and is not brought back."},
+    400: {"model": Problem, "description": "The request cannot be parsed."},
+    401: {"model": Problem, "description": "The key is missing, wrong or revoked."},
+    403: {"model": Problem, "description": "The key lacks a scope, or another site sent this."},
+    404: {"model": Problem, "description": "Not found, or not kept any more."},
     408: {"model": Problem, "description": "The request did not arrive in time."},
-    413: {"model": Problem, "description": "Too large."},
-    421: {"model": Problem, "description": "The server is not known by that name."},
-    422: {"model": Problem, "description": "Something in the request is not as it should be."},
+    409: {"model": Problem, "description": "It was erased and is not added again."},
+    413: {"model": Problem, "description": "The request is too large."},
+    421: {"model": Problem, "description": "Unknown host name; see --allow-host."},
+    422: {"model": Problem, "description": "The request has an invalid value."},
     429: {"model": Problem, "description": "Too many requests."},
-    503: {"model": Problem, "description": "The archive or its network cannot be used now."},
+    503: {"model": Problem, "description": "The archive or its network is not available."},
 }
 _ABOUT = (
-    "Finds people who are alike in photos and videos that were indexed. A similarity is a cosine "
-    "between two pictures of people; it is no probability and no proof."
+    "Search indexed photos and videos for a person. A similarity is the cosine between the "
+    "embeddings of two people; it is neither a probability nor a proof of identity."
 )
 
 
-def create_app(archive: Archive, folder: Path, settings: Settings | None = None) -> FastAPI:
-    """The service over an archive.
+def create_app(archive: Archive, settings: Settings | None = None) -> FastAPI:
+    """Return the application that serves an archive.
 
     Args:
-        archive: open; closed by whoever opened it.
-        folder: where keys and the audit log lie: of its store, if that is a folder.
+        archive: open; its caller closes it. Keys and audit log are in its `state` folder.
         settings: of the server.
     """
     settings = settings or Settings()
-    service = Service(archive, folder, settings)
+    service = Service(archive, settings)
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
@@ -87,7 +86,7 @@ def create_app(archive: Archive, folder: Path, settings: Settings | None = None)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     _answer_errors(app)
     _describe_keys(app, service)
-    # The last is the first that a request meets.
+    # The middleware added last is the outermost.
     app.add_middleware(BodyLimit, uploads=UPLOADS)
     app.add_middleware(Access, service=service)
     app.add_middleware(Guard, hosts=settings.hosts)
@@ -96,7 +95,7 @@ def create_app(archive: Archive, folder: Path, settings: Settings | None = None)
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """Every error is one line."""
+    """Answer every error with one line."""
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
@@ -104,10 +103,10 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        # What came is not repeated: it may be large, or no text at all.
+        # The received value is not repeated: it may be large, or not text.
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        text = f"{place}: {first['msg']}".encode("utf-8", "replace").decode()
+        field = ".".join(str(part) for part in first["loc"])
+        text = f"{field}: {first['msg']}".encode("utf-8", "replace").decode()
         return JSONResponse({"detail": text}, 422)
 
     @app.exception_handler(PersonSearchError)
@@ -119,18 +118,18 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 def _describe_keys(app: FastAPI, service: Service) -> None:
-    """The description says that a key is needed, where one is."""
-    plain = app.openapi
+    """Add to the OpenAPI description that a key is needed, as soon as one is."""
+    without_keys = app.openapi
 
-    def described() -> dict[str, Any]:
-        told = dict(plain())
+    def with_keys() -> dict[str, Any]:
+        schema = dict(without_keys())
         if service.keys_needed():
-            parts = dict(told.get("components", {}))
+            parts = dict(schema.get("components", {}))
             parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            told |= {"components": parts, "security": [{"key": []}]}
-            paths = told["paths"]
+            schema |= {"components": parts, "security": [{"key": []}]}
+            paths = schema["paths"]
             open_path = {"get": paths["/healthz"]["get"] | {"security": []}}
-            told["paths"] = paths | {"/healthz": open_path}
-        return told
+            schema["paths"] = paths | {"/healthz": open_path}
+        return schema
 
-    app.openapi = described  # type: ignore[method-assign]
+    app.openapi = with_keys  # type: ignore[method-assign]

@@ -1,7 +1,4 @@
-"""The picture, or the piece of video, that shows someone in the archive.
-
-Files are named by the archive alone, never by a client.
-"""
+"""Pictures and clips of people in the archive. Paths come from the archive, never from a client."""
 
 import io
 from fractions import Fraction
@@ -20,17 +17,17 @@ from personsearch.media.video import open_video, read_frame, timestamp
 from personsearch.store import StoredPerson
 
 CLIP_WIDTH, CLIP_RATE = 960, 25
-"""The most pixels across, and frames a second, of a clip."""
+"""The largest width in pixels, and the frame rate, of a clip."""
 MAX_CLIP = 20.0
-"""Seconds."""
+"""Longest clip, in seconds."""
 _MAX_DECODED = 3000  # frames from the keyframe before the clip to its end
 
 
 def whole_picture(person: StoredPerson) -> NDArray[np.uint8]:
-    """The photo or video frame that shows someone, RGB (H, W, 3) uint8.
+    """Return the photo or video frame that shows a person, RGB (H, W, 3) uint8.
 
     Raises:
-        PictureError: the file is gone, cannot be read, or is not the one that was indexed.
+        PictureError: the file is missing, cannot be read, or is not the one that was indexed.
     """
     path = _file(person)
     if person.frame is None:
@@ -39,14 +36,15 @@ def whole_picture(person: StoredPerson) -> NDArray[np.uint8]:
         pixels = read_frame(path, person.frame)
     height, width = pixels.shape[:2]
     if (width, height) != person.size:
+        expected = f"{person.size[0]} x {person.size[1]}"
         raise PictureError(
-            f"{path}: is another picture than the one that was indexed; index it again"
+            f"{path}: is {width} x {height}, expected {expected} as indexed; index it again"
         )
     return pixels
 
 
 def as_jpeg(pixels: NDArray[np.uint8], longest: int) -> bytes:
-    """A picture (H, W, 3) as JPEG, scaled down to at most `longest` pixels on its longer side."""
+    """Encode a picture (H, W, 3) as JPEG, scaled down to `longest` pixels on its longer side."""
     image = Image.fromarray(pixels)
     image.thumbnail((longest, longest))
     written = io.BytesIO()
@@ -55,20 +53,20 @@ def as_jpeg(pixels: NDArray[np.uint8], longest: int) -> bytes:
 
 
 def clip(person: StoredPerson, seconds: float = 6.0) -> bytes:
-    """The video around the moment of a view, as MP4 (H.264) without sound.
+    """Return the video around a view, as MP4 (H.264) without sound.
 
     Args:
         person: seen in a video.
-        seconds: how long, half of it before the moment.
+        seconds: length, half of it before the view.
 
     Raises:
-        PictureError: it is a photo, or the video is gone or damaged.
+        PictureError: it is a photo, or the video is missing or damaged.
     """
     import av
 
     path = _file(person)
     if person.frame is None or person.position is None:
-        raise PictureError(f"{path}: is a photo; it has no clip")
+        raise PictureError(f"{path}: is a photo, which has no clip")
     begin = max(person.position - seconds / 2, 0.0)
     written = io.BytesIO()
     with decoding(path), open_video(path) as video:
@@ -92,7 +90,7 @@ def clip(person: StoredPerson, seconds: float = 6.0) -> bytes:
 
 
 def _copy(frames: Any, made: Any, begin: float, end: float) -> int:
-    """Encodes the frames between two moments; says how many they were."""
+    """Encode the frames between two positions; return their number."""
     import av
 
     out: Any = None
@@ -122,11 +120,11 @@ def _copy(frames: Any, made: Any, begin: float, end: float) -> int:
 
 def _file(person: StoredPerson) -> Path:
     if not person.has_file:
-        raise PictureError(f"{person.place}: came from no file; only its small picture is kept")
+        raise PictureError(f"{person.place}: has no file; only its thumbnail is kept")
     return person.path
 
 
 def _even(width: int, height: int) -> tuple[int, int]:
-    """Width and height of a clip: not too large, and even, as H.264 wants them."""
+    """Return the size of a clip: at most `CLIP_WIDTH` wide, and even, as H.264 needs."""
     scale = min(1.0, CLIP_WIDTH / width)
     return max(round(width * scale / 2) * 2, 2), max(round(height * scale / 2) * 2, 2)

@@ -1,7 +1,7 @@
-"""Who may speak to the server at all: the Host and Origin of a request, and what a browser may do.
+"""Checks of Host and Origin, and security headers.
 
-A page of another site can make a browser send requests to this machine. It cannot choose their
-Origin; and where its own name was pointed here (DNS rebinding), Host is that name.
+A page of another site can make a browser send requests to this machine, but it cannot choose their
+Origin. If its own name resolves to this machine (DNS rebinding), Host is that name.
 """
 
 import ipaddress
@@ -24,24 +24,24 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-"""Sent with every answer."""
+"""Headers of every response."""
 
 _OWN = ("same-origin", "none")
 
 
 class Guard:
-    """Refuses requests from other sites and to other names; adds the headers.
+    """Middleware that refuses foreign Hosts and Origins, and adds the headers.
 
     Args:
-        app: what is behind.
-        hosts: names by which the server may be called, besides addresses.
+        app: the next application.
+        hosts: allowed host names, besides IP addresses.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
         self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -65,8 +65,7 @@ class Guard:
         given = [value for name, value in pairs if name == b"host"]
         if len(given) != 1 or not self._known(given[0]):
             return 421, (
-                "this server is not known by that name; use its address, or start it with "
-                "--allow-host NAME"
+                "unknown host name; use the server's IP address, or start it with --allow-host NAME"
             )
         for name, value in pairs:
             if name == b"origin" and urlsplit(value).netloc.lower() != given[0].lower():
@@ -80,7 +79,7 @@ class Guard:
             name = urlsplit(f"//{host}").hostname or ""
             if name in self.hosts:
                 return True
-            # Rebinding needs a name; an address is what the user typed.
+            # Rebinding needs a name; an IP address was typed by the user.
             ipaddress.ip_address(name)
         except ValueError:
             return False
@@ -88,13 +87,13 @@ class Guard:
 
 
 def known_names(host: str, more: tuple[str, ...] = ()) -> frozenset[str]:
-    """Names by which a server that listens at `host` may be called."""
+    """Return the allowed host names of a server that listens at `host`."""
     own = {"localhost"} if is_loopback(host) else {"localhost", host, socket.gethostname()}
     return frozenset(name.lower() for name in own | set(more) if name)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address."""
+    """Return whether only this machine reaches an address."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""What a server does for its store by itself: erases what is too old, and keeps search quick."""
+"""Hourly maintenance of a served store: retention, and the index of approximate search."""
 
 import threading
 
@@ -11,17 +11,17 @@ from personsearch.web.logs import logger
 from personsearch.web.service import Service
 
 EVERY = 3600.0
-"""Seconds from one time to the next."""
+"""Seconds between two runs."""
 
-_PATIENCE = 5.0  # seconds
+_STOP_TIMEOUT = 5.0  # seconds
 
 
 class Housekeeping:
-    """A thread that looks after a store as long as it is served.
+    """A thread that maintains a store while it is served.
 
     Args:
-        service: that is served.
-        every: seconds from one time to the next.
+        service: with the archive.
+        every: seconds between two runs.
     """
 
     def __init__(self, service: Service, every: float = EVERY) -> None:
@@ -30,23 +30,23 @@ class Housekeeping:
         self._thread = threading.Thread(target=self._work, name="housekeeping", daemon=True)
 
     def start(self) -> None:
-        """Begins, at once."""
+        """Start; the first run begins at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends before the next time; waits a little for what is being done."""
+        """Stop before the next run; wait a few seconds for the present one."""
         self._stop.set()
-        self._thread.join(_PATIENCE)
+        self._thread.join(_STOP_TIMEOUT)
 
     def once(self) -> int:
-        """Does what is to be done now; says how many views were too old.
+        """Run once; return the number of views that were erased.
 
         Raises:
             PersonSearchError: another process writes, or the store cannot be written.
         """
         engine = self.service.archive.engine
         if not isinstance(engine, StoreEngine):
-            return 0  # a server looks after itself
+            return 0  # Milvus maintains itself
         with open_store(self.service.folder) as store:
             late = store.outdated() > 0 or not store.scrubbed()
         erased = 0
@@ -66,7 +66,7 @@ class Housekeeping:
                 self.once()
             except (PersonSearchError, OSError) as error:
                 if self._stop.is_set():
-                    return  # the store was closed meanwhile
-                # The next time is soon enough: an index run may be writing.
+                    return  # the store has been closed
+                # An index run may be writing; the next run tries again.
                 logger.warning("housekeeping: %s", error)
             self._stop.wait(self.every)

@@ -1,4 +1,4 @@
-"""The route that keeps who is in a picture: for cameras and recorders that send what they see."""
+"""The route that adds a picture to the archive, for cameras and recorders."""
 
 import hashlib
 import threading
@@ -34,7 +34,7 @@ async def add_picture(
             min_length=1,
             max_length=255,
             pattern=r"^[^/\\\x00-\x1f]+$",
-            description="What the picture is called; sent again under a name, it replaces another.",
+            description="File name; a picture sent again under a name replaces the earlier one.",
         ),
     ],
     camera: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
@@ -44,23 +44,25 @@ async def add_picture(
             ge=0,
             le=253402300799,
             allow_inf_nan=False,
-            description="Seconds since 1970; now if not.",
+            description="Seconds since 1970; default: now.",
         ),
     ] = None,
-    min_score: Annotated[float, Query(ge=0, le=1, description="Leave out people below.")] = 0.3,
+    min_score: Annotated[
+        float, Query(ge=0, le=1, description="Leave out detections with a lower score.")
+    ] = 0.3,
 ) -> Indexed:
-    """Finds everyone in a picture and keeps them: embedding, box and a small picture.
+    """Detect everyone in a picture, and add embeddings, boxes and thumbnails to the archive.
 
     The picture itself is not kept.
     """
     data = await read_upload(request)
-    # Which key sent it, so that what one camera brought can be found and erased.
+    # The key is part of the source, so that the pictures of a camera can be found and erased.
     source = f"api:{caller.name}"
     digest = hashlib.sha256(data).digest()
     stamp = FileStamp(len(data), int.from_bytes(digest[:8], "big") >> 1)
 
     if not isinstance(service.archive.engine, StoreEngine):
-        raise HTTPException(409, "only archives in a folder take pictures over the API")
+        raise HTTPException(409, "only a store in a folder takes pictures over the API")
 
     def work() -> Indexed:
         with open_store(service.folder) as store:
@@ -82,14 +84,14 @@ async def add_picture(
 
 
 def _there(store: Store, source: str, name: str, stamp: FileStamp) -> Indexed | None:
-    """Who was found in the same picture; None if it is not there.
+    """Return the people of the same picture, if it was added before; else None.
 
     Raises:
         HTTPException: 409, it was erased.
     """
     known = store.known_file(source, name)
     if known is not None and known.state == "erased":
-        raise HTTPException(409, "a picture of this name was erased; send it under another")
+        raise HTTPException(409, "a picture of this name was erased; send it under another name")
     if known is None or known.state != "whole" or known.stamp != stamp:
         return None
     return Indexed(people=_ids(store, known.id), skipped=True)

@@ -1,10 +1,9 @@
 """API keys of a store, kept as hashes in STORE/keys.json.
 
-A key is 256 random bits, so that one SHA-256 is enough to keep it by: there is nothing to guess.
-A revoked key stays in the file, so that its name is not given to another.
+A key is 256 random bits, so one SHA-256 is enough: it cannot be guessed. A revoked key stays in the
+file, so that its name is not used again.
 """
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -16,12 +15,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from filelock import FileLock
+
 from personsearch.durable import replace_file
 from personsearch.errors import StoreError
 
 KEYS, LOCK = "keys.json", "keys.lock"
 SCOPES = ("search", "index", "erase", "audit")
-"""What a key may allow."""
+"""Permissions of keys."""
 PREFIX = "psk_"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -32,11 +33,11 @@ class Key:
     """A key, without its secret.
 
     Attributes:
-        name: who holds it.
-        scopes: what it allows.
+        name: of its holder.
+        scopes: permissions.
         hash: SHA-256 of the secret.
-        made: seconds since 1970.
-        revoked: since when it is refused; None while it is valid.
+        made: time in seconds since 1970.
+        revoked: time in seconds since 1970; None while it is valid.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Keys:
     """The keys of a store; read again when the file changes, so that revoking works at once.
 
     Args:
-        folder: of the store.
+        folder: see `state_folder`.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -60,7 +61,7 @@ class Keys:
         self._keys: tuple[Key, ...] = ()
 
     def all(self) -> tuple[Key, ...]:
-        """Every key that was made, revoked ones too.
+        """Return every key, revoked ones included.
 
         Raises:
             StoreError: the file is damaged.
@@ -77,11 +78,11 @@ class Keys:
         return self._keys
 
     def valid(self) -> list[Key]:
-        """Those that are not revoked."""
+        """Return the keys that are not revoked."""
         return [key for key in self.all() if key.revoked is None]
 
     def holder(self, secret: str) -> Key | None:
-        """The valid key of a secret; as slow for a wrong one as for a right one."""
+        """Return the valid key of a secret, or None; in constant time."""
         given = _hash(secret)
         found = None
         for key in self.all():
@@ -90,20 +91,20 @@ class Keys:
         return found
 
     def make(self, name: str, scopes: Sequence[str]) -> str:
-        """Makes a key; its secret is returned and kept nowhere.
+        """Make a key; return its secret, which is kept nowhere.
 
         Raises:
-            StoreError: the name is taken or odd, a scope is none, or the file cannot be written.
+            StoreError: an invalid or used name, an unknown scope, or no right to write.
         """
         if not _NAME.fullmatch(name):
             raise StoreError(
-                f"{name!r} is no name of a key; expected up to 64 letters, digits, dots, dashes "
-                "or underscores"
+                f"{name!r} is not a name for a key; expected up to 64 letters, digits, dots, "
+                "dashes or underscores"
             )
         if unknown := [scope for scope in scopes if scope not in SCOPES]:
-            raise StoreError(f"{unknown[0]!r} is no scope; expected some of {', '.join(SCOPES)}")
+            raise StoreError(f"unknown scope {unknown[0]!r}; expected some of {', '.join(SCOPES)}")
         if not scopes:
-            raise StoreError(f"no scope was named; expected some of {', '.join(SCOPES)}")
+            raise StoreError(f"no scope is given; expected some of {', '.join(SCOPES)}")
         secret = PREFIX + secrets.token_urlsafe(32)
         with self._changing() as keys:
             if any(key.name == name for key in keys):
@@ -113,7 +114,7 @@ class Keys:
         return secret
 
     def revoke(self, name: str) -> None:
-        """Makes a key worthless, from now on.
+        """Revoke a key, from now on.
 
         Raises:
             StoreError: there is no valid key of that name.
@@ -132,14 +133,13 @@ class Keys:
             return tuple(Key(**row | {"scopes": tuple(row["scopes"])}) for row in plain["keys"])
         except (ValueError, TypeError, KeyError):
             raise StoreError(
-                f"{self._path}: is damaged; take a backup, or delete it and make new keys"
+                f"{self._path}: is damaged; restore a backup, or delete it and make new keys"
             ) from None
 
     @contextmanager
     def _changing(self) -> Iterator[list[Key]]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(self.folder / LOCK, mode=0o600):
             keys = list(self.all())
             yield keys
             plain = {"keys": [asdict(key) for key in keys]}

@@ -1,4 +1,4 @@
-"""How often a client may ask, and how much it may send: checked before anything is done for it."""
+"""Limits on the rate and size of requests, checked before any work is done."""
 
 import asyncio
 import threading
@@ -10,21 +10,21 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_UPLOAD = 20 * 1024 * 1024
-"""Bytes of a picture."""
+"""The most bytes of a picture."""
 MAX_BODY = 1024 * 1024
-"""Bytes of any other request."""
+"""The most bytes of any other request."""
 BODY_SECONDS = 60.0
-"""In which a request's body has to be there."""
+"""Seconds within which the body of a request has to arrive."""
 
 _CLIENTS = 4096
 
 
 class Buckets:
-    """A bucket of tokens for each client, refilled at a steady rate.
+    """A token bucket for each client.
 
     Args:
-        burst: tokens that a bucket holds.
-        rate: tokens that come back in a second.
+        burst: capacity of a bucket.
+        rate: tokens added each second.
         clock: seconds; for tests.
     """
 
@@ -36,7 +36,7 @@ class Buckets:
         self._lock = threading.Lock()
 
     def wait(self, client: str) -> float:
-        """Takes a token: 0, or the seconds until there is one."""
+        """Take a token; return 0, or the seconds until there is one."""
         now = self._clock()
         with self._lock:
             tokens, since = self._buckets.pop(client, (self._burst, now))
@@ -49,10 +49,10 @@ class Buckets:
 
 
 class BodyLimit:
-    """Refuses a request that is too large: by what it says, and while it comes.
+    """Middleware that refuses large requests: by their stated length, and while they arrive.
 
     Args:
-        app: what is behind.
+        app: the next application.
         uploads: paths that take a picture.
     """
 
@@ -60,7 +60,7 @@ class BodyLimit:
         self.app, self.uploads = app, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -70,20 +70,20 @@ class BodyLimit:
         if not stated.isdigit() or len(stated) > 15 or int(stated) > limit:
             await _refuse(send, limit)
             return
-        came, until = 0, time.monotonic() + BODY_SECONDS
-        whole = False
+        received, until = 0, time.monotonic() + BODY_SECONDS
+        complete = False
 
         async def counted() -> Message:
-            nonlocal came, whole
-            if whole:  # only the end of the connection is still to come
+            nonlocal received, complete
+            if complete:  # only the end of the connection is left
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), max(until - time.monotonic(), 0.01))
             except TimeoutError:
                 raise HTTPException(408, "the request did not arrive in time") from None
-            came += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if came > limit:
+            received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if received > limit:
                 raise HTTPException(413, too_large(limit))
             return message
 
@@ -91,7 +91,7 @@ class BodyLimit:
 
 
 def too_large(limit: int) -> str:
-    """What is said of a request of more than so many bytes."""
+    """Return the error of a request above a limit in bytes."""
     if limit > MAX_UPLOAD:
         return f"the picture is larger than {MAX_UPLOAD // 2**20} MB; scale it down"
     return f"the request is larger than {limit // 2**20} MB"

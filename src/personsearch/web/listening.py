@@ -1,4 +1,4 @@
-"""The socket that a server listens at; taken before anything is said to be served."""
+"""The server's socket, opened before the server starts."""
 
 import socket
 
@@ -6,10 +6,10 @@ from personsearch.errors import PersonSearchError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """Return a listening socket.
 
     Raises:
-        PersonSearchError: there is no such address, or another program has the port.
+        PersonSearchError: no such address, or the port is in use.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -18,7 +18,7 @@ def listen(host: str, port: int) -> socket.socket:
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(address)
-            # From here on a client waits, rather than being refused.
+            # From here on clients wait for the server instead of being refused.
             made.listen(1024)
         except OSError:
             made.close()

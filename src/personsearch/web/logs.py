@@ -1,4 +1,4 @@
-"""One line a request, as text or JSON: never a picture, a query or a key."""
+"""Server log: one line a request, as text or JSON; never a picture, a query or a key."""
 
 import json
 import logging
@@ -15,23 +15,23 @@ logger = logging.getLogger("personsearch.web")
 
 
 class JsonLines(logging.Formatter):
-    """A log record as one JSON object."""
+    """Format log records as JSON objects, one a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        told: dict[str, Any] = {
+        """Return the line of a record."""
+        line: dict[str, Any] = {
             "time": round(record.created, 3),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
-        told |= getattr(record, "facts", {})
+        line |= getattr(record, "facts", {})
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
 
 
 def log_to_stderr(as_json: bool) -> None:
-    """Sends what this server and uvicorn say to the standard error."""
+    """Send the log of this server and of uvicorn to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(message)s"))
     for name in ("personsearch.web", "uvicorn.error"):
@@ -41,37 +41,37 @@ def log_to_stderr(as_json: bool) -> None:
 
 
 class Observe:
-    """Counts and logs every request; an error that nobody expected is logged and answered.
+    """Middleware that counts and logs every request, and answers unexpected errors with 500.
 
     Args:
-        app: what is behind.
-        metrics: where it is counted.
+        app: the next application.
+        metrics: counters of the server.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began, status = time.perf_counter(), 0
 
-        async def seen(message: Message) -> None:
+        async def observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, seen)
+            await self.app(scope, receive, observed)
         except Exception:
             logger.exception("failed", extra={"facts": {"path": scope["path"]}})
             if status:
                 raise
-            answer = JSONResponse({"detail": "the server failed; its log says why"}, 500)
-            await answer(scope, receive, seen)
+            answer = JSONResponse({"detail": "internal error; see the log of the server"}, 500)
+            await answer(scope, receive, observed)
         self._note(scope, status, time.perf_counter() - began)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
@@ -87,6 +87,6 @@ class Observe:
             "who": caller.name if caller is not None else "",
             "client": scope["client"][0] if scope.get("client") else "",
         }
-        # Escaped, so that a path cannot write a line of its own.
+        # Escaped, so that a path cannot add a line to the log.
         shown = json.dumps(scope["path"])[1:-1]
         logger.info("%s %s %s", scope["method"], shown, status, extra={"facts": facts})

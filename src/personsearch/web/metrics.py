@@ -1,4 +1,4 @@
-"""What the server counts, in the text format of Prometheus; no names of people, files or keys."""
+"""Metrics in the text format of Prometheus, without names of people, files or keys."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -6,7 +6,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """The figures of one server."""
+    """The metrics of one server."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -27,7 +27,7 @@ class Metrics:
         self.erased = Counter("personsearch_erased", "Views erased.", registry=self._registry)
         self.refused = Counter(
             "personsearch_refused",
-            "Requests refused for their key or their number.",
+            "Requests refused for a wrong key or a rate limit.",
             ("why",),
             registry=self._registry,
         )
@@ -36,10 +36,10 @@ class Metrics:
         )
         self.uploads = Gauge(
             "personsearch_query_pictures",
-            "Query pictures that are kept in memory.",
+            "Query pictures in memory.",
             registry=self._registry,
         )
 
     def text(self) -> bytes:
-        """All of it."""
+        """Return all metrics as text."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""People of the archive as the API tells of them."""
+"""Schemas of people, matches and timelines."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from personsearch.store import Filters, StoredPerson
 from personsearch.web.schemas import CameraLine, Hit, Person, Sighting, Span
 
 
-def told(person: StoredPerson) -> Person:
-    """Someone, with the addresses of their pictures."""
+def to_person(person: StoredPerson) -> Person:
+    """Return a person, with the addresses of their pictures."""
     address = f"/api/v1/people/{person.id}"
     track = person.track
     video = person.frame is not None
@@ -37,22 +37,22 @@ def told(person: StoredPerson) -> Person:
     )
 
 
-def hits_of(matches: Sequence[Match]) -> list[Hit]:
-    """Matches by rank."""
+def to_hits(matches: Sequence[Match]) -> list[Hit]:
+    """Return matches with their ranks."""
     return [
         Hit(
             rank=rank,
             similarity=round(match.similarity, 6),
             rank_score=round(match.rank_score, 6),
             probability=match.probability,
-            person=told(match.person),
+            person=to_person(match.person),
         )
         for rank, match in enumerate(matches, start=1)
     ]
 
 
-def span_of(person: StoredPerson) -> tuple[float, float] | None:
-    """From when to when someone was seen, in seconds since 1970; None if that is not known."""
+def time_span(person: StoredPerson) -> tuple[float, float] | None:
+    """Return when a person was seen first and last, in seconds since 1970; None if not known."""
     if person.time is None:
         return None
     if person.track is None or person.position is None:
@@ -61,11 +61,11 @@ def span_of(person: StoredPerson) -> tuple[float, float] | None:
     return start + person.track.first, start + person.track.last
 
 
-def timeline(matches: Sequence[Match]) -> list[CameraLine]:
-    """When the matches were seen, camera by camera; those without a time are left out."""
+def to_timeline(matches: Sequence[Match]) -> list[CameraLine]:
+    """Return the sightings of the matches by camera; those without a time are left out."""
     lines: dict[str | None, list[Sighting]] = {}
     for rank, match in enumerate(matches, start=1):
-        span = span_of(match.person)
+        span = time_span(match.person)
         if span is not None:
             lines.setdefault(match.person.camera, []).append(
                 Sighting(
@@ -82,8 +82,8 @@ def timeline(matches: Sequence[Match]) -> list[CameraLine]:
     ]
 
 
-def must_exist(engine: Engine, ids: Sequence[int]) -> None:
-    """Refuses ids that nobody has.
+def check_people_exist(engine: Engine, ids: Sequence[int]) -> None:
+    """Check that all ids exist.
 
     Raises:
         HTTPException: 404.
@@ -91,4 +91,4 @@ def must_exist(engine: Engine, ids: Sequence[int]) -> None:
     if ids and engine.count(Filters(people=ids)) != len(set(ids)):
         for one in ids:
             if not engine.count(Filters(people=[one])):
-                raise HTTPException(404, f"there is no person {one}; they may be erased")
+                raise HTTPException(404, f"there is no person {one}; they may have been erased")

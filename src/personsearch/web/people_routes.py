@@ -1,4 +1,4 @@
-"""Routes about people in the archive: who they are, their pictures and clips, and erasing them."""
+"""Routes about people in the archive: records, pictures, clips, and erasing."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -8,10 +8,10 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from personsearch.errors import DataError
-from personsearch.store import StoredPerson
+from personsearch.store import Filters, StoredPerson
 from personsearch.web.access import Eraser, Searcher, Served
 from personsearch.web.footage import MAX_CLIP, as_jpeg, clip, whole_picture
-from personsearch.web.people import must_exist, told
+from personsearch.web.people import check_people_exist, to_person
 from personsearch.web.schemas import LAST_PERSON, Erased, EraseRequest, Person, binary_answer
 from personsearch.web.service import Service
 
@@ -22,18 +22,20 @@ PersonInPath = Annotated[int, Path(ge=1, le=LAST_PERSON)]
 
 @router.get("/people/{person}")
 async def get_person(person: PersonInPath, service: Served, caller: Searcher) -> Person:
-    """Someone in the archive."""
-    return told(await service.run(lambda: _find(service, person)))
+    """A person in the archive."""
+    return to_person(await service.run(lambda: _find(service, person)))
 
 
 @router.get(
     "/people/{person}/thumbnail", response_class=Response, responses=binary_answer("image/jpeg")
 )
 async def get_thumbnail(person: PersonInPath, service: Served, caller: Searcher) -> Response:
-    """A small picture of someone."""
+    """The thumbnail of a person."""
     jpeg = await service.run(lambda: service.archive.engine.thumbnail(person))
     if not jpeg:
-        raise HTTPException(404, f"there is no picture of a person {person}; they may be erased")
+        raise HTTPException(
+            404, f"there is no thumbnail of person {person}; they may have been erased"
+        )
     return Response(jpeg, media_type="image/jpeg")
 
 
@@ -44,9 +46,11 @@ async def get_picture(
     person: PersonInPath,
     service: Served,
     caller: Searcher,
-    longest: Annotated[int, Query(ge=64, le=8192, description="Pixels of its longer side.")] = 1600,
+    longest: Annotated[
+        int, Query(ge=64, le=8192, description="Most pixels on the longer side.")
+    ] = 1600,
 ) -> Response:
-    """The whole photo or video frame that shows someone."""
+    """The photo or video frame that shows a person."""
     found = await service.run(lambda: _find(service, person))
     jpeg = await _from_file(service, lambda: as_jpeg(whole_picture(found), longest))
     return Response(jpeg, media_type="image/jpeg")
@@ -59,23 +63,19 @@ async def get_clip(
     caller: Searcher,
     seconds: Annotated[float, Query(ge=0.5, le=MAX_CLIP, allow_inf_nan=False)] = 6.0,
 ) -> Response:
-    """The video around the moment at which someone was seen, as MP4 without sound."""
+    """The video around the moment at which a person was seen, as MP4 without sound."""
     found = await service.run(lambda: _find(service, person))
-    made = await _from_file(service, lambda: clip(found, seconds))
-    return Response(made, media_type="video/mp4")
+    mp4 = await _from_file(service, lambda: clip(found, seconds))
+    return Response(mp4, media_type="video/mp4")
 
 
 @router.post("/erase")
 async def erase(body: EraseRequest, service: Served, caller: Eraser) -> Erased:
-    """Erases people for good, with every view of their tracks."""
+    """Erase people for good, with every view of their tracks."""
 
     def work() -> int:
-        must_exist(service.archive.engine, body.people)
-        # Asked and done are two lines: whatever happens in between, one is there.
-        service.audit.append("erase", caller.name, {"people": body.people})
-        views = service.archive.engine.delete(body.people)
-        service.audit.append("erased", caller.name, {"people": body.people, "views": views})
-        return views
+        check_people_exist(service.archive.engine, body.people)
+        return service.archive.erase(Filters(people=body.people), caller=caller.name)
 
     views = await service.run(work)
     service.results.clear()
@@ -84,17 +84,17 @@ async def erase(body: EraseRequest, service: Served, caller: Eraser) -> Erased:
 
 
 def _find(service: Service, person: int) -> StoredPerson:
-    must_exist(service.archive.engine, [person])
+    check_people_exist(service.archive.engine, [person])
     return service.archive.engine.get([person])[0]
 
 
 async def _from_file(service: Service, work: Callable[[], bytes]) -> bytes:
-    """What is made from a file, which may be gone.
+    """Return bytes made from a file.
 
     Raises:
-        HTTPException: 404, it is.
+        HTTPException: 404, the file is missing or cannot be read.
     """
     try:
         return await service.run(work, heavy=True)
     except DataError as error:
-        raise HTTPException(404, f"it cannot be shown: {error}") from None
+        raise HTTPException(404, f"cannot be shown: {error}") from None

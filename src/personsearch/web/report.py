@@ -8,10 +8,10 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
-from personsearch.search.calibration import show_chance
+from personsearch.search.calibration import show_probability
 from personsearch.search.people_search import Match
 from personsearch.store import StoredPerson
-from personsearch.web.people import span_of
+from personsearch.web.people import time_span
 from personsearch.web.uploads import Result
 
 COLUMNS = (
@@ -107,8 +107,8 @@ def as_html(
         _row(rank, match, pictures.get(match.person.id, b""), marks.get(match.person.id, ""))
         for rank, match in enumerate(result.matches, start=1)
     )
-    facts = {"Made": utc(result.when), "By": result.owner, "Hits": str(len(result.matches))}
-    facts |= {key.capitalize(): json.dumps(value) for key, value in result.asked.items() if value}
+    facts = {"Made": utc(result.time), "By": result.owner, "Hits": str(len(result.matches))}
+    facts |= {key.capitalize(): json.dumps(value) for key, value in result.query.items() if value}
     listed = "".join(
         f"<dt>{_safe(key)}</dt><dd>{_safe(value)}</dd>" for key, value in facts.items()
     )
@@ -144,11 +144,11 @@ def _row(rank: int, match: Match, picture: bytes, mark: str) -> str:
 def _chance(match: Match) -> str:
     if match.probability is None:
         return ""
-    return f"<br>chance {_safe(show_chance(match.probability))}"
+    return f"<br>chance {_safe(show_probability(match.probability))}"
 
 
 def _seen(person: StoredPerson) -> str:
-    span = span_of(person)
+    span = time_span(person)
     parts = [person.camera or "", utc(person.time)]
     if span is not None and span[1] > span[0]:
         parts[1] = f"{utc(span[0])} to {utc(span[1])}"

@@ -1,4 +1,4 @@
-"""What the API takes and gives: every field, with its unit and its bounds."""
+"""Requests and responses of the API: every field, with its unit and bounds."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -36,15 +36,16 @@ PersonId = Annotated[
                 {"type": "string", "pattern": _PERSON},
                 {"type": "integer", "minimum": 1, "maximum": 2**53 - 1},
             ],
-            "description": "Of the archive.",
+            "description": "Id in the archive.",
         }
     ),
 ]
 PersonText = Annotated[
-    str, Field(description="Digits. A number of JavaScript would not hold every one exactly.")
+    str, Field(description="Digits; JavaScript numbers cannot hold every id exactly.")
 ]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Text = Annotated[str, StringConstraints(max_length=4096)]
+_OLD: dict[str, Any] = {"deprecated": True}
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 Box = Annotated[
     list[Number],
@@ -53,58 +54,64 @@ Box = Annotated[
 
 
 def binary_answer(kind: str) -> dict[int | str, dict[str, Any]]:
-    """How a route that gives a file of some kind describes its answer."""
+    """Return the OpenAPI description of a response that is a file."""
     return {200: {"content": {kind: BINARY}}}
 
 
-class _Taken(BaseModel):
+class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
 class Problem(BaseModel):
-    """What went wrong, in one line."""
+    """An error in one line."""
 
     detail: str
 
 
 class FoundPerson(BaseModel):
-    """Someone who was found in a query picture."""
+    """A person who was detected in a query picture."""
 
     box: list[float]
-    score: float = Field(description="The detector's, 0 to 1.")
+    score: float = Field(description="Detection score, 0 to 1.")
 
 
 class QueryPicture(BaseModel):
-    """A query picture, kept in memory for a short while."""
+    """A query picture, kept in memory for a short time."""
 
     id: str
     width: int
     height: int
     sha256: str
-    people: list[FoundPerson] = Field(description="The surest first.")
-    seconds_kept: float = Field(description="After it was last used.")
+    people: list[FoundPerson] = Field(description="By descending score.")
+    seconds_kept: float = Field(description="Seconds after its last use.")
 
 
-class Example(_Taken):
+class Example(_Request):
     """A person in a query picture."""
 
-    query: Token = Field(description="id of a query picture.")
+    query: Token = Field(description="Id of a query picture.")
     box: Box
 
 
-class FiltersGiven(_Taken):
-    """Who is searched; what is left out leaves everyone."""
+class FiltersGiven(_Request):
+    """Which people are searched. A field that is null or missing restricts nothing."""
 
-    cameras: list[Text] = Field(default=[], max_length=1000)
-    sources: list[Text] = Field(default=[], max_length=1000)
+    cameras: list[Text] | None = Field(
+        default=None, max_length=1000, description="An empty list selects nobody."
+    )
+    sources: list[Text] | None = Field(
+        default=None, max_length=1000, description="An empty list selects nobody."
+    )
     since: Number | None = Field(default=None, description="Seconds since 1970.")
     until: Number | None = Field(default=None, description="Seconds since 1970, excluded.")
-    min_score: Number | None = Field(default=None, description="Of the detection, 0 to 1.")
-    min_height: Number | None = Field(default=None, description="Of the box, in pixels.")
+    min_score: Number | None = Field(default=None, description="Lowest detection score, 0 to 1.")
+    min_height: Number | None = Field(
+        default=None, description="Lowest height of the box, in pixels."
+    )
 
 
-class SearchRequest(_Taken):
-    """Who is looked for: at least one example, or one person in the archive."""
+class SearchBody(_Request):
+    """A search: at least one example, or one person in the archive."""
 
     examples: list[Example] = Field(default=[], max_length=64)
     people: list[PersonId] = Field(default=[], max_length=256)
@@ -114,20 +121,20 @@ class SearchRequest(_Taken):
 
 
 class Span(BaseModel):
-    """Over which time someone was seen in a video."""
+    """Time span of a track in a video."""
 
     id: int
     first: float = Field(description="Seconds from the video's start.")
     last: float
-    views: int = Field(description="Frames in which they were seen.")
+    views: int = Field(description="Frames that show the person.")
 
 
 class Person(BaseModel):
-    """Someone in the archive."""
+    """A person in the archive."""
 
     id: PersonText
     source: str
-    name: str = Field(description="The file inside of the source.")
+    name: str = Field(description="File inside the source.")
     camera: str | None
     time: float | None = Field(description="Seconds since 1970.")
     frame: int | None
@@ -135,26 +142,28 @@ class Person(BaseModel):
     width: int
     height: int
     box: list[float]
-    score: float = Field(description="The detector's, 0 to 1.")
+    score: float = Field(description="Detection score, 0 to 1.")
     track: Span | None
     video: bool
-    thumbnail: str = Field(description="Address of a small picture of them.")
-    picture: str = Field(description="Address of the whole picture.")
-    clip: str | None = Field(description="Address of a clip, for a video.")
+    thumbnail: str = Field(description="Path of the thumbnail.")
+    picture: str = Field(description="Path of the whole picture.")
+    clip: str | None = Field(description="Path of a clip, for a video.")
 
 
 class Hit(BaseModel):
-    """Someone who is like the query."""
+    """A match of the query."""
 
     rank: int
     similarity: float = Field(description="Cosine to the query, -1 to 1; not a probability.")
-    rank_score: float = Field(description="What hits are ranked by.")
-    probability: float | None = Field(description="Only where the archive was calibrated.")
+    rank_score: float = Field(description="The score that ranks the hits.")
+    probability: float | None = Field(
+        description="Of being the same person; null without calibration."
+    )
     person: Person
 
 
 class Sighting(BaseModel):
-    """When a hit was seen."""
+    """Time span of a hit."""
 
     person: PersonText
     rank: int
@@ -164,23 +173,24 @@ class Sighting(BaseModel):
 
 
 class CameraLine(BaseModel):
-    """The hits of one camera in the order of time."""
+    """The hits of one camera, by time."""
 
     camera: str | None
     sightings: list[Sighting]
 
 
 class SearchAnswer(BaseModel):
-    """What a search found, best first."""
+    """The result of a search, best first."""
 
-    result: str = Field(description="By which a report can be had.")
+    result: str = Field(description="Id for a report.")
     hits: list[Hit]
     timeline: list[CameraLine]
+    reason: str = Field(description="Why there are no hits; empty where there are some.")
     seconds: float
 
 
-class ReportRequest(_Taken):
-    """What a report says besides the hits."""
+class ReportRequest(_Request):
+    """Format, title and marks of a report."""
 
     format: Literal["html", "csv"] = "html"
     title: Annotated[str, StringConstraints(max_length=200)] = ""
@@ -189,49 +199,50 @@ class ReportRequest(_Taken):
 
 
 class Indexed(BaseModel):
-    """What became of a picture that was sent for keeping."""
+    """The people of a picture that was added to the archive."""
 
-    people: list[PersonText] = Field(description="Who was found in it, by id.")
-    skipped: bool = Field(description="The same picture of that name was there already.")
+    people: list[PersonText] = Field(description="Ids of the people in it.")
+    skipped: bool = Field(description="Whether the same picture was there already.")
 
 
-class EraseRequest(_Taken):
-    """Who is erased, for good; a person in a video goes with the whole track."""
+class EraseRequest(_Request):
+    """People to erase for good, each with every view of the track."""
 
     people: list[PersonId] = Field(min_length=1, max_length=1000)
 
 
 class Erased(BaseModel):
-    """What was erased."""
+    """The number of erased views."""
 
     views: int
 
 
 class Camera(BaseModel):
-    """A camera, and how many views of people it has."""
+    """A camera, with the number of views of people."""
 
     name: str
     people: int
 
 
 class Source(BaseModel):
-    """A folder, file or live camera that was indexed, and how many views of people it has."""
+    """An indexed folder, file or live camera, with the number of views of people."""
 
     name: str
     people: int
 
 
 class StoreInfo(BaseModel):
-    """What is in the archive, and what the caller may do."""
+    """Contents of the archive, and permissions of the caller."""
 
-    place: str
+    uri: str = Field(description="Where the people are kept.")
+    place: str = Field(description="Deprecated: the same as uri.", json_schema_extra=_OLD)
     people: int
     cameras: list[Camera]
     sources: list[Source]
     model: str
     network: Literal["loading", "ready", "failed"]
-    problem: str = Field(description="Why the network is not there.")
-    who: str
+    problem: str = Field(description="Why the network failed to load.")
+    who: str = Field(description="Name of the key, or local.")
     scopes: list[str]
     version: str
 
@@ -248,14 +259,14 @@ class AuditLine(BaseModel):
 
 
 class AuditPage(BaseModel):
-    """Lines of the audit log, the latest first."""
+    """Lines of the audit log, latest first."""
 
     count: int
     lines: list[AuditLine]
 
 
 class AuditState(BaseModel):
-    """Whether the audit log is whole."""
+    """Whether the audit log is intact."""
 
     whole: bool
     problem: str

@@ -1,4 +1,4 @@
-"""Routes that look for people: query pictures, searches, reports."""
+"""Routes of searching: query pictures, searches, reports."""
 
 import time
 from typing import Annotated, Any
@@ -9,15 +9,14 @@ from fastapi.responses import Response
 from pydantic import StringConstraints
 from starlette.exceptions import HTTPException
 
-from personsearch.errors import StoreError
 from personsearch.media.pictures import decode_picture
-from personsearch.search.people_search import combine
+from personsearch.search.query import check_box
+from personsearch.search.request import Origin, SearchRequest
 from personsearch.store import Filters
-from personsearch.store.audit import described
 from personsearch.types import FloatArray
 from personsearch.web.access import Searcher, Served
 from personsearch.web.footage import as_jpeg
-from personsearch.web.people import hits_of, must_exist, timeline
+from personsearch.web.people import check_people_exist, to_hits, to_timeline
 from personsearch.web.report import as_csv, as_html
 from personsearch.web.schemas import (
     Example,
@@ -25,7 +24,7 @@ from personsearch.web.schemas import (
     QueryPicture,
     ReportRequest,
     SearchAnswer,
-    SearchRequest,
+    SearchBody,
     binary_answer,
 )
 from personsearch.web.service import Caller, Service
@@ -37,12 +36,12 @@ router = APIRouter(prefix="/api/v1", tags=["search"])
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 
 PREVIEW = 1600
-"""Pixels of a shown picture's longer side."""
+"""Most pixels on the longer side of a shown query picture."""
 
 
 @router.post("/queries", status_code=201, openapi_extra=PICTURE_BODY)
 async def add_query(request: Request, service: Served, caller: Searcher) -> QueryPicture:
-    """Finds everyone in a picture, and keeps it in memory for a short while."""
+    """Detect everyone in a query picture, which stays in memory for a short time."""
     data = await read_upload(request)
 
     def find() -> Upload:
@@ -73,7 +72,7 @@ async def add_query(request: Request, service: Served, caller: Searcher) -> Quer
     "/queries/{query}/picture", response_class=Response, responses=binary_answer("image/jpeg")
 )
 async def query_picture(query: Token, service: Served, caller: Searcher) -> Response:
-    """A query picture as JPEG, upright, scaled down."""
+    """A query picture as JPEG, scaled down."""
     upload = _upload(service, query, caller)
 
     def shown() -> bytes:
@@ -84,25 +83,35 @@ async def query_picture(query: Token, service: Served, caller: Searcher) -> Resp
 
 @router.delete("/queries/{query}", status_code=204)
 async def forget_query(query: Token, service: Served, caller: Searcher) -> None:
-    """Forgets a query picture."""
+    """Delete a query picture from memory."""
     if not service.uploads.drop(query, caller.name):
         raise HTTPException(404, _GONE)
 
 
 @router.post("/search")
-async def search(body: SearchRequest, service: Served, caller: Searcher) -> SearchAnswer:
-    """Those who are most like some examples, best first; each track of a video once."""
+async def search(body: SearchBody, service: Served, caller: Searcher) -> SearchAnswer:
+    """Search for a person by examples; matches best first, each track of a video once."""
     began = time.perf_counter()
     if not body.examples and not body.people:
-        raise HTTPException(422, "say who: an example in a query picture, or a person's id")
+        raise HTTPException(422, "no person is given: send an example or a person's id")
     uploads = {one.query: _upload(service, one.query, caller) for one in body.examples}
-    vectors = await service.run(lambda: _vectors(service, uploads, body.examples), heavy=True)
-    result = await service.run(lambda: _search(service, caller, body, uploads, vectors))
+    request = SearchRequest(
+        embeddings=await service.run(
+            lambda: _embeddings(service, uploads, body.examples), heavy=True
+        ),
+        origins=[Origin(uploads[one.query].sha256, one.box) for one in body.examples],
+        people=body.people,
+        unlike=body.unlike,
+        filters=Filters(**body.filters.model_dump()),
+        top=body.top,
+    )
+    result, reason = await service.run(lambda: _search(service, caller, request))
     service.metrics.searches.inc()
     return SearchAnswer(
         result=service.results.put(result),
-        hits=hits_of(result.matches),
-        timeline=timeline(result.matches),
+        hits=to_hits(result.matches),
+        timeline=to_timeline(result.matches),
+        reason=reason,
         seconds=round(time.perf_counter() - began, 4),
     )
 
@@ -119,15 +128,14 @@ _FILE: dict[int | str, dict[str, Any]] = {
 
 @router.post("/results/{result}/report", response_class=Response, responses=_FILE)
 async def report(result: Token, body: ReportRequest, service: Served, caller: Searcher) -> Response:
-    """What a search found, as one file: HTML with its pictures in it, or CSV."""
+    """A report of a search as one file: HTML with embedded thumbnails, or CSV."""
     found = service.results.get(result, caller.name)
     if found is None:
         raise HTTPException(404, "this result is not kept any more; search again")
     marks = dict.fromkeys(body.right, "right") | dict.fromkeys(body.wrong, "wrong")
 
     def write() -> str:
-        details = {"format": body.format, "hits": [one.person.id for one in found.matches]}
-        service.audit.append("report", caller.name, details)
+        service.archive.log_report(body.format, found.matches, caller=caller.name)
         if body.format == "csv":
             return as_csv(found.matches, marks)
         pictures = {
@@ -152,10 +160,10 @@ def _upload(service: Service, query: str, caller: Caller) -> Upload:
     return upload
 
 
-def _vectors(
+def _embeddings(
     service: Service, uploads: dict[str, Upload], examples: list[Example]
 ) -> FloatArray | None:
-    """Embeddings (N, D) of boxes in query pictures; each box is embedded once."""
+    """Return embeddings (N, D) of boxes in query pictures; each box is embedded once."""
     if not examples:
         return None
     wanted: dict[str, list[tuple[float, ...]]] = {}
@@ -173,65 +181,20 @@ def _vectors(
 
 
 def _inside(box: list[float], upload: Upload) -> tuple[float, ...]:
-    """The part of a box that lies in the picture.
+    """Return the part of a box that lies in the picture.
 
     Raises:
-        HTTPException: 422, none does.
+        DataError: no part does.
     """
+    check_box(box, upload.size, "the picture")
     width, height = upload.size
     x1, y1, x2, y2 = box
-    inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-    if inside[2] - inside[0] < 1 or inside[3] - inside[1] < 1:
-        raise HTTPException(
-            422,
-            f"box {','.join(f'{side:g}' for side in box)} lies outside of the picture, which has "
-            f"{width} x {height} pixels; expected x1,y1,x2,y2 with x1 < x2 and y1 < y2",
-        )
-    return inside
+    return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
 
 
-def _search(
-    service: Service,
-    caller: Caller,
-    body: SearchRequest,
-    uploads: dict[str, Upload],
-    vectors: FloatArray | None,
-) -> Result:
-    archive = service.archive
-    engine = archive.engine
-    must_exist(engine, body.people)
-    must_exist(engine, body.unlike)
-    filters = Filters(
-        cameras=body.filters.cameras or None,
-        since=body.filters.since,
-        until=body.filters.until,
-        min_score=body.filters.min_score,
-        min_height=body.filters.min_height,
-        sources=body.filters.sources or None,
-    )
-    examples = [vectors] if vectors is not None else []
-    if body.people:
-        examples.append(engine.vectors(body.people).astype(np.float32))
-    unlike = engine.vectors(body.unlike).astype(np.float32) if body.unlike else None
-    try:
-        combine(np.concatenate(examples), unlike)
-    except StoreError as error:
-        raise HTTPException(422, str(error)) from None
-    found = archive.search(
-        embeddings=vectors,
-        people=body.people,
-        unlike=body.unlike,
-        filters=filters,
-        top=body.top,
-    )
-    asked: dict[str, object] = {
-        "examples": [
-            {"picture_sha256": uploads[one.query].sha256, "box": one.box} for one in body.examples
-        ],
-        "people": body.people,
-        "unlike": body.unlike,
-        "filters": described(filters),
-        "top": body.top,
-    }
-    entry = service.audit.append("search", caller.name, asked | {"hits": len(found.matches)})
-    return Result(caller.name, entry.time, asked, found.matches)
+def _search(service: Service, caller: Caller, request: SearchRequest) -> tuple[Result, str]:
+    """Search; return what a report needs, and why there are no matches."""
+    check_people_exist(service.archive.engine, [*request.people, *request.unlike])
+    found = service.archive.search_by(request, caller=caller.name)
+    query = {name: value for name, value in found.entry.details.items() if name != "hits"}
+    return Result(caller.name, found.entry.time, query, found.matches), found.reason

@@ -1,16 +1,14 @@
-"""What the routes share: the archive, its keys and audit log, and what is kept in memory."""
+"""State that the routes share: archive, keys, rate limits, metrics, and items in memory."""
 
 import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from personsearch.errors import PersonSearchError
 from personsearch.search.archive import Archive
-from personsearch.store.audit import AuditLog
 from personsearch.web.keys import SCOPES, Keys
 from personsearch.web.limits import Buckets
 from personsearch.web.metrics import Metrics
@@ -21,11 +19,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request.
+    """The sender of a request.
 
     Attributes:
         name: of the key; ``local`` where none is needed.
-        scopes: what they may do.
+        scopes: permissions.
     """
 
     name: str
@@ -33,18 +31,18 @@ class Caller:
 
 
 LOCAL = Caller("local", SCOPES)
-"""Whoever is on this machine, as long as no key was made."""
+"""Everyone on this machine, as long as no key was made."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server is set up.
+    """Settings of a server.
 
     Attributes:
-        hosts: names by which it may be called, besides addresses.
-        keys_needed: even if none was made, because others can reach it.
-        burst, rate: requests at once, and a second, of one caller.
-        wrong_burst, wrong_rate: the same of requests with a wrong key, by address.
+        hosts: allowed host names, besides IP addresses.
+        keys_needed: even if none was made, because others can reach the server.
+        burst, rate: requests at once, and each second, of one caller.
+        wrong_burst, wrong_rate: the same for requests with a wrong key, by address.
     """
 
     hosts: frozenset[str] = frozenset({"localhost"})
@@ -56,29 +54,28 @@ class Settings:
 
 
 class Service:
-    """An archive that is being served.
+    """A served archive.
 
     Args:
         archive: open.
-        folder: of its store, with the keys and the audit log.
         settings: of the server.
     """
 
-    def __init__(self, archive: Archive, folder: Path, settings: Settings) -> None:
-        self.archive, self.folder, self.settings = archive, folder, settings
-        self.audit, self.keys, self.metrics = AuditLog(folder), Keys(folder), Metrics()
+    def __init__(self, archive: Archive, settings: Settings) -> None:
+        self.archive, self.folder, self.settings = archive, archive.state, settings
+        self.keys, self.metrics = Keys(archive.state), Metrics()
         self.uploads: ShortMemory[Upload] = ShortMemory()
         self.results: ShortMemory[Result] = ShortMemory(count=256)
         self.requests = Buckets(settings.burst, settings.rate)
         self.wrong_keys = Buckets(settings.wrong_burst, settings.wrong_rate)
         self.network: Literal["loading", "ready", "failed"] = "loading"
         self.problem = ""
-        # Each thread opens the store by itself, so that there are few, and always the same.
+        # Each thread opens the store for itself, so the number of threads is fixed and small.
         self._store = ThreadPoolExecutor(4, thread_name_prefix="store")
         self._heavy = ThreadPoolExecutor(2, thread_name_prefix="pictures")
 
     def warm(self) -> None:
-        """Loads the network in the background."""
+        """Load the network in the background."""
         threading.Thread(target=self._warm, name="network", daemon=True).start()
 
     def _warm(self) -> None:
@@ -89,16 +86,16 @@ class Service:
             self.network, self.problem = "failed", str(error)
 
     async def run(self, work: Callable[[], T], *, heavy: bool = False) -> T:
-        """Does something in a thread: with the store, or (heavy) with pictures and the network."""
+        """Run in a thread: store work, or (`heavy`) work with pictures and the network."""
         pool = self._heavy if heavy else self._store
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
     def keys_needed(self) -> bool:
-        """Whether a request needs a key: as soon as one was made, even if it was revoked."""
+        """Return whether requests need a key: once one was made, even if it was revoked."""
         return self.settings.keys_needed or bool(self.keys.all())
 
     def close(self) -> None:
-        """Forgets what is in memory, and ends the threads."""
+        """Delete everything in memory, and stop the threads."""
         self.uploads.clear()
         self.results.clear()
         self._store.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Routes about the archive itself: what is in it, its audit log, and whether all is well."""
+"""Routes about the archive: contents, audit log, health and metrics."""
 
 from importlib.metadata import version
 from itertools import islice
@@ -23,7 +23,7 @@ from personsearch.web.schemas import (
 )
 
 GROUPED = 100_000
-"""Of more people on a server the page offers no cameras and sources to choose from."""
+"""The most people on a server for whom cameras and sources are listed."""
 
 router = APIRouter(prefix="/api/v1", tags=["store"])
 health_router = APIRouter(tags=["health"])
@@ -31,12 +31,12 @@ health_router = APIRouter(tags=["health"])
 
 @router.get("/store")
 async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
-    """What is in the archive, and what the caller may do."""
+    """Contents of the archive, and permissions of the caller."""
     engine = service.archive.engine
 
     def count() -> tuple[int, dict[str, int], dict[str, int]]:
         people = engine.count()
-        # Milvus cannot group: it would have to send the camera of everyone.
+        # Milvus cannot group: everyone's camera would be sent.
         grouped = isinstance(engine, StoreEngine) or people <= GROUPED
         return people, *((engine.cameras(), engine.sources()) if grouped else ({}, {}))
 
@@ -44,6 +44,7 @@ async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
     service.metrics.people.set(people)
     may_search = "search" in caller.scopes
     return StoreInfo(
+        uri=engine.place if may_search else "",
         place=engine.place if may_search else "",
         people=people,
         cameras=[Camera(name=n, people=c) for n, c in cameras.items()] if may_search else [],
@@ -59,7 +60,7 @@ async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
 
 @router.get("/cameras")
 async def get_cameras(service: Served, caller: Searcher) -> list[Camera]:
-    """The cameras, and how many views of people each has."""
+    """Cameras, with the number of views of people."""
     cameras = await service.run(service.archive.engine.cameras)
     return [Camera(name=name, people=people) for name, people in cameras.items()]
 
@@ -68,13 +69,15 @@ async def get_cameras(service: Served, caller: Searcher) -> list[Camera]:
 async def read_audit(
     service: Served,
     caller: Auditor,
-    skip: Annotated[int, Query(ge=0, le=2**31, description="Of the latest lines.")] = 0,
+    skip: Annotated[int, Query(ge=0, le=2**31, description="Number of latest lines to skip.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> AuditPage:
-    """Who searched and erased what, the latest first."""
+    """Lines of the audit log, latest first."""
+
+    log = service.archive.audit
 
     def read() -> AuditPage:
-        count = sum(1 for _ in service.audit.entries())
+        count = sum(1 for _ in log.entries())
         begin, end = max(count - skip - limit, 0), max(count - skip, 0)
         lines = [
             AuditLine(
@@ -85,7 +88,7 @@ async def read_audit(
                 details=dict(entry.details),
                 hash=entry.hash,
             )
-            for row, entry in enumerate(islice(service.audit.entries(), begin, end), start=1)
+            for row, entry in enumerate(islice(log.entries(), begin, end), start=1)
         ]
         return AuditPage(count=count, lines=lines[::-1])
 
@@ -97,35 +100,36 @@ async def check_audit(
     service: Served,
     caller: Auditor,
     head: Annotated[
-        str | None, Query(pattern="^[0-9a-f]{64}$", description="A hash noted elsewhere.")
+        str | None,
+        Query(pattern="^[0-9a-f]{64}$", description="Hash of a line that was noted elsewhere."),
     ] = None,
 ) -> AuditState:
-    """Whether a line of the audit log was changed or is missing."""
+    """Check whether a line of the audit log was changed or is missing."""
+
+    log = service.archive.audit
 
     def check() -> AuditState:
-        problem = service.audit.verify(head)
-        count = 0 if problem else sum(1 for _ in service.audit.entries())
-        return AuditState(
-            whole=not problem, problem=problem, count=count, head=service.audit.head()
-        )
+        problem = log.verify(head)
+        count = 0 if problem else sum(1 for _ in log.entries())
+        return AuditState(whole=not problem, problem=problem, count=count, head=log.head())
 
     return await service.run(check)
 
 
 @health_router.get("/healthz", responses={503: {"model": Health}})
 async def healthz(service: Served) -> JSONResponse:
-    """Whether the server can answer."""
+    """Check whether the server can answer."""
     try:
         await service.run(lambda: service.archive.engine.count(Filters(people=[0])))
         status = "ok"
     except StoreError:
         status = "failing"
-    told = Health(status=status, network=service.network)  # type: ignore[arg-type]
-    return JSONResponse(told.model_dump(), 200 if status == "ok" else 503)
+    health = Health(status=status, network=service.network)  # type: ignore[arg-type]
+    return JSONResponse(health.model_dump(), 200 if status == "ok" else 503)
 
 
 @health_router.get("/metrics", include_in_schema=False)
 async def metrics(service: Served) -> Response:
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
     service.metrics.uploads.set(len(service.uploads))
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)

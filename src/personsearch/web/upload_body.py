@@ -1,4 +1,4 @@
-"""The bytes of an uploaded picture: the body, or a field of a form; never on the disk."""
+"""Bytes of an uploaded picture: the body, or a field of a form; never written to disk."""
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -9,11 +9,11 @@ from personsearch.web.limits import MAX_UPLOAD, too_large
 from personsearch.web.schemas import BINARY
 
 MAX_QUERY_PIXELS = 40_000_000
-"""Of a query picture; larger ones are refused."""
+"""The most pixels of an uploaded picture."""
 PICTURE_BODY = {
     "requestBody": {
         "required": True,
-        "description": "JPEG, PNG, WebP, HEIC, BMP or TIFF, up to 20 MB; of several, the first.",
+        "description": "JPEG, PNG, WebP, HEIC, BMP or TIFF, up to 20 MB.",
         "content": {
             "image/*": BINARY,
             "application/octet-stream": BINARY,
@@ -30,16 +30,16 @@ PICTURE_BODY = {
 
 
 class _InMemory(MultiPartParser):
-    """Above this many bytes a part of a form goes to a temporary file; more never come."""
+    """A form parser that never uses a temporary file: larger parts are refused before."""
 
     spool_max_size = 2 * MAX_UPLOAD
 
 
 async def read_upload(request: Request) -> bytes:
-    """The picture's bytes.
+    """Return the bytes of the picture.
 
     Raises:
-        HTTPException: no picture came, more than one, or too large a one.
+        HTTPException: no picture, more than one, or one that is too large.
     """
     data = await _body(request)
     if len(data) > MAX_UPLOAD:
@@ -54,10 +54,12 @@ async def _body(request: Request) -> bytes:
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError):
-        raise HTTPException(422, "the form cannot be read; send the picture as its body") from None
+        raise HTTPException(
+            422, "the form cannot be parsed; send the picture as the body of the request"
+        ) from None
     files = [value for value in form.values() if isinstance(value, UploadFile)]
     if not files:
-        raise HTTPException(422, "the form has no picture in it; expected a file named picture")
+        raise HTTPException(422, "the form has no file; expected one named picture")
     data = await files[0].read()
     await form.close()
     return data

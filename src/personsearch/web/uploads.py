@@ -1,4 +1,4 @@
-"""Query pictures that were sent, and results: in memory, for a short while, never on the disk."""
+"""Query pictures and results, kept in memory for a short time, never written to disk."""
 
 import hashlib
 import secrets
@@ -14,15 +14,15 @@ from personsearch.types import Detections, FloatArray
 
 
 class Kept(Protocol):
-    """What takes room."""
+    """An item of a `ShortMemory`."""
 
     @property
     def owner(self) -> str:
-        """Who may have it back."""
+        """The caller who may get it back."""
 
     @property
     def bytes(self) -> int:
-        """How much room, about."""
+        """Its approximate size."""
 
 
 Item = TypeVar("Item", bound=Kept)
@@ -33,10 +33,10 @@ class Upload:
     """A query picture.
 
     Attributes:
-        owner: who sent it.
-        data: the picture's file, as it came.
-        size: (width, height) in pixels, upright.
-        people: everyone who was found in it.
+        owner: the caller who sent it.
+        data: the bytes of the file.
+        size: (width, height) in pixels, EXIF rotation applied.
+        people: everyone detected in it.
         embeddings: (D,) of boxes that were searched by.
     """
 
@@ -48,44 +48,44 @@ class Upload:
 
     @property
     def bytes(self) -> int:
-        """How much room it takes."""
+        """Its size."""
         return len(self.data)
 
     @property
     def sha256(self) -> str:
-        """Of the picture's file."""
+        """Hash of the file."""
         return hashlib.sha256(self.data).hexdigest()
 
 
 @dataclass(eq=False)
 class Result:
-    """What a search found, for a report.
+    """The result of a search, for a report.
 
     Attributes:
-        owner: who searched.
-        when: seconds since 1970.
-        asked: what was searched by, as it is written to the audit log.
+        owner: the caller who searched.
+        time: of the search, in seconds since 1970.
+        query: what was searched for, as in the audit log.
         matches: best first.
     """
 
     owner: str
-    when: float
-    asked: dict[str, object]
+    time: float
+    query: dict[str, object]
     matches: list[Match]
 
     @property
     def bytes(self) -> int:
-        """How much room it takes, about."""
+        """Its approximate size."""
         return 1000 + 1000 * len(self.matches)
 
 
 class ShortMemory(Generic[Item]):
-    """Keeps a bounded number of items of bounded room for a bounded time; the oldest goes first.
+    """A cache bounded in number, size and time; the least recently used item goes first.
 
     Args:
-        count: items.
-        room: bytes of all of them.
-        seconds: since an item was last used.
+        count: the most items.
+        room: the most bytes of all items together.
+        seconds: time to live since the last use.
         clock: seconds; for tests.
     """
 
@@ -101,10 +101,10 @@ class ShortMemory(Generic[Item]):
         self._lock = threading.Lock()
 
     def put(self, item: Item) -> str:
-        """Keeps an item; the token by which it is had back."""
+        """Keep an item; return its token."""
         token = secrets.token_urlsafe(18)
         with self._lock:
-            self._forget()
+            self._expire()
             self._items[token] = (self._clock(), item)
             while len(self._items) > 1 and (
                 len(self._items) > self._count or self._taken() > self._room
@@ -113,9 +113,9 @@ class ShortMemory(Generic[Item]):
         return token
 
     def get(self, token: str, owner: str) -> Item | None:
-        """The item, if it is still there and the owner's."""
+        """Return an item, if it is still there and belongs to the owner."""
         with self._lock:
-            self._forget()
+            self._expire()
             found = self._items.get(token)
             if found is None or found[1].owner != owner:
                 return None
@@ -124,7 +124,7 @@ class ShortMemory(Generic[Item]):
             return found[1]
 
     def drop(self, token: str, owner: str) -> bool:
-        """Forgets an item; whether it was there."""
+        """Delete an item; return whether it was there."""
         with self._lock:
             found = self._items.get(token)
             if found is None or found[1].owner != owner:
@@ -133,19 +133,19 @@ class ShortMemory(Generic[Item]):
             return True
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Delete all items."""
         with self._lock:
             self._items.clear()
 
     def __len__(self) -> int:
         with self._lock:
-            self._forget()
+            self._expire()
             return len(self._items)
 
     def _taken(self) -> int:
         return sum(item.bytes for _, item in self._items.values())
 
-    def _forget(self) -> None:
+    def _expire(self) -> None:
         oldest = self._clock() - self.seconds
         while self._items:
             token = next(iter(self._items))

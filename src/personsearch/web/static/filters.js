@@ -26,10 +26,11 @@ const chosen = (kind) =>
 
 export function values() {
   const number = (id) => ($(id).value === "" ? null : Number($(id).value));
+  const list = (kind) => (chosen(kind).length ? chosen(kind) : null);
   const time = (id) => ($(id).value === "" ? null : new Date($(id).value).getTime() / 1000);
   return {
-    cameras: chosen("cameras"),
-    sources: chosen("sources"),
+    cameras: list("cameras"),
+    sources: list("sources"),
     since: time("since"),
     until: time("until"),
     min_height: number("min-height"),

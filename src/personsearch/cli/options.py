@@ -1,0 +1,268 @@
+"""Options that several commands share, and how their values are read and shown."""
+
+import datetime
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from personsearch.search.query import QueryPicture
+    from personsearch.store import Filters
+
+VARIABLE = "PERSONSEARCH_STORE"
+"""Environment variable that names the store."""
+
+Corners = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Folder of the store, or milvus://HOST:PORT/COLLECTION; default: ${VARIABLE}, or one "
+        "of this user."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+QueryArgument = Annotated[Path | None, typer.Argument(help="A picture that shows the person.")]
+BoxOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X1,Y1,X2,Y2",
+        help="Where the person is, in pixels; default: the highest-scoring person.",
+    ),
+]
+ExampleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PICTURE[:X1,Y1,X2,Y2]",
+        help="One more picture that shows the person; repeatable.",
+    ),
+]
+PersonOption = Annotated[
+    list[int] | None,
+    typer.Option(help="Number of a person in the store who is the same; repeatable."),
+]
+UnlikeOption = Annotated[
+    list[int] | None,
+    typer.Option(help="Number of a person in the store who is another; repeatable."),
+]
+CameraOption = Annotated[
+    list[str] | None, typer.Option(help="Only people of this camera; repeatable.")
+]
+SourceOption = Annotated[
+    list[str] | None, typer.Option(help="Only of this folder or file as indexed; repeatable.")
+]
+SinceOption = Annotated[
+    str | None, typer.Option(help="Only from this time on, such as 2026-11-21T13:00.")
+]
+UntilOption = Annotated[str | None, typer.Option(help="Only before this time.")]
+ScoreOption = Annotated[
+    float,
+    typer.Option(
+        "--score-threshold",
+        "--score",
+        min=0.0,
+        max=1.0,
+        help="Leave out detections with a lower score.",
+    ),
+]
+
+
+def not_empty(values: Sequence[str] | None, option: str) -> Sequence[str] | None:
+    """Return the values of an option; None where it was not given.
+
+    Raises:
+        typer.BadParameter: one of them is an empty text.
+    """
+    if any(not value.strip() for value in values or ()):
+        raise typer.BadParameter("is empty; name one, or leave the option out", param_hint=option)
+    return values or None
+
+
+def store_uri(named: Path | str | None) -> str:
+    """Return where people are kept: as named, ``$PERSONSEARCH_STORE``, or the user's own folder."""
+    if named is not None:
+        not_empty([str(named)], "--store")
+        return str(named)
+    if os.environ.get(VARIABLE):
+        return os.environ[VARIABLE]
+    from platformdirs import user_data_path
+
+    return str(user_data_path("personsearch") / "store")
+
+
+def store_folder(named: Path | str | None) -> Path:
+    """Return the store's folder, for a command that only works on one.
+
+    Raises:
+        StoreError: the store is on a server.
+    """
+    from personsearch.engines.uri import scheme_of
+    from personsearch.errors import StoreError
+
+    uri = store_uri(named)
+    if scheme_of(uri):
+        raise StoreError(f"{uri}: is on a server; this command needs a store in a folder")
+    return Path(uri)
+
+
+def choose_device(name: str) -> str:
+    """Return the device of that name; ``auto`` is CUDA where there is any.
+
+    Raises:
+        typer.BadParameter: there is none of that name.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise typer.BadParameter(f"{name!r}: there is no CUDA device here", param_hint="--device")
+    try:
+        return str(torch.device(name))
+    except RuntimeError:
+        raise typer.BadParameter(
+            f"{name!r}: expected auto, cpu, cuda or cuda:N", param_hint="--device"
+        ) from None
+
+
+def check_suffix(path: Path | None, suffixes: Sequence[str], option: str) -> None:
+    """Check the ending of a file that will be written.
+
+    Raises:
+        typer.BadParameter: it has another one.
+    """
+    if path is not None and path.suffix.lower() not in suffixes:
+        raise typer.BadParameter(
+            f"{path}: expected a name ending in {' or '.join(suffixes)}", param_hint=option
+        )
+
+
+def parse_box(text: str | None) -> Corners | None:
+    """Parse ``x1,y1,x2,y2``.
+
+    Raises:
+        typer.BadParameter: not four numbers, or not x1 < x2 and y1 < y2.
+    """
+    if text is None:
+        return None
+    try:
+        sides = [float(part) for part in text.split(",")]
+    except ValueError:
+        sides = []
+    # The comparisons also refuse NaN.
+    if len(sides) != 4 or not (sides[0] < sides[2] and sides[1] < sides[3]):
+        raise typer.BadParameter(
+            f"{text!r} is not a box; expected x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2"
+        )
+    if any(abs(side) == float("inf") for side in sides):
+        raise typer.BadParameter(f"{text!r}: expected finite numbers")
+    return (sides[0], sides[1], sides[2], sides[3])
+
+
+def parse_example(text: str) -> tuple[Path, Corners | None]:
+    """Parse ``PICTURE`` or ``PICTURE:x1,y1,x2,y2``.
+
+    Raises:
+        typer.BadParameter: the part after the last colon has commas, but is not a box.
+    """
+    before, colon, after = text.rpartition(":")
+    # A colon may be part of a name; four parts are meant as a box.
+    if colon and before and after.count(",") == 3:
+        return Path(before), parse_box(after)
+    return Path(text), None
+
+
+def read_examples(
+    picture: Path | None, box: str | None, examples: Sequence[str] | None
+) -> "list[tuple[QueryPicture, Corners | None]]":
+    """Read the query pictures with their boxes, once, before a model is loaded.
+
+    Raises:
+        typer.BadParameter: a box without a picture, or outside of it.
+        PictureError: a picture cannot be read.
+    """
+    from personsearch.errors import DataError
+    from personsearch.search.query import QueryPicture, check_box
+
+    corners = parse_box(box)
+    if picture is None and box is not None:
+        raise typer.BadParameter("--box needs a picture", param_hint="--box")
+    found = [*([] if picture is None else [(picture, corners)])]
+    found += [parse_example(text) for text in examples or ()]
+    read = [(QueryPicture.read(path), corners) for path, corners in found]
+    for one, corners in read:
+        try:
+            if corners is not None:
+                check_box(corners, one.size, one.path)
+        except DataError as error:
+            raise typer.BadParameter(str(error), param_hint="--box") from None
+    return read
+
+
+def make_filters(
+    *,
+    camera: list[str] | None,
+    source: list[str] | None,
+    since: str | None,
+    until: str | None,
+    min_score: float | None = None,
+    min_height: float | None = None,
+) -> "Filters":
+    """Return the filters of a search.
+
+    Raises:
+        typer.BadParameter: an empty text, or not a time.
+    """
+    from personsearch.store import Filters
+
+    sources = not_empty(source, "--source")
+    return Filters(
+        cameras=not_empty(camera, "--camera"),
+        sources=None if sources is None else [source_uri(one) for one in sources],
+        since=parse_time(since),
+        until=parse_time(until),
+        min_score=min_score,
+        min_height=min_height,
+    )
+
+
+def source_uri(source: str) -> str:
+    """Return a folder, file or live camera as a store knows it: files by their absolute path."""
+    if ":" in source.partition("/")[0]:
+        return source
+    return str(Path.cwd() / Path(source).expanduser())
+
+
+def parse_time(text: str | None) -> float | None:
+    """Parse an ISO date or time to seconds since 1970; without an offset it is this machine's.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise typer.BadParameter(
+            f"{text!r} is not a time; expected such as 2026-11-21 or 2026-11-21T13:45:00"
+        ) from None
+
+
+def show_time(seconds: float | None) -> str:
+    """A time in this machine's zone; empty if it is not known."""
+    if seconds is None:
+        return ""
+    return datetime.datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="seconds")
+
+
+def show_position(seconds: float) -> str:
+    """A position in a video as h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

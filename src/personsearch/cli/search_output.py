@@ -1,0 +1,198 @@
+"""Output of `personsearch search`: tables, JSON and pictures of the hits."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from personsearch.cli.options import show_position, show_time
+
+if TYPE_CHECKING:
+    from personsearch.plots.rankings import Panel
+    from personsearch.search.archive import Archive, ArchiveResult
+    from personsearch.search.folder_search import FolderResult
+    from personsearch.search.query import QueryPerson
+    from personsearch.search.request import SearchRequest
+    from personsearch.store import StoredPerson
+
+
+def show_result(
+    archive: "Archive",
+    request: "SearchRequest",
+    result: "ArchiveResult",
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Print the matches of a search in a store, and draw them."""
+    import json
+
+    if out is not None:
+        _draw_matches(archive, request, result, out)
+    if as_json:
+        print(json.dumps({"store": archive.engine.place, **result.as_json()}, indent=2))
+        return
+    if result.shown is not None:
+        print_query(result.shown)
+    _print_matches(result)
+    if result.reason:
+        _note(f"no matches: {result.reason}")
+    if result.searched is not None:
+        _note(f"probability: of being the same person, among {result.searched} searched")
+    if request.rerank is not None:
+        _note(f"ranked again by {request.rerank}, so not in the order of similarity")
+    if out is not None:
+        _note(f"hits drawn to {out}")
+
+
+def print_query(query: "QueryPerson") -> None:
+    """Print which person was chosen, and who else is in the picture, where no box was given."""
+    if query.score is None or query.others is None:
+        return
+    _note(
+        f"no --box: searching for the highest-scoring person in {query.path}, "
+        f"box {_comma(query.box)} (score {query.score:.2f})"
+    )
+    for box, score in zip(query.others.boxes, query.others.scores, strict=True):
+        _note(f"  also there: --box {_comma(box)} (score {score:.2f})")
+
+
+def _note(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _comma(box: Any) -> str:
+    return ",".join(f"{side:.0f}" for side in box)
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("seen", "time", "probability"))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)
+
+
+def _print_matches(result: "ArchiveResult") -> None:
+    from personsearch.search.calibration import show_probability
+
+    calibrated = result.searched is not None
+    columns = ["rank", "person", "picture", "seen", "time", "camera", "similarity"]
+    _print_table(
+        [*columns, *(["probability"] if calibrated else []), "score"],
+        (
+            [
+                str(rank),
+                str(match.person.id),
+                match.person.name or match.person.path.name,
+                _seen(match.person),
+                show_time(match.person.time),
+                match.person.camera or "",
+                f"{match.similarity:.3f}",
+                *([show_probability(match.probability)] if calibrated else []),
+                f"{match.person.score:.2f}",
+            ]
+            for rank, match in enumerate(result.matches, start=1)
+        ),
+    )
+
+
+def _seen(person: "StoredPerson") -> str:
+    """Where in a video: its track's span, or the view's position; empty for a photo."""
+    if person.track is not None and person.track.last > person.track.first:
+        return f"{show_position(person.track.first)}-{show_position(person.track.last)}"
+    return "" if person.position is None else show_position(person.position)
+
+
+def _query_panel(query: "QueryPerson") -> "Panel":
+    from personsearch.plots.rankings import Panel
+
+    return Panel(query.picture.pixels, query.box, ["query", query.path.name])
+
+
+def _draw_matches(
+    archive: "Archive", request: "SearchRequest", result: "ArchiveResult", out: Path
+) -> None:
+    """Query and hits side by side; hits by their thumbnails, since their files may be gone."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from personsearch.plots.rankings import Panel, draw_ranking, write_picture
+    from personsearch.search.calibration import show_probability
+
+    def panel(person: int, lines: list[str]) -> Panel:
+        jpeg = io.BytesIO(archive.engine.thumbnail(person))
+        with Image.open(jpeg, formats=("JPEG",)) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        height, width = pixels.shape[:2]
+        return Panel(pixels, np.array([0, 0, width, height], np.float32), lines)
+
+    if result.shown is not None:
+        query = _query_panel(result.shown)
+    else:
+        query = panel(request.people[0], ["query", f"person {request.people[0]}"])
+    hits = (
+        panel(
+            match.person.id,
+            [
+                f"{rank}: {match.similarity:.3f}  {show_probability(match.probability)}".rstrip(),
+                match.person.path.name,
+            ],
+        )
+        for rank, match in enumerate(result.matches, start=1)
+    )
+    write_picture(draw_ranking(query, hits), out)
+
+
+def show_folder_result(result: "FolderResult", out: Path | None, as_json: bool) -> None:
+    """Print the hits of a search of a folder, and draw them."""
+    import json
+
+    if out is not None:
+        _draw_hits(result, out)
+    if as_json:
+        print(json.dumps(result.as_json(), indent=2))
+        return
+    _print_table(
+        ("rank", "picture", "box", "similarity", "score"),
+        (
+            [
+                *(str(rank), hit.scene, _comma(hit.box)),
+                *(f"{hit.similarity:.3f}", f"{hit.score:.2f}"),
+            ]
+            for rank, hit in enumerate(result.hits, start=1)
+        ),
+    )
+    excluded = ", without the query's own picture" if result.excluded else ""
+    stopped = ", stopped early" if result.interrupted else ""
+    people = "1 person" if result.people == 1 else f"{result.people} people"
+    pictures = "1 picture" if result.pictures == 1 else f"{result.pictures} pictures"
+    _note(f"{people} in {pictures}{excluded}{stopped}")
+    if result.unreadable:
+        _note(f"{len(result.unreadable)} could not be read:")
+    for item in result.unreadable:
+        _note(f"  {item.path}: {item.reason}")
+    if out is not None:
+        _note(f"hits drawn to {out}")
+
+
+def _draw_hits(result: "FolderResult", out: Path) -> None:
+    from personsearch.media.pictures import read_picture
+    from personsearch.plots.rankings import Panel, draw_ranking, write_picture
+
+    hits = (
+        Panel(
+            read_picture(hit.path),
+            hit.box,
+            [f"{rank}: {hit.similarity:.3f}  score {hit.score:.2f}", hit.path.name],
+        )
+        for rank, hit in enumerate(result.hits, start=1)
+    )
+    write_picture(draw_ranking(_query_panel(result.query), hits), out)

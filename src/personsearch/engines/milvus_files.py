@@ -1,0 +1,88 @@
+"""Files in Milvus: the ids of their rows, what is known of them, and erasing them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from personsearch.engines.milvus_collection import Collection, Expression, file_row
+from personsearch.errors import StoreError
+from personsearch.store import KnownFile
+from personsearch.store.filters import selection
+from personsearch.types import FileStamp
+
+TOGETHER = 64
+"""Files that are written or erased at once."""
+
+
+def hashed_id(*parts: object) -> int:
+    """Return 63 bits of a hash, never 0: the same id for the same parts on every machine."""
+    text = json.dumps(parts).encode()
+    return (int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1) or 1
+
+
+def file_id(source: str, name: str) -> int:
+    """Return the id of a file's row."""
+    return hashed_id("file", source, name)
+
+
+def known_files(files: Collection, source: str) -> dict[str, KnownFile]:
+    """Return the files of a source by name."""
+    fields = ["id", "name", "bytes", "changed", "state"]
+    matching = Expression("source == {source} and id != 0", {"source": source})
+    return {
+        row["name"]: KnownFile(row["id"], FileStamp(row["bytes"], row["changed"]), row["state"], 0)
+        for page in files.pages(matching, fields)
+        for row in page
+    }
+
+
+def people_of(people: Collection, source: str, names: Sequence[str]) -> set[int]:
+    """Return the ids of everyone in some files of a source."""
+    matching = Expression(
+        "source == {source} and name in {names}", {"source": source, "names": list(names)}
+    )
+    return {int(row["id"]) for page in people.pages(matching, ["id"]) for row in page}
+
+
+def erase_files(
+    uri: str, people: Collection, files: Collection, source: str, names: Sequence[str] | None = None
+) -> int:
+    """Erase files of a source with everyone in them; return the number of people.
+
+    A file stays known by its name as erased, so that indexing leaves it out from then on.
+
+    Args:
+        uri: of the collection, for messages.
+        people, files: collections.
+        source: as it was indexed.
+        names: of its files; None for all of them, an empty list for none.
+
+    Raises:
+        StoreError: there is no such source or file.
+    """
+    known = known_files(files, source)
+    for page in people.pages(Expression("source == {source}", {"source": source}), ["id", "name"]):
+        for row in page:  # people who came by migration have no file
+            known.setdefault(row["name"], KnownFile(0, FileStamp(-1, 0), "whole", 0))
+    if not known:
+        raise StoreError(f"{uri}: has no source {source!r}")
+    chosen = list(selection("names", known if names is None else names) or ())
+    if unknown := [name for name in chosen if name not in known]:
+        raise StoreError(f"{uri}: source {source!r} has no file {unknown[0]!r}")
+    erased = 0
+    for begin in range(0, len(chosen), TOGETHER):
+        some = chosen[begin : begin + TOGETHER]
+        rows = [
+            file_row(
+                files,
+                file_id(source, name),
+                **{"source": source, "name": name, "state": "erased"},
+                **{"bytes": known[name].stamp.bytes, "changed": known[name].stamp.changed},
+            )
+            for name in some
+        ]
+        files.upsert(rows)
+        there = people_of(people, source, some)
+        people.delete(sorted(there))
+        erased += len(there)
+    return erased

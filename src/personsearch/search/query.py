@@ -1,0 +1,141 @@
+"""A query: a picture, read once, and the person in it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.errors import DataError, PictureError
+from personsearch.media.pictures import decode_picture
+from personsearch.types import Detections, FloatArray
+
+if TYPE_CHECKING:
+    from personsearch.systems.base import PersonSearchModel
+
+
+@dataclass(frozen=True, eq=False)
+class QueryPicture:
+    """A picture to search by: read, decoded and hashed once.
+
+    Attributes:
+        path: of its file.
+        pixels: RGB (H, W, 3) uint8, EXIF rotation applied.
+        sha256: of the file, for the audit log.
+    """
+
+    path: Path
+    pixels: NDArray[np.uint8]
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path | str) -> "QueryPicture":
+        """Read a file.
+
+        Raises:
+            PictureError: missing, truncated, not a picture, or too large.
+        """
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise PictureError(f"{path}: no such picture") from None
+        except IsADirectoryError:
+            raise PictureError(f"{path}: is a folder, expected a picture file") from None
+        except OSError as error:
+            raise PictureError(f"{path}: cannot be opened ({error.strerror})") from None
+        return cls(path, decode_picture(data, str(path)), hashlib.sha256(data).hexdigest())
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class QueryPerson:
+    """The person to search for.
+
+    Attributes:
+        picture: that shows the person.
+        box: (4,) float32 in its pixels.
+        embedding: (D,) float32 of unit length.
+        score: the detector's; None where the box was given.
+        others: everyone else detected in the picture, best first; None where the box was given.
+    """
+
+    picture: QueryPicture
+    box: FloatArray
+    embedding: FloatArray
+    score: float | None = None
+    others: Detections | None = None
+
+    @property
+    def path(self) -> Path:
+        """The picture's file."""
+        return self.picture.path
+
+
+def check_box(box: Sequence[float], size: tuple[int, int], name: object) -> None:
+    """Check that a box (x1, y1, x2, y2) covers a pixel of a picture of (width, height) pixels.
+
+    Raises:
+        DataError: it does not.
+    """
+    x1, y1, x2, y2 = (float(side) for side in box)
+    width, height = size
+    # Written so that NaN is refused, too.
+    if not (min(x2, width) - max(x1, 0) >= 1 and min(y2, height) - max(y1, 0) >= 1):
+        raise DataError(
+            f"box {show_box(box)} lies outside of {name}, which has {width} x {height} pixels; "
+            "expected x1,y1,x2,y2 with x1 < x2 and y1 < y2"
+        )
+
+
+def show_box(box: Sequence[float]) -> str:
+    """A box as users write it: ``x1,y1,x2,y2``."""
+    return ",".join(f"{side:g}" for side in box)
+
+
+def query_person(
+    model: "PersonSearchModel",
+    picture: QueryPicture | Path | str,
+    box: Sequence[float] | None = None,
+) -> QueryPerson:
+    """Embed the person in a box of the query picture; without a box, the highest-scoring person.
+
+    Raises:
+        PictureError: the picture cannot be read.
+        DataError: the box lies outside of the picture, or nobody is detected in it.
+    """
+    import torch
+
+    from personsearch.systems.inference import device_of, to_images
+
+    if not isinstance(picture, QueryPicture):
+        picture = QueryPicture.read(picture)
+    if box is not None:
+        check_box(box, picture.size, picture.path)
+    (image,) = to_images([picture.pixels], device_of(model))
+
+    with torch.inference_mode():
+        if box is None:
+            found = model.detect([image])[0]
+            if len(found) == 0:
+                raise DataError(
+                    f"{picture.path}: nobody was found in it; draw a box around the person: "
+                    "x1,y1,x2,y2 in pixels"
+                )
+            order = np.argsort(-found.scores, kind="stable")
+            first, rest = order[0], order[1:]
+            corners, score = found.boxes[first], float(found.scores[first])
+            others = Detections(found.boxes[rest], found.scores[rest], found.embeddings[rest])
+        else:
+            corners, score, others = np.array(box, np.float32), None, None
+        # The query comes from embed() even where detect() has an embedding: some systems differ.
+        given = torch.from_numpy(corners)[None].to(image.device)
+        embedding = model.embed([image], [given])[0][0].float().cpu().numpy()
+    return QueryPerson(picture, corners, embedding, score, others)

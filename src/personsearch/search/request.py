@@ -1,0 +1,124 @@
+"""What is searched for, checked once: the same for the command line, the API and Python."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from personsearch.errors import DataError, StoreError
+from personsearch.search.query import QueryPicture, show_box
+from personsearch.search.reranking import Rerank
+from personsearch.store import EVERYONE, Filters
+from personsearch.types import FloatArray
+
+Box = Sequence[float]
+"""x1, y1, x2, y2 in pixels."""
+Example = tuple[QueryPicture | Path | str, Box | None]
+"""A picture that shows the person, and the box; None for the highest-scoring person in it."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The picture and box that an embedding comes from, for the audit log.
+
+    Attributes:
+        sha256: of the picture's file.
+        box: x1, y1, x2, y2 in its pixels.
+    """
+
+    sha256: str
+    box: Box
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        box = [round(float(side), 2) for side in self.box]
+        return {"picture_sha256": self.sha256, "box": box}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SearchRequest:
+    """A search of an archive: examples of a person, filters, and how matches are ranked.
+
+    Attributes:
+        pictures: that show the person. Everyone in one that is indexed is left out of the matches.
+        people: ids in the archive that show the person, too; left out of the matches, with every
+            view of their tracks.
+        unlike: ids in the archive that show others; left out in the same way.
+        embeddings: (N, D) of more examples.
+        origins: where the embeddings come from, if that is known.
+        filters: which people are searched.
+        top: the most matches.
+        grouped: of a track in a video, only the most similar view.
+        one_a_file: of a photo or video, only the most similar person.
+        rerank: ``k-reciprocal`` or ``expansion``: rank the best few hundred again.
+        expected: how many of those who are searched are assumed to be the person, for the
+            probabilities that a calibrated archive gives to matches of one example.
+
+    Raises:
+        StoreError: no example at all.
+        DataError: a field with an impossible value.
+    """
+
+    pictures: Sequence[Example] = ()
+    people: Sequence[int] = ()
+    unlike: Sequence[int] = ()
+    embeddings: FloatArray | None = None
+    origins: Sequence[Origin] = ()
+    filters: Filters = EVERYONE
+    top: int = 20
+    grouped: bool = True
+    one_a_file: bool = False
+    rerank: Rerank | None = None
+    expected: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.embeddings is not None:
+            embeddings = np.asarray(self.embeddings, np.float32)
+            if embeddings.ndim != 2:
+                raise DataError(f"embeddings have the shape {embeddings.shape}, expected (N, D)")
+            object.__setattr__(self, "embeddings", embeddings)
+        if not (len(self.pictures) or len(self.people) or self.num_embeddings):
+            raise StoreError(
+                "no example of the person; expected a picture, a person of the archive, or an "
+                "embedding"
+            )
+        for _, box in self.pictures:
+            _check_corners(box)
+        if self.top < 1:
+            raise DataError(f"top is {self.top}, expected at least 1")
+        if self.rerank is not None and self.rerank not in get_args(Rerank):
+            raise DataError(f"rerank is {self.rerank!r}, expected {' or '.join(get_args(Rerank))}")
+        if not 0 < self.expected < math.inf:
+            raise DataError(f"expected is {self.expected}, expected a number above 0")
+
+    @property
+    def num_embeddings(self) -> int:
+        """How many embeddings are given."""
+        return 0 if self.embeddings is None else len(self.embeddings)
+
+    def as_json(self) -> dict[str, Any]:
+        """What the audit log says of it, besides the pictures: never an embedding."""
+        plain = {
+            "people": [int(one) for one in self.people],
+            "unlike": [int(one) for one in self.unlike],
+            "filters": self.filters.described(),
+            "top": self.top,
+        }
+        unknown = self.num_embeddings - len(self.origins)
+        return plain | ({"embeddings": unknown} if unknown else {})
+
+
+def _check_corners(box: Box | None) -> None:
+    if box is None:
+        return
+    sides = [float(side) for side in box]
+    # Written so that NaN is refused, too.
+    if len(sides) != 4 or not (sides[0] < sides[2] and sides[1] < sides[3]):
+        raise DataError(
+            f"box {show_box(sides)}: expected x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2"
+        )
+    if not all(math.isfinite(side) for side in sides):
+        raise DataError(f"box {show_box(sides)}: expected finite numbers")

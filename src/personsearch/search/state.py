@@ -1,0 +1,32 @@
+"""Where the keys and the audit log of an archive are kept."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from personsearch.engines.uri import check_scheme, scheme_of
+
+VARIABLE = "PERSONSEARCH_STATE"
+"""Environment variable that names the folder of keys and audit log of a store on a server."""
+
+
+def state_folder(uri: Path | str) -> Path:
+    """Return the folder of keys and audit log: the store's own, if it is a folder.
+
+    For a store on a server it is ``$PERSONSEARCH_STATE``, or a folder of this user for that URI.
+
+    Raises:
+        StoreError: a URI of an unknown scheme.
+    """
+    if not scheme_of(uri):
+        return Path(uri)
+    check_scheme(uri)
+    if named := os.environ.get(VARIABLE):
+        folder = Path(named)
+    else:
+        digest = hashlib.sha256(str(uri).encode()).hexdigest()[:16]
+        folder = user_data_path("personsearch") / "state" / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
