@@ -3,7 +3,7 @@
     python benchmarks/indexing.py --data FOLDER [--copies 4] [--json]
     python benchmarks/indexing.py --pictures 200
 
-With the folder that `personsearch.datasets.real_samples` describes, its networks look at its
+With the folder that `personsearch.demo.real_samples` describes, its networks look at its
 pictures and its video. Without, a small network with fixed weights looks at made pictures; that
 shows what the machinery itself costs. The peer, in the same run, decodes, looks and writes in turn
 in one thread. Aim: the network waits for less than a tenth of the time.
@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from personsearch.demo.real_frames import sample_networks
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from personsearch.demo.real_frames import sample_networks
 from personsearch.errors import PersonSearchError, PictureError
 from personsearch.indexing.finding import look
 from personsearch.indexing.pipeline import index_media

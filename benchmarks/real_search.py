@@ -2,7 +2,7 @@
 
     python benchmarks/real_search.py --data FOLDER [--model CHECKPOINT_OR_TOML] [--json]
 
-The folder is what `personsearch.datasets.real_samples` describes. Each sample is indexed by
+The folder is what `personsearch.demo.real_samples` describes. Each sample is indexed by
 `index_media` into a store of its own and searched by `Archive.search` with the ground-truth boxes;
 the evaluator is given what the store holds. A calibration made on each sample is tested on the
 other.
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from personsearch.demo.real_frames import sample_networks
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from personsearch.datasets.dataset import Dataset
-from personsearch.datasets.real_samples import read_real_samples
-from personsearch.demo.real_frames import sample_networks
+from personsearch.demo.real_samples import read_real_samples
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import DataError, PersonSearchError
 from personsearch.evaluation.detection import evaluate_detection

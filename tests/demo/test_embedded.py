@@ -1,4 +1,4 @@
-"""Pictures travel inside of the page, and show what they should."""
+"""Pictures are encoded inside the page, and show what they should."""
 
 import base64
 import io
@@ -6,13 +6,15 @@ import io
 import numpy as np
 from PIL import Image
 
-from personsearch.demo.embedded import jpeg_address, whole_scene
+from personsearch.demo.embedded import embed, whole_scene
 
 
 def test_the_address_holds_the_picture_in_its_colours() -> None:
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[:, :30] = (220, 20, 40)
-    head, _, body = jpeg_address(picture, quality=95).partition(",")
+    embedded = embed(picture, quality=95)
+    assert (embedded.width, embedded.height) == (60, 40)
+    head, _, body = embedded.address.partition(",")
     assert head == "data:image/jpeg;base64"
     again = np.asarray(Image.open(io.BytesIO(base64.b64decode(body))).convert("RGB"))
     assert again.shape == (40, 60, 3)

@@ -1,4 +1,4 @@
-"""The page's parts: escaping, its policy, charts, and that it says what it was given."""
+"""The page escapes what it shows, its policy is strict, and it shows what it was given."""
 
 import base64
 import hashlib
@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 from personsearch.datasets.dataset import Dataset
-from personsearch.demo.line_chart import line_chart, ticks
-from personsearch.demo.markup import Markup, element, join
 from personsearch.demo.page import Page, Result, Step, duration, write_page
 from personsearch.demo.showcase import choose_examples
 from personsearch.errors import DataError
@@ -35,8 +33,11 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("img", "meta", "link", "br"):
+        if tag not in ("img", "meta", "link", "br", "source"):
             self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
@@ -111,7 +112,7 @@ def test_what_it_is_given_is_text_and_never_markup(page: Page, tmp_path: Path) -
     parsed = parse(text)
     assert parsed.text.count(SPITE) >= 5
     alts = [attributes["alt"] or "" for tag, attributes in parsed.tags if tag == "img"]
-    assert len(alts) == 2 * 2 + 4  # two queries: scene and cut-out; two hits each
+    assert len(alts) == 2 * 2 + 4 + 2  # two queries: scene and crop, two hits each; two charts
     assert all(alts)
     assert sum("right" in alt for alt in alts) == 2
     assert sum("wrong" in alt for alt in alts) == 2
@@ -124,9 +125,11 @@ def test_nothing_is_fetched_and_the_policy_allows_the_style_alone(
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     tags = parse(text).tags
     for _, attributes in tags:
-        for key in ("src", "href"):
+        for key in ("src", "srcset", "href"):
             address = attributes.get(key) or "#"
-            assert address.startswith(("data:image/jpeg;base64,", "#"))
+            assert address.startswith(
+                ("data:image/jpeg;base64,", "data:image/svg+xml;base64,", "#")
+            )
         assert "style" not in attributes
         assert not any(key.startswith("on") for key in attributes)
     assert not re.search(r"url\(|@import", text)
@@ -138,7 +141,7 @@ def test_nothing_is_fetched_and_the_policy_allows_the_style_alone(
     assert "unsafe" not in policy
 
 
-def test_figures_marks_and_times_are_on_it(page: Page, tmp_path: Path) -> None:
+def test_metrics_and_times_are_on_it(page: Page, tmp_path: Path) -> None:
     steps = write_page(page, tmp_path / "index.html")
     parsed = parse((tmp_path / "index.html").read_text(encoding="utf-8"))
     # AP is 1 for the first query and 1/2 for the second.
@@ -148,7 +151,7 @@ def test_figures_marks_and_times_are_on_it(page: Page, tmp_path: Path) -> None:
         "AP 50.0 %",
         "✓ right",
         "✗ wrong",
-        "place 2 of 2, the worst",
+        "rank 2 of 2, the worst",
     ):
         assert said in parsed.text
     assert "2 of the 2 queries" in parsed.text
@@ -163,40 +166,6 @@ def test_figures_marks_and_times_are_on_it(page: Page, tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_one_error(page: Page, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be written"):
         write_page(page, tmp_path / "missing" / "index.html")
-
-
-def test_elements_escape_text_and_attributes() -> None:
-    assert element("p", "a<b", element("br"), None, class_='"x"', hidden=True, id=None) == (
-        '<p class="&quot;x&quot;" hidden>a&lt;b<br></p>'
-    )
-    assert join("&", Markup("&amp;")) == "&amp;&amp;"
-
-
-@pytest.mark.parametrize(
-    ("end", "expected"),
-    [
-        (1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
-        (7.3, [0, 2, 4, 6, 8]),
-        (1200, [0, 250, 500, 750, 1000, 1250]),
-        (0, [0, 1]),
-    ],
-)
-def test_ticks_are_round_and_reach_the_end(end: float, expected: list[float]) -> None:
-    assert ticks(end) == pytest.approx(expected)
-
-
-def test_a_chart_draws_every_finite_point_inside_of_it() -> None:
-    chart = line_chart(
-        "t", {"a": ([0, 1, 2], [4, np.nan, 2]), "b": ([], [])}, x_label="x", markers=True
-    )
-    points = re.search(r'points="([^"]*)"', chart)
-    assert points is not None
-    places = [tuple(map(float, pair.split(","))) for pair in points[1].split()]
-    assert len(places) == 2
-    assert all(0 <= x <= 460 and 0 <= y <= 300 for x, y in places)
-    assert places[0][1] < places[1][1]  # 4 stands higher than 2
-    assert chart.count("<circle") == 2
-    assert "from 4 to 2" in chart
 
 
 @pytest.mark.parametrize(

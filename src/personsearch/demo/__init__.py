@@ -1,0 +1,1 @@
+"""`personsearch demo`: train, measure, and show queries with their hits on one page."""

@@ -1,6 +1,6 @@
-"""The folder of the demo: what is in it already is used again, what fits no more is made anew.
+"""The folder of the demo. Complete parts are reused, parts that no longer fit are made again.
 
-demo.json     what was drawn and trained, and how long it took
+demo.json     record of what was drawn and trained, and how long it took
 data/         the synthetic benchmark
 run/          the training run
 index.html    the page
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personsearch.durable import replace_file
 from personsearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
 
 class DemoFolder:
-    """One demo's folder, made if need be.
+    """The folder of one demo; created if it does not exist.
 
     Args:
-        root: the folder.
+        root: path of the folder.
 
     Raises:
-        DataError: it holds files of those names that no demo made, or a damaged demo.json.
+        DataError: it contains such files but no demo.json, or a damaged one.
     """
 
     def __init__(self, root: Path) -> None:
@@ -44,12 +45,12 @@ class DemoFolder:
         else:
             for path in (self.data, self.run, self.page):
                 if path.exists():
-                    raise DataError(f"{path}: was not made by the demo; give another --out folder")
+                    raise DataError(f"{path}: was not made by the demo; choose another --out")
             root.mkdir(parents=True, exist_ok=True)
             self._write()
 
     def draw(self, size: str, seed: int, progress: Callable[[int, int], None]) -> "Step":
-        """Draws the benchmark into `data`, unless a complete one of this size and seed is there."""
+        """Draw the benchmark into `data`, unless it is there complete in this size and seed."""
         from importlib.metadata import version
 
         from personsearch.demo.page import Step
@@ -60,7 +61,7 @@ class DemoFolder:
         drawn = self._record.get("data", {})
         if drawn.get("of") == wanted and (self.data / "scenes.json").is_file():
             return Step(name, drawn["seconds"], earlier=True)
-        # A network that saw other pictures says nothing about these.
+        # A network trained on other pictures does not belong to these.
         self._forget("train", self.run)
         self._forget("data", self.data)
         began = time.perf_counter()
@@ -73,10 +74,10 @@ class DemoFolder:
     def train(
         self, recipe: "Recipe", dataset: "Dataset", device: "torch.device", listener: "Listener"
     ) -> "list[Step]":
-        """Trains into `run`: goes on where a run of this recipe was stopped, else anew.
+        """Train into `run`; an interrupted run of the same recipe is resumed.
 
         Raises:
-            KeyboardInterrupt: after a checkpoint was written.
+            KeyboardInterrupt: training was interrupted; a checkpoint has been written.
         """
         from personsearch.demo.page import Step
         from personsearch.training.loop import Trainer
@@ -90,11 +91,11 @@ class DemoFolder:
         if not earlier:
             clock = _StageClock(state["seconds"], self._write)
 
-            def told(report: "Report") -> None:
+            def listen(report: "Report") -> None:
                 clock.tick(report.stage)
                 listener(report)
 
-            trainer = Trainer(recipe, dataset, self.run, device=device, listener=told)
+            trainer = Trainer(recipe, dataset, self.run, device=device, listener=listen)
             try:
                 trainer.run(resume=True)
             finally:
@@ -107,19 +108,17 @@ class DemoFolder:
         ]
 
     def _forget(self, what: str, folder: Path) -> None:
-        """Written first, so that a stop in between leaves nothing that looks complete."""
+        """Remove a part from the record, then from disk, so that it never looks complete."""
         self._record.pop(what, None)
         self._write()
         shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self) -> None:
-        partial = self._file.with_name(f".{self._file.name}.part")
-        partial.write_text(json.dumps(self._record, indent=1), encoding="utf-8")
-        partial.replace(self._file)
+        replace_file(self._file, json.dumps(self._record, indent=1))
 
 
 class _StageClock:
-    """Adds the time between reports to the stage that reported."""
+    """Adds up the time between reports by stage."""
 
     def __init__(self, seconds: dict[str, float], keep: Callable[[], None]) -> None:
         self._seconds, self._keep = seconds, keep
@@ -127,7 +126,7 @@ class _StageClock:
         self._last = time.perf_counter()
 
     def tick(self, stage: str | None) -> None:
-        """Time until now goes to `stage`, or to the last one that reported."""
+        """Add the time since the last call to `stage`, or to the last stage that reported."""
         now = time.perf_counter()
         self._stage = stage or self._stage or next(reversed(self._seconds), None)
         if self._stage is not None:
@@ -147,6 +146,6 @@ def _read_record(file: Path) -> dict[str, Any]:
                     record[part][key]
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{file}: is damaged ({error}); remove the folder or give another --out"
+            f"{file}: is damaged ({error}); remove the folder or choose another --out"
         ) from None
     return record

@@ -1,22 +1,47 @@
-"""Line charts as inline SVG: no pixels, no script, colours and fonts of the page they stand in.
+"""Line charts inside the page: SVG from matplotlib, once for light and once for dark displays."""
 
-The page's style decides the look: ``.chart`` holds the whole, ``.grid``, ``.axis`` and
-``.series-1`` .. ``.series-6`` are its lines. Lines differ in dash as well as in colour.
-"""
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import math
-from collections.abc import Mapping, Sequence
-
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from personsearch.demo.markup import Markup, element, join
+from personsearch.plots.charts import new_chart
 
-WIDTH, HEIGHT = 460, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 12, 44
-_MOST_POINTS = 300
-SERIES = 6
-"""How many lines the style tells apart; further ones start again."""
+# Lines differ in dash as well as in colour.
+_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (2, 1)), (0, (7, 2)))
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a chart: `text`, `grid`, and one for each line."""
+
+    text: str
+    grid: str
+    lines: tuple[str, ...]
+
+
+# As in page.css.
+LIGHT = Theme(
+    "#566072", "#d9dee5", ("#1f5fd0", "#b8500c", "#12702f", "#8a3ab9", "#b3202c", "#566072")
+)
+DARK = Theme(
+    "#a3adbc", "#303947", ("#79a9ff", "#f2a35e", "#5cc97c", "#cf9bf2", "#ff8a8a", "#a3adbc")
+)
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """A drawn chart: its caption, a description in words, and ``data:`` addresses of its SVG."""
+
+    title: str
+    description: str
+    light: str
+    dark: str
 
 
 def line_chart(
@@ -24,106 +49,74 @@ def line_chart(
     series: Mapping[str, tuple[ArrayLike, ArrayLike]],
     *,
     x_label: str,
-    y_label: str = "",
-    x_limit: float | None = None,
-    y_limit: float | None = None,
+    y_label: str,
+    limits: tuple[float | None, float | None] = (None, None),
     markers: bool = False,
-) -> Markup:
-    """A figure with one line a name, both axes from zero, and a legend.
+) -> LineChart:
+    """Draw one line per name, both axes from zero, with a legend.
 
     Args:
         title: the caption.
         series: x and y values by name; points that are not finite are left out.
-        x_label: below the horizontal axis.
-        y_label: in the text for those who cannot see the chart.
-        x_limit: end of the axis; by default the largest value.
-        y_limit: likewise.
+        x_label: text below the horizontal axis.
+        y_label: name of the values, for the description.
+        limits: ends of the x and y axis; by default at or just above the largest value.
         markers: mark each point.
     """
-    points = {name: _points(x, y) for name, (x, y) in series.items()}
-    some = [p for p in points.values() if len(p)]
-    everything = np.concatenate(some) if some else np.zeros((1, 2))
-    x_ticks = ticks(x_limit or float(everything[:, 0].max()))
-    y_ticks = ticks(y_limit or float(everything[:, 1].max()))
-    x_end = x_limit or max(float(everything[:, 0].max()), 1e-9)
-    y_end = max(y_limit or y_ticks[-1], 1e-9)
-    scale = np.array([(WIDTH - _LEFT - _RIGHT) / x_end, (HEIGHT - _TOP - _BOTTOM) / y_end])
-    drawn = [
-        _line(number % SERIES + 1, p * scale, markers)
-        for number, p in enumerate(points.values())
-        if len(p)
-    ]
-    said = "; ".join(
+    points = {name: _finite(x, y) for name, (x, y) in series.items()}
+    ends = "; ".join(
         f"{name}: from {p[0, 1]:.3g} to {p[-1, 1]:.3g}" for name, p in points.items() if len(p)
     )
-    picture = element(
-        "svg",
-        *_axes(x_ticks, y_ticks, scale, x_label),
-        *drawn,
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        role="img",
-        aria_label=f"{title}. {y_label or 'value'} over {x_label}. {said or 'No points'}.",
+    return LineChart(
+        title,
+        f"{title}. {y_label} over {x_label}. {ends or 'No points'}.",
+        *(_svg_address(_draw(points, x_label, limits, markers, theme)) for theme in (LIGHT, DARK)),
     )
-    legend = element(
-        "ul",
-        *(element("li", _key(number % SERIES + 1), name) for number, name in enumerate(points)),
-        class_="legend",
-    )
-    return element("figure", element("figcaption", title), picture, legend, class_="chart")
 
 
-def ticks(end: float, most: int = 5) -> list[float]:
-    """Round numbers from zero, the last of them at `end` or just above."""
-    if not end > 0 or not math.isfinite(end):
-        return [0.0, 1.0]
-    rough = end / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(k * power for k in (1, 2, 2.5, 5, 10) if k * power >= rough * (1 - 1e-9))
-    return [step * k for k in range(math.ceil(end / step - 1e-9) + 1)]
-
-
-def _points(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-    """(K, 2) finite points, thinned out to what a small chart can show."""
+def _finite(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+    """Return the (K, 2) points that are finite."""
     points = np.stack([np.asarray(x, np.float64).ravel(), np.asarray(y, np.float64).ravel()], 1)
-    points = points[np.isfinite(points).all(axis=1)]
-    if len(points) > _MOST_POINTS:
-        points = points[np.linspace(0, len(points) - 1, _MOST_POINTS).round().astype(int)]
-    return points
+    return points[np.isfinite(points).all(axis=1)]
 
 
-def _axes(
-    x_ticks: Sequence[float], y_ticks: Sequence[float], scale: NDArray[np.float64], x_label: str
-) -> list[Markup]:
-    floor, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-    drawn = []
-    for tick in y_ticks:
-        y = round(floor - tick * float(scale[1]), 1)
-        drawn.append(
-            element("line", class_="grid" if tick else "axis", x1=_LEFT, x2=right, y1=y, y2=y)
-        )
-        drawn.append(element("text", f"{tick:g}", x=_LEFT - 6, y=y + 4, text_anchor="end"))
-    for tick in x_ticks:
-        x = round(_LEFT + tick * float(scale[0]), 1)
-        if x <= right + 1:
-            drawn.append(element("text", f"{tick:g}", x=x, y=floor + 18, text_anchor="middle"))
-    middle = (_LEFT + right) / 2
-    drawn.append(element("text", x_label, x=middle, y=HEIGHT - 6, text_anchor="middle"))
-    return drawn
+def _draw(
+    points: Mapping[str, NDArray[np.float64]],
+    x_label: str,
+    limits: tuple[float | None, float | None],
+    markers: bool,
+    theme: Theme,
+) -> Figure:
+    chart = new_chart(4.8, 3.4)
+    panel = chart.subplots()
+    for number, (name, p) in enumerate(points.items()):
+        k = number % len(_DASHES)
+        dots = "o" if markers or len(p) == 1 else ""
+        (line,) = panel.plot(*p.T, label=name, color=theme.lines[k], linestyle=_DASHES[k])
+        line.set(linewidth=1.6, marker=dots, markersize=4, clip_on=False)
+    last = max((p[:, 0].max() for p in points.values() if len(p)), default=None)
+    panel.set_xlim(0, limits[0] or last)
+    panel.set_ylim(0, limits[1])
+    panel.set_xlabel(x_label, color=theme.text)
+    panel.tick_params(length=0, pad=6, labelcolor=theme.text)
+    panel.locator_params(nbins=6, steps=[1, 2, 5, 10])
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter("{x:g}")
+    panel.grid(axis="y", color=theme.grid)
+    panel.set_axisbelow(True)
+    panel.spines[:].set_visible(False)
+    panel.spines["bottom"].set(visible=True, color=theme.text)
+    if points:
+        legend = chart.legend(loc="outside lower left", ncols=4, handlelength=3, fontsize=8)
+        legend.set(frame_on=False)
+        for text in legend.get_texts():
+            text.set_color(theme.text)
+    return chart
 
 
-def _line(style: int, points: NDArray[np.float64], markers: bool) -> Markup:
-    places = [(_LEFT + x, HEIGHT - _BOTTOM - y) for x, y in points.tolist()]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    line = element("polyline", points=path, class_=f"series-{style}")
-    if not markers and len(places) > 1:
-        return line
-    dots = (
-        element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=3, class_=f"dot-{style}")
-        for x, y in places
-    )
-    return join(line, *dots)
-
-
-def _key(style: int) -> Markup:
-    line = element("line", class_=f"series-{style}", x1=0, x2=26, y1=5, y2=5)
-    return element("svg", line, viewBox="0 0 26 10", class_="key", aria_hidden="true")
+def _svg_address(chart: Figure) -> str:
+    """Encode a chart as a ``data:image/svg+xml`` address; text stays text."""
+    file = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "personsearch", "svg.fonttype": "none"}):
+        chart.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

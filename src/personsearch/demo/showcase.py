@@ -1,4 +1,4 @@
-"""Which queries stand for all of them, when a page has room for a few."""
+"""Chooses the few queries that represent all of them on a page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ class Example:
     """One query with its ranking.
 
     Attributes:
-        number: its place among the protocol's queries, from zero.
-        query: who is looked for.
-        place: its place among all queries by average precision, 1 being the best.
+        number: index among the protocol's queries.
+        query: the query.
+        place: rank among all queries by average precision; 1 is the best.
         average_precision: 0..1.
-        num_targets: gallery pictures that show the person.
-        num_found: in how many of them a detection is right.
+        num_targets: number of gallery pictures that show the person.
+        num_found: number of those with a correct detection.
         hits: the first detections of the ranking, best first.
     """
 
@@ -35,14 +35,14 @@ class Example:
 
 
 def spread(average_precisions: Sequence[float] | np.ndarray, count: int) -> IntArray:
-    """Which of Q queries to show: evenly spaced places from the best to the worst, both included.
+    """Choose queries at evenly spaced ranks from the best to the worst, both included.
 
     Args:
-        average_precisions: (Q,), NaN for queries that count nowhere; those are never chosen.
-        count: how many, at least 2; all of them where there are fewer.
+        average_precisions: (Q,), NaN for queries that are not evaluated; those are never chosen.
+        count: how many, at least 2; all if there are fewer.
 
     Returns:
-        (min(count, Q),) rows, best first. Equal ones keep their order.
+        (min(count, Q),) rows, best first. Ties keep their order.
 
     Raises:
         EvaluationError: `count` is below 2.
@@ -57,17 +57,17 @@ def spread(average_precisions: Sequence[float] | np.ndarray, count: int) -> IntA
 def choose_examples(
     protocol: SearchProtocol, result: SearchResult, count: int = 8
 ) -> list[Example]:
-    """Queries at evenly spaced places from the best to the worst, see `spread`.
+    """Return queries at evenly spaced ranks from the best to the worst, see `spread`.
 
-    Nobody picks them: a page that shows these shows what the mean is made of.
+    They are not hand-picked, so they show what the mean is made of.
 
     Args:
-        protocol: whose queries they are.
-        result: of `evaluate_search` with ``ranked`` above zero.
+        protocol: the protocol.
+        result: result of `evaluate_search` with ``ranked`` above zero.
         count: how many, at least 2.
 
     Raises:
-        EvaluationError: the result holds no rankings, or is of another protocol.
+        EvaluationError: the result has no rankings, or belongs to another protocol.
     """
     if len(result.hits) != len(protocol.queries):
         raise EvaluationError(
@@ -90,7 +90,7 @@ def choose_examples(
 
 
 def _by_precision(average_precisions: Sequence[float] | np.ndarray) -> IntArray:
-    """Rows by descending average precision, without those that are NaN."""
+    """Return rows by descending average precision, without NaN."""
     values = np.asarray(average_precisions, dtype=np.float64)
     order = np.argsort(-values, kind="stable").astype(np.int64)
     return order[~np.isnan(values[order])]

@@ -16,17 +16,19 @@ from personsearch.datasets import mot, scenes
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.datasets.galleries import Excluding
 from personsearch.datasets.protocols import every_box_protocol
-from personsearch.errors import AnnotationError, DataError
+from personsearch.errors import AnnotationError, DataError, ModelError
+from personsearch.external.description import parse_description
+from personsearch.systems.two_step import TwoStep, from_description
 
 PROTOCOL = "every other frame"
 """Name of the one protocol of the PRW frames."""
 
 
 def read_real_samples(folder: Path) -> list[Dataset]:
-    """The samples that a folder holds.
+    """Read the samples of a folder.
 
     Raises:
-        DataError: it holds none, or one that is damaged.
+        DataError: there are none, or one is damaged.
     """
     folder = Path(folder)
     found = []
@@ -40,20 +42,54 @@ def read_real_samples(folder: Path) -> list[Dataset]:
 
 
 def networks(folder: Path) -> list[Path]:
-    """The network files of a folder's ``models``, sorted: ``.xml`` and ``.onnx``."""
+    """Return the network files in a folder's ``models``, sorted: ``.xml`` and ``.onnx``."""
     return sorted(
         path for path in (Path(folder) / "models").glob("*") if path.suffix in (".xml", ".onnx")
     )
 
 
-def prw_frames(folder: Path) -> Dataset:
-    """The PRW frames of a folder. Every labelled box whose id is in another frame is a query.
-
-    The gallery is every other frame, of the same camera too. Boxes are clipped to the frame.
+def sample_networks(folder: Path) -> TwoStep:
+    """Load the detector (Open Model Zoo) and embedder (OSNet) in a folder's ``models``.
 
     Raises:
-        AnnotationError: the annotations of the frames are missing, damaged, or in several files,
-            each of which may number people for itself.
+        ModelError: they are missing, or their runtime is not installed.
+    """
+    files = networks(folder)
+    detectors = [path for path in files if path.name == "person-detection-0202.xml"]
+    embedders = [path for path in files if path.match("osnet*.onnx")]
+    if not detectors or not embedders:
+        raise ModelError(
+            f"{Path(folder) / 'models'}: expected person-detection-0202.xml and an osnet*.onnx; "
+            f"found {', '.join(path.name for path in files) or 'none'}"
+        )
+    table = {
+        "detector": {
+            "file": str(detectors[0].resolve()),
+            "size": {"width": 512, "height": 512},
+            "color": "bgr",
+            "scale": 255,
+            "layout": "ssd",
+            "class_index": 0,
+            "score_threshold": 0.05,
+        },
+        "embedder": {
+            "file": str(embedders[0].resolve()),
+            "size": {"width": 128, "height": 256},
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+        },
+    }
+    return from_description(parse_description(table, "sample networks"))
+
+
+def prw_frames(folder: Path) -> Dataset:
+    """Read PRW frames; every labelled box whose id is in another frame is a query.
+
+    The gallery is every other frame, also of the same camera. Boxes are clipped to the frame.
+
+    Raises:
+        AnnotationError: the annotations are missing, damaged, or in several files, each of which
+            may number people on its own.
         DataError: there are no frames.
     """
     folder = Path(folder)
@@ -68,8 +104,8 @@ def prw_frames(folder: Path) -> Dataset:
     parts = [part for part in parts if part.splits]
     if len(parts) != 1:
         raise AnnotationError(
-            f"{annotations}: {len(parts) or 'no'} .json in it speaks of the frames in prw-frames, "
-            "expected one that does"
+            f"{annotations}: {len(parts) or 'no'} .json files annotate the frames in prw-frames, "
+            "expected one"
         )
     frames = sorted(parts[0].split("test"), key=lambda scene: scene.name)
     names = [scene.name for scene in frames]
@@ -85,21 +121,21 @@ def prw_frames(folder: Path) -> Dataset:
 
 
 def pets09(folder: Path, *, every: int = 25, last: int = 499, gap: int = 200) -> Dataset:
-    """Frames of PETS09 S2L1. Every box is a query; its gallery, all frames far enough away.
+    """Read frames of PETS09 S2L1; every box is a query over all frames far enough away.
 
     Args:
-        folder: holds ``pets09``.
+        folder: contains ``pets09``.
         every: take video frames 0, `every`, 2 `every`, ...
-        last: up to this one.
-        gap: a gallery frame is at least so many frames away from the query's.
+        last: the last frame to take.
+        gap: smallest number of frames between a query and a gallery frame.
 
     Raises:
-        AnnotationError: the ground truth or the size it was drawn on is missing or damaged.
+        AnnotationError: the ground truth, or the size it was drawn on, is missing or damaged.
         PictureError: the video is missing or damaged.
     """
     root = Path(folder) / "pets09"
-    whole = mot.read(root, every=every, last=last, apart=gap, camera=1)
-    # Without the size, the boxes would be taken for those of the smaller video.
+    film = mot.read(root, every=every, last=last, apart=gap, camera=1)
+    # Without the size, boxes drawn on larger frames would be read as pixels of the video.
     missing = {"imWidth", "imHeight"} - mot.sequence_info(root / "seqinfo.ini").keys()
     if missing:
         raise AnnotationError(
@@ -107,4 +143,4 @@ def pets09(folder: Path, *, every: int = 25, last: int = 499, gap: int = 200) ->
             f"{' and '.join(sorted(missing))} not found"
         )
     name = f"apart-{gap}"
-    return replace(whole, name="PETS09 S2L1", protocols={name: whole.protocol(name)})
+    return replace(film, name="PETS09 S2L1", protocols={name: film.protocol(name)})

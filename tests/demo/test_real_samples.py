@@ -1,4 +1,4 @@
-"""The reader of real samples: on a folder made here, and on the real one where it is present."""
+"""Real samples are read from a folder made here, and from the real one where it is present."""
 
 import json
 from collections import Counter
@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from personsearch.datasets.dataset import Dataset
-from personsearch.datasets.real_samples import (
+from personsearch.demo.real_samples import (
     PROTOCOL,
     networks,
     pets09,
     prw_frames,
     read_real_samples,
+    sample_networks,
 )
-from personsearch.errors import AnnotationError, DataError, PictureError
+from personsearch.errors import AnnotationError, DataError, ModelError, PictureError
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 needs_data = pytest.mark.skipif(
@@ -109,7 +110,7 @@ def test_frames_without_annotations_are_named(folder: Path) -> None:
 def test_frames_in_two_files_are_refused(folder: Path) -> None:
     annotations = folder / "prw-annotations"
     (annotations / "other.json").write_text((annotations / "some.json").read_text())
-    with pytest.raises(AnnotationError, match=r"2 \.json in it speaks of .* expected one"):
+    with pytest.raises(AnnotationError, match=r"2 \.json files annotate .* expected one"):
         prw_frames(folder)
 
 
@@ -141,6 +142,8 @@ def test_a_folder_gives_what_it_holds(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected folders prw-frames or pets09"):
         read_real_samples(bare)
     assert networks(bare) == []
+    with pytest.raises(ModelError, match=r"models: expected person-detection-0202\.xml .* none"):
+        sample_networks(bare)
 
 
 def test_damage_is_named(folder: Path) -> None:
@@ -161,7 +164,7 @@ def test_damage_is_named(folder: Path) -> None:
     with pytest.raises(AnnotationError, match=r"some\.json: expected COCO"):
         prw_frames(folder)
     (folder / "prw-annotations" / "some.json").unlink()
-    with pytest.raises(AnnotationError, match="speaks of the frames"):
+    with pytest.raises(AnnotationError, match=r"no \.json files annotate"):
         prw_frames(folder)
 
 
