@@ -1,11 +1,11 @@
 """Fetching a file from a server on this machine: resumed, verified, named only when right."""
 
-import fcntl
 import hashlib
 import socket
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from loopback import loopback
 
 from personsearch.download import ATTEMPTS, Expected, download
@@ -124,11 +124,10 @@ def test_other_addresses_are_refused(tmp_path: Path, url: str) -> None:
 
 
 def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
-    with (tmp_path / "net.bin.part").open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with (
-            loopback({"net.bin": CONTENT}) as server,
-            pytest.raises(ModelError, match="another process is fetching this file"),
-        ):
-            download(f"{server.address}/net.bin", tmp_path / "net.bin", _expected())
+    with (
+        FileLock(tmp_path / "net.bin.part.lock"),
+        loopback({"net.bin": CONTENT}) as server,
+        pytest.raises(ModelError, match="another process is fetching this file"),
+    ):
+        download(f"{server.address}/net.bin", tmp_path / "net.bin", _expected())
     assert server.asked == []

@@ -4,7 +4,6 @@ A file gets its name only when its length and checksum are right; until then it 
 beside it, and a later call goes on from there.
 """
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
 
 from personsearch.durable import sync
 from personsearch.errors import ModelError
@@ -188,11 +189,17 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
     Raises:
         ModelError: another process fetches it.
     """
-    with part.open("ab+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ModelError(
-                f"{part}: another process is fetching this file; wait until it has finished"
-            ) from None
-        yield file
+    path = part.with_name(f"{part.name}.lock")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ModelError(
+            f"{part}: another process is fetching this file; wait until it has finished"
+        ) from None
+    try:
+        with part.open("ab+") as file:
+            yield file
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()

@@ -373,7 +373,7 @@ def test_files_of_another_store_or_time_are_not_trusted(folder: Path, tmp_path: 
     connection.close()
     with open_store(folder) as store:
         span = index_files.spans(folder)[0]
-        assert index_parts._mapped(folder, store, span, store.changes()) is None
+        assert index_parts._mapped(folder, store, span, store.revision()) is None
 
 
 def erased_by(store: Store, how: str, person: int) -> None:

@@ -84,9 +84,9 @@ def test_a_video_in_the_store_becomes_tracks(tmp_path: Path) -> None:
             )
             store.add(file, [found])
         assert store.counts()["people"] == 203
-        changes = store.changes()
+        changes = store.revision()
         store.finish_video(file, link_detections(store.frame_detections(file)))
-        assert store.changes() == changes + 1
+        assert store.revision() == changes + 1
         counts = store.counts()
         assert (counts["tracks"], counts["people"]) == (2, VIEWS + 3)
         people = store.people(store.embeddings()[0].tolist())

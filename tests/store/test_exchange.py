@@ -126,7 +126,7 @@ def test_there_and_back_is_the_same_to_the_byte(
     monkeypatch.setattr(store_merge, "_TOGETHER", 7)
     store = make(tmp_path / "store", seed)
     with open_store(store, write=True) as opened:
-        opened.keep(3.65e5)
+        opened.set_retention(3.65e5)
     counts = export_store(store, tmp_path / "out", format)
     report = import_store(tmp_path / "out", tmp_path / "again")
     assert contents(tmp_path / "again") == contents(store)
@@ -228,7 +228,7 @@ def test_stores_are_merged_under_new_ids(tmp_path: Path) -> None:
 def test_who_is_too_old_for_a_store_does_not_stay(tmp_path: Path) -> None:
     here = one(tmp_path / "here", FileStamp(1, 1), 4e9, "here.jpg")
     with open_store(here, write=True) as store:
-        store.keep(30)
+        store.set_retention(30)
     there = one(tmp_path / "there", FileStamp(2, 2), 1e9, "there.jpg")
     assert merge_stores(there, here).expired == 3
     with open_store(here) as store:

@@ -107,7 +107,7 @@ def test_a_store_of_version_1_is_brought_up_to_date(old: Path, tmp_path: Path) -
         assert (view.frame, view.track.views, store.thumbnail(8)) == (7, 9, b"\xff\xd8")
         assert store.retention() is None
         # The video was added when the store was made, or later.
-        store.keep(1)
+        store.set_retention(1)
         assert store.outdated(1000.5 + 86_400) == 1
         assert store.expire(1000.5 + 86_400) == 1
         assert store.new_ids(1) == range(9, 10)

@@ -149,9 +149,9 @@ def test_whoever_is_erased_is_nowhere_in_the_folder(
         stays = matrix[rest - 1].tobytes()
     assert all(secret in everything(folder) for secret in secrets)
     with open_store(folder, write=True) as store:
-        before = store.changes()
+        before = store.revision()
         assert store.erase(filters) == len(gone)
-        assert store.changes() > before
+        assert store.revision() > before
         # While the store is still open, too.
         assert not any(secret in everything(folder) for secret in secrets)
         assert set(store.embeddings()[0].tolist()) == set(range(1, 10)) - gone
@@ -268,7 +268,7 @@ def test_blocks_in_which_more_than_appending_was_done(folder: Path) -> None:
         half = vectors(2, 60).astype(np.float16)
 
         def put(number: int) -> list[int]:
-            before = store.changes()
+            before = store.revision()
             store.put([(replace(people[0], id=number), half[0], b"")])
             return store.blocks_since(before).tolist()
 
@@ -276,12 +276,12 @@ def test_blocks_in_which_more_than_appending_was_done(folder: Path) -> None:
         assert put(5001) == []
         assert put(3000) == [2]  # between others
         assert put(5000) == [4]  # in place of another
-        before = store.changes()
+        before = store.revision()
         store.erase(Filters(people=(5001,)))
         assert store.blocks_since(before).tolist() == [4]
         assert put(5001) == [4]  # an id that was somebody else's
         assert put(7000) == []
-        before = store.changes()
+        before = store.revision()
         store.erase_files("/photos")
         assert 0 in store.blocks_since(before).tolist()
 
@@ -296,10 +296,10 @@ def test_rows_are_what_filters_see(folder: Path) -> None:
         heights = [float(person.box[3] - person.box[1]) for person in people]
         np.testing.assert_allclose(rows.heights, heights, rtol=1e-5)
         np.testing.assert_array_equal(rows.vectors, store.vectors([3, 4, 5, 6]))
-        phone = store.files_meant(Filters(cameras=("phone",), min_score=2.0))
+        phone = store.matching_files(Filters(cameras=("phone",), min_score=2.0))
         assert phone is not None
         assert np.isin(rows.files, phone).tolist() == [True, True, False, False]
-        assert store.files_meant(Filters(min_score=0.3)) is None
+        assert store.matching_files(Filters(min_score=0.3)) is None
         assert store.rows(after=9).vectors.shape == (0, DIM)
         assert np.isnan(store.rows().times).sum() == 0
 
@@ -460,7 +460,7 @@ def test_who_is_too_old_is_erased(folder: Path) -> None:
         now = 200.0 + 7 * day
         assert store.retention() is None
         assert store.expire(now) == 0
-        store.keep(7)
+        store.set_retention(7)
         assert store.retention() == 7
         assert store.expire(100.0 + 7 * day) == 0
         assert store.outdated(now) == 4
@@ -475,8 +475,8 @@ def test_who_is_too_old_is_erased(folder: Path) -> None:
         assert {one.state for one in store.known_files("/photos").values()} == {"whole"}
         for days in (0, -1, float("inf"), float("nan")):
             with pytest.raises(StoreError, match="expected above 0"):
-                store.keep(days)
-        store.keep(None)
+                store.set_retention(days)
+        store.set_retention(None)
         assert store.expire(1e12) == 0
 
 

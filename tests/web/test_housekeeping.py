@@ -20,7 +20,7 @@ def test_what_is_too_old_is_erased(store: Path) -> None:
         assert Housekeeping(service).once() == 0
         with open_store(store, write=True) as opened:
             people = opened.count()
-            opened.keep(0.5 / 86_400)  # the pictures are of yesterday or before
+            opened.set_retention(0.5 / 86_400)  # the pictures are of yesterday or before
         assert Housekeeping(service).once() == people
         assert archive.engine.count() == 0
         (entry,) = AuditLog(store).entries()
@@ -47,7 +47,7 @@ def test_copies_that_an_erasing_left_are_overwritten(store: Path) -> None:
 
 def test_another_process_writes(store: Path) -> None:
     with open_crowd(store) as archive, open_store(store, write=True) as opened:
-        opened.keep(0.5 / 86_400)
+        opened.set_retention(0.5 / 86_400)
         service = Service(archive, Settings())
         with pytest.raises(StoreError, match="is writing"):
             Housekeeping(service).once()

@@ -85,7 +85,7 @@ def test_what_is_no_picture(client: TestClient, store: Path) -> None:
         assert send(client, data, name="a.png")[0] == 422
     with open_store(store) as opened:
         assert opened.counts()["people"] == 10
-        assert "api:local" not in {place for _, _, place in opened.places()}
+        assert "api:local" not in {place for _, _, place in opened.file_sources()}
 
 
 def test_an_odd_exif_block_is_no_failure(client: TestClient) -> None:
@@ -107,7 +107,7 @@ def test_it_needs_the_scope(store: Path, png: Callable[..., bytes]) -> None:
         assert send(client, png({20: RED}), name="a.png")[0] == 201
         assert client.post("/api/v1/search", json={"people": [1]}).status_code == 403
     with open_store(store) as opened:
-        assert [place for _, _, place in opened.places()].count("api:gate-camera") == 1
+        assert [place for _, _, place in opened.file_sources()].count("api:gate-camera") == 1
 
 
 def test_while_another_process_writes(

@@ -4,7 +4,6 @@ It reads ``run.json``, trains (or goes on training), measures, and writes ``metr
 Ctrl-C, or when the process that started it is gone, it stops after a checkpoint.
 """
 
-import fcntl
 import os
 import resource
 import signal
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from personsearch.bench.files import read_json, write_json
 
@@ -146,8 +147,7 @@ class _Clock:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Only one process works on a run; others wait, and then find it finished."""
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / ".lock"):
         yield
 
 

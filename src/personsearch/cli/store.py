@@ -232,7 +232,7 @@ def keep(
             raise typer.BadParameter(f"{days!r} came, expected days such as 30, or 'forever'")
     place = store_folder(store)
     with open_store(place, write=True) as opened:
-        opened.keep(number)
+        opened.set_retention(number)
         older = opened.outdated()
     typer.echo(f"{place}: " + ("kept forever" if number is None else f"kept for {number:g} days"))
     if older:

@@ -170,7 +170,7 @@ class PeopleIndex:
             return None
         known = self._files.get(key)
         if known is None or known[0] != snapshot.changes:
-            known = (snapshot.changes, self._opened().files_meant(key))
+            known = (snapshot.changes, self._opened().matching_files(key))
             self._files = dict([*self._files.items()][1 - _REMEMBERED :]) | {key: known}
         return known[1]
 
@@ -180,10 +180,10 @@ class PeopleIndex:
         """The store as it is."""
         store = self._opened()
         snapshot = self._snapshot
-        if snapshot is not None and snapshot.changes == store.changes():
+        if snapshot is not None and snapshot.changes == store.revision():
             return snapshot
         with self._lock:
-            snapshot, changes = self._snapshot, store.changes()
+            snapshot, changes = self._snapshot, store.revision()
             if snapshot is None or snapshot.changes > changes:
                 snapshot = load(self.folder, store)
             elif snapshot.changes < changes:

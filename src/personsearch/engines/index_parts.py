@@ -100,7 +100,7 @@ def load(folder: Path, store: Store) -> Snapshot:
 
     What is missing is written, if the folder can be.
     """
-    changes = store.changes()
+    changes = store.revision()
     files = _may_write(folder) and len(store.ids_after(NO_ID, SMALL)) == SMALL
     there: list[Part] = []
     useless: list[Span] = []
@@ -140,7 +140,7 @@ def _read(folder: Path, store: Store, span: Span, files: bool) -> tuple[Part | E
     """The first people of a span that no file holds, and the last id that is read then."""
     # With the lock nobody is erased before the file is written; without, there is no file.
     with locked(folder) if files else nullcontext(False) as mine:
-        changes = store.changes()
+        changes = store.revision()
         rows = store.rows(after=span[0], last=span[1], limit=PART)
         whole = len(rows.ids) < PART
         if mine and len(rows.ids) >= min(SMALL, PART):
@@ -252,7 +252,7 @@ def _about(store: Store, span: Span) -> dict[str, Any]:
     """By which it is seen that a file holds these people of this store."""
     model = store.model
     about = {"fingerprint": model.fingerprint, "dim": model.dim, "weighted": model.weighted}
-    return {**about, "made": store.made(), "span": list(span)}
+    return {**about, "made": store.created_at(), "span": list(span)}
 
 
 def _written(folder: Path, store: Store, rows: EmbeddingRows, span: Span, changes: int) -> Part:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from personsearch.engines.milvus_collection import Collection, Expression, file_row
 from personsearch.errors import StoreError
-from personsearch.store import KnownFile
+from personsearch.store import FileState, KnownFile
 from personsearch.store.filters import selection
 from personsearch.types import FileStamp
 
@@ -30,7 +30,9 @@ def known_files(files: Collection, source: str) -> dict[str, KnownFile]:
     fields = ["id", "name", "bytes", "changed", "state"]
     matching = Expression("source == {source} and id != 0", {"source": source})
     return {
-        row["name"]: KnownFile(row["id"], FileStamp(row["bytes"], row["changed"]), row["state"], 0)
+        row["name"]: KnownFile(
+            row["id"], FileStamp(row["bytes"], row["changed"]), FileState(row["state"]), 0
+        )
         for page in files.pages(matching, fields)
         for row in page
     }
@@ -63,7 +65,7 @@ def erase_files(
     known = known_files(files, source)
     for page in people.pages(Expression("source == {source}", {"source": source}), ["id", "name"]):
         for row in page:  # people who came by migration have no file
-            known.setdefault(row["name"], KnownFile(0, FileStamp(-1, 0), "whole", 0))
+            known.setdefault(row["name"], KnownFile(0, FileStamp(-1, 0), FileState.COMPLETE, 0))
     if not known:
         raise StoreError(f"{uri}: has no source {source!r}")
     chosen = list(selection("names", known if names is None else names) or ())
@@ -76,7 +78,7 @@ def erase_files(
             file_row(
                 files,
                 file_id(source, name),
-                **{"source": source, "name": name, "state": "erased"},
+                **{"source": source, "name": name, "state": FileState.ERASED},
                 **{"bytes": known[name].stamp.bytes, "changed": known[name].stamp.changed},
             )
             for name in some

@@ -195,14 +195,14 @@ class StoreEngine:
 
     def _grouped(self) -> tuple[dict[str, int], dict[str, int]]:
         """People by camera and by source, counted again when the store has changed."""
-        changes = self.store.changes()
+        changes = self.store.revision()
         with self._lock:
             if self._groups is not None and self._groups[0] == changes:
                 return self._groups[1:]
         people = self._index.by_file()
         cameras: Counter[str] = Counter()
         sources: Counter[str] = Counter()
-        for file, camera, source in self.store.places():
+        for file, camera, source in self.store.file_sources():
             if count := people.get(file):
                 sources[source] += count
                 if camera is not None:

@@ -18,7 +18,7 @@ from personsearch.engines.milvus_files import TOGETHER, file_id, hashed_id, know
 from personsearch.indexing.shards import Ended, Item, Looked, Task, is_done
 from personsearch.indexing.tracks import link_detections
 from personsearch.media.files import Media
-from personsearch.store import StoredPerson, TrackSpan
+from personsearch.store import FileState, StoredPerson, TrackSpan
 from personsearch.store.tracks import FrameDetection
 
 _PEOPLE = 2048  # that wait, at the most, until files are written
@@ -153,7 +153,9 @@ class MilvusWriter:
         new = {one.person.id for one in records}
         self._forget(new)
         rows = [
-            self._row(one.media, "unreadable" if one.reason else "whole", one.reason)
+            self._row(
+                one.media, FileState.UNREADABLE if one.reason else FileState.COMPLETE, one.reason
+            )
             for one, _ in self._waiting
         ]
         self.engine.files.upsert(rows)
@@ -170,7 +172,7 @@ class MilvusWriter:
             there = people_of(self.engine.people, source, some)
             self.engine.people.delete(sorted(there - new))
 
-    def _row(self, media: Media, state: str, reason: str) -> dict[str, object]:
+    def _row(self, media: Media, state: FileState, reason: str) -> dict[str, object]:
         return file_row(
             self.engine.files,
             file_id(media.source, media.name),

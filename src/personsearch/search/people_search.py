@@ -43,7 +43,7 @@ class Match:
         person = self.person
         return {
             "person": person.id,
-            "path": person.place,
+            "path": person.uri,
             "frame": person.frame,
             "position": person.position,
             "time": person.time,
@@ -170,7 +170,7 @@ def _best_of_each(
         person = people[row]
         group: object = None
         if one_a_file:
-            group = person.place
+            group = person.uri
         elif grouped and person.track is not None:
             group = person.track.id
         if group is None or group not in seen:

@@ -8,7 +8,6 @@ missed by the second file. Who can write both files can write another log; a hea
 noted elsewhere shows that, too.
 """
 
-import fcntl
 import getpass
 import hashlib
 import json
@@ -20,10 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock
+
 from personsearch.durable import replace_file
 from personsearch.errors import StoreError
 
-LOG, HEAD = "audit.jsonl", "audit.head.json"
+LOG, HEAD, LOCK = "audit.jsonl", "audit.head.json", "audit.lock"
 BEGINNING = "0" * 64
 """What the first line names as the hash of the line before it."""
 
@@ -154,8 +155,8 @@ class AuditLog:
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
         descriptor = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "r+b", buffering=0) as log:
-            fcntl.flock(log, fcntl.LOCK_EX)
+        # Not a lock of the log itself: some versions of filelock empty the file that they lock.
+        with os.fdopen(descriptor, "r+b", buffering=0) as log, FileLock(self.folder / LOCK):
             yield log
 
     def _read_head(self) -> _Head | None:

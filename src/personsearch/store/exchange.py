@@ -49,7 +49,8 @@ from personsearch.store.merge import (
     take,
     units_of,
 )
-from personsearch.store.store import ModelIdentity, Store, open_store
+from personsearch.store.people import ModelIdentity
+from personsearch.store.store import Store, open_store
 from personsearch.types import FileStamp
 
 FORMAT, VERSION = "personsearch store", 1

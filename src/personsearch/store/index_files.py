@@ -10,11 +10,9 @@ Whoever deletes people deletes the files that hold them first, and both only wit
 file can be made from what is about to be erased.
 """
 
-import fcntl
 import json
 import mmap
 import os
-import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from personsearch.durable import sync
@@ -57,40 +56,32 @@ class IndexFile:
 
 @contextmanager
 def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
-    """The right to change the files of a store; False if that cannot be had.
+    """Hold the right to change the index files of a store; False if it cannot be had.
 
     Args:
         folder: of the store.
-        patience: seconds to wait for another who has it.
+        patience: seconds to wait for another process or thread that holds it.
     """
-    try:
+    lock = FileLock(folder / FOLDER / LOCK)
+    with suppress(OSError):  # of which a timeout is one
         (folder / FOLDER).mkdir(exist_ok=True)
-        lock = (folder / FOLDER / LOCK).open("a")
-    except OSError:
-        yield False
-        return
-    until = time.monotonic() + patience
-    with lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() >= until:
-                    yield False
-                    return
-                time.sleep(0.02)
-        yield True
+        lock.acquire(timeout=patience, poll_interval=0.02)
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 @contextmanager
-def without_blocks(folder: Path, blocks: NDArray[np.int64], *, means_too: bool) -> Iterator[None]:
+def without_blocks(
+    folder: Path, blocks: NDArray[np.int64], *, centroids_too: bool
+) -> Iterator[None]:
     """Deletes files that hold someone of some blocks of ids, and keeps them from coming back.
 
     Args:
         folder: of the store.
         blocks: ids // 1024 of those who are deleted or replaced.
-        means_too: delete the means of embeddings, too, wherever they are.
+        centroids_too: delete the means of embeddings, too, wherever they are.
 
     Raises:
         StoreError: a file cannot be deleted.
@@ -110,7 +101,7 @@ def without_blocks(folder: Path, blocks: NDArray[np.int64], *, means_too: bool) 
                 stale = path.name == _TEMPORARY
             else:
                 inside = (blocks >= (held[0] + 1) >> 10) & (blocks <= held[1] >> 10)
-                stale = bool(inside.any()) or (means_too and path.suffix == LISTS)
+                stale = bool(inside.any()) or (centroids_too and path.suffix == LISTS)
             if stale:
                 try:
                     path.unlink(missing_ok=True)

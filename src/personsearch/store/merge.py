@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
-from personsearch.store.store import DATABASE, ModelIdentity, Store, open_store
+from personsearch.store.connection import DATABASE
+from personsearch.store.people import FileState, ModelIdentity
+from personsearch.store.store import Store, open_store
 from personsearch.types import FileStamp
 
 Progress = Callable[[str, int, int], None]
@@ -264,8 +266,7 @@ def take(
 
 def _take_one(store: Store, unit: FileUnit, report: ExchangeReport) -> None:
     run = store.execute
-    run("INSERT OR IGNORE INTO sources (place) VALUES (?)", unit.source)
-    ((source,),) = store.query("SELECT id FROM sources WHERE place = ?", unit.source)
+    source = store.source_id(unit.source)
     there = list(
         store.query(
             "SELECT id, bytes, changed, state, (SELECT count(*) FROM pictures WHERE file = f.id) "
@@ -297,49 +298,22 @@ def _take_one(store: Store, unit: FileUnit, report: ExchangeReport) -> None:
         else:
             run("DELETE FROM files WHERE id = ?", row)
             report.replaced.append(unit.path)
-    cursor = run(
-        "INSERT INTO files (source, name, bytes, changed, camera, state, reason) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        *(source, unit.name, unit.stamp.bytes, unit.stamp.changed),
-        *(unit.camera, unit.state, unit.reason),
+    file = store.insert_file(
+        *(source, unit.name, unit.stamp, unit.camera, FileState(unit.state), unit.reason)
     )
-    _fill(store, int(cursor.lastrowid or 0), unit)
+    pictures = [store.insert_picture(file, *vars(one).values()) for one in unit.pictures]
+    tracks = [store.insert_track(file, *vars(one).values()) for one in unit.tracks]
+    ids = store.new_ids(len(unit.people))
+    for id, one, vector, thumbnail in zip(
+        ids, unit.people, unit.vectors, unit.thumbnails, strict=True
+    ):
+        track = None if one.track is None else tracks[one.track]
+        box = (one.x1, one.y1, one.x2, one.y2)
+        store.insert_person(id, pictures[one.picture], track, box, one.score, vector, thumbnail)
     report.files += 1
     report.pictures += len(unit.pictures)
     report.people += len(unit.people)
     report.tracks += len(unit.tracks)
-
-
-def _fill(store: Store, file: int, unit: FileUnit) -> None:
-    run = store.execute
-    pictures = [
-        run(
-            "INSERT INTO pictures (file, frame, position, time, added, width, height) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *(file, *vars(one).values()),
-        ).lastrowid
-        for one in unit.pictures
-    ]
-    tracks = [
-        run(
-            "INSERT INTO tracks (file, first, last, views) VALUES (?, ?, ?, ?)",
-            *(file, *vars(one).values()),
-        ).lastrowid
-        for one in unit.tracks
-    ]
-    ids = store.new_ids(len(unit.people))
-    for person, one, vector, thumbnail in zip(
-        ids, unit.people, unit.vectors, unit.thumbnails, strict=True
-    ):
-        run(
-            "INSERT INTO people (id, picture, track, x1, y1, x2, y2, score) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            *(person, pictures[one.picture], None if one.track is None else tracks[one.track]),
-            *(one.x1, one.y1, one.x2, one.y2, one.score),
-        )
-        run("INSERT INTO embeddings VALUES (?, ?)", person, vector.tobytes())
-        if thumbnail:
-            run("INSERT INTO thumbnails VALUES (?, ?)", person, thumbnail)
 
 
 def check_same_model(there: ModelIdentity, comes: ModelIdentity, into: Path) -> None:
@@ -368,7 +342,7 @@ def open_or_make(into: Path, model: ModelIdentity, retention: float | None) -> I
     with open_store(into, model=model if made else None, write=True) as store:
         check_same_model(store.model, model, into)
         if made:
-            store.keep(retention)
+            store.set_retention(retention)
         yield store
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from personsearch.errors import StoreError
 
 if TYPE_CHECKING:
-    from personsearch.store.store import ModelIdentity
+    from personsearch.store.people import ModelIdentity
 
 SCHEMA = 2
 """Of this version; an older store is brought up to it when it is opened for writing."""

@@ -137,7 +137,7 @@ def _row(rank: int, match: Match, picture: bytes, mark: str) -> str:
         f'<tr><td class="number">{rank}</td><td>{shown}</td>'
         f'<td class="number">{match.similarity:.3f}{_chance(match)}</td>'
         f"<td>{_safe(_seen(person))}</td>"
-        f"<td>{_safe(person.place)}<br>person {person.id}</td><td>{_safe(mark)}</td></tr>"
+        f"<td>{_safe(person.uri)}<br>person {person.id}</td><td>{_safe(mark)}</td></tr>"
     )
 
 

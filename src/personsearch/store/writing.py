@@ -1,0 +1,204 @@
+"""Writing to a store: files, the people in their pictures, and tracks."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personsearch.errors import StoreError
+from personsearch.store.people import FileState, FoundPeople, StoredPerson
+from personsearch.store.reading import Reading
+from personsearch.store.tracks import VIEWS, Track
+from personsearch.types import FileStamp
+
+
+class Writing(Reading):
+    """What can be written to a store that is open for writing."""
+
+    def begin_file(
+        self, source: str, name: str, stamp: FileStamp, camera: str | None = None
+    ) -> int:
+        """Return the id of a file to be indexed; rows of another version of it are deleted."""
+        with self.writing():
+            where = self.source_id(source)
+            old = self._one(
+                "SELECT id, bytes, changed FROM files WHERE source = ? AND name = ?", where, name
+            )
+            if old and old[1:] == (stamp.bytes, stamp.changed):
+                self._set_state(old[0], FileState.OPEN)
+                return int(old[0])
+            if old:
+                self.execute("DELETE FROM files WHERE id = ?", old[0])
+            return self.insert_file(where, name, stamp, camera, FileState.OPEN)
+
+    def add(self, file: int, found: Sequence[FoundPeople], *, finished: bool = False) -> None:
+        """Write pictures of a file and the people in them, all or none.
+
+        Args:
+            file: id from `begin_file`.
+            found: different frames, or the one photo.
+            finished: whether they are the last of the file.
+
+        Raises:
+            StoreError: an embedding of another length, a picture that is there already, or no room
+                on the disk.
+        """
+        with self.writing():
+            for one in found:
+                self._add(file, one)
+            if finished:
+                self.execute("UPDATE files SET state = ? WHERE id = ?", FileState.COMPLETE, file)
+
+    def _add(self, file: int, found: FoundPeople) -> None:
+        expected = (len(found.boxes), self.model.dim)
+        if np.shape(found.embeddings) != expected:
+            raise StoreError(
+                f"{self.folder}: embeddings of shape {np.shape(found.embeddings)} came for "
+                f"{len(found.boxes)} people, expected {expected}"
+            )
+        picture = self.insert_picture(
+            *(file, found.frame, found.position, found.time, time.time(), *found.size)
+        )
+        ids, boxes = self.new_ids(len(found.boxes)), np.asarray(found.boxes, float).tolist()
+        rows = zip(ids, boxes, found.scores, found.embeddings, found.thumbnails, strict=True)
+        for id, box, *rest in rows:
+            self.insert_person(id, picture, None, box, *rest)
+
+    def put(self, people: Sequence[tuple[StoredPerson, NDArray[np.float16], bytes]]) -> None:
+        """Write people under their own ids, each with embedding and thumbnail.
+
+        A person with the same id is replaced. Their files count as complete, but have no stamp, so
+        that indexing does them again.
+        """
+        with self.writing():
+            for person, vector, thumbnail in people:
+                picture = self._picture_of(person)
+                track = None if person.track is None else person.track.id
+                self.execute("DELETE FROM people WHERE id = ?", person.id)
+                box = np.asarray(person.box, float).tolist()
+                self.insert_person(person.id, picture, track, box, person.score, vector, thumbnail)
+            last = max((person.id for person, _, _ in people), default=0)
+            self.execute("UPDATE counter SET people = max(people, ?)", last)
+
+    def _picture_of(self, person: StoredPerson) -> int:
+        """The picture of a person; inserted, with file and track, if needed."""
+        where = self.source_id(person.source)
+        row = self._one("SELECT id FROM files WHERE source = ? AND name = ?", where, person.name)
+        file = row[0] if row else None
+        if file is None:
+            unknown = FileStamp(-1, 0)
+            file = self.insert_file(where, person.name, unknown, person.camera, FileState.COMPLETE)
+        if (span := person.track) is not None:
+            self.execute(
+                "INSERT OR IGNORE INTO tracks (id, file, first, last, views) "
+                "VALUES (?, ?, ?, ?, ?)",
+                *(span.id, file, span.first, span.last, span.views),
+            )
+        frame = -1 if person.frame is None else person.frame
+        query = "SELECT id FROM pictures WHERE file = ? AND coalesce(frame, -1) = ?"
+        if (row := self._one(query, file, frame)) is not None:
+            return int(row[0])
+        return self.insert_picture(
+            *(file, person.frame, person.position, person.time, time.time(), *person.size)
+        )
+
+    def finish_file(self, file: int, reason: str = "") -> None:
+        """Mark a file as complete, or as unreadable for a reason."""
+        with self.writing():
+            state = FileState.UNREADABLE if reason else FileState.COMPLETE
+            self._set_state(file, state, reason)
+
+    def finish_video(self, file: int, tracks: Sequence[Track], views: int = VIEWS) -> None:
+        """Mark a video as complete, write its tracks, and keep the best views of each."""
+        with self.writing():
+            self.execute("DELETE FROM tracks WHERE file = ?", file)
+            for track in tracks:
+                first, last = track.detections[0].position, track.detections[-1].position
+                row = self.insert_track(file, first, last, len(track.detections))
+                kept = {one.id for one in track.best_views(views)}
+                left = [(one.id,) for one in track.detections if one.id not in kept]
+                self._execute_many("DELETE FROM people WHERE id = ?", left)
+                members = ((row, person) for person in kept)
+                self._execute_many("UPDATE people SET track = ? WHERE id = ?", members)
+            self._set_state(file, FileState.COMPLETE)
+
+    def _set_state(self, file: int, state: FileState, reason: str = "") -> None:
+        self.execute("UPDATE files SET state = ?, reason = ? WHERE id = ?", state, reason, file)
+
+    # Rows of a transaction.
+
+    def source_id(self, source: str) -> int:
+        """The row of a source, inserted if needed."""
+        self.execute("INSERT OR IGNORE INTO sources (place) VALUES (?)", source)
+        return int(self._one("SELECT id FROM sources WHERE place = ?", source)[0])
+
+    def insert_file(
+        self,
+        source: int,
+        name: str,
+        stamp: FileStamp,
+        camera: str | None,
+        state: FileState,
+        reason: str = "",
+    ) -> int:
+        """Insert a file and return its id."""
+        return self._insert(
+            "INSERT INTO files (source, name, bytes, changed, camera, state, reason) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *(source, name, stamp.bytes, stamp.changed, camera, state, reason),
+        )
+
+    def insert_picture(
+        self,
+        file: int,
+        frame: int | None,
+        position: float | None,
+        time: float | None,
+        added: float,
+        width: int,
+        height: int,
+    ) -> int:
+        """Insert a picture and return its id."""
+        return self._insert(
+            "INSERT INTO pictures (file, frame, position, time, added, width, height) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *(file, frame, position, time, added, int(width), int(height)),
+        )
+
+    def insert_track(self, file: int, first: float, last: float, views: int) -> int:
+        """Insert a track and return its id."""
+        return self._insert(
+            "INSERT INTO tracks (file, first, last, views) VALUES (?, ?, ?, ?)",
+            *(file, first, last, views),
+        )
+
+    def insert_person(
+        self,
+        id: int,
+        picture: int,
+        track: int | None,
+        box: Sequence[float],
+        score: float,
+        vector: NDArray[np.floating],
+        thumbnail: bytes,
+    ) -> None:
+        """Insert a person with embedding and, unless it is empty, thumbnail."""
+        self.execute(
+            "INSERT INTO people (id, picture, track, x1, y1, x2, y2, score) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            *(id, picture, track, *box, float(score)),
+        )
+        half = np.ascontiguousarray(vector, np.float16)
+        self.execute("INSERT INTO embeddings VALUES (?, ?)", id, half.tobytes())
+        if thumbnail:
+            self.execute("INSERT INTO thumbnails VALUES (?, ?)", id, thumbnail)
+
+    def new_ids(self, count: int) -> range:
+        """Reserve ids for people who are written in this transaction; no id is given twice."""
+        (last,) = self._one("SELECT people FROM counter")
+        self.execute("UPDATE counter SET people = ?", last + count)
+        return range(last + 1, last + 1 + count)
+
+    def _insert(self, text: str, *values: object) -> int:
+        return int(self.execute(text, *values).lastrowid or 0)
