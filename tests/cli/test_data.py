@@ -51,6 +51,13 @@ def test_doctor_exits_by_what_it_finds(tmp_path: Path) -> None:
     fine = runner.invoke(app, ["doctor", str(root)])
     assert fine.exit_code == 0
     assert "warning: box of zero or negative size (1)" in fine.stdout
+    assert "mine: Problems found in 4 scenes, 4 people; warnings: 2." in fine.stdout
+    table = json.loads((root / "scenes.json").read_text())
+    table["annotations"].pop()
+    Image.new("RGB", (80, 60), (99, 0, 0)).save(root / "0.jpg")
+    (root / "scenes.json").write_text(json.dumps(table))
+    result = runner.invoke(app, ["doctor", str(root)])
+    assert result.stdout == "mine: No problems found in 4 scenes, 4 people.\n"
     (root / "1.jpg").write_bytes((root / "1.jpg").read_bytes()[:300])
     result = runner.invoke(app, ["doctor", str(root), "--json"])
     assert result.exit_code == 1

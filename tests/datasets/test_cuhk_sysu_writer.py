@@ -110,5 +110,5 @@ def test_galleries_are_drawn_where_there_are_none(tmp_path: Path) -> None:
 def test_two_pictures_of_one_file_name(tmp_path: Path) -> None:
     test = [scene(tmp_path, name, [1]) for name in ("x/a.jpg", "y/a.jpg")]
     dataset = Dataset("mine", tmp_path, {"test": test})
-    with pytest.raises(DataError, match="one file name"):
+    with pytest.raises(DataError, match="the same file name"):
         cuhk_sysu_writer.write(dataset, tmp_path / "out")

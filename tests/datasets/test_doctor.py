@@ -104,3 +104,8 @@ def test_errors_come_first(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").unlink()
     dataset = replace(dataset, dropped=[Dropped("x", "y")])
     assert [finding.severity for finding in examine(dataset)] == ["error", "warning"]
+
+
+def test_cameras_named_by_text_are_listed(tmp_path: Path) -> None:
+    finding = found(replace(healthy(tmp_path), camera_names={1: "gate"}))["camera named by text"]
+    assert (finding.severity, finding.examples) == ("note", ["'gate' is camera 1"])

@@ -141,6 +141,6 @@ def test_a_gallery_of_unknown_scenes_cannot_be_written(tmp_path: Path) -> None:
     dataset = make(tmp_path)
     query = Query("a.jpg", dataset.split("test")[0].boxes[0], 1, 1)
     protocol = SearchProtocol(name="p", queries=[query], galleries=[["z.jpg"]], targets=[{}])
-    with pytest.raises(DataError, match=r"speaks of scene 'z\.jpg', which is in no split"):
+    with pytest.raises(DataError, match=r"names scene 'z\.jpg', which is in no split"):
         scenes.write(replace(dataset, protocols={"p": protocol}), tmp_path)
     assert list(tmp_path.iterdir()) == []

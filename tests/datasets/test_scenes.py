@@ -121,6 +121,37 @@ def test_a_plain_coco_file(tmp_path: Path) -> None:
     assert list(scenes.read(path, tmp_path / "p", split="test").splits) == ["test"]
 
 
+def test_cameras_named_by_text_are_numbered(tmp_path: Path) -> None:
+    content = table()
+    for image, camera in zip(content["images"], ("yard", "gate", 4), strict=True):
+        image["camera"] = camera
+    content["images"].append({"id": 13, "file_name": "d.jpg", "width": 5, "height": 5})
+    content["images"][-1] |= {"split": "test", "camera": [1]}
+    save(tmp_path, content)
+    dataset = scenes.read(tmp_path)
+    assert [scene.camera for scene in dataset] == [6, 5, 4, None]
+    assert dataset.camera_names == {5: "gate", 6: "yard"}
+    assert [(d.where, d.reason) for d in dataset.dropped] == [
+        ("d.jpg, camera [1]", "camera is neither a whole number nor a text: left out")
+    ]
+    # Person 7 is searched from the gate to camera 4.
+    assert list(dataset.protocols) == ["all", "cross-camera"]
+    scenes.write(dataset, tmp_path / "again")
+    written = json.loads((tmp_path / "again" / "scenes.json").read_text())
+    assert [image["camera"] for image in written["images"]] == ["yard", "gate", 4, None]
+    assert scenes.read(tmp_path / "again").camera_names == dataset.camera_names
+
+
+@pytest.mark.parametrize("key", ["pid", "personId", "identity"])
+def test_another_key_for_the_identity_is_an_error(tmp_path: Path, key: str) -> None:
+    content = table()
+    for row in content["annotations"]:
+        row[key] = row.pop("person_id")
+    save(tmp_path, content)
+    with pytest.raises(AnnotationError, match=f"have the key '{key}', expected 'person_id'"):
+        scenes.read(tmp_path)
+
+
 def test_only_some_pictures_of_a_file(tmp_path: Path) -> None:
     images = [{"id": k, "file_name": f"{k}.jpg", "width": 50, "height": 40} for k in (1, 2)]
     images.append({"id": 3, "file_name": "absent.jpg"})

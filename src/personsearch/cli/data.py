@@ -1,31 +1,32 @@
-"""`personsearch data`: makes, examines, converts and counts data sets."""
+"""`personsearch data`: make, examine, convert and count data sets."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from personsearch.cli.progress import StepProgress
+
 if TYPE_CHECKING:
-    from personsearch.datasets.dataset import Dropped
+    from personsearch.datasets.dataset import Dataset, Dropped
     from personsearch.datasets.stats import SplitStatistics
 
-app = typer.Typer(help="Makes, examines, converts and counts data sets.", no_args_is_help=True)
+app = typer.Typer(help="Make, examine, convert and count data sets.", no_args_is_help=True)
 
 _Path = Annotated[Path, typer.Argument(help="The data set: a folder, or a COCO style .json file.")]
 _Format = Annotated[
     str | None,
     typer.Option(
-        "--format", help="scenes, coco, cuhk-sysu, prw, mot or folder; default: what is there."
+        "--format", help="scenes, coco, cuhk-sysu, prw, mot or folder; default: detected."
     ),
 ]
 _Pictures = Annotated[
-    Path | None, typer.Option(help="The folder of the pictures, if COCO files lie elsewhere.")
+    Path | None, typer.Option(help="The folder of the pictures, if COCO files are elsewhere.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("synth")
@@ -38,21 +39,21 @@ def synth(
         typer.Option(help="A COCO style file whose boxes, ids and cameras are drawn."),
     ] = None,
     object_class: Annotated[
-        str, typer.Option("--class", help="What is drawn: person, tattoo, ...")
+        str, typer.Option("--class", help="The object class: person, tattoo, ...")
     ] = "person",
     workers: Annotated[
-        int | None, typer.Option(help="Processes that draw; default: one a core.")
+        int | None, typer.Option(help="Processes that draw; default: one per core.")
     ] = None,
     json_output: _Json = False,
 ) -> None:
-    """Draws the synthetic benchmark, in the scenes format.
+    """Draw the synthetic benchmark, in the scenes format.
 
     Example: personsearch data synth synth --size small --seed 0
     """
     from personsearch.datasets.stats import statistics
     from personsearch.synthetic.benchmark import make_benchmark
 
-    with _progress("drawing") as progress:
+    with StepProgress() as bars:
         dataset = make_benchmark(
             out,
             size=size,
@@ -60,9 +61,9 @@ def synth(
             layout=layout,
             object_class=object_class,
             workers=workers,
-            progress=progress,
+            progress=bars.step("drawing"),
         )
-    _print_statistics(dataset.name, statistics(dataset), list(dataset.protocols), json_output)
+    _print_statistics(dataset, statistics(dataset), json_output)
 
 
 @app.command("doctor")
@@ -75,7 +76,7 @@ def doctor(
     ] = False,
     json_output: _Json = False,
 ) -> None:
-    """Looks for what is missing, damaged, doubled or contradictory. Exits 1 if there are errors.
+    """Look for what is missing, damaged, doubled or contradictory. Exits 1 if there are errors.
 
     Example: personsearch data doctor PRW
     """
@@ -85,8 +86,8 @@ def doctor(
     from personsearch.datasets.doctor import examine
 
     dataset = open_dataset(path, format, pictures)
-    with _progress("pictures") as progress:
-        findings = examine(dataset, decode=not headers, progress=progress)
+    with StepProgress() as bars:
+        findings = examine(dataset, decode=not headers, progress=bars.step("pictures"))
     errors = sum(finding.severity == "error" for finding in findings)
     if json_output:
         report = {"name": dataset.name, "findings": [asdict(finding) for finding in findings]}
@@ -97,7 +98,7 @@ def doctor(
             for example in finding.examples:
                 typer.echo(f"    {example}")
             typer.echo(f"    -> {finding.advice}")
-        typer.echo(f"{dataset.name}: {errors} kinds of error, {len(findings)} findings in all")
+        typer.echo(f"{dataset.name}: {_verdict(dataset, Counter(f.severity for f in findings))}")
     if errors:
         raise typer.Exit(1)
 
@@ -111,7 +112,7 @@ def convert(
     pictures: _Pictures = None,
     json_output: _Json = False,
 ) -> None:
-    """Writes a data set in another format, pictures too, and says what had no place there.
+    """Write a data set and its pictures in another format, and report what was left out.
 
     Example: personsearch data convert PRW prw-scenes --to scenes
     """
@@ -119,8 +120,8 @@ def convert(
     from personsearch.datasets.convert import convert as write
 
     dataset = open_dataset(path, format, pictures)
-    with _progress("pictures") as progress:
-        dropped = write(dataset, out, to, progress=progress)
+    with StepProgress() as bars:
+        dropped = write(dataset, out, to, progress=bars.step("pictures"))
     counts = {"not read": _reasons(dataset.dropped), "not written": _reasons(dropped)}
     if json_output:
         typer.echo(json.dumps({"name": dataset.name, "out": str(out), "format": to} | counts))
@@ -139,7 +140,7 @@ def stats(
     plot: Annotated[Path | None, typer.Option(help="Save histograms here (.png, .pdf).")] = None,
     json_output: _Json = False,
 ) -> None:
-    """Counts pictures, boxes and identities, and measures people.
+    """Count pictures, boxes and identities, and measure people.
 
     Example: personsearch data stats CUHK-SYSU --plot cuhk.png
     """
@@ -147,36 +148,43 @@ def stats(
     from personsearch.datasets.stats import statistics
 
     dataset = open_dataset(path, format, pictures)
-    figures = statistics(dataset)
+    splits = statistics(dataset)
     if plot is not None:
         from personsearch.plots.statistics import plot_statistics
 
-        plot_statistics(figures, plot, dataset.name)
-    _print_statistics(
-        dataset.name, figures, list(dataset.protocols), json_output, _reasons(dataset.dropped)
-    )
+        plot_statistics(splits, plot, dataset.name)
+    _print_statistics(dataset, splits, json_output)
 
 
 def _reasons(dropped: "Sequence[Dropped]") -> dict[str, int]:
     return dict(Counter(entry.reason for entry in dropped))
 
 
+def _verdict(dataset: "Dataset", found: Mapping[str, int]) -> str:
+    """Summarise findings, which are counted by severity, in words."""
+    scenes = sum(map(len, dataset.splits.values()))
+    boxes = sum(len(scene.boxes) for scene in dataset)
+    kind = "people" if dataset.object_class == "person" else "boxes"
+    where = f"in {scenes:,} scenes, {boxes:,} {kind}"
+    if not found:
+        return f"No problems found {where}."
+    counts = ", ".join(f"{severity}s: {found[severity]}" for severity in found)
+    return f"Problems found {where}; {counts}."
+
+
 def _print_statistics(
-    name: str,
-    figures: "Sequence[SplitStatistics]",
-    protocols: Sequence[str],
-    json_output: bool,
-    dropped: dict[str, int] | None = None,
+    dataset: "Dataset", splits: "Sequence[SplitStatistics]", json_output: bool
 ) -> None:
-    rows = [split.as_dict() for split in figures]
+    rows = [split.as_dict() for split in splits]
+    protocols, dropped = list(dataset.protocols), _reasons(dataset.dropped)
     if json_output:
-        report = {"name": name, "splits": rows, "protocols": protocols, "dropped": dropped or {}}
+        report = {"name": dataset.name, "splits": rows, "protocols": protocols, "dropped": dropped}
         typer.echo(json.dumps(report))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=name)
+    table = Table(title=dataset.name)
     table.add_column("")
     for row in rows:
         table.add_column(str(row.pop("split")), justify="right")
@@ -185,7 +193,7 @@ def _print_statistics(
     console = Console()
     console.print(table)
     console.print(f"protocols: {', '.join(protocols) or 'none'}")
-    for reason, count in (dropped or {}).items():
+    for reason, count in dropped.items():
         console.print(f"not read: {reason} ({count:,})")
 
 
@@ -195,16 +203,3 @@ def _text(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, so that stdout stays for figures."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,6 +1,6 @@
-"""A progress bar a step, on stderr."""
+"""Progress bars on stderr, one per step."""
 
-from types import TracebackType
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class StepProgress:
-    """Shows how far each of several steps is; called with (step, done, of how many)."""
+    """Shows the progress of several steps; call it with (step, done, total)."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -21,15 +21,14 @@ class StepProgress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
     def __call__(self, step: str, done: int, total: int) -> None:
         if step not in self._tasks:
             self._tasks[step] = self._bars.add_task(step, total=total)
         self._bars.update(self._tasks[step], completed=done)
+
+    def step(self, name: str) -> Callable[[int, int], None]:
+        """Return a callback for one step, called with (done, total)."""
+        return lambda done, total: self(name, done, total)

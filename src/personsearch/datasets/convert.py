@@ -1,72 +1,66 @@
 """Writes a data set in another format."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
+from personsearch.datasets import cuhk_sysu_writer, prw_writer, scenes
+from personsearch.datasets.copying import Progress, copy_pictures
 from personsearch.datasets.dataset import Dataset, Dropped
-from personsearch.errors import DataError, PictureError
-from personsearch.media.pictures import save_scene
+from personsearch.errors import DataError
 from personsearch.types import Scene
 
-Progress = Callable[[int, int], None]
+
+class Writer(Protocol):
+    """Writes a data set into a new folder and returns what the format cannot hold."""
+
+    def __call__(
+        self, dataset: Dataset, root: Path, /, *, progress: Progress | None
+    ) -> list[Dropped]: ...
 
 
 def convert(
     dataset: Dataset, out: Path, to: str, *, progress: Progress | None = None
 ) -> list[Dropped]:
-    """Writes the data set, its pictures too, into a new folder.
+    """Write the data set and its pictures into a new folder.
 
     Args:
-        dataset: of any format.
+        dataset: a data set of any format.
         out: the folder; it must be empty or absent.
-        to: one of `TARGETS`.
+        to: a name in `TARGETS`.
         progress: called with (pictures done, pictures in all).
 
     Returns:
-        What the format has no place for, and pictures that could not be read.
+        What the format cannot hold, and pictures that could not be read.
 
     Raises:
-        DataError: an unknown format, a folder with something in it, or a data set that the format
-            cannot hold.
+        DataError: the format is unknown, the folder is not empty, or the format cannot hold the
+            data set.
     """
     if to not in TARGETS:
         raise DataError(f"cannot convert to {to!r}; it can be {', '.join(TARGETS)}")
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: has something in it; give a folder that is empty or not there")
-    if not any(len(scenes) for scenes in dataset.splits.values()):
+    if not any(len(split) for split in dataset.splits.values()):
         raise DataError(f"data set {dataset.name!r} at {dataset.root} has no scenes to convert")
-    return TARGETS[to](dataset, out, progress)
+    return TARGETS[to](dataset, out, progress=progress)
 
 
-def _to_scenes(dataset: Dataset, out: Path, progress: Progress | None) -> list[Dropped]:
-    from personsearch.datasets import scenes
-
+def _to_scenes(dataset: Dataset, out: Path, /, *, progress: Progress | None) -> list[Dropped]:
     folder = out / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    total, done = sum(len(s) for s in dataset.splits.values()), 0
-    dropped: list[Dropped] = []
-    splits: dict[str, list[Scene]] = {}
-    for split, old in dataset.splits.items():
-        splits[split] = []
-        for scene in old:
-            path = folder / _safe(scene)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                save_scene(scene, path)
-            except PictureError:
-                dropped.append(Dropped(scene.name, "picture that cannot be read"))
-            splits[split].append(replace(scene, path=path, frame=None))
-            done += 1
-            if progress is not None:
-                progress(done, total)
+    dropped = copy_pictures(list(dataset), lambda scene: folder / _safe(scene), progress)
+    splits = {
+        split: [replace(scene, path=folder / _safe(scene), frame=None) for scene in old]
+        for split, old in dataset.splits.items()
+    }
     scenes.write(replace(dataset, root=out, splits=splits), out)
     return dropped
 
 
 def _safe(scene: Scene) -> Path:
-    """Where a scene's picture goes: by its name, below the folder whatever the name says."""
+    """Return the path of a scene's picture, by its name but always below the folder."""
     parts = [part for part in Path(scene.name).parts if part not in ("..", "/", "\\")]
     name = Path(*parts) if parts else Path("scene")
     if scene.frame is None and scene.path.suffix:
@@ -76,21 +70,9 @@ def _safe(scene: Scene) -> Path:
     return name.with_name(name.name + ".jpg")
 
 
-def _to_cuhk_sysu(dataset: Dataset, out: Path, progress: Progress | None) -> list[Dropped]:
-    from personsearch.datasets import cuhk_sysu_writer
-
-    return cuhk_sysu_writer.write(dataset, out, progress=progress)
-
-
-def _to_prw(dataset: Dataset, out: Path, progress: Progress | None) -> list[Dropped]:
-    from personsearch.datasets import prw_writer
-
-    return prw_writer.write(dataset, out, progress=progress)
-
-
-TARGETS: dict[str, Callable[[Dataset, Path, Progress | None], list[Dropped]]] = {
+TARGETS: Mapping[str, Writer] = {
     "scenes": _to_scenes,
-    "cuhk-sysu": _to_cuhk_sysu,
-    "prw": _to_prw,
+    "cuhk-sysu": cuhk_sysu_writer.write,
+    "prw": prw_writer.write,
 }
 """The writers, by the names of their formats."""

@@ -1,10 +1,10 @@
 """Writes a data set as a CUHK-SYSU folder, with the nested shapes and number types of the real one.
 
-What this format cannot say is left out and reported: cameras, times, test identities that no query
-asks for, and all but one identity of a box.
+What this format cannot hold is left out and reported: cameras, times, test identities without a
+query, and all but one identity of a box.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.boxes import to_xywh
-from personsearch.datasets.cuhk_sysu import (
-    IMAGES,
-    PICTURES,
-    POOL,
-    SUBSETS,
-    TRAIN_TEST,
-)
+from personsearch.datasets.copying import Progress, copy_pictures
+from personsearch.datasets.cuhk_sysu import IMAGES, PICTURES, POOL, SUBSETS, TRAIN_TEST
 from personsearch.datasets.dataset import Dataset, Dropped
-from personsearch.errors import DataError, PictureError
-from personsearch.media.pictures import save_scene
+from personsearch.errors import DataError
 from personsearch.types import FloatArray, Query, Scene, SearchProtocol
 
-# Larger ones take SciPy gigabytes to write.
+# SciPy needs gigabytes to write larger ones.
 _DRAWN_SIZES = (50, 100, 500)
 _TEST_ROW = ("imname", "idlocate", "ishard")
 
@@ -35,27 +29,27 @@ def write(
     *,
     pictures: bool = True,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Dropped]:
-    """Writes pictures, ``Images.mat``, ``pool.mat``, ``Train.mat`` and the protocols.
+    """Write pictures, ``Images.mat``, ``pool.mat``, ``Train.mat`` and the protocols.
 
     ``gallery-<k>``, ``occlusion`` and ``resolution`` become the files of that name. A data set
-    without ``gallery-<k>`` gets files for 50, 100 and 500 as far as its test goes: for each query
-    of ``all``, ``regular`` or its first protocol the scenes with the person, then others drawn by
-    `seed`.
+    without ``gallery-<k>`` gets files for the sizes 50, 100 and 500 that its test split allows:
+    for each query of ``all``, ``regular`` or its first protocol, the scenes that show the person
+    and then random others.
 
     Args:
-        dataset: with the splits ``train`` and ``test``; other splits are left out.
+        dataset: a data set with the splits ``train`` and ``test``; other splits are left out.
         root: the new folder.
-        pictures: whether to copy the pictures too.
-        seed: of the galleries that have to be drawn.
+        pictures: also copy the pictures.
+        seed: seed of the random galleries.
         progress: called with (pictures done, pictures in all).
 
     Returns:
         What could not be written.
 
     Raises:
-        DataError: two pictures have one file name, or there is no ``test``.
+        DataError: two pictures have the same file name, or there is no ``test``.
     """
     from scipy.io import savemat
 
@@ -67,7 +61,8 @@ def write(
     train, test = list(dataset.splits.get("train", ())), list(dataset.split("test"))
     names = _file_names([*train, *test])
     if pictures:
-        dropped += _save_pictures([*train, *test], names, root / PICTURES, progress)
+        folder = root / PICTURES
+        dropped += copy_pictures([*train, *test], lambda s: folder / names[s.name], progress)
     for folder in (root / TRAIN_TEST, root / SUBSETS["occlusion"][0].parent):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -104,13 +99,13 @@ def write(
 def sample_galleries(
     protocol: SearchProtocol, names: Sequence[str], size: int, seed: int
 ) -> SearchProtocol:
-    """The same queries, each over `size` scenes: those with the person, then others at random.
+    """Return the same queries, each over the scenes with the person and random others.
 
     Args:
-        protocol: whose queries and right answers are taken.
+        protocol: gives queries and targets.
         names: the scenes to draw from.
-        size: of each gallery; of the scenes with the person, the first `size` are taken.
-        seed: of the draw.
+        size: size of each gallery; at most `size` scenes with the person are taken.
+        seed: seed of the draw.
     """
     galleries, targets = [], []
     for number, (query, shown) in enumerate(zip(protocol.queries, protocol.targets, strict=True)):
@@ -132,7 +127,7 @@ def _gallery_sizes(protocols: Mapping[str, Any]) -> list[int]:
 
 
 def _file_names(scenes: Sequence[Scene]) -> dict[str, str]:
-    """The file name of each scene's picture in the folder, flat and unique."""
+    """Return the file name of each scene's picture, unique in the flat folder."""
     names = {}
     for scene in scenes:
         base = Path(scene.name).name
@@ -141,31 +136,14 @@ def _file_names(scenes: Sequence[Scene]) -> dict[str, str]:
         names[scene.name] = base if keep else f"{base}.jpg"
     if len(set(names.values())) < len(scenes):
         raise DataError(
-            "two scenes would have one file name in the flat folder of CUHK-SYSU; rename pictures"
+            "two scenes have the same file name, expected unique names as CUHK-SYSU has one flat "
+            "folder; rename the pictures"
         )
     return names
 
 
-def _save_pictures(
-    scenes: Sequence[Scene],
-    names: Mapping[str, str],
-    folder: Path,
-    progress: Callable[[int, int], None] | None,
-) -> list[Dropped]:
-    folder.mkdir(parents=True, exist_ok=True)
-    dropped = []
-    for done, scene in enumerate(scenes, start=1):
-        try:
-            save_scene(scene, folder / names[scene.name])
-        except PictureError:
-            dropped.append(Dropped(scene.name, "picture that cannot be read"))
-        if progress is not None:
-            progress(done, len(scenes))
-    return dropped
-
-
 def _cells(values: Sequence[Any]) -> NDArray[Any]:
-    """A 1 x N cell array."""
+    """Return a 1 x N cell array."""
     cells = np.empty((1, len(values)), dtype=object)
     for k, value in enumerate(values):
         cells[0, k] = value
@@ -173,7 +151,7 @@ def _cells(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def _struct(rows: Sequence[Sequence[Any]], fields: Sequence[str]) -> NDArray[Any]:
-    """A 1 x N struct array."""
+    """Return a 1 x N struct array."""
     table = np.empty((1, len(rows)), dtype=[(field, object) for field in fields])
     for k, row in enumerate(rows):
         table[0, k] = tuple(row)
@@ -185,7 +163,7 @@ def _number(value: int) -> NDArray[Any]:
 
 
 def _box(box: FloatArray) -> NDArray[Any]:
-    """1 x 4 x, y, w, h in the smallest type that holds it, as MATLAB stores numbers."""
+    """Return x, y, w, h as 1 x 4 in the smallest sufficient type, as MATLAB stores numbers."""
     row = to_xywh(box.astype(np.float64)[None])
     if (row == np.rint(row)).all():
         for kind in (np.uint8, np.uint16, np.int16, np.int32):

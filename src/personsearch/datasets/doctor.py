@@ -1,4 +1,4 @@
-"""Looks a data set over before days of training are spent on it."""
+"""Examines a data set before days of training are spent on it."""
 
 import hashlib
 from collections import Counter
@@ -35,19 +35,19 @@ PUBLISHED: Mapping[str, Mapping[str, int]] = {
         "queries": 2_057,
     },
 }
-"""What the real data sets hold."""
+"""Counts of the real data sets."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing that the doctor saw.
+    """One kind of problem.
 
     Attributes:
         severity: ``"error"`` (training or evaluation would fail or be wrong), ``"warning"``
-            (figures may suffer) or ``"note"``.
+            (results may suffer) or ``"note"``.
         what: the kind, a short phrase.
-        count: how often.
-        examples: a few of the places.
+        count: number of cases.
+        examples: where the first few are.
         advice: what to do.
     """
 
@@ -64,18 +64,19 @@ def examine(
     decode: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
-    """Everything that is wrong or worth knowing, errors first.
+    """Return everything that is wrong or worth knowing, errors first.
 
     Args:
-        dataset: of any format.
-        decode: whether to decode every picture, which alone shows that one is truncated; otherwise
-            only headers are read.
+        dataset: a data set of any format.
+        decode: decode every picture, the only way to find truncated ones; otherwise only headers
+            are read.
         progress: called with (pictures done, pictures in all).
     """
     findings = [
         *_pictures(dataset, decode, progress),
         *_annotations(dataset),
         *_identities(dataset),
+        *_cameras(dataset),
         *_published(dataset),
         *_dropped(dataset),
     ]
@@ -133,7 +134,7 @@ def _pictures(
         "error",
         "same picture in two splits",
         [" = ".join(scene.name for scene in group) for group in across],
-        "remove it from train: test figures would be too good",
+        "remove it from train: test results would be too good",
     )
     yield from _found(
         "warning",
@@ -179,9 +180,11 @@ def _annotations(dataset: Dataset) -> Iterable[Finding]:
                 repeated.append(f"{scene.name}: id {id_}")
     advice = "the box reaches over the border; cut it, unless a published protocol has it so"
     yield from _found("warning", "box outside its picture", outside, advice)
-    yield from _found("warning", "same box twice", twice, "remove one of both")
-    yield from _found("warning", "box under 2 pixels", tiny, "remove it: nobody can be seen there")
-    advice = "one of both is wrong; as a right answer the first box counts"
+    yield from _found("warning", "same box twice", twice, "remove one of them")
+    yield from _found(
+        "warning", "box under 2 pixels", tiny, "remove it: it is too small to show a person"
+    )
+    advice = "one of them is wrong; evaluation takes the first box as the correct one"
     yield from _found("warning", "one id twice in a picture", repeated, advice)
     yield from _found("note", "picture without boxes", empty, "fine as a distractor")
 
@@ -206,7 +209,7 @@ def _identities(dataset: Dataset) -> Iterable[Finding]:
         advice = (
             "they are people of both splits in PRW too, and none of them is a query"
             if dataset.name == "PRW"
-            else "figures are too good for people seen in training; move them to one side"
+            else "results are too good for people seen in training; move them to one split"
         )
         yield from _found(severity, "id in train and test", [str(id_) for id_ in shared], advice)
     single: list[str] = []
@@ -221,6 +224,12 @@ def _identities(dataset: Dataset) -> Iterable[Finding]:
         yield Finding("warning", "no search protocol", 1, [str(dataset.root)], advice)
 
 
+def _cameras(dataset: Dataset) -> Iterable[Finding]:
+    named = [f"{name!r} is camera {number}" for number, name in dataset.camera_names.items()]
+    advice = "fine: cameras that are named by text are numbered in alphabetical order"
+    yield from _found("note", "camera named by text", named, advice)
+
+
 def _published(dataset: Dataset) -> Iterable[Finding]:
     expected = PUBLISHED.get(dataset.name)
     if expected is None:
@@ -230,7 +239,7 @@ def _published(dataset: Dataset) -> Iterable[Finding]:
         got = _count(dataset, name)
         if got != number:
             wrong.append(f"{name}: {got:,}, published {number:,}")
-    advice = "files are missing or of another version: figures cannot be compared with papers"
+    advice = "files are missing or of another version: results cannot be compared with papers"
     yield from _found("warning", "count other than published", wrong, advice)
 
 
@@ -252,4 +261,4 @@ def _dropped(dataset: Dataset) -> Iterable[Finding]:
     for entry in dataset.dropped:
         reasons.setdefault(entry.reason, []).append(entry.where)
     for reason, where in reasons.items():
-        yield from _found("warning", reason, where, "the reader left it out or made do without")
+        yield from _found("warning", reason, where, "the reader left it out")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from personsearch.boxes import clip, from_xywh
 from personsearch.datasets import matlab
-from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.datasets.dataset import Dataset, Dropped, renumbering, with_ids
 from personsearch.datasets.galleries import other_cameras, other_scenes
 from personsearch.datasets.protocols import LazyProtocols, make_protocol
 from personsearch.datasets.scene_protocols import unlabelled_boxes
@@ -87,8 +87,8 @@ def read(root: Path, clipping: Clipping = "once") -> Dataset:
             if scene is not None:
                 splits[split].append(scene)
     source_ids = _train_ids(root / "ID_train.mat", splits["train"], dropped)
-    numbers = {source: id_ for id_, source in enumerate(source_ids)}
-    splits["train"] = [_renumbered(scene, numbers) for scene in splits["train"]]
+    numbers = renumbering(source_ids)
+    splits["train"] = [with_ids(scene, numbers) for scene in splits["train"]]
     queries = _queries(root / QUERIES, splits["test"], clipping, dropped)
     scenes = splits["test"]
 
@@ -180,11 +180,6 @@ def _train_ids(path: Path, scenes: Sequence[Scene], dropped: list[Dropped]) -> l
     else:
         dropped.append(Dropped(path.name, "missing: train ids are those of the frames"))
     return sorted(seen)
-
-
-def _renumbered(scene: Scene, numbers: dict[int, int]) -> Scene:
-    ids = np.array([numbers.get(id_, UNLABELLED) for id_ in scene.ids.tolist()], dtype=np.int64)
-    return Scene(scene.name, scene.path, scene.size, scene.boxes, ids, scene.camera)
 
 
 def _queries(

@@ -1,6 +1,6 @@
 """Writes a data set as a PRW folder: frames, an annotation file each, frame lists, queries."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from personsearch.boxes import to_xywh
+from personsearch.datasets.copying import Progress, copy_pictures
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.datasets.prw import ANNOTATIONS, FRAMES, KEYS, NAME, QUERIES
-from personsearch.errors import DataError, PictureError
-from personsearch.media.pictures import read_picture, save_scene
+from personsearch.errors import DataError
+from personsearch.media.pictures import read_picture
 from personsearch.types import Query, Scene
 
 _UNLABELLED = -2
@@ -24,28 +25,28 @@ def write(
     *,
     key: str = "box_new",
     pictures: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Dropped]:
-    """Writes pictures, ``annotations``, ``frame_*.mat``, ``ID_*.mat``, ``query_info.txt``,
-    ``query_box``.
+    """Write pictures, annotations, frame lists, ids, queries and crops of the queries.
 
-    The queries are those of ``regular``, ``all``, ``multi-view``, ``cross-camera`` or of the first
-    protocol. Frames that are not called as in PRW get such a name. Cameras count from one, and so
-    do ids: if the data set has an id 0, all ids rise by one; where train and test number people
-    each for itself, test ids go on after the last train id.
+    The queries are those of ``regular``, ``all``, ``multi-view``, ``cross-camera`` or the first
+    protocol. Frames are renamed unless their names have PRW's form. Cameras and ids count from
+    one: if the data set has an id 0, all ids are shifted by one; if train and test number people
+    independently, test ids continue after the last train id.
 
     Args:
-        dataset: with the splits ``train`` and ``test``; other splits are left out.
+        dataset: a data set with the splits ``train`` and ``test``; other splits are left out.
         root: the new folder.
-        key: of the boxes in each annotation file: ``box_new``, ``anno_file``, ``anno_previous``.
-        pictures: whether to copy the pictures too.
+        key: name of the boxes in each annotation file: ``box_new``, ``anno_file``,
+            ``anno_previous``.
+        pictures: also copy the pictures.
         progress: called with (pictures done, pictures in all).
 
     Returns:
         What could not be written.
 
     Raises:
-        DataError: there is no ``test``, or `key` is another.
+        DataError: there is no ``test``, or `key` is unknown.
     """
     from scipy.io import savemat
 
@@ -59,8 +60,7 @@ def write(
     train, test = list(dataset.splits.get("train", ())), list(dataset.split("test"))
     train_ids, shift = _numbers(dataset, train, test)
     names = _frame_names([*train, *test])
-    for folder in (ANNOTATIONS, *((FRAMES, "query_box") if pictures else ())):
-        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / ANNOTATIONS).mkdir(parents=True, exist_ok=True)
     for done, scene in enumerate([*train, *test], start=1):
         rows = np.empty((len(scene.boxes), 5))
         rows[:, 1:] = to_xywh(scene.boxes.astype(np.float64))
@@ -68,13 +68,11 @@ def write(
             raw = train_ids[id_] if id_ >= 0 and done <= len(train) else id_ + shift
             rows[k, 0] = raw if id_ >= 0 else _UNLABELLED
         savemat(root / ANNOTATIONS / f"{names[scene.name]}.jpg.mat", {key: rows})
-        if pictures:
-            try:
-                save_scene(scene, root / FRAMES / f"{names[scene.name]}.jpg")
-            except PictureError:
-                dropped.append(Dropped(scene.name, "picture that cannot be read"))
-        if progress is not None:
-            progress(done, len(train) + len(test))
+    if pictures:
+        folder = root / FRAMES
+        dropped += copy_pictures(
+            [*train, *test], lambda s: folder / f"{names[s.name]}.jpg", progress
+        )
     for split, scenes in (("train", train), ("test", test)):
         cells = np.empty((len(scenes), 1), dtype=object)
         cells[:, 0] = [names[scene.name] for scene in scenes]
@@ -94,7 +92,7 @@ def write(
 def _numbers(
     dataset: Dataset, train: Sequence[Scene], test: Sequence[Scene]
 ) -> tuple[list[int], int]:
-    """The written number of each train id, and what is added to test ids."""
+    """Return the written number of each train id, and the offset of test ids."""
     count = 1 + max((int(s.ids.max(initial=-1)) for s in train), default=-1)
     if dataset.source_ids is None:
         return list(range(1, count + 1)), count + 1
@@ -105,7 +103,7 @@ def _numbers(
 
 
 def _frame_names(scenes: Sequence[Scene]) -> dict[str, str]:
-    """A name like ``c3s1_000042`` for each scene."""
+    """Return a name like ``c3s1_000042`` for each scene."""
     first = min((s.camera for s in scenes if s.camera is not None), default=1)
     names = {}
     for number, scene in enumerate(scenes, start=1):
@@ -115,7 +113,7 @@ def _frame_names(scenes: Sequence[Scene]) -> dict[str, str]:
         fits = match is not None and int(match[1]) == camera
         names[scene.name] = stem if fits else f"c{camera}s1_{number:06d}"
     if len(set(names.values())) < len(scenes):
-        # Some frames were called as in PRW by chance: nobody keeps a name.
+        # New names collide with frames that have PRW's form by chance: rename all.
         names = {
             s.name: f"c{1 if s.camera is None else s.camera + (first < 1)}s1_{number:06d}"
             for number, s in enumerate(scenes, start=1)
@@ -136,6 +134,7 @@ def _line(query: Query, names: Mapping[str, str], shift: int) -> str:
 
 
 def _save_crops(queries: Sequence[Query], names: Mapping[str, str], root: Path, shift: int) -> None:
+    (root / "query_box").mkdir(exist_ok=True)
     frame, picture = "", np.zeros((0, 0, 3), dtype=np.uint8)
     for query in sorted(queries, key=lambda q: q.scene):
         path = root / FRAMES / f"{names[query.scene]}.jpg"

@@ -1,16 +1,16 @@
-"""Search protocols inside the scenes format.
+"""Search protocols in the scenes format.
 
-name               as printed in tables
-split              whose scenes it searches; ``test`` when absent
+name               name in tables
+split              the split that is searched; ``test`` when absent
 queries            annotation ids; or {"image_id", "bbox", "person_id"} for a box of its own
-galleries          per query a list of image ids; or instead
+galleries          one list of image ids per query; or instead
 gallery            ``"all"``: every scene of the split but the query's own;
                    ``"cross-camera"``: the split's scenes of other cameras
-targets            optional, per query the right boxes, as annotation ids or
+targets            optional, the correct boxes of each query, as annotation ids or
                    {"image_id", "bbox"}; otherwise the box with the query's person_id in each
-                   gallery scene (the first one, should a scene hold an id twice)
-ignored            optional, ``"unlabelled"`` (every unlabelled box of the split) or per query
-                   boxes like those of `targets`
+                   gallery scene (the first one if a scene contains an id twice)
+ignored            optional, ``"unlabelled"`` (every unlabelled box of the split) or boxes of each
+                   query like those of `targets`
 average_precision  optional, ``"step"`` or ``"trapezoid"``
 """
 
@@ -30,13 +30,13 @@ _Boxes = Mapping[str, FloatArray]
 
 
 def to_bbox(box: FloatArray) -> list[float]:
-    """``x, y, w, h`` in doubles, from which the float32 corners come back to the last bit."""
+    """Return ``x, y, w, h`` in doubles, which give the float32 corners back bit by bit."""
     x1, y1, x2, y2 = (float(side) for side in box)
     return [x1, y1, x2 - x1, y2 - y1]
 
 
-class Places:
-    """Which image and annotation number stands for which scene and box."""
+class Numbering:
+    """Image and annotation numbers of scenes and boxes."""
 
     def __init__(self) -> None:
         self.images: dict[str, int] = {}
@@ -49,7 +49,7 @@ class Places:
     def add(
         self, image: int, split: str, scene: Scene, numbers: Sequence[int | None] | None = None
     ) -> None:
-        """Enters a scene, its annotations by the given numbers, or counted on from the last."""
+        """Add a scene; annotations have the given numbers, or are counted on from the last."""
         if scene.name in self.images:
             raise DataError(f"two scenes are called {scene.name!r}; scene names must be unique")
         if numbers is None:
@@ -61,13 +61,13 @@ class Places:
         self.boxes |= {n: (scene, row) for row, n in enumerate(numbers) if n is not None}
 
     def image(self, name: str, protocol: str) -> int:
-        """The image number of a scene."""
+        """Return the image number of a scene."""
         if name not in self.images:
-            raise DataError(f"protocol {protocol!r} speaks of scene {name!r}, which is in no split")
+            raise DataError(f"protocol {protocol!r} names scene {name!r}, which is in no split")
         return self.images[name]
 
     def annotation(self, name: str, box: FloatArray, id_: int | None, protocol: str) -> Any:
-        """The annotation number of a box, or the box itself where it is no annotation's."""
+        """Return the annotation number of a box, or the box itself if no annotation has it."""
         image = self.image(name, protocol)
         scene = self.scenes[image]
         same = (scene.boxes == box).all(axis=1)
@@ -79,26 +79,26 @@ class Places:
         return free if id_ is None else free | {"person_id": id_}
 
 
-def to_json(name: str, protocol: SearchProtocol, places: Places) -> dict[str, Any]:
-    """A protocol as its entry in the file. See `from_json`."""
-    split = places.splits.get(protocol.queries[0].scene, "test") if protocol.queries else "test"
-    scenes = [s for s in places.scenes.values() if places.splits[s.name] == split]
+def to_json(name: str, protocol: SearchProtocol, numbering: Numbering) -> dict[str, Any]:
+    """Return the entry of a protocol in the file; the inverse of `from_json`."""
+    split = numbering.splits.get(protocol.queries[0].scene, "test") if protocol.queries else "test"
+    scenes = [s for s in numbering.scenes.values() if numbering.splits[s.name] == split]
     table: dict[str, Any] = {"name": name}
     if split != "test":
         table["split"] = split
-    table["queries"] = [places.annotation(q.scene, q.box, q.id, name) for q in protocol.queries]
+    table["queries"] = [numbering.annotation(q.scene, q.box, q.id, name) for q in protocol.queries]
     kind = _kind(protocol, scenes)
     if kind:
         table["gallery"] = kind
     else:
-        table["galleries"] = [[places.image(n, name) for n in g] for g in protocol.galleries]
+        table["galleries"] = [[numbering.image(n, name) for n in g] for g in protocol.galleries]
     shown = Appearances(scenes)
     derived = [
         shown.targets(q, g) for q, g in zip(protocol.queries, protocol.galleries, strict=True)
     ]
     if not all(_same(a, b) for a, b in zip(derived, protocol.targets, strict=True)):
         table["targets"] = [
-            [places.annotation(scene, box, None, name) for scene, box in targets.items()]
+            [numbering.annotation(scene, box, None, name) for scene, box in targets.items()]
             for targets in protocol.targets
         ]
     if protocol.ignored:
@@ -108,7 +108,11 @@ def to_json(name: str, protocol: SearchProtocol, places: Places) -> dict[str, An
             table["ignored"] = "unlabelled"
         else:
             table["ignored"] = [
-                [places.annotation(s, box, None, name) for s, boxes in i.items() for box in boxes]
+                [
+                    numbering.annotation(s, box, None, name)
+                    for s, boxes in i.items()
+                    for box in boxes
+                ]
                 for i in protocol.ignored
             ]
     if protocol.average_precision != "step":
@@ -117,7 +121,7 @@ def to_json(name: str, protocol: SearchProtocol, places: Places) -> dict[str, An
 
 
 def unlabelled_boxes(scenes: Sequence[Scene]) -> dict[str, FloatArray]:
-    """The boxes (N, 4) of people without identity, of each scene that shows any."""
+    """Return the boxes (N, 4) of unlabelled people, for each scene that has any."""
     found = {scene.name: scene.boxes[scene.ids == UNLABELLED] for scene in scenes}
     return {name: boxes for name, boxes in found.items() if len(boxes)}
 
@@ -127,7 +131,7 @@ def _same(a: _Boxes, b: _Boxes) -> bool:
 
 
 def _kind(protocol: SearchProtocol, scenes: Sequence[Scene]) -> str | None:
-    """``all`` or ``cross-camera`` where the galleries are just that."""
+    """Return ``all`` or ``cross-camera`` if the galleries are exactly that."""
     lazy = [g for g in protocol.galleries if isinstance(g, Excluding)]
     names = [scene.name for scene in scenes]
     bases = {id(gallery.names): gallery.names for gallery in lazy}
@@ -145,19 +149,19 @@ def _kind(protocol: SearchProtocol, scenes: Sequence[Scene]) -> str | None:
 
 
 def from_json(
-    rows: Any, places: Places, splits: Mapping[str, Sequence[Scene]], path: Path
+    rows: Any, numbering: Numbering, splits: Mapping[str, Sequence[Scene]], path: Path
 ) -> LazyProtocols:
-    """The protocols of a file; each is made when it is asked for.
+    """Return the protocols of a file; each is built on first access.
 
     Args:
-        rows: the file's ``protocols``.
-        places: of the scenes before ids were renumbered.
-        splits: the scenes as the data set has them.
-        path: named in errors.
+        rows: ``protocols`` of the file.
+        numbering: numbers of the scenes before ids were renumbered.
+        splits: the scenes of the data set, by split.
+        path: the file, for error messages.
 
     Raises:
-        AnnotationError: not a list of named protocols; or, when one is asked for, it speaks of
-            images or annotations that the file does not have.
+        AnnotationError: not a list of named protocols; or, on access, a protocol names images or
+            annotations that the file does not have.
     """
     if not isinstance(rows, list) or not all(
         isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows
@@ -165,30 +169,30 @@ def from_json(
         raise AnnotationError(f"{path}: 'protocols' must be a list of objects with a 'name'")
 
     def builder(row: dict[str, Any]) -> Any:
-        return lambda: _build(row, places, splits, path)
+        return lambda: _build(row, numbering, splits, path)
 
     return LazyProtocols({row["name"]: builder(row) for row in rows})
 
 
 def _build(
-    row: dict[str, Any], places: Places, splits: Mapping[str, Sequence[Scene]], path: Path
+    row: dict[str, Any], numbering: Numbering, splits: Mapping[str, Sequence[Scene]], path: Path
 ) -> SearchProtocol:
     where = f"{path}: protocol {row['name']!r}"
     scenes = splits.get(str(row.get("split", "test")), ())
     by_name = {scene.name: scene for scene in scenes}
     try:
-        queries = [_query(value, places, by_name) for value in row["queries"]]
-        galleries = _galleries(row, queries, scenes, places)
+        queries = [_query(value, numbering, by_name) for value in row["queries"]]
+        galleries = _galleries(row, queries, scenes, numbering)
         if len(galleries) != len(queries):
             raise AnnotationError(
-                f"{len(queries)} queries but {len(galleries)} galleries, expected one a query"
+                f"{len(queries)} queries but {len(galleries)} galleries, expected one per query"
             )
         shown = Appearances(scenes)
         if "targets" in row:
-            targets = [dict(_boxes(v, places)) for v in row["targets"]]
+            targets = [dict(_boxes(v, numbering)) for v in row["targets"]]
         else:
             targets = [shown.targets(q, g) for q, g in zip(queries, galleries, strict=True)]
-        ignored = _ignored(row.get("ignored"), queries, scenes, places)
+        ignored = _ignored(row.get("ignored"), queries, scenes, numbering)
         return SearchProtocol(
             name=row["name"],
             queries=queries,
@@ -208,18 +212,22 @@ def _build(
         raise AnnotationError(f"{where}: is malformed ({error})") from None
 
 
-def _query(value: Any, places: Places, by_name: Mapping[str, Scene]) -> Query:
+def _corners(value: Mapping[str, Any]) -> FloatArray:
+    box: FloatArray = from_xywh(np.array([value["bbox"]], np.float64))[0].astype(np.float32)
+    return box
+
+
+def _query(value: Any, numbering: Numbering, by_name: Mapping[str, Scene]) -> Query:
     if isinstance(value, dict):
-        scene = by_name[places.scenes[value["image_id"]].name]
-        box = from_xywh(np.array([value["bbox"]], dtype=np.float64))[0].astype(np.float32)
-        return Query(scene.name, box, int(value["person_id"]), scene.camera)
-    found, row = places.boxes[value]
+        scene = by_name[numbering.scenes[value["image_id"]].name]
+        return Query(scene.name, _corners(value), int(value["person_id"]), scene.camera)
+    found, row = numbering.boxes[value]
     scene = by_name[found.name]
     return Query(scene.name, scene.boxes[row], int(scene.ids[row]), scene.camera)
 
 
 def _galleries(
-    row: dict[str, Any], queries: Sequence[Query], scenes: Sequence[Scene], places: Places
+    row: dict[str, Any], queries: Sequence[Query], scenes: Sequence[Scene], numbering: Numbering
 ) -> Sequence[Sequence[str]]:
     kind = row.get("gallery")
     if kind == "all":
@@ -228,23 +236,22 @@ def _galleries(
         return other_cameras(queries, scenes)
     if kind is not None:
         raise AnnotationError(f"gallery is {kind!r}, expected 'all' or 'cross-camera'")
-    return [[places.scenes[number].name for number in gallery] for gallery in row["galleries"]]
+    return [[numbering.scenes[number].name for number in gallery] for gallery in row["galleries"]]
 
 
-def _boxes(values: Sequence[Any], places: Places) -> list[tuple[str, FloatArray]]:
+def _boxes(values: Sequence[Any], numbering: Numbering) -> list[tuple[str, FloatArray]]:
     found = []
     for value in values:
         if isinstance(value, dict):
-            box = from_xywh(np.array([value["bbox"]], dtype=np.float64))[0].astype(np.float32)
-            found.append((places.scenes[value["image_id"]].name, box))
+            found.append((numbering.scenes[value["image_id"]].name, _corners(value)))
         else:
-            scene, row = places.boxes[value]
+            scene, row = numbering.boxes[value]
             found.append((scene.name, scene.boxes[row]))
     return found
 
 
 def _ignored(
-    value: Any, queries: Sequence[Query], scenes: Sequence[Scene], places: Places
+    value: Any, queries: Sequence[Query], scenes: Sequence[Scene], numbering: Numbering
 ) -> Sequence[_Boxes]:
     if value is None:
         return ()
@@ -253,7 +260,7 @@ def _ignored(
     per_query = []
     for entry in value:
         gathered: dict[str, list[FloatArray]] = {}
-        for name, box in _boxes(entry, places):
+        for name, box in _boxes(entry, numbering):
             gathered.setdefault(name, []).append(box)
         per_query.append({name: np.stack(boxes) for name, boxes in gathered.items()})
     return per_query

@@ -1,25 +1,27 @@
 """The scenes format: COCO style JSON with identities, cameras, splits and search protocols.
 
-A folder holds ``scenes.json`` and, most often, the pictures below it:
+A folder contains ``scenes.json`` and, usually, the pictures below it:
 
-    info         {"name", "object_class"}; "separate_ids": true where the splits number people
-                 each for themselves
+    info         {"name", "object_class"}; "separate_ids": true if each split numbers people on
+                 its own
     images       {"id", "file_name", "width", "height", "camera", "time", "split"}, and where
-                 needed "name" (of the scene) and "frame" (index from zero in a video)
+                 needed "name" (of the scene) and "frame" (index from zero in a video). A camera
+                 is a whole number or a text. Texts get the numbers after the highest camera
+                 number of the file, from 1, in alphabetical order; see `Dataset.camera_names`
     annotations  {"id", "image_id", "category_id", "bbox": [x, y, w, h], "area", "iscrowd",
                  "person_id"}; a negative or missing person_id is an unlabelled person
     categories   {"id", "name"}
     protocols    see `scene_protocols`
 
-Plain COCO files are read too. Scenes are called by their file name without its folder, or by the
-whole of ``file_name`` where two pictures of the file would share a name.
+Plain COCO files are read too. A scene's name is its file name without the folder, or the whole of
+``file_name`` if two pictures of the file would share a name.
 """
 
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,16 +30,17 @@ from numpy.typing import NDArray
 
 from personsearch.boxes import clip, from_xywh
 from personsearch.datasets import scene_protocols
-from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.datasets.dataset import Dataset, Dropped, renumbering, with_ids
 from personsearch.datasets.protocols import derived_protocols
 from personsearch.durable import replace_file
 from personsearch.errors import AnnotationError, DataError, PictureError
 from personsearch.media.pictures import picture_size
-from personsearch.types import UNLABELLED, FloatArray, IntArray, Scene
+from personsearch.types import UNLABELLED, FloatArray, Scene
 
 FILE_NAME = "scenes.json"
 
 _PRW_NAME = re.compile(r"c(\d+)s\d+_\d+")
+_PERSON_KEYS = ("pid", "personid", "identity", "identityid", "reid")
 
 
 def read(
@@ -46,23 +49,22 @@ def read(
     split: str | None = None,
     only: Container[str] | None = None,
 ) -> Dataset:
-    """A data set in the scenes format, or a plain COCO file.
+    """Read a data set in the scenes format, or a plain COCO file.
 
-    In ``train`` ids become 0..n-1, in the order of the file's numbers; the other splits keep those.
-    Boxes of a plain COCO file (no image of it names a split) are cut to their pictures; boxes of
-    the scenes format stay as they are written. Without ``protocols`` there are ``all`` and, with
-    several cameras, ``cross-camera`` over ``test``, with one query for each identity and camera.
+    In ``train`` ids become 0..n-1, in ascending order; the other splits keep the file's ids. Boxes
+    of a plain COCO file (none of its images names a split) are clipped to their pictures; boxes of
+    the scenes format are kept as written. Without ``protocols`` there are ``all`` and, with
+    several cameras, ``cross-camera`` over ``test``, with one query per identity and camera.
 
     Args:
         root: the folder with ``scenes.json``, or the .json file itself.
-        pictures: what ``file_name`` is relative to; by default the file's folder.
-        split: of images that name none; by default ``train`` or ``val`` where the file's name has
-            that word in it, else ``test``.
-        only: the file names to read, where the file lists more; the others and their annotations
-            do not count as dropped.
+        pictures: folder that ``file_name`` is relative to; by default the file's folder.
+        split: split of images that name none; by default ``train`` or ``val`` if the file's name
+            contains that word, else ``test``.
+        only: the file names to read; other images and their annotations do not count as dropped.
 
     Raises:
-        AnnotationError: the file is missing, not such a file, or contradicts itself.
+        AnnotationError: the file is missing, has another format, or contradicts itself.
     """
     path = Path(root)
     path = path / FILE_NAME if path.is_dir() else path
@@ -73,14 +75,36 @@ def read(
     return reader.dataset(table)
 
 
-def write(dataset: Dataset, root: Path) -> None:
-    """Writes ``root/scenes.json``, whole or not at all. Pictures are not copied.
+def read_coco(root: Path, pictures: Path | None = None) -> Dataset:
+    """Read a COCO file, or a folder of COCO files with one split each.
 
-    Their paths are stored relative to `root` when they lie below it, else absolute. Reading the
-    file gives the same scenes and protocols, boxes to the last bit.
+    The files of a folder are assumed to number people and cameras independently.
+
+    Args:
+        root: the file or folder.
+        pictures: folder that ``file_name`` is relative to; by default the files' folder.
 
     Raises:
-        DataError: two scenes have one name, or a protocol speaks of scenes that are not there.
+        AnnotationError: there is no COCO file, or one is damaged.
+        DataError: two files have the same split.
+    """
+    if root.is_file():
+        return read(root, pictures)
+    files = [file for file in sorted(root.glob("*.json")) if _is_coco(file)]
+    if not files:
+        raise AnnotationError(f"{root}: no .json file in it is in COCO style")
+    parts = [read(file, pictures) for file in files]
+    return parts[0] if len(parts) == 1 else _join(parts, root)
+
+
+def write(dataset: Dataset, root: Path) -> None:
+    """Write ``root/scenes.json``; the file is complete or unchanged. Pictures are not copied.
+
+    Their paths are stored relative to `root` if they are below it, else absolute. Reading the
+    file gives the same scenes and protocols, with bit-identical boxes.
+
+    Raises:
+        DataError: two scenes have the same name, or a protocol names unknown scenes.
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
@@ -90,17 +114,19 @@ def write(dataset: Dataset, root: Path) -> None:
     entries = [(split, scene) for split, scenes in dataset.splits.items() for scene in scenes]
     files = [_relative(scene.path, base) for _, scene in entries]
     usual = _scene_names(files)
-    places = scene_protocols.Places()
+    names = dataset.camera_names
+    numbering = scene_protocols.Numbering()
     for number, ((split, scene), file) in enumerate(zip(entries, files, strict=True), start=1):
         image: dict[str, Any] = {"id": number, "file_name": file}
         if scene.name != usual[number - 1]:
             image["name"] = scene.name
         image |= {"width": scene.size[0], "height": scene.size[1]}
-        image |= {"camera": scene.camera, "time": scene.time, "split": split}
+        camera = None if scene.camera is None else names.get(scene.camera, scene.camera)
+        image |= {"camera": camera, "time": scene.time, "split": split}
         if scene.frame is not None:
             image["frame"] = scene.frame
         images.append(image)
-        places.add(number, split, scene)
+        numbering.add(number, split, scene)
         ids = scene.ids.tolist()
         if split == "train" and dataset.source_ids is not None:
             ids = [dataset.source_ids[id_] if id_ >= 0 else id_ for id_ in ids]
@@ -126,25 +152,19 @@ def write(dataset: Dataset, root: Path) -> None:
         "annotations": annotations,
         "categories": [{"id": 1, "name": dataset.object_class}],
         "protocols": [
-            scene_protocols.to_json(name, dataset.protocols[name], places)
+            scene_protocols.to_json(name, dataset.protocols[name], numbering)
             for name in dataset.protocols
         ],
     }
     replace_file(root / FILE_NAME, json.dumps(table, separators=(",", ":"), allow_nan=False))
 
 
-def is_coco(path: Path) -> bool:
-    """Whether a .json file looks like one that `read` takes."""
+def _is_coco(path: Path) -> bool:
     try:
         _load(path)
     except AnnotationError:
         return False
     return True
-
-
-def renumber(ids: Iterable[int]) -> dict[int, int]:
-    """Every labelled id to its place among them: 0..n-1 without gaps."""
-    return {id_: k for k, id_ in enumerate(sorted({i for i in ids if i != UNLABELLED}))}
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -173,7 +193,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _part(table: Mapping[str, Any], only: Container[str]) -> dict[str, Any]:
-    """The images of the given file names, and all annotations but those of other images."""
+    """Return the images of the given file names, and all annotations but those of others."""
     images = [row for row in table["images"] if str(row.get("file_name")) in only]
     others = {_integer(row.get("id")) for row in table["images"]}
     others -= {_integer(row.get("id")) for row in images} | {None}
@@ -197,14 +217,14 @@ def _relative(path: Path, base: Path) -> str:
 
 
 def _integer(value: Any) -> int | None:
-    """A whole number, also one that some writer has stored as 3.0; else None."""
+    """Return a whole number, also one stored as 3.0; else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if math.isfinite(value) and value == int(value) else None
 
 
 class _Reader:
-    """Reads one file; gathers what it leaves out."""
+    """Reads one file and collects what it leaves out."""
 
     def __init__(self, path: Path, pictures: Path, split: str) -> None:
         self.path, self.pictures, self.split = path, pictures, split
@@ -218,22 +238,23 @@ class _Reader:
         plain = not any("split" in image for image in images.values())
         rows = self._rows(table["annotations"], images, categories)
         names = self._names(images)
-        places = scene_protocols.Places()
+        numbering = scene_protocols.Numbering()
+        cameras = self._cameras(images)
         splits: dict[str, list[Scene]] = {}
         for number, image in images.items():
             split = str(image.get("split") or self.split)
-            scene, kept = self._scene(names[number], image, rows[number], cut=plain)
+            scene, kept = self._scene(names[number], image, rows[number], cameras, plain)
             splits.setdefault(split, []).append(scene)
-            places.add(number, split, scene, kept)
+            numbering.add(number, split, scene, kept)
         source_ids: list[int] | None = None
         if "train" in splits:
-            numbers = renumber(id_ for scene in splits["train"] for id_ in scene.ids.tolist())
-            splits["train"] = [_renumbered(scene, numbers) for scene in splits["train"]]
+            numbers = renumbering(id_ for scene in splits["train"] for id_ in scene.ids.tolist())
+            splits["train"] = [with_ids(scene, numbers) for scene in splits["train"]]
             source_ids = None if info.get("separate_ids") else list(numbers)
         order = [s for s in ("train", "val", "test") if s in splits]
         splits = {s: splits[s] for s in [*order, *(s for s in splits if s not in order)]}
         if "protocols" in table:
-            protocols = scene_protocols.from_json(table["protocols"], places, splits, self.path)
+            protocols = scene_protocols.from_json(table["protocols"], numbering, splits, self.path)
         else:
             protocols = derived_protocols(splits.get("test", []))
         return Dataset(
@@ -244,13 +265,14 @@ class _Reader:
             self.dropped,
             object_class,
             source_ids,
+            {number: name for name, number in cameras.items()},
         )
 
     def _drop(self, where: str, reason: str) -> None:
         self.dropped.append(Dropped(where, reason))
 
     def _object_class(self, info: Mapping[str, Any], rows: Any) -> tuple[str, set[Any] | None]:
-        """What the boxes hold, and the category ids that mean it; None: all do."""
+        """Return the class of the boxes and its category ids; None if all categories have it."""
         named = {
             row.get("id"): str(row.get("name"))
             for row in (rows if isinstance(rows, list) else [])
@@ -293,6 +315,17 @@ class _Reader:
         except PictureError:
             return None
 
+    def _cameras(self, images: Mapping[int, Mapping[str, Any]]) -> dict[str, int]:
+        """Return the numbers of cameras that are named by text; other values are dropped."""
+        given = {number: image.get("camera") for number, image in images.items()}
+        named = {camera for camera in given.values() if isinstance(camera, str)}
+        numbers = [camera for camera in map(_integer, given.values()) if camera is not None]
+        for number, camera in given.items():
+            if camera is not None and not isinstance(camera, str) and _integer(camera) is None:
+                where = f"{images[number]['file_name']}, camera {camera!r}"
+                self._drop(where, "camera is neither a whole number nor a text: left out")
+        return {name: k for k, name in enumerate(sorted(named), max([0, *numbers]) + 1)}
+
     def _names(self, images: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
         short = _scene_names([image["file_name"] for image in images.values()])
         names = {
@@ -313,7 +346,8 @@ class _Reader:
         images: Mapping[int, Any],
         categories: set[Any] | None,
     ) -> dict[int, list[tuple[int | None, list[float], int]]]:
-        """Per image (annotation id, x, y, w, h, person id) of the rows that can be used."""
+        """Return (annotation id, [x, y, w, h], person id) of the usable rows of each image."""
+        self._check_person_key(annotations)
         found: dict[int, list[tuple[int | None, list[float], int]]] = {n: [] for n in images}
         for k, row in enumerate(annotations):
             number, id_ = _integer(row.get("image_id")), _integer(row.get("id"))
@@ -337,24 +371,36 @@ class _Reader:
                 found[number].append((id_, box, max(person_id, UNLABELLED)))
         return found
 
+    def _check_person_key(self, annotations: Sequence[dict[str, Any]]) -> None:
+        """Raise an error if the identities have another key than ``person_id``."""
+        if any("person_id" in row for row in annotations):
+            return
+        for key in dict.fromkeys(key for row in annotations for key in row):
+            if key.lower().replace("_", "").replace("-", "") in _PERSON_KEYS:
+                raise AnnotationError(
+                    f"{self.path}: annotations have the key {key!r}, expected 'person_id' for the "
+                    "identity; rename the key"
+                )
+
     def _scene(
         self,
         name: str,
         image: Mapping[str, Any],
         rows: Sequence[tuple[int | None, list[float], int]],
-        *,
-        cut: bool,
+        cameras: Mapping[str, int],
+        plain: bool,
     ) -> tuple[Scene, list[int | None]]:
-        """The scene, and the annotation id of each of its boxes."""
+        """Return the scene, and the annotation id of each of its boxes."""
         whole = from_xywh(np.array([box for _, box, _ in rows], dtype=np.float64).reshape(-1, 4))
         inside, good = kept_in_picture(whole, image["size"])
-        boxes = inside if cut else whole.astype(np.float32)
+        boxes = inside if plain else whole.astype(np.float32)
         good &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         for k in np.flatnonzero(~good).tolist():
             self._drop(f"annotation {rows[k][0]} of {name}", "box outside its picture")
         kept = np.flatnonzero(good).tolist()
-        camera = _integer(image.get("camera"))
-        if camera is None and cut and (match := _PRW_NAME.match(PurePosixPath(name).name)):
+        given = image.get("camera")
+        camera = cameras[given] if isinstance(given, str) else _integer(given)
+        if given is None and plain and (match := _PRW_NAME.match(PurePosixPath(name).name)):
             camera = int(match[1])
         time = image.get("time")
         scene = Scene(
@@ -371,7 +417,7 @@ class _Reader:
 
 
 def _numbers(value: Any) -> list[float] | None:
-    """Four finite numbers, or None."""
+    """Return four finite numbers, or None."""
     if not isinstance(value, list) or len(value) != 4:
         return None
     if not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
@@ -382,42 +428,31 @@ def _numbers(value: Any) -> list[float] | None:
 def kept_in_picture(
     boxes: NDArray[Any], size: tuple[int, int]
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Boxes (N, 4) cut to a picture of (width, height), and which (N,) have anything left."""
+    """Clip boxes (N, 4) to a picture of (width, height); return them and which have area left."""
     inside: FloatArray = clip(boxes, size).astype(np.float32)
     good: NDArray[np.bool_] = (inside[:, 2] > inside[:, 0]) & (inside[:, 3] > inside[:, 1])
     return inside, good
 
 
-def _renumbered(scene: Scene, numbers: Mapping[int, int]) -> Scene:
-    ids: IntArray = np.array([numbers.get(i, UNLABELLED) for i in scene.ids.tolist()], np.int64)
-    return Scene(
-        scene.name,
-        scene.path,
-        scene.size,
-        scene.boxes,
-        ids,
-        scene.camera,
-        scene.time,
-        scene.frame,
-    )
-
-
-def join(datasets: Sequence[Dataset], name: str, root: Path) -> Dataset:
-    """Files of one data set, a split each, as one. Their ids are taken to be unrelated.
-
-    Raises:
-        DataError: two of them have the same split.
-    """
+def _join(datasets: Sequence[Dataset], root: Path) -> Dataset:
     splits: dict[str, Sequence[Scene]] = {}
     protocols: dict[str, Any] = {}
     for dataset in datasets:
-        for split, scenes in dataset.splits.items():
-            if split in splits:
-                raise DataError(
-                    f"{root}: two of its annotation files hold split {split!r}; "
-                    "give the one to read"
-                )
-            splits[split] = scenes
+        twice = splits.keys() & dataset.splits.keys()
+        if twice:
+            raise DataError(
+                f"{root}: two of its annotation files have the split {min(twice)!r}; give the "
+                "file to read instead of the folder"
+            )
+        splits |= dataset.splits
         protocols |= {key: dataset.protocols[key] for key in dataset.protocols}
-    dropped = [d for dataset in datasets for d in dataset.dropped]
-    return Dataset(name, root, splits, protocols, dropped, datasets[0].object_class)
+    cameras = datasets[0].camera_names
+    return Dataset(
+        root.resolve().name,
+        root,
+        splits,
+        protocols,
+        [entry for dataset in datasets for entry in dataset.dropped],
+        datasets[0].object_class,
+        camera_names=cameras if all(d.camera_names == cameras for d in datasets) else {},
+    )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.datasets.dataset import Dataset, Dropped, with_ids
 from personsearch.datasets.protocols import LazyProtocols, all_protocol
 from personsearch.errors import DataError
 from personsearch.types import UNLABELLED, Scene, SearchProtocol
@@ -119,15 +119,12 @@ def _keep_ids(
     scenes: Sequence[Scene], numbers: Mapping[int, int], dropped: list[Dropped]
 ) -> list[Scene]:
     """The scenes with their new ids; every other identity becomes unlabelled."""
-    made = []
     for scene in scenes:
-        ids = [numbers.get(id_, UNLABELLED) for id_ in scene.ids.tolist()]
-        for old, new in zip(scene.ids.tolist(), ids, strict=True):
-            if old != new == UNLABELLED:
+        for id_ in scene.ids.tolist():
+            if id_ != UNLABELLED and id_ not in numbers:
                 reason = "identity of the other side of the validation split: unlabelled here"
-                dropped.append(Dropped(f"{scene.name}, id {old}", reason))
-        made.append(replace(scene, ids=np.array(ids, dtype=np.int64)))
-    return made
+                dropped.append(Dropped(f"{scene.name}, id {id_}", reason))
+    return [with_ids(scene, numbers) for scene in scenes]
 
 
 def _with_val(protocols: Mapping[str, SearchProtocol], scenes: Sequence[Scene]) -> LazyProtocols:

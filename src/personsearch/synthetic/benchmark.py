@@ -5,7 +5,7 @@ look alike on purpose: the same colours in another pattern, cut or bag. Others h
 Nobody is real, nothing is downloaded.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from personsearch.datasets import scenes
-from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.datasets.dataset import Dataset, Dropped, renumbering, with_ids
 from personsearch.errors import DataError
 from personsearch.processors import usable_processors
 from personsearch.synthetic import annotated_layouts
@@ -134,8 +134,8 @@ def make_benchmark(
         visible[plan.name] = [person.visible for person in photograph.people]
         if progress is not None:
             progress(done, len(plans))
-    numbers = scenes.renumber(k for scene in splits["train"] for k in scene.ids.tolist())
-    splits["train"] = [_renumbered(scene, numbers) for scene in splits["train"]]
+    numbers = renumbering(k for scene in splits["train"] for k in scene.ids.tolist())
+    splits["train"] = [with_ids(scene, numbers) for scene in splits["train"]]
     protocols = make_protocols(splits["test"], visible, amount.galleries, _chance(seed, 4))
     dataset = Dataset(name, out, splits, protocols, dropped, object_class, list(numbers))
     scenes.write(dataset, out)
@@ -157,12 +157,6 @@ def _scene(plan: ScenePlan, photograph: Photograph, path: Path) -> Scene:
         camera=plan.camera.index,
         time=plan.time,
     )
-
-
-def _renumbered(scene: Scene, numbers: Mapping[int, int]) -> Scene:
-    """The scene with train ids without gaps, should someone never have come into view."""
-    ids = [numbers.get(k, UNLABELLED) for k in scene.ids.tolist()]
-    return replace(scene, ids=np.array(ids, dtype=np.int64))
 
 
 def _photographs(

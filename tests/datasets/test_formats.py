@@ -48,7 +48,7 @@ def test_files_of_one_data_set_are_joined(tmp_path: Path) -> None:
     # Each file numbers its people for itself.
     assert (dataset.split("train")[0].ids.tolist(), dataset.source_ids) == ([0], None)
     coco(tmp_path / "train_more.json", "c.jpg", 4)
-    with pytest.raises(DataError, match="two of its annotation files hold split 'train'"):
+    with pytest.raises(DataError, match="two of its annotation files have the split 'train'"):
         open_dataset(tmp_path)
     assert list(open_dataset(tmp_path / "train_more.json").splits) == ["train"]
 
