@@ -1,19 +1,19 @@
 """`personsearch bench` from the shell, on runs of a second each."""
 
 import json
-import sys
+import subprocess
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from shell import personsearch
 
 from personsearch.bench.ablation import ablation_names
-from personsearch.cli.main import main
 from personsearch.datasets import scenes
 from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.protocols import cross_camera_protocol
@@ -76,35 +76,15 @@ title = "curves"
 """
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command printed, and its exit status."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Bench = Callable[..., Ran]
+Bench = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Bench:
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """The command in this process, which has torch; its runs are processes of their own."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("COLUMNS", "140")
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["personsearch", "bench", *map(str, arguments)])
-        capsys.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        return Ran(status, *capsys.readouterr())
-
-    return run
+    return partial(personsearch, "bench")
 
 
 def draw(folder: Path) -> None:

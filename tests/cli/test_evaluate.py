@@ -1,23 +1,22 @@
-"""`personsearch evaluate`, through the real entry point, on the drawn benchmark."""
+"""`personsearch evaluate` on the drawn benchmark."""
 
 import csv
 import json
-import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from shell import personsearch
 
+from personsearch.datasets import open_dataset
+from personsearch.evaluation.files import SavedDetections, save_detections
 from personsearch.synthetic.benchmark import make_benchmark
 from personsearch.training.checkpoint import save_checkpoint
 from personsearch.training.recipe import make_recipe
+from personsearch.types import Detections, FloatArray
 
 IDS = 12
-
-
-def personsearch(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "personsearch", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +79,47 @@ def test_figures_bounds_and_files(data: Path, checkpoint: Path, tmp_path: Path) 
 
     again = personsearch(
         "evaluate", tmp_path / "found.npz", "--data", data, "--protocol", "cross-camera",
-        "--score-threshold", 0.1, "--json",
+        "--score-threshold", 0.1, "--context", "5,2", "--json",
     )  # fmt: skip
-    assert again.returncode == 0, again.stderr
+    assert (again.returncode, again.stderr) == (0, "")
     saved = json.loads(again.stdout)
-    assert saved["search"][0]["mean_ap"] == report["search"][0]["mean_ap"]
+    assert [row["mean_ap"] for row in saved["search"]] == [
+        report["search"][row]["mean_ap"] for row in (0, 3)
+    ]
     assert saved["detection"][0] == report["detection"][0]
+
+
+def test_a_file_of_0_1_is_read_and_its_weighting_asked_for(data: Path, tmp_path: Path) -> None:
+    """Embeddings that tell people apart a little, under scores that say nothing."""
+    dataset, rng = open_dataset(data), np.random.default_rng(0)
+    (name, protocol), *_ = dataset.protocols.items()
+    faces = rng.normal(size=(100, 8))
+
+    def embed(ids: Sequence[int]) -> FloatArray:
+        vectors = faces[list(ids)] + rng.normal(size=(len(ids), 8))
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    found = {
+        scene.name: Detections(scene.boxes, rng.random(len(scene.ids)), embed(scene.ids.tolist()))
+        for scene in dataset.split("test")
+    }
+    queries = {name: embed([query.id for query in protocol.queries])}
+    save_detections(tmp_path / "old.npz", SavedDetections(found, queries))
+    save_detections(tmp_path / "new.npz", SavedDetections(found, queries, True))
+
+    def evaluate(file: str, *arguments: str) -> tuple[float, str]:
+        ran = personsearch(
+            *("evaluate", tmp_path / file, "--data", data, "--score-threshold", "0", "--json"),
+            *arguments,
+        )
+        assert ran.returncode == 0
+        return json.loads(ran.stdout)["search"][0]["mean_ap"], ran.stderr
+
+    weighted, plain = evaluate("new.npz"), evaluate("new.npz", "--no-confidence-weighted")
+    assert weighted[0] != plain[0]
+    assert evaluate("old.npz", "--confidence-weighted") == weighted == (weighted[0], "")
+    assert evaluate("old.npz")[0] == plain[0]
+    assert "--no-confidence-weighted" in evaluate("old.npz")[1]
 
 
 def test_tables_without_bounds(data: Path, checkpoint: Path) -> None:

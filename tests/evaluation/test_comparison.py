@@ -1,6 +1,8 @@
 """A model beside its bounds, on pictures whose answers are known."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ from torch import Tensor
 
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import DataError, EvaluationError
-from personsearch.evaluation.comparison import compare, compare_saved
-from personsearch.evaluation.files import load_detections, save_detections
+from personsearch.evaluation.comparison import Comparison, compare, compare_saved
+from personsearch.evaluation.files import SavedDetections, load_detections, save_detections
 from personsearch.systems.base import PersonSearchModel, Target
 from personsearch.types import Detections, Query, Scene, SearchProtocol
 
@@ -19,13 +21,16 @@ COLORS = [(220, 30, 30), (30, 200, 40), (40, 60, 230)]
 
 
 class KnowsColors(PersonSearchModel):
-    """Finds the painted blocks by their colour; blind to the first one where `blind`."""
+    """Finds the painted blocks by their colour; blind to the first one where `blind`.
+
+    With `unsure`, the score of blocks in the last scene is low.
+    """
 
     embedding_dim = 3
 
-    def __init__(self, blind: bool) -> None:
+    def __init__(self, blind: bool, unsure: bool = False) -> None:
         super().__init__()
-        self.blind = blind
+        self.blind, self.unsure = blind, unsure
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         raise AssertionError("is not trained")
@@ -41,7 +46,10 @@ class KnowsColors(PersonSearchModel):
                     boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
             tensor = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
             (embeddings,) = self.embed([image], [tensor])
-            found.append(Detections(tensor, torch.ones(len(tensor)), embeddings))
+            scores = torch.ones(len(tensor))
+            if self.unsure:
+                scores[tensor[:, 1] > 12] = 0.3
+            found.append(Detections(tensor, scores, embeddings))
         return found
 
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
@@ -106,23 +114,44 @@ def test_rows_and_figures(dataset: Dataset) -> None:
         compared.row("nowhere")
 
 
-def test_saved_detections_give_the_same_figures(dataset: Dataset, tmp_path: Path) -> None:
-    direct = compare(KnowsColors(blind=True), dataset, ["all"], bounds=False)
-    save_detections(tmp_path / "d.npz", direct.found, direct.queries)
-    saved = compare_saved(*load_detections(tmp_path / "d.npz"), dataset, ["all"])
-    np.testing.assert_array_equal(
-        saved.row("all").search.average_precisions, direct.row("all").search.average_precisions
+def saved_of(compared: Comparison) -> SavedDetections:
+    return SavedDetections(compared.found, compared.queries, compared.confidence_weighted)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_saved_detections_give_the_same_metrics(
+    dataset: Dataset, tmp_path: Path, weighted: bool
+) -> None:
+    """Weighted or not, with context or without: as the model gives them, and another result."""
+    model = KnowsColors(blind=True, unsure=True)
+    model.confidence_weighted = weighted
+    low: dict[str, Any] = {"score_thresholds": (0.1,)}
+    direct = compare(model, dataset, ["all"], bounds=False, context=(2, 2), **low)
+    save_detections(tmp_path / "d.npz", saved_of(direct))
+    saved = compare_saved(
+        load_detections(tmp_path / "d.npz"), dataset, ["all"], context=(2, 2), **low
     )
-    assert saved.detection[0.5].average_precision == direct.detection[0.5].average_precision
+    assert [row.boxes for row in saved.rows] == ["detected", "detected, with context"]
+    for ours, theirs in zip(direct.rows, saved.rows, strict=True):
+        assert ours.boxes == theirs.boxes
+        np.testing.assert_array_equal(
+            ours.search.average_precisions, theirs.search.average_precisions
+        )
+    assert saved.detection[0.1].average_precision == direct.detection[0.1].average_precision
+    other = compare(model, dataset, ["all"], bounds=False, confidence_weighted=not weighted, **low)
+    assert (other.row("all").search.mean_ap < direct.row("all").search.mean_ap) is not weighted
 
 
 def test_saved_detections_that_do_not_fit(dataset: Dataset) -> None:
-    direct = compare(KnowsColors(blind=False), dataset, ["all"], bounds=False)
+    direct = saved_of(compare(KnowsColors(blind=False), dataset, ["all"], bounds=False))
     with pytest.raises(EvaluationError, match="no query embeddings for protocol 'all'"):
-        compare_saved(direct.found, {}, dataset, ["all"])
+        compare_saved(replace(direct, queries={}), dataset, ["all"])
     strangers = {"stranger.png": direct.found["0.png"], **direct.found}
     with pytest.raises(EvaluationError, match=r"'stranger\.png'"):
-        compare_saved(strangers, direct.queries, dataset, ["all"])
+        compare_saved(replace(direct, found=strangers), dataset, ["all"])
+    alone = {name: found for name, found in direct.found.items() if name != "0.png"}
+    with pytest.raises(EvaluationError, match=r"no detections for query scene '0\.png'; context"):
+        compare_saved(replace(direct, found=alone), dataset, ["all"], context=(2, 2))
 
 
 def test_unknown_protocol_lists_the_known(dataset: Dataset) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from personsearch.errors import EvaluationError
-from personsearch.evaluation.files import load_detections, save_detections
+from personsearch.evaluation.files import SavedDetections, load_detections, save_detections
 from personsearch.types import Detections
 
 
@@ -20,11 +20,14 @@ def _found() -> dict[str, Detections]:
     return found
 
 
-def test_round_trip_is_exact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("weighted", [True, False, None])
+def test_round_trip_is_exact(tmp_path: Path, weighted: bool | None) -> None:
     found = _found()
     queries = {"all": np.eye(4, dtype=np.float32)}
-    save_detections(tmp_path / "d.npz", found, queries)
-    again, again_queries = load_detections(tmp_path / "d.npz")
+    save_detections(tmp_path / "d.npz", SavedDetections(found, queries, weighted))
+    saved = load_detections(tmp_path / "d.npz")
+    again = saved.found
+    assert saved.confidence_weighted is weighted
     assert list(again) == list(found)
     for name, detections in found.items():
         np.testing.assert_array_equal(again[name].boxes, detections.boxes)
@@ -32,12 +35,13 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
         assert len(again[name]) == len(detections)
         if len(detections):
             np.testing.assert_array_equal(again[name].embeddings, detections.embeddings)
-    np.testing.assert_array_equal(again_queries["all"], queries["all"])
+    np.testing.assert_array_equal(saved.queries["all"], queries["all"])
 
 
 def test_no_detections_at_all(tmp_path: Path) -> None:
-    save_detections(tmp_path / "d.npz", {}, {})
-    assert load_detections(tmp_path / "d.npz") == ({}, {})
+    save_detections(tmp_path / "d.npz", SavedDetections({}, {}))
+    saved = load_detections(tmp_path / "d.npz")
+    assert (saved.found, saved.queries, saved.confidence_weighted) == ({}, {}, None)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut"])
@@ -58,6 +62,14 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", names=names)
     with pytest.raises(EvaluationError, match="allow_pickle"):
         load_detections(tmp_path / "d.npz")
+
+
+def test_a_weighting_that_is_no_bool(tmp_path: Path) -> None:
+    save_detections(tmp_path / "d.npz", SavedDetections({}, {}))
+    with np.load(tmp_path / "d.npz") as arrays:
+        np.savez(tmp_path / "e.npz", confidence_weighted=np.array([1.0]), **arrays)
+    with pytest.raises(EvaluationError, match=r"is float64 of shape \(1,\), expected one bool"):
+        load_detections(tmp_path / "e.npz")
 
 
 def test_missing_part_is_named(tmp_path: Path) -> None:

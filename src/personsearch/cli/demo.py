@@ -97,11 +97,11 @@ def _print_json(page: "Page", steps: "list[Step]", path: Path) -> None:
     import json
     from dataclasses import asdict
 
-    from personsearch.cli.evaluate import figures
+    from personsearch.cli.evaluate import as_json
 
     report: dict[str, Any] = {
         "page": str(path),
-        "results": [figures(result.compared, result.dataset) for result in page.results],
+        "results": [as_json(result.compared, result.dataset) for result in page.results],
         "steps": [asdict(step) for step in steps],
     }
     typer.echo(json.dumps(report, indent=1))

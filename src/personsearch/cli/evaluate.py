@@ -1,4 +1,4 @@
-"""`personsearch evaluate`: detection and search figures of a model, or of saved detections."""
+"""`personsearch evaluate`: detection and search metrics of a model, or of saved detections."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,14 +29,21 @@ def evaluate(
     convention: Annotated[
         str, typer.Option(help="'standard', or 'seqnet' for the published code's numbers.")
     ] = "standard",
+    confidence_weighted: Annotated[
+        bool | None,
+        typer.Option(
+            "--confidence-weighted/--no-confidence-weighted",
+            help="Multiply similarities by scores; default: as the model does, or the .npz says.",
+        ),
+    ] = None,
     bounds: Annotated[
-        bool, typer.Option(help="Also search on ground-truth boxes, and by colour alone.")
+        bool, typer.Option(help="Also search on true boxes, and by colour alone; not for an .npz.")
     ] = True,
     context: Annotated[
         str, typer.Option(help="K1,K2: also search with context bipartite graph matching.")
     ] = "",
     per_query: Annotated[
-        Path | None, typer.Option(help="Write every query's figures to this CSV file.")
+        Path | None, typer.Option(help="Write every query's average precision to this CSV file.")
     ] = None,
     save: Annotated[
         Path | None, typer.Option(help="Write detections and queries to this .npz file.")
@@ -44,14 +51,16 @@ def evaluate(
     device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'.")] = "",
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measures how well everyone is found and how well a person is searched.
+    """Measures detection and search on a data set.
 
     Example: personsearch evaluate runs/oim --data synth --protocol all --protocol cross-camera
     """
+    from dataclasses import replace
+
     from personsearch.cli.progress import StepProgress
     from personsearch.datasets import open_dataset
     from personsearch.evaluation.comparison import compare, compare_saved
-    from personsearch.evaluation.files import load_detections, save_detections
+    from personsearch.evaluation.files import SavedDetections, load_detections, save_detections
     from personsearch.loading import load
     from personsearch.training.devices import choose_device
 
@@ -60,15 +69,23 @@ def evaluate(
     pair = _pair(context) if context else None
     thresholds = tuple(score_threshold or [0.5])
     if model.suffix == ".npz":
-        found, queries = load_detections(model)
+        saved = load_detections(model)
+        if confidence_weighted is not None:
+            saved = replace(saved, confidence_weighted=confidence_weighted)
+        elif saved.confidence_weighted is None:
+            typer.echo(
+                f"{model}: does not say whether similarities are weighted by scores; they are not. "
+                "Choose with --confidence-weighted or --no-confidence-weighted",
+                err=True,
+            )
         compared = compare_saved(
-            found,
-            queries,
+            saved,
             dataset,
             names,
             split=split,
             score_thresholds=thresholds,
             convention=convention,
+            context=pair,
         )
     else:
         loaded = load(model, choose_device(device))
@@ -80,18 +97,20 @@ def evaluate(
                 split=split,
                 score_thresholds=thresholds,
                 convention=convention,
+                confidence_weighted=confidence_weighted,
                 bounds=bounds,
                 context=pair,
                 progress=progress,
             )
     if save is not None:
-        save_detections(save, compared.found, compared.queries)
+        saved = SavedDetections(compared.found, compared.queries, compared.confidence_weighted)
+        save_detections(save, saved)
     if per_query is not None:
         _write_queries(per_query, compared, dataset)
     if json_output:
         import json
 
-        typer.echo(json.dumps(figures(compared, dataset), indent=1))
+        typer.echo(json.dumps(as_json(compared, dataset), indent=1))
     else:
         _print(compared, dataset)
 
@@ -105,8 +124,8 @@ def _pair(text: str) -> tuple[int, int]:
     return int(k1), int(k2)
 
 
-def figures(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
-    """What was measured, as plain lists and numbers."""
+def as_json(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
+    """Return what was measured as plain lists and numbers."""
     return {
         "data": dataset.name,
         "detection": [

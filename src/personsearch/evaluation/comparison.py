@@ -1,4 +1,4 @@
-"""One model on one data set, between its bounds: ground-truth boxes above, colour alone below."""
+"""Measure one model on one data set, with an upper bound (true boxes) and a lower one (colour)."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ from personsearch.datasets.dataset import Dataset
 from personsearch.errors import EvaluationError
 from personsearch.evaluation.context_matching import ContextMatching, query_context
 from personsearch.evaluation.detection import DetectionResult, evaluate_detection
+from personsearch.evaluation.files import SavedDetections
 from personsearch.evaluation.runner import (
     detect_scenes,
     embed_queries,
@@ -21,21 +22,21 @@ from personsearch.evaluation.search import SearchResult, evaluate_search
 from personsearch.systems.base import PersonSearchModel
 from personsearch.systems.crop_embedders import ExtractorEmbedder
 from personsearch.systems.two_step import TwoStep
-from personsearch.types import Detections, FloatArray, Scene
+from personsearch.types import Detections, FloatArray, Scene, SearchProtocol
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, pictures done, pictures in all)."""
+"""Called with (step, pictures done, pictures in all)."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Search figures of one embedder on one kind of boxes under one protocol.
+    """Search metrics of one embedder on one kind of boxes under one protocol.
 
     Attributes:
         protocol: its name.
         embeddings: ``"model"`` or ``"HSV histogram"``.
         boxes: ``"detected"``, ``"detected, with context"`` or ``"ground truth"``.
-        search: the figures, per query and in the mean.
+        search: the metrics.
     """
 
     protocol: str
@@ -50,10 +51,11 @@ class Comparison:
 
     Attributes:
         detection: by score threshold.
-        rows: protocol by protocol: the model, the model on ground-truth boxes, the floor.
-        seconds: how long each step took.
-        found: what the model detected, by scene name.
-        queries: the model's query embeddings (Q, D), by protocol.
+        rows: by protocol: the model, the model on ground-truth boxes, the floor, with context.
+        seconds: duration of each step.
+        found: detections of the model by scene name.
+        queries: query embeddings (Q, D) of the model by protocol name.
+        confidence_weighted: whether its similarities were multiplied by scores.
     """
 
     detection: Mapping[float, DetectionResult]
@@ -61,9 +63,10 @@ class Comparison:
     seconds: Mapping[str, float]
     found: Mapping[str, Detections] = field(repr=False)
     queries: Mapping[str, FloatArray] = field(repr=False)
+    confidence_weighted: bool = False
 
     def row(self, protocol: str, embeddings: str = "model", boxes: str = "detected") -> Row:
-        """The row of that name."""
+        """Return the row of that name."""
         for row in self.rows:
             if (row.protocol, row.embeddings, row.boxes) == (protocol, embeddings, boxes):
                 return row
@@ -71,71 +74,56 @@ class Comparison:
 
 
 def compare_saved(
-    found: Mapping[str, Detections],
-    queries: Mapping[str, FloatArray],
+    saved: SavedDetections,
     dataset: Dataset,
     protocols: Sequence[str],
     *,
     split: str = "test",
     score_thresholds: Sequence[float] = (0.5,),
     convention: str = "standard",
+    context: tuple[int, int] | None = None,
 ) -> Comparison:
-    """The figures of detections that were made elsewhere (see `evaluation.files`).
+    """Evaluate detections that other code made (see `evaluation.files`).
 
     Args:
-        found: detections by scene name; scenes of the split that are not named count as empty.
-        queries: embeddings (Q, D) by protocol name, in the protocol's order.
-        dataset, protocols, split, score_thresholds, convention: as in `compare`.
+        saved: detections and query embeddings. Scenes of the split without detections count as
+            empty. Similarities are weighted if `confidence_weighted` is True.
+        dataset, protocols, split, score_thresholds, convention, context: as in `compare`.
 
     Raises:
         DataError: no such split or protocol.
-        EvaluationError: no query embeddings for a protocol.
+        EvaluationError: no query embeddings for a protocol, scenes that are not in the split, or
+            context without the detections in a query's scene.
     """
     chosen = {name: dataset.protocol(name) for name in protocols}
     began = time.perf_counter()
     for name in chosen:
-        if name not in queries:
+        if name not in saved.queries:
             raise EvaluationError(
                 f"no query embeddings for protocol {name!r}; the file has "
-                f"{', '.join(map(repr, queries)) or 'none'}"
+                f"{', '.join(map(repr, saved.queries)) or 'none'}"
             )
     scenes = dataset.split(split)
     known = {scene.name for scene in scenes}
-    strangers = [name for name in found if name not in known]
+    strangers = [name for name in saved.found if name not in known]
     if strangers:
         raise EvaluationError(
             f"{len(strangers)} scenes with detections are not in split {split!r}, the first is "
             f"{strangers[0]!r}; scene names must be those of the data set"
         )
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), None)
-    complete = {scene.name: found.get(scene.name, nothing) for scene in scenes}
-    rows = [
-        Row(
-            name,
-            "model",
-            "detected",
-            evaluate_search(
-                protocol,
-                complete,
-                queries[name],
-                score_threshold=score_thresholds[0],
-                convention=convention,
-            ),
-        )
-        for name, protocol in chosen.items()
-    ]
+    complete = {scene.name: saved.found.get(scene.name, nothing) for scene in scenes}
+    rows, weighted = [], bool(saved.confidence_weighted)
+    for name, protocol in chosen.items():
+        search = _Search(protocol, saved.queries[name], score_thresholds[0], convention)
+        rows.append(Row(name, "model", "detected", search(complete, weighted)))
+        if context is not None:
+            # A query's scene that the file lacks is unknown here, not empty.
+            result = search.with_context(saved.found, complete, weighted, context)
+            rows.append(Row(name, "model", "detected, with context", result))
     detection = _detection(scenes, complete, score_thresholds)
     seconds = {"evaluate": time.perf_counter() - began}
-    return Comparison(detection, rows, seconds, complete, dict(queries))
-
-
-def _detection(
-    scenes: Sequence[Scene], found: Mapping[str, Detections], thresholds: Sequence[float]
-) -> dict[float, DetectionResult]:
-    return {
-        threshold: evaluate_detection(scenes, found, score_threshold=threshold)
-        for threshold in thresholds
-    }
+    return Comparison(detection, rows, seconds, complete, saved.queries, weighted)
 
 
 def compare(
@@ -146,32 +134,36 @@ def compare(
     split: str = "test",
     score_thresholds: Sequence[float] = (0.5,),
     convention: str = "standard",
+    confidence_weighted: bool | None = None,
     bounds: bool = True,
     context: tuple[int, int] | None = None,
     ranked: int = 0,
     precision: str = "auto",
     progress: Progress | None = None,
 ) -> Comparison:
-    """Detects once, then searches under every protocol.
+    """Detect once, then search under every protocol.
 
     Args:
-        model: what is measured.
+        model: the model to measure.
         dataset: read from disk.
         protocols: names of its protocols.
-        split: the scenes that the protocols speak of.
-        score_thresholds: of detections; the first is the one of the search.
+        split: the scenes that the protocols refer to.
+        score_thresholds: of detections; search uses the first.
         convention: of the evaluator.
+        confidence_weighted: multiply the model's similarities by the scores of detections; by
+            default as the model does.
         bounds: also search on ground-truth boxes, with the model and with an HSV histogram.
         context: k1 and k2 of context bipartite graph matching; adds a row with it.
         ranked: how many hits of each query the results keep.
-        precision: of the network, see `training.precision.autocast`.
-        progress: told how far each step is.
+        precision: of the network, see `precision.autocast`.
+        progress: called with the progress of each step.
 
     Raises:
         DataError: no such split or protocol, or a picture that cannot be read.
     """
     scenes = dataset.split(split)
     chosen = {name: dataset.protocol(name) for name in protocols}
+    weighted = model.confidence_weighted if confidence_weighted is None else confidence_weighted
     seconds: dict[str, float] = {}
 
     def timed(step: str) -> Callable[[int, int], None]:
@@ -205,37 +197,77 @@ def compare(
     rows: list[Row] = []
     queries: dict[str, FloatArray] = {}
     for name, protocol in chosen.items():
-        embedded = {
-            id(source): embed_queries(
-                source, protocol, scenes, precision=precision, progress=timed(f"queries of {name}")
+        searches = {
+            id(source): _Search(
+                protocol,
+                embed_queries(
+                    source,
+                    protocol,
+                    scenes,
+                    precision=precision,
+                    progress=timed(f"queries of {name}"),
+                ),
+                score_thresholds[0],
+                convention,
+                ranked,
             )
             for source in dict.fromkeys(source for source, *_ in sources)
         }
-        queries[name] = embedded[id(model)]
+        search = searches[id(model)]
+        queries[name] = search.queries
         for source, embeddings, boxes, detections in sources:
-            result = evaluate_search(
-                protocol,
-                detections,
-                embedded[id(source)],
-                score_threshold=score_thresholds[0],
-                convention=convention,
-                confidence_weighted=source.confidence_weighted,
-                ranked=ranked,
-            )
+            result = searches[id(source)](detections, source is model and weighted)
             rows.append(Row(name, embeddings, boxes, result))
         if context is not None:
-            people = query_context(
-                protocol, queries[name], found, score_threshold=score_thresholds[0]
-            )
-            result = evaluate_search(
-                protocol,
-                found,
-                queries[name],
-                score_threshold=score_thresholds[0],
-                convention=convention,
-                confidence_weighted=model.confidence_weighted,
-                context=ContextMatching(people, *context),
-                ranked=ranked,
-            )
+            result = search.with_context(found, found, weighted, context)
             rows.append(Row(name, "model", "detected, with context", result))
-    return Comparison(detection, rows, seconds, found, queries)
+    return Comparison(detection, rows, seconds, found, queries, weighted)
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """One protocol with the query embeddings of one embedder."""
+
+    protocol: SearchProtocol
+    queries: FloatArray
+    score_threshold: float
+    convention: str
+    ranked: int = 0
+
+    def __call__(
+        self,
+        gallery: Mapping[str, Detections],
+        weighted: bool,
+        context: ContextMatching | None = None,
+    ) -> SearchResult:
+        return evaluate_search(
+            self.protocol,
+            gallery,
+            self.queries,
+            score_threshold=self.score_threshold,
+            convention=self.convention,
+            confidence_weighted=weighted,
+            context=context,
+            ranked=self.ranked,
+        )
+
+    def with_context(
+        self,
+        beside_queries: Mapping[str, Detections],
+        gallery: Mapping[str, Detections],
+        weighted: bool,
+        settings: tuple[int, int],
+    ) -> SearchResult:
+        people = query_context(
+            self.protocol, self.queries, beside_queries, score_threshold=self.score_threshold
+        )
+        return self(gallery, weighted, ContextMatching(people, *settings))
+
+
+def _detection(
+    scenes: Sequence[Scene], found: Mapping[str, Detections], thresholds: Sequence[float]
+) -> dict[float, DetectionResult]:
+    return {
+        threshold: evaluate_detection(scenes, found, score_threshold=threshold)
+        for threshold in thresholds
+    }

@@ -1,16 +1,21 @@
-"""Detections on disk, so that any code's output can be evaluated here.
+"""Detections on disk, so that the output of any code can be evaluated.
 
 One NumPy ``.npz`` without pickled objects:
 
-    names             (S,) str        scene names
-    counts            (S,) int64      detections of each scene
-    boxes             (N, 4) float32  N = sum of counts; x1, y1, x2, y2 in pixels
-    scores            (N,) float32
-    embeddings        (N, D) float32  unit length
-    queries/PROTOCOL  (Q, D) float32  query embeddings of a protocol, in its order
+    names                (S,) str        scene names
+    counts               (S,) int64      detections of each scene
+    boxes                (N, 4) float32  N = sum of counts; x1, y1, x2, y2 in pixels
+    scores               (N,) float32
+    embeddings           (N, D) float32  unit length
+    queries/PROTOCOL     (Q, D) float32  query embeddings of a protocol, in its order
+    confidence_weighted  () bool         optional: whether similarities are multiplied by scores
+
+Context matching also uses the detections in the queries' own scenes, so they must be among `names`,
+with a count of 0 where nobody was found. Files of version 0.1 lack `confidence_weighted`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -21,29 +26,45 @@ from personsearch.types import Detections, FloatArray
 
 _PARTS = ("names", "counts", "boxes", "scores", "embeddings")
 _QUERIES = "queries/"
+_WEIGHTED = "confidence_weighted"
 
 
-def save_detections(
-    path: Path, found: Mapping[str, Detections], queries: Mapping[str, FloatArray]
-) -> None:
-    """Writes detections by scene name and query embeddings by protocol name."""
-    every = list(found.values())
+@dataclass(frozen=True, eq=False)
+class SavedDetections:
+    """Contents of a file.
+
+    Attributes:
+        found: detections by scene name.
+        queries: query embeddings (Q, D) by protocol name.
+        confidence_weighted: whether similarities are multiplied by scores; None if not stated.
+    """
+
+    found: Mapping[str, Detections]
+    queries: Mapping[str, FloatArray]
+    confidence_weighted: bool | None = None
+
+
+def save_detections(path: Path, saved: SavedDetections) -> None:
+    """Write detections and query embeddings to an ``.npz`` file."""
+    every = list(saved.found.values())
     dim = max((d.embeddings.shape[1] for d in every), default=0)
     empty = np.zeros((0, dim), np.float32)
     arrays = {
-        "names": np.array(list(found), dtype=np.str_),
+        "names": np.array(list(saved.found), dtype=np.str_),
         "counts": np.array([len(d) for d in every], dtype=np.int64),
         "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(d.boxes for d in every)]),
         "scores": np.concatenate([np.zeros(0, np.float32), *(d.scores for d in every)]),
         "embeddings": np.concatenate([empty, *(d.embeddings for d in every if len(d))]),
     }
-    arrays |= {_QUERIES + name: embeddings for name, embeddings in queries.items()}
+    arrays |= {_QUERIES + name: embeddings for name, embeddings in saved.queries.items()}
+    if saved.confidence_weighted is not None:
+        arrays[_WEIGHTED] = np.array(saved.confidence_weighted)
     with Path(path).open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def load_detections(path: Path) -> tuple[dict[str, Detections], dict[str, FloatArray]]:
-    """Detections by scene name, and query embeddings by protocol name.
+def load_detections(path: Path) -> SavedDetections:
+    """Read an ``.npz`` file of detections.
 
     Raises:
         EvaluationError: the file is missing, damaged, lacks a part, or its parts disagree.
@@ -67,7 +88,12 @@ def load_detections(path: Path) -> tuple[dict[str, Detections], dict[str, FloatA
         raise EvaluationError(
             f"{path}: {len(names)} names, {len(counts)} counts that sum to {total}, "
             + ", ".join(f"{n} {part}" for part, n in lengths.items())
-            + "; expected a count a name, and as many of the rest as the counts sum to"
+            + "; expected one count per name, and as many of the rest as the counts sum to"
+        )
+    weighted = arrays.get(_WEIGHTED)
+    if weighted is not None and (weighted.dtype != np.bool_ or weighted.shape):
+        raise EvaluationError(
+            f"{path}: {_WEIGHTED} is {weighted.dtype} of shape {weighted.shape}, expected one bool"
         )
     ends = np.cumsum(counts)
     found = {
@@ -81,4 +107,4 @@ def load_detections(path: Path) -> tuple[dict[str, Detections], dict[str, FloatA
         for name, array in arrays.items()
         if name.startswith(_QUERIES)
     }
-    return found, queries
+    return SavedDetections(found, queries, None if weighted is None else bool(weighted))
