@@ -75,11 +75,11 @@ def test_to_milvus_searched_and_erased(place: Path) -> None:
 def test_wrong_places(place: Path) -> None:
     cases = {
         ("migrate", "store", "store"): (2, "are the same"),
-        ("migrate", "store", "qdrant://x/y"): (1, "'qdrant' is no kind of store"),
+        ("migrate", "store", "qdrant://x/y"): (1, "unknown store scheme 'qdrant'"),
         ("migrate", "none", "other"): (1, "there is no store here"),
         ("search", "--person", "1", "--store", "milvus-lite:none.db"): (1, "no such file"),
         ("search", "--person", "1", "--store", "milvus-lite:none"): (1, "ends in .db"),
-        ("erase", "--person", "1", "--yes", "--store", "ftp://x"): (1, "is no kind of store"),
+        ("erase", "--person", "1", "--yes", "--store", "ftp://x"): (1, "unknown store scheme"),
         ("index", "footage", "--workers", "2"): (2, "goes with --ray"),
     }
     for arguments, (status, expected) in cases.items():

@@ -144,7 +144,7 @@ def erase(engine: Engine, filters: Filters) -> int:
     """Erase from a Milvus collection, or from the store under the engine."""
     if isinstance(engine, MilvusEngine):
         return engine.erase(filters)
-    with open_store(engine.place, write=True) as store:
+    with open_store(engine.uri, write=True) as store:
         return store.erase(filters)
 
 
@@ -268,4 +268,4 @@ def test_what_does_not_fit_is_refused(engine: Engine) -> None:
     with pytest.raises(StoreError, match=r"shape \(3,\) came, expected \(16,\)"):
         engine.upsert([replace(RECORDS[0], vector=np.ones(3, np.float16))])
     with pytest.raises(StoreError, match="made by model"):
-        open_engine(engine.place, model=ModelIdentity("other", "e" * 64, DIM))
+        open_engine(engine.uri, model=ModelIdentity("other", "e" * 64, DIM))

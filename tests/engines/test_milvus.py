@@ -51,11 +51,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusEngine]:
 
 def test_places() -> None:
     found = parse_address("milvus://gate.example:19531/people_2")
-    assert (found.uri, found.collection) == ("http://gate.example:19531", "people_2")
-    assert parse_address("milvus+https://[::1]/").uri == "https://[::1]:19530"
+    assert (found.server, found.collection) == ("http://gate.example:19531", "people_2")
+    assert parse_address("milvus+https://[::1]/").server == "https://[::1]:19530"
     assert parse_address("milvus://h").collection == "people"
     lite = parse_address("milvus-lite:~/x.db")
-    assert (lite.uri, lite.lite) == (str(Path.home() / "x.db"), True)
+    assert (lite.server, lite.lite) == (str(Path.home() / "x.db"), True)
     wrong = ("milvus://", "milvus://user:secret@host/x", "milvus://h/a-b", "milvus://h/a/b")
     for place in (*wrong, "milvus://h:x/a", "milvus-lite:x", "milvus:h"):
         with pytest.raises(StoreError, match="expected"):
@@ -63,7 +63,7 @@ def test_places() -> None:
 
 
 def test_nobody_answers_and_nothing_is_there(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"^milvus://127.0.0.1:1/x: Milvus says: "):
+    with pytest.raises(StoreError, match=r"^milvus://127.0.0.1:1/x: Milvus reports: "):
         connect(parse_address("milvus://127.0.0.1:1/x"), timeout=0.3)
     with pytest.raises(StoreError, match="there is no such file"):
         MilvusEngine(f"milvus-lite:{tmp_path / 'none.db'}")
@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_refused(engine: MilvusEngine) -> None:
 
 
 def test_two_in_one_process(engine: MilvusEngine) -> None:
-    with MilvusEngine(engine.place) as other:
+    with MilvusEngine(engine.uri) as other:
         assert other.count() == COUNT
     assert engine.count() == COUNT
 

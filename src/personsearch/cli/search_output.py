@@ -28,7 +28,7 @@ def show_result(
     if out is not None:
         _draw_matches(archive, request, result, out)
     if as_json:
-        print(json.dumps({"store": archive.engine.place, **result.as_json()}, indent=2))
+        print(json.dumps({"store": archive.engine.uri, **result.as_json()}, indent=2))
         return
     if result.shown is not None:
         print_query(result.shown)

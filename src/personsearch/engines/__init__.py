@@ -1,0 +1,1 @@
+"""Vector search behind one interface: SQLite and faiss, or Milvus."""

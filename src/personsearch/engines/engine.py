@@ -1,16 +1,15 @@
-"""What keeps people and finds those who are alike: the interface of every engine.
+"""The interface of the engines, which keep people and rank them by similarity."""
 
-`store_engine.py` is one over a store on this machine; others lie on a server.
-"""
-
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from personsearch.errors import StoreError
 from personsearch.store import EVERYONE, Filters, ModelIdentity, StoredPerson
 from personsearch.types import FloatArray
 
@@ -20,9 +19,9 @@ class PersonRecord:
     """All that is kept of a person.
 
     Attributes:
-        person: who, where and when.
-        vector: (D,) float16 of unit length.
-        thumbnail: as JPEG; empty if there is none.
+        person: where and when the person was seen.
+        vector: (D,) float16 embedding of unit length.
+        thumbnail: JPEG; empty if there is none.
     """
 
     person: StoredPerson
@@ -32,49 +31,77 @@ class PersonRecord:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Who is most like a query, best first; of equals the lower id first.
+    """The people most similar to a query, best first; equals by ascending id.
 
     Attributes:
         ids: (N,) int64.
-        similarities: (N,) float32, cosines.
-        rank_scores: (N,) float32, by which they are ranked.
+        similarities: (N,) float32 cosines.
+        rank_scores: (N,) float32, the order.
     """
 
     ids: NDArray[np.int64]
     similarities: FloatArray
     rank_scores: FloatArray
 
+    @classmethod
+    def best(
+        cls, ids: NDArray[np.int64], similarities: FloatArray, rank_scores: FloatArray, top: int
+    ) -> Self:
+        """The `top` best of N candidates."""
+        order = np.lexsort((ids, -rank_scores))[: max(top, 0)]
+        return cls(ids[order], similarities[order], rank_scores[order])
 
-class Engine(Protocol):
-    """Keeps people and finds those who are alike."""
 
-    @property
-    def place(self) -> str:
-        """Where the people are kept, for messages."""
+class Engine(ABC):
+    """Keeps people and ranks them by similarity; for several threads.
 
-    @property
-    def model(self) -> ModelIdentity:
-        """Which model made the embeddings."""
+    Attributes:
+        uri: the folder, server or file, as the user named it.
+        model: makes the embeddings.
+    """
+
+    uri: str
+    model: ModelIdentity
 
     def upsert(self, records: Sequence[PersonRecord]) -> int:
-        """Adds people, or replaces those of the same id; says how many."""
-
-    def delete(self, ids: Sequence[int]) -> int:
-        """Erases people; says how many there were."""
-
-    def erase(self, filters: Filters) -> int:
-        """Erase the matching people, each with the whole track; return the number of views.
+        """Add people, or replace those of the same id; return their number.
 
         Raises:
-            StoreError: the filters select everyone.
+            StoreError: an embedding of another length, or the engine cannot be written.
+        """
+        for record in records:
+            if record.vector.shape != (self.model.dim,):
+                raise StoreError(
+                    f"{self.uri}: an embedding of shape {record.vector.shape} came, expected "
+                    f"({self.model.dim},)"
+                )
+        self._upsert(records)
+        return len(records)
+
+    @abstractmethod
+    def _upsert(self, records: Sequence[PersonRecord]) -> None: ...
+
+    def delete(self, ids: Sequence[int]) -> int:
+        """Erase people with every view of their tracks; return the number of views."""
+        return self.erase(Filters(people=ids)) if len(ids) else 0
+
+    @abstractmethod
+    def erase(self, filters: Filters) -> int:
+        """Erase the matching people; return the number of views.
+
+        Selecting one view of a track by id erases the whole track.
+
+        Raises:
+            StoreError: the filters restrict nothing.
         """
 
+    @abstractmethod
     def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
         """Erase files of a source with everyone in them; return the number of views.
 
         Args:
             source: as it was indexed.
-            names: of its files; None for all of them.
+            names: of its files; None for all of them, an empty list for none.
 
         Raises:
             StoreError: there is no such source or file.
@@ -88,46 +115,79 @@ class Engine(Protocol):
         filters: Filters = EVERYONE,
         without: Sequence[int] = (),
     ) -> list[Ranking]:
-        """The `top` most alike of those who are meant, for each query (Q, D).
+        """Rank the matching people for each query (Q, D), and return the `top` best.
+
+        Args:
+            queries: embeddings of unit length.
+            top: number of people.
+            filters: which people to rank.
+            without: ids to leave out.
 
         Raises:
             StoreError: queries of another length than the embeddings.
         """
+        queries = np.asarray(queries, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.model.dim:
+            raise StoreError(
+                f"{self.uri}: queries of shape {queries.shape} came, expected (Q, {self.model.dim})"
+            )
+        return self._search(queries, top, filters, without)
 
+    @abstractmethod
+    def _search(
+        self, queries: FloatArray, top: int, filters: Filters, without: Sequence[int]
+    ) -> list[Ranking]: ...
+
+    @abstractmethod
     def get(self, ids: Sequence[int]) -> list[StoredPerson]:
-        """The people of some ids, in their order.
+        """The people with these ids, in their order.
 
         Raises:
-            StoreError: there is none of that id.
+            StoreError: an id is not there.
         """
 
+    @abstractmethod
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
-        """Embeddings (N, D) of some ids, in their order.
+        """Embeddings (N, D) of these ids, in their order.
 
         Raises:
-            StoreError: there is none of that id.
+            StoreError: an id is not there.
         """
 
+    @abstractmethod
     def thumbnail(self, person: int) -> bytes:
-        """A person's picture as JPEG; empty if there is none."""
+        """A person's thumbnail as JPEG; empty if there is none."""
 
+    @abstractmethod
     def track_members(self, track: int) -> list[int]:
-        """Ids of the views of a track."""
+        """Ids of the views of a track, ascending."""
 
+    @abstractmethod
     def people_in(self, path: Path) -> list[int]:
-        """Ids of everyone in a photo or video file."""
+        """Ids of the people in a photo or video file, under any source."""
 
+    @abstractmethod
     def count(self, filters: Filters = EVERYONE) -> int:
-        """How many people are meant."""
+        """Number of matching people."""
 
+    @abstractmethod
     def cameras(self) -> dict[str, int]:
-        """People by camera."""
+        """Number of people by camera."""
 
+    @abstractmethod
     def sources(self) -> dict[str, int]:
-        """People by source."""
+        """Number of people by source."""
 
+    @abstractmethod
     def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:
-        """Everyone whose id is larger than `after`, ascending, in batches."""
+        """The people whose id is larger than `after`, ascending, in batches."""
 
+    @abstractmethod
     def close(self) -> None:
-        """Gives back what is open."""
+        """Close all connections."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

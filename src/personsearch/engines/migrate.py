@@ -65,9 +65,9 @@ def migrate(
         (source.model.dim, source.model.weighted) != (target.model.dim, target.model.weighted)
     ):
         raise StoreError(
-            f"{target.place}: was made by model {target.model.name!r} "
-            f"({target.model.fingerprint[:12]}), {source.place} by {source.model.name!r} "
-            f"({source.model.fingerprint[:12]}); migrate into an empty place"
+            f"{target.uri}: was made by model {target.model.name!r} "
+            f"({target.model.fingerprint[:12]}), {source.uri} by {source.model.name!r} "
+            f"({source.model.fingerprint[:12]}); migrate into an empty store"
         )
     began = time.perf_counter()
     report = MigrationReport(people=source.count())
@@ -132,8 +132,8 @@ def _fill(
             progress("checking", seen, report.people)
     if (found := target.count()) != seen:
         raise StoreError(
-            f"{target.place}: has {found} people, {source.place} has {seen}; others were there, or "
-            "somebody writes; migrate into an empty place while nobody does"
+            f"{target.uri}: has {found} people, {source.uri} has {seen}; others were there, or "
+            "somebody writes; migrate into an empty store while nobody does"
         )
     report.people = seen
 
@@ -156,8 +156,8 @@ def _compare(
         if one is None or other is None or not same(one, other):
             named = other if one is None else one
             raise StoreError(
-                f"{target.place}: person {named.person.id} is not as in {source.place}; migrate "
-                "into an empty place while nobody writes"
+                f"{target.uri}: person {named.person.id} is not as in {source.uri}; migrate "
+                "into an empty store while nobody writes"
             )
         report.compared += 1
         if progress and not report.compared % batch:

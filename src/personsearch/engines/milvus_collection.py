@@ -1,9 +1,9 @@
-"""A Milvus collection of people: where it lies, its fields, and rows of them.
+"""A Milvus collection of people: its address, connection, fields and rows.
 
-    NAME           a row a person: all of a `PersonRecord`, the thumbnail as base64
-    NAME_files     a row a file that was indexed, and row 0: the model and the version of all this
+    NAME           one row a person: all of a `PersonRecord`, the thumbnail as base64
+    NAME_files     one row an indexed file; row 0 holds the model and the version of the schema
 
-A thumbnail is a string, for Milvus has no field of bytes: JPEG as base64, at most 49,149 bytes.
+Milvus has no field of bytes, so a thumbnail is a string: JPEG as base64, at most 49,149 bytes.
 """
 
 import base64
@@ -24,21 +24,21 @@ from numpy.typing import NDArray
 
 from personsearch.engines.engine import PersonRecord
 from personsearch.errors import StoreError
-from personsearch.store import Filters, ModelIdentity, StoredPerson, TrackSpan
+from personsearch.store import Filters, ModelIdentity, StoredPerson, TrackSpan, check_fingerprint
 
 TOKEN = "PERSONSEARCH_MILVUS_TOKEN"
-"""Environment variable of the token, ``user:password`` or an API key; it is never in a place."""
+"""Environment variable of the token, ``user:password`` or an API key; never part of a URI."""
 SCHEMA = 1
 LIMIT = 16_384
-"""Rows that Milvus gives in one answer, at the most."""
+"""Largest number of rows in one of Milvus's answers."""
 
 SCHEMES = {"milvus": "http", "milvus+https": "https"}
 LITE = "milvus-lite"
 
 _PORT = 19_530
 _DEFAULT = "people"
-_TEXT = 4096  # bytes of a path, at the most, on Linux
-_BASE64 = 65_535  # characters of a VARCHAR, at the most
+_TEXT = 4096  # largest number of bytes of a path on Linux
+_BASE64 = 65_535  # largest number of characters of a VARCHAR
 _JPEG = _BASE64 // 4 * 3
 _PAGE = 512  # rows with thumbnails, so that an answer stays below Milvus's 64 MB
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
@@ -46,60 +46,60 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 
 @dataclass(frozen=True)
 class MilvusAddress:
-    """Where a collection lies.
+    """The address of a collection.
 
     Attributes:
-        place: as it was named.
-        uri: what pymilvus connects to: an address, or a local file's path.
+        uri: as the user named it.
+        server: what pymilvus connects to: an address, or a local file's path.
         collection: name.
         lite: whether it is a local file.
     """
 
-    place: str
     uri: str
+    server: str
     collection: str
     lite: bool = False
 
 
-def parse_address(place: str) -> MilvusAddress:
-    """``milvus://HOST:PORT/COLLECTION``, ``milvus+https://...`` or ``milvus-lite:PATH.db``.
+def parse_address(uri: str) -> MilvusAddress:
+    """Parse ``milvus://HOST:PORT/COLLECTION``, ``milvus+https://...`` or ``milvus-lite:PATH.db``.
 
     Raises:
-        StoreError: it is none of these.
+        StoreError: another scheme or form.
     """
-    scheme, _, rest = place.partition(":")
+    scheme, _, rest = uri.partition(":")
     if scheme == LITE:
         if not rest.endswith(".db"):
-            raise StoreError(f"{place}: expected milvus-lite:PATH with a path that ends in .db")
-        return MilvusAddress(place, str(Path(rest).expanduser().absolute()), _DEFAULT, True)
+            raise StoreError(f"{uri}: expected milvus-lite:PATH with a path that ends in .db")
+        return MilvusAddress(uri, str(Path(rest).expanduser().absolute()), _DEFAULT, True)
     match = re.fullmatch(r"//([^/@?#\s:]+|\[[0-9a-fA-F:]+\])(?::(\d{1,5}))?(?:/([^/]*))?/?", rest)
     if scheme not in SCHEMES or match is None:
         raise StoreError(
-            f"{place}: expected milvus://HOST:PORT/COLLECTION, milvus+https://HOST:PORT/COLLECTION "
+            f"{uri}: expected milvus://HOST:PORT/COLLECTION, milvus+https://HOST:PORT/COLLECTION "
             f"or milvus-lite:PATH.db (a token goes into ${TOKEN})"
         )
     host, port, name = match[1], match[2] or _PORT, match[3] or _DEFAULT
     if not _NAME.fullmatch(name):
         raise StoreError(
-            f"{place}: {name!r} is not a name of a collection; expected letters, digits and _"
+            f"{uri}: {name!r} is not a name of a collection; expected letters, digits and _"
         )
-    return MilvusAddress(place, f"{SCHEMES[scheme]}://{host}:{port}", name)
+    return MilvusAddress(uri, f"{SCHEMES[scheme]}://{host}:{port}", name)
 
 
 @contextlib.contextmanager
-def reported(place: str) -> Iterator[None]:
-    """Turns what pymilvus raises into one clear line."""
+def reported(uri: str) -> Iterator[None]:
+    """Raise pymilvus's errors as a `StoreError` of one line."""
     from pymilvus import MilvusException
 
     try:
         yield
     except MilvusException as error:
         said = " ".join(str(error.message).split())
-        raise StoreError(f"{place}: Milvus says: {said}") from None
+        raise StoreError(f"{uri}: Milvus reports: {said}") from None
 
 
 def connect(address: MilvusAddress, timeout: float = 10.0) -> Any:
-    """A client of the server, or of a local file.
+    """Connect to the server, or to a local file.
 
     Raises:
         StoreError: it cannot be reached, or pymilvus is not installed.
@@ -108,59 +108,59 @@ def connect(address: MilvusAddress, timeout: float = 10.0) -> Any:
         import pymilvus
     except ModuleNotFoundError:
         raise StoreError(
-            f"{address.place}: needs pymilvus; install it with: pip install 'personsearch[milvus]'"
+            f"{address.uri}: needs pymilvus; install it with: pip install 'personsearch[milvus]'"
         ) from None
-    # It logs with a traceback what it raises, too.
+    # It also logs what it raises, with a traceback.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     if address.lite:
         try:
             import milvus_lite as _  # noqa: F401
         except ModuleNotFoundError:
             raise StoreError(
-                f"{address.place}: needs milvus-lite; install it with: pip install milvus-lite"
+                f"{address.uri}: needs milvus-lite; install it with: pip install milvus-lite"
             ) from None
-        Path(address.uri).parent.mkdir(parents=True, exist_ok=True)
-    with reported(address.place):
+        Path(address.server).parent.mkdir(parents=True, exist_ok=True)
+    with reported(address.uri):
         client = pymilvus.MilvusClient(
-            address.uri, token=os.environ.get(TOKEN, ""), timeout=timeout
+            address.server, token=os.environ.get(TOKEN, ""), timeout=timeout
         )
     with _LOCK:
-        _FILES[address.uri] += address.lite
+        _FILES[address.server] += address.lite
     return client
 
 
 def disconnect(client: Any, address: MilvusAddress) -> None:
-    """Ends a connection; the last one to a local file ends its server, too."""
+    """Close a connection; the last one to a local file also stops its server."""
     client.close()
     if not address.lite:
         return
     from milvus_lite.server_manager import server_manager_instance
 
     with _LOCK:
-        _FILES[address.uri] -= 1
-        if not _FILES[address.uri]:
-            server_manager_instance.release_server(address.uri)
+        _FILES[address.server] -= 1
+        if not _FILES[address.server]:
+            server_manager_instance.release_server(address.server)
 
 
 _FILES: collections.Counter[str] = collections.Counter()
-"""How many connections this process has to a local file."""
+"""Number of connections of this process to each local file."""
 _LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Expression:
-    """Milvus's boolean expression with named places for values.
+    """A boolean expression of Milvus with named values; without a text it matches everyone.
 
     Attributes:
-        text: in which ``{name}`` stands for a value.
-        values: by name; never part of the text that a server gets.
+        text: with ``{name}`` in place of each value.
+        values: by name; never part of the text that a server receives.
     """
 
     text: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def literal(self) -> str:
-        """The text with its values written out: Milvus Lite takes no values beside it."""
+        """The text with its values written out, for Milvus Lite, which takes no values apart."""
         return self.text.format(**{name: _literal(value) for name, value in self.values.items()})
 
 
@@ -177,17 +177,20 @@ def _literal(value: Any) -> str:
 
 
 def condition(filters: Filters, without: Sequence[int] = ()) -> Expression:
-    """Filters as an expression."""
+    """Return filters as an expression."""
     return Expression(*filters.milvus(without))
 
 
-def named(ids: Sequence[int]) -> Expression:
-    """Rows of some ids."""
+_EVERYONE = Expression("id >= {least}", {"least": 0})
+
+
+def with_ids(ids: Sequence[int]) -> Expression:
+    """Return an expression that matches these ids."""
     return Expression("id in {ids}", {"ids": [int(one) for one in ids]})
 
 
 class Collection:
-    """People in Milvus, row by row. Made by `open_collection`; for several threads."""
+    """The rows of a collection; opened by `open_collection`, for several threads."""
 
     def __init__(
         self, client: Any, address: MilvusAddress, name: str, half: bool, templates: bool
@@ -195,31 +198,31 @@ class Collection:
         self.client, self.address, self.name, self.half = client, address, name, half
         self._templates = templates
 
-    def given(self, expression: Expression) -> dict[str, Any]:
-        """An expression as arguments of pymilvus, and that the last write has to be seen."""
+    def arguments(self, expression: Expression) -> dict[str, Any]:
+        """Arguments of pymilvus for an expression, with reads that see the last write."""
         strong = {"consistency_level": "Strong"}
         if not self._templates:
             return {"filter": expression.literal(), **strong}
         return {"filter": expression.text, "filter_params": dict(expression.values), **strong}
 
     def rows(self, expression: Expression, fields: Sequence[str]) -> list[dict[str, Any]]:
-        """Those that are meant; at most `LIMIT`."""
-        with reported(self.address.place):
+        """The matching rows, at most `LIMIT`."""
+        with reported(self.address.uri):
             found = self.client.query(
-                self.name, output_fields=list(fields), **self.given(expression)
+                self.name, output_fields=list(fields), **self.arguments(expression)
             )
         return list(found)
 
     def pages(
         self, expression: Expression, fields: Sequence[str], page: int = LIMIT
     ) -> Iterator[list[dict[str, Any]]]:
-        """All that are meant, by ascending id."""
-        given = self.given(expression)
-        if "filter_params" in given:  # pymilvus's iterator has another name for it
-            given["expr_params"] = given.pop("filter_params")
-        with reported(self.address.place):
+        """All matching rows, by ascending id."""
+        arguments = self.arguments(expression if expression.text else _EVERYONE)
+        if "filter_params" in arguments:  # pymilvus's iterator has another name for it
+            arguments["expr_params"] = arguments.pop("filter_params")
+        with reported(self.address.uri):
             pages = self.client.query_iterator(
-                self.name, batch_size=page, output_fields=list(fields), **given
+                self.name, batch_size=page, output_fields=list(fields), **arguments
             )
             try:
                 while found := pages.next():
@@ -228,25 +231,24 @@ class Collection:
                 pages.close()
 
     def count(self, expression: Expression) -> int:
-        """How many are meant."""
-        everyone = expression if expression.text else Expression("id >= {least}", {"least": 0})
-        (row,) = self.rows(everyone, ["count(*)"])
+        """Number of matching rows."""
+        (row,) = self.rows(expression if expression.text else _EVERYONE, ["count(*)"])
         return int(row["count(*)"])
 
     def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Writes rows, or replaces those of the same id."""
-        with reported(self.address.place):
+        """Write rows, or replace those of the same id."""
+        with reported(self.address.uri):
             for begin in range(0, len(rows), _PAGE):
                 self.client.upsert(self.name, list(rows[begin : begin + _PAGE]))
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Deletes rows."""
-        with reported(self.address.place):
+        """Delete rows by id."""
+        with reported(self.address.uri):
             for begin in range(0, len(ids), LIMIT):
                 self.client.delete(self.name, ids=[int(one) for one in ids[begin : begin + LIMIT]])
 
     def vector(self, value: NDArray[np.float16]) -> Any:
-        """A vector as the collection's field takes it."""
+        """A vector in the form of the collection's field."""
         half = np.ascontiguousarray(value, np.float16)
         return half.tobytes() if self.half else half.astype(np.float32)
 
@@ -256,11 +258,11 @@ FIELDS = (
     *("score", "picture_width", "picture_height"),
     *("track", "track_first", "track_last", "track_views"),
 )
-"""All that a `StoredPerson` is made of."""
+"""The fields of a `StoredPerson`."""
 
 
 def row_of(collection: Collection, record: PersonRecord) -> dict[str, Any]:
-    """A person as a row.
+    """Return a person as a row.
 
     Raises:
         StoreError: the thumbnail is too large for Milvus.
@@ -268,7 +270,7 @@ def row_of(collection: Collection, record: PersonRecord) -> dict[str, Any]:
     person = record.person
     if len(record.thumbnail) > _JPEG:
         raise StoreError(
-            f"{collection.address.place}: a thumbnail of {len(record.thumbnail)} bytes came for "
+            f"{collection.address.uri}: a thumbnail of {len(record.thumbnail)} bytes came for "
             f"person {person.id}, expected at most {_JPEG}"
         )
     x1, y1, x2, y2 = np.asarray(person.box, np.float32).tolist()
@@ -299,7 +301,7 @@ def _or_none(kind: type, value: Any) -> Any:
 
 
 def person_of(row: Mapping[str, Any]) -> StoredPerson:
-    """A row as a person."""
+    """Return the person in a row."""
     track = None
     if row["track"] is not None:
         track = TrackSpan(row["track"], row["track_first"], row["track_last"], row["track_views"])
@@ -313,7 +315,7 @@ def person_of(row: Mapping[str, Any]) -> StoredPerson:
 
 
 def vectors_of(rows: Sequence[Mapping[str, Any]], dim: int) -> NDArray[np.float16]:
-    """The embeddings (N, D) of rows."""
+    """Return the embeddings (N, D) of rows."""
     found = np.empty((len(rows), dim), np.float16)
     for index, row in enumerate(rows):
         value = row["vector"]
@@ -325,49 +327,45 @@ def vectors_of(rows: Sequence[Mapping[str, Any]], dim: int) -> NDArray[np.float1
 
 
 def thumbnail_of(row: Mapping[str, Any]) -> bytes:
-    """The thumbnail of a row."""
+    """Return the thumbnail of a row."""
     return base64.b64decode(row["thumbnail"])
 
 
 def open_collection(
     client: Any, address: MilvusAddress, model: ModelIdentity | None, create: bool
 ) -> tuple[Collection, Collection, ModelIdentity]:
-    """The collections of people and files, made if wished, and the model of the embeddings.
+    """Open the collections of people and files, created on request, and read their model.
 
     Raises:
         StoreError: there is none, or it is something else, of a newer version, or another model's.
     """
-    place, name = address.place, address.collection
-    with reported(place):
+    uri, name = address.uri, address.collection
+    with reported(uri):
         lite = str(client.get_server_version()).startswith("milvus_lite")
         half = not lite  # Milvus Lite has no vectors of half precision; it keeps the same numbers
         files = Collection(client, address, f"{name}_files", False, not lite)
         if not client.has_collection(name):
             if not create or model is None:
                 raise StoreError(
-                    f"{place}: there is no collection {name!r} here; make one with: personsearch "
-                    f"index SOURCE --store {place}"
+                    f"{uri}: there is no collection {name!r} here; make one with: personsearch "
+                    f"index SOURCE --store {uri}"
                 )
             if not client.has_collection(files.name):
                 _make_files(client, files.name)
             files.upsert([_about(files, model)])
-            # Made last: where it is, everything is.
+            # Created last: where it exists, the other does.
             _make_people(client, name, model.dim, half)
         there = {one["name"]: one for one in client.describe_collection(name)["fields"]}
         known = client.has_collection(files.name)
     if not known or not {*FIELDS, "vector", "thumbnail"} <= there.keys():
-        raise StoreError(f"{place}: collection {name!r} was not made by personsearch; name another")
+        raise StoreError(f"{uri}: collection {name!r} was not made by personsearch; name another")
     half = there["vector"]["type"].name == "FLOAT16_VECTOR"
-    with reported(place):
+    with reported(uri):
         for one in (files.name, name):
             client.load_collection(one)
-    made_by = _model(place, files)
-    if model is not None and model.fingerprint != made_by.fingerprint:
-        raise StoreError(
-            f"{place}: was made by model {made_by.name!r} ({made_by.fingerprint[:12]}), this is "
-            f"{model.name!r} ({model.fingerprint[:12]}); their embeddings cannot be compared. Use "
-            f"--model {made_by.name}, or index into another collection"
-        )
+    made_by = _model(uri, files)
+    if model is not None:
+        check_fingerprint(uri, made_by, model, "into another collection")
     return Collection(client, address, name, half, not lite), files, made_by
 
 
@@ -377,22 +375,22 @@ def _about(files: Collection, model: ModelIdentity) -> dict[str, Any]:
 
 
 def file_row(files: Collection, row: int, **values: Any) -> dict[str, Any]:
-    """A row of the collection of files."""
+    """Return a row of the collection of files."""
     empty = {"source": "", "name": "", "bytes": -1, "changed": 0, "state": "", "note": ""}
     return {"id": row, "vector": np.zeros(2, np.float32), **empty, **values}
 
 
-def _model(place: str, files: Collection) -> ModelIdentity:
-    rows = files.rows(named([0]), ["note"])
+def _model(uri: str, files: Collection) -> ModelIdentity:
+    rows = files.rows(with_ids([0]), ["note"])
     try:
         about = json.loads(rows[0]["note"])
         schema = int(about.pop("schema"))
         made_by = ModelIdentity(**about)
     except (IndexError, KeyError, TypeError, ValueError):
-        raise StoreError(f"{place}: does not say which model made it; it is damaged") from None
+        raise StoreError(f"{uri}: does not name the model that made it; it is damaged") from None
     if schema > SCHEMA:
         raise StoreError(
-            f"{place}: was written by a newer version of personsearch (schema {schema}, this one "
+            f"{uri}: was written by a newer version of personsearch (schema {schema}, this one "
             f"knows {SCHEMA}); update personsearch"
         )
     return made_by
@@ -416,7 +414,7 @@ def _make_people(client: Any, name: str, dim: int, half: bool) -> None:
         schema.add_field(number, DataType.DOUBLE)
     for number in ("picture_width", "picture_height"):
         schema.add_field(number, DataType.INT64)
-    # Read one by one for showing: it stays on the disk.
+    # Read one by one, for display: it stays on the disk.
     schema.add_field("thumbnail", DataType.VARCHAR, max_length=_BASE64, mmap_enabled=True)
     _make(client, name, schema)
 
@@ -426,7 +424,7 @@ def _make_files(client: Any, name: str) -> None:
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
-    # Nobody's; Milvus has no collection without one.
+    # Unused: Milvus has no collection without a vector.
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
     for text in ("source", "name", "note"):
         schema.add_field(text, DataType.VARCHAR, max_length=_TEXT)
@@ -437,7 +435,7 @@ def _make_files(client: Any, name: str) -> None:
 
 
 def _make(client: Any, name: str, schema: Any) -> None:
-    # Exact. Who has more people than that is quick enough for makes another index in Milvus.
+    # Exact. Users with too many people for it create another index in Milvus.
     index = client.prepare_index_params()
     index.add_index("vector", index_type="FLAT", metric_type="IP")
     client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")

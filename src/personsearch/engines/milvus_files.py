@@ -39,7 +39,7 @@ def known_files(files: Collection, source: str) -> dict[str, KnownFile]:
 
 
 def people_of(people: Collection, source: str, names: Sequence[str]) -> set[int]:
-    """Return the ids of everyone in some files of a source."""
+    """Return the ids of the people in some files of a source."""
     matching = Expression(
         "source == {source} and name in {names}", {"source": source, "names": list(names)}
     )
@@ -49,7 +49,7 @@ def people_of(people: Collection, source: str, names: Sequence[str]) -> set[int]
 def erase_files(
     uri: str, people: Collection, files: Collection, source: str, names: Sequence[str] | None = None
 ) -> int:
-    """Erase files of a source with everyone in them; return the number of people.
+    """Erase files of a source with the people in them; return the number of people.
 
     A file stays known by its name as erased, so that indexing leaves it out from then on.
 

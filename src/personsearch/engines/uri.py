@@ -1,4 +1,4 @@
-"""Opens the engine that a place names: a folder's store, or a Milvus collection."""
+"""Opens the engine that a URI names: a folder's store, or a Milvus collection."""
 
 import re
 from contextlib import closing
@@ -11,69 +11,69 @@ from personsearch.store import DATABASE, ModelIdentity, open_store
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//)|(milvus-lite):")
 
 
-def scheme_of(place: Path | str) -> str:
-    """What stands before ``://``, or ``milvus-lite``; empty for a folder."""
-    match = None if isinstance(place, Path) else _SCHEME.match(place)
+def scheme_of(uri: Path | str) -> str:
+    """Return the scheme, such as ``milvus`` or ``milvus-lite``; empty for a folder."""
+    match = None if isinstance(uri, Path) else _SCHEME.match(uri)
     return "" if match is None else match[1] or match[2]
 
 
 def open_engine(
-    place: Path | str, *, model: ModelIdentity | None = None, create: bool = False
+    uri: Path | str, *, model: ModelIdentity | None = None, create: bool = False
 ) -> Engine:
-    """Opens what keeps people.
+    """Open the engine of a store.
 
     Args:
-        place: a store's folder, ``milvus://HOST:PORT/COLLECTION``, ``milvus+https://...`` (a token
+        uri: a store's folder, ``milvus://HOST:PORT/COLLECTION``, ``milvus+https://...`` (a token
             comes from the environment: PERSONSEARCH_MILVUS_TOKEN) or ``milvus-lite:PATH.db``.
         model: whose embeddings are expected; None for any.
-        create: make it if there is none; needs `model`.
+        create: create the store if there is none; needs `model`.
 
     Raises:
-        StoreError: there is none, it is another model's, or a place of another kind.
+        StoreError: there is none, it is another model's, or the scheme is unknown.
     """
-    scheme = scheme_of(place)
+    scheme = scheme_of(uri)
     if not scheme:
         from personsearch.engines.sqlite import StoreEngine
 
         if create:
-            with open_store(place, model=model, write=True):
+            with open_store(uri, model=model, write=True):
                 pass
-        return StoreEngine(place, model)
-    check_scheme(place)
+        return StoreEngine(uri, model)
+    check_scheme(uri)
     from personsearch.engines.milvus import MilvusEngine
 
-    return MilvusEngine(str(place), model, create=create)
+    return MilvusEngine(str(uri), model, create=create)
 
 
-def check_scheme(place: Path | str) -> None:
-    """A place of an unknown kind is refused.
+def check_scheme(uri: Path | str) -> None:
+    """Refuse a URI of an unknown scheme.
 
     Raises:
-        StoreError: it is one.
+        StoreError: the scheme is unknown.
     """
-    scheme = scheme_of(place)
+    scheme = scheme_of(uri)
     if scheme in ("", "milvus", "milvus+https", "milvus-lite"):
         return
     raise StoreError(
-        f"{place}: {scheme!r} is no kind of store; expected a folder, "
+        f"{uri}: unknown store scheme {scheme!r}; expected a folder, "
         "milvus://HOST:PORT/COLLECTION, milvus+https://HOST:PORT/COLLECTION or milvus-lite:PATH.db"
     )
 
 
-def made_by(place: Path | str) -> ModelIdentity | None:
-    """Which model made the embeddings there; None if nothing is there yet.
+def made_by(uri: Path | str) -> ModelIdentity | None:
+    """Return the model that made a store's embeddings; None if there is no store yet.
 
     Raises:
-        StoreError: what is there cannot be read.
+        StoreError: the store cannot be read.
     """
-    check_scheme(place)
-    if not scheme_of(place):
-        if not (Path(place) / DATABASE).is_file():
+    check_scheme(uri)
+    if not scheme_of(uri):
+        if not (Path(uri) / DATABASE).is_file():
             return None
     else:
         from personsearch.engines.milvus import has_people
 
-        if not has_people(str(place)):
+        if not has_people(str(uri)):
             return None
-    with closing(open_engine(place)) as engine:
+    with closing(open_engine(uri)) as engine:
         return engine.model

@@ -84,7 +84,7 @@ class Archive:
         caller: str | None = None,
     ) -> None:
         self.engine = engine
-        self.state = state_folder(engine.place) if state is None else Path(state)
+        self.state = state_folder(engine.uri) if state is None else Path(state)
         self.audit = AuditLog(self.state)
         self.caller = caller or f"{user_of_this_machine()} (python)"
         self._named, self._device = model or engine.model.name, device
@@ -104,7 +104,7 @@ class Archive:
             if not self._calibration_read:
                 from personsearch.search.calibration import read_calibration
 
-                self._calibration = read_calibration(self.engine.place, self.engine.model)
+                self._calibration = read_calibration(self.engine.uri, self.engine.model)
                 self._calibration_read = True
             return self._calibration
 
@@ -128,7 +128,7 @@ class Archive:
             identity, made_by = identify(self._named, network), self.engine.model
             if identity.fingerprint != made_by.fingerprint:
                 raise StoreError(
-                    f"{self.engine.place}: was made by model {made_by.name!r} "
+                    f"{self.engine.uri}: was made by model {made_by.name!r} "
                     f"({made_by.fingerprint[:12]}), this is {identity.name!r} "
                     f"({identity.fingerprint[:12]}); their embeddings cannot be compared. Use "
                     f"--model {made_by.name}, or index into another store"
@@ -280,7 +280,7 @@ class Archive:
         """
         if filters.everyone:
             raise StoreError(
-                f"{self.engine.place}: no person, camera, source or time was named; to erase "
+                f"{self.engine.uri}: no person, camera, source or time was named; to erase "
                 "everyone, delete the whole store"
             )
         return self._erase(filters.described(), lambda: self.engine.erase(filters), caller)

@@ -44,8 +44,8 @@ async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
     service.metrics.people.set(people)
     may_search = "search" in caller.scopes
     return StoreInfo(
-        uri=engine.place if may_search else "",
-        place=engine.place if may_search else "",
+        uri=engine.uri if may_search else "",
+        place=engine.uri if may_search else "",
         people=people,
         cameras=[Camera(name=n, people=c) for n, c in cameras.items()] if may_search else [],
         sources=[Source(name=n, people=c) for n, c in sources.items()] if may_search else [],
