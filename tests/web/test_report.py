@@ -40,7 +40,7 @@ def test_markup_stays_text() -> None:
     assert "<script" not in page
     assert page.count("&lt;script&gt;") == 7
     assert "default-src 'none'" in page
-    assert "no probability" in page
+    assert "neither a probability nor a proof" in page
     assert as_html(result, {}, {}).count("no picture") == 1
 
 
