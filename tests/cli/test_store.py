@@ -69,7 +69,7 @@ def test_info(run: Run, store: Path) -> None:
 
 
 def test_check(run: Run, store: Path) -> None:
-    assert run("store", "check")[:2] == (0, f"{store}: whole\n")
+    assert run("store", "check")[:2] == (0, f"{store}: no problems\n")
     with open_store(store, write=True) as opened:
         opened.execute("UPDATE thumbnails SET jpeg = x'00' WHERE person = 2")
     status, out, _ = run("store", "check")

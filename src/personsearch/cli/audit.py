@@ -1,4 +1,4 @@
-"""`personsearch audit`: who searched and erased what, and whether the log of it is whole."""
+"""`personsearch audit`: read and check the audit log of searches and erasures."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ app = typer.Typer(help="The audit log of a store: read, check.", no_args_is_help
 
 @app.command("read")
 def read(store: StoreOption = None, json_output: JsonOption = False) -> None:
-    """Prints the log, oldest first.
+    """Print the log, oldest first.
 
     Example: personsearch audit read --json
     """
@@ -24,20 +24,21 @@ def read(store: StoreOption = None, json_output: JsonOption = False) -> None:
         if json_output:
             print(json.dumps(vars(entry)))
         else:
-            # JSON also escapes what would write to a terminal.
-            said = f"{json.dumps(entry.who)[1:-1]}: {json.dumps(entry.action)[1:-1]}"
-            typer.echo(f"{show_time(entry.time)}  {said} {json.dumps(entry.details)}")
+            # JSON also escapes control characters of terminals.
+            action = f"{json.dumps(entry.who)[1:-1]}: {json.dumps(entry.action)[1:-1]}"
+            typer.echo(f"{show_time(entry.time)}  {action} {json.dumps(entry.details)}")
 
 
 @app.command("check")
 def check(
     store: StoreOption = None,
     head: Annotated[
-        str | None, typer.Option(help="Hash of a line, noted elsewhere; it has to be there.")
+        str | None,
+        typer.Option(help="Hash of a line that was noted elsewhere and has to be in the log."),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
-    """Says whether a line was changed, moved or taken out; exits 1 if so.
+    """Check whether a line was changed, moved or removed; exit status 1 if so.
 
     Example: personsearch audit check --head 4f2d...
     """
@@ -50,11 +51,11 @@ def check(
     problem = log.verify(head)
     count = 0 if problem else sum(1 for _ in log.entries())
     if json_output:
-        told = {"whole": not problem, "problem": problem, "entries": count, "head": log.head()}
-        print(json.dumps(told, indent=2))
+        state = {"whole": not problem, "problem": problem, "entries": count, "head": log.head()}
+        print(json.dumps(state, indent=2))
     elif problem:
-        typer.echo(f"error: {log.folder}: the audit log is not whole: {problem}", err=True)
+        typer.echo(f"error: {log.folder}: the audit log was changed: {problem}", err=True)
     else:
-        typer.echo(f"whole: {count} entries; head {log.head()}")
+        typer.echo(f"intact: {count} entries; head {log.head()}")
     if problem:
         raise typer.Exit(1)

@@ -1,17 +1,24 @@
-"""`personsearch calibrate`: similarities of a store become chances, by labelled pictures."""
+"""`personsearch calibrate`: turn similarities into probabilities, by labelled pictures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personsearch.cli.options import StoreOption, store_folder
+from personsearch.cli.options import (
+    DeviceOption,
+    JsonOption,
+    StoreOption,
+    check_suffix,
+    choose_device,
+    store_folder,
+)
 
 if TYPE_CHECKING:
     from personsearch.search.calibration import Calibration
 
 CROWDS = (10, 100, 1000, 10_000)
-"""Numbers of people for which errors are shown."""
+"""Numbers of people for which error rates are shown."""
 
 
 def calibrate(
@@ -27,29 +34,28 @@ def calibrate(
     across: Annotated[
         str | None,
         typer.Option(
-            help="Pairs in other 'cameras' or other 'pictures'; default: cameras where enough "
-            "people are seen by two."
+            help="Pairs of two 'cameras' or two 'pictures'; default: cameras where enough people "
+            "are seen by two."
         ),
     ] = None,
     true_boxes: Annotated[
         bool, typer.Option("--true-boxes", help="Labelled boxes instead of detections.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw how reliable it is (.png or .svg).")
+        Path | None, typer.Option(help="Draw a reliability diagram (.png or .svg).")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: DeviceOption = "auto",
+    json_output: JsonOption = False,
 ) -> None:
-    """Measures on labelled pictures how sure a match is, and keeps it in the store.
+    """Calibrate a store on labelled pictures.
 
-    From then on searches show the chance that a match is the same person, among as many as were
-    searched. It holds for people and cameras like those of the labelled pictures.
+    From then on searches show the probability that a match is the same person, given the number of
+    people searched. It holds for people and cameras like those of the labelled pictures.
 
     Example: personsearch calibrate labelled/ --store people --plot reliability.png
     """
     import json
 
-    from personsearch.cli.options import choose_device
     from personsearch.cli.progress import StepProgress
     from personsearch.datasets import open_dataset
     from personsearch.errors import DataError
@@ -59,12 +65,9 @@ def calibrate(
 
     if across not in (None, "cameras", "pictures"):
         raise typer.BadParameter(f"{across!r}: expected cameras or pictures", param_hint="--across")
-    if plot is not None and plot.suffix.lower() not in (".svg", ".png"):
-        raise typer.BadParameter(
-            f"{plot}: expected a name ending in .png or .svg", param_hint="--plot"
-        )
-    place = store_folder(store)
-    with open_archive(place, model=model, device=choose_device(device)) as archive:
+    check_suffix(plot, (".png", ".svg"), "--plot")
+    folder = store_folder(store)
+    with open_archive(folder, model=model, device=choose_device(device)) as archive:
         opened = [open_dataset(path) for path in datasets]
         parts = []
         for one in opened:
@@ -81,23 +84,23 @@ def calibrate(
                         archive.network,
                         scenes,
                         true_boxes=true_boxes,
-                        progress=lambda done, total: progress("looking", done, total),
+                        progress=lambda done, total: progress("detecting", done, total),
                     )
                 )
         pairs = make_pairs(parts, across)  # type: ignore[arg-type]
         found = fit_calibration(pairs, archive.engine.model, tuple(one.name for one in opened))
-    path = write_calibration(found, place)
+    path = write_calibration(found, folder)
     if plot is not None:
         from personsearch.plots.reliability import plot_reliability
 
         plot_reliability(found, plot)
     if json_output:
-        print(json.dumps({"written": str(path), **_figures(found)}, indent=2))
+        print(json.dumps({"written": str(path), **_metrics(found)}, indent=2))
     else:
         _print(found, path)
 
 
-def _figures(found: "Calibration") -> dict[str, Any]:
+def _metrics(found: "Calibration") -> dict[str, Any]:
     plain = found.as_json()
     for curve in ("log_ratios", "false_rates", "true_rates"):
         del plain[curve]
@@ -120,15 +123,15 @@ def _print(found: "Calibration", path: Path) -> None:
     counts = found.counts
     typer.echo(
         f"{counts['same']} pairs of {counts['identities']} people and {counts['other']} pairs of "
-        f"two people, in other {found.across}"
+        f"two people, in different {found.across}"
     )
     typer.echo(
-        f"map: {found.method}; on people it was not fitted on, a chance is off by "
-        f"{100 * found.errors[1]:.1f} points on average at even odds"
+        f"map: {found.method}; calibration error on held-out people "
+        f"{100 * found.errors[1]:.1f} points at even odds"
     )
     table = Table("others", "someone else comes first", "50 % from", "95 % from")
     for crowd in CROWDS:
-        limits = [found.similarity_for(chance, crowd) for chance in (0.5, 0.95)]
+        limits = [found.similarity_for(level, crowd) for level in (0.5, 0.95)]
         table.add_row(
             f"{crowd:,}",
             f"{100 * found.wrong_first(crowd):.0f} %",

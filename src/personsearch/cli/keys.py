@@ -11,14 +11,14 @@ app = typer.Typer(help="API keys of a store: make, list, revoke.", no_args_is_he
 
 @app.command("make")
 def make(
-    name: Annotated[str, typer.Option(help="Who will hold the key.")],
+    name: Annotated[str, typer.Option(help="Name of the holder.")],
     scope: Annotated[
-        list[str], typer.Option(help="What it allows: search, index, erase, audit; repeatable.")
+        list[str], typer.Option(help="Permission: search, index, erase or audit; repeatable.")
     ],
     store: StoreOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Makes a key and prints it, once.
+    """Make a key and print it, once.
 
     Example: personsearch keys make --name desk --scope search --scope erase
     """
@@ -35,13 +35,13 @@ def make(
     if json_output:
         print(json.dumps({"name": name, "scopes": scope, "key": secret}))
     else:
-        typer.echo("this key is shown once; keep it where nobody else reads it:", err=True)
+        typer.echo("this key is shown once; store it safely:", err=True)
         print(secret)
 
 
 @app.command("list")
 def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> None:
-    """Lists the keys of a store, without their secrets.
+    """List the keys of a store, without their secrets.
 
     Example: personsearch keys list
     """
@@ -69,9 +69,9 @@ def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> Non
 
 @app.command("revoke")
 def revoke(
-    name: Annotated[str, typer.Argument(help="Of the key.")], store: StoreOption = None
+    name: Annotated[str, typer.Argument(help="Name of the key.")], store: StoreOption = None
 ) -> None:
-    """Makes a key worthless, at once.
+    """Revoke a key, at once.
 
     Example: personsearch keys revoke desk
     """

@@ -1,4 +1,4 @@
-"""The command `personsearch`: gathers the commands, and turns errors into one line."""
+"""The command `personsearch`: its subcommands, and errors as one line."""
 
 import sys
 from typing import Annotated
@@ -71,8 +71,10 @@ def options(
 
 
 def main() -> None:
-    """Runs the command line; exits 0 on success, 1 on a failure of data or model, 2 on wrong
-    usage, 130 on Ctrl-C.
+    """Run the command line.
+
+    The exit status is 0 on success, 1 on a failure of data or model, 2 on wrong usage, and 130 on
+    Ctrl-C.
     """
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

@@ -1,13 +1,15 @@
-"""`personsearch migrate`: everyone from one store to another, such as from a folder to Milvus."""
+"""`personsearch migrate`: copy everyone from one store to another, such as Milvus."""
 
 from typing import Annotated
 
 import typer
 
+from personsearch.cli.options import JsonOption
+
 
 def migrate(
     source: Annotated[
-        str, typer.Argument(metavar="FROM", help="A store's folder, or a place in Milvus.")
+        str, typer.Argument(metavar="FROM", help="A store's folder, or a Milvus URI.")
     ],
     target: Annotated[
         str,
@@ -17,11 +19,11 @@ def migrate(
         ),
     ],
     batch: Annotated[int, typer.Option(min=1, help="People written at once.")] = 512,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
-    """Copies everyone from one store to another, then compares both.
+    """Copy everyone from one store to another, then compare both.
 
-    Stopped or killed, the same command goes on where it was. Nobody may index meanwhile.
+    After an interruption the same command resumes. Nobody may index during the copy.
 
     Example: personsearch migrate ~/store milvus://gate:19530/people
     """
@@ -40,8 +42,8 @@ def migrate(
         closing(open_engine(target, model=old.model, create=True)) as new,
         StepProgress() as bar,
     ):
-        told = None if json_output else bar
-        report = migration.migrate(old, new, batch=batch, progress=told)
+        progress = None if json_output else bar
+        report = migration.migrate(old, new, batch=batch, progress=progress)
     if json_output:
         print(json.dumps({"from": source, "to": target, **report.as_json()}, indent=2))
     else:

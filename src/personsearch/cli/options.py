@@ -266,3 +266,11 @@ def show_position(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def echo_first(lines: Sequence[str], limit: int = 20) -> None:
+    """Print the first lines, and how many more ``--json`` shows."""
+    for line in lines[:limit]:
+        typer.echo(line)
+    if len(lines) > limit:
+        typer.echo(f"  and {len(lines) - limit} more, see --json")

@@ -1,26 +1,26 @@
-"""`personsearch serve`: the page and the API over a store."""
+"""`personsearch serve`: the page and the API of a store."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from personsearch.cli.options import StoreOption, store_uri
+from personsearch.cli.options import DeviceOption, StoreOption, choose_device, store_uri
 
 
 def serve(
     store: StoreOption = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; any but this machine's own needs keys.")
+        str, typer.Option(help="Address to listen at; other than loopback it needs keys.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8008,
     model: Annotated[
         str | None, typer.Option(help="As for search; default: the store's own.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceOption = "auto",
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name by which browsers may call this server; repeatable."),
+        typer.Option(help="Host name of this server in URLs; repeatable."),
     ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log lines as JSON.")] = False,
     state: Annotated[
@@ -32,7 +32,7 @@ def serve(
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Serves a page to search a store by picture, and the API behind it.
+    """Serve a page to search a store by picture, and the API behind it.
 
     Example: personsearch serve --store ~/store --open
     """
@@ -46,7 +46,6 @@ def serve(
         ) from None
     import webbrowser
 
-    from personsearch.cli.options import choose_device
     from personsearch.engines.uri import scheme_of
     from personsearch.search.archive import open_archive
     from personsearch.search.state import state_folder
@@ -56,22 +55,24 @@ def serve(
     from personsearch.web.logs import log_to_stderr
     from personsearch.web.service import Settings
 
-    place = store_uri(store)
-    if state is not None and not scheme_of(place):
-        raise typer.BadParameter("goes with a store on a server", param_hint="--state")
-    folder = state or state_folder(place)
+    uri = store_uri(store)
+    if state is not None and not scheme_of(uri):
+        raise typer.BadParameter(
+            "is for a store on a server; this one is a folder", param_hint="--state"
+        )
+    folder = state or state_folder(uri)
     if state is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    away = not is_loopback(host)
-    with open_archive(place, model=model, device=choose_device(device), state=folder) as archive:
-        if away and not Keys(folder).valid():
+    remote = not is_loopback(host)
+    with open_archive(uri, model=model, device=choose_device(device), state=folder) as archive:
+        if remote and not Keys(folder).valid():
             raise typer.BadParameter(
-                f"others can reach {host}, so a key is needed; make one with: personsearch keys "
+                f"others can reach {host}, which needs a key; make one with: personsearch keys "
                 f"make --store {folder} --name NAME --scope search",
                 param_hint="--host",
             )
         hosts = known_names(host, tuple(allow_host or ()))
-        app = create_app(archive, Settings(hosts=hosts, keys_needed=away))
+        app = create_app(archive, Settings(hosts=hosts, keys_needed=remote))
         log_to_stderr(log_json)
         config = uvicorn.Config(
             app,
@@ -85,7 +86,7 @@ def serve(
         with listen(host, port) as socket:
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             address = f"http://{f'[{shown}]' if ':' in shown else shown}:{socket.getsockname()[1]}"
-            typer.echo(f"{place}: served at {address} (Ctrl-C ends it)", err=True)
+            typer.echo(f"{uri}: served at {address} (Ctrl-C ends it)", err=True)
             if open_page:
                 webbrowser.open(address)
             uvicorn.Server(config).run(sockets=[socket])
