@@ -84,7 +84,7 @@ def calibrate(
                         archive.network,
                         scenes,
                         true_boxes=true_boxes,
-                        progress=lambda done, total: progress("detecting", done, total),
+                        progress=progress.step("detecting"),
                     )
                 )
         pairs = make_pairs(parts, across)  # type: ignore[arg-type]
