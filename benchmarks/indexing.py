@@ -27,8 +27,9 @@ from rich.table import Table
 from torch import Tensor
 
 from personsearch.errors import PersonSearchError, PictureError
-from personsearch.indexing.finding import look
+from personsearch.indexing.finding import describe, find
 from personsearch.indexing.pipeline import index_media
+from personsearch.indexing.writers import StoreWriter
 from personsearch.media.files import Media, decode, find_media
 from personsearch.store import ModelIdentity, open_store
 from personsearch.systems.base import PersonSearchModel, Target
@@ -95,7 +96,7 @@ def measure(
     """Indexes the media in turn and piped, each into a store of its own."""
     identity = ModelIdentity("benchmark", "b" * 64, model.embedding_dim)
     for frame in decode(media[0], every=every):
-        look(model, frame, 0.3)  # to warm up
+        find(model, frame, 0.3)  # to warm up
         break
     began, pictures = time.perf_counter(), 0
     with open_store(scratch / f"{name}-turn", model=identity, write=True) as store:
@@ -103,14 +104,14 @@ def measure(
             row = store.begin_file(one.source, one.name, one.stamp, one.camera)
             try:
                 for frame in decode(one, every=every):
-                    found = look(model, frame, 0.3)
+                    found = describe(frame, find(model, frame, 0.3))
                     store.add(row, [found], finished=one.kind == "photo")
                     pictures += 1
             except PictureError as error:
                 store.finish_file(row, str(error))
     in_turn = pictures / (time.perf_counter() - began)
     with open_store(scratch / f"{name}-piped", model=identity, write=True) as store:
-        report = index_media(model, store, media, every=every, tracks=False)
+        report = index_media(model, StoreWriter(store, tracks=False), media, every=every)
     assert report.pictures == pictures
     share = report.waited / report.seconds
     return Row(name, pictures, report.rate, share, in_turn, report.rate / in_turn)

@@ -28,6 +28,7 @@ from personsearch.errors import DataError, PersonSearchError
 from personsearch.evaluation.detection import evaluate_detection
 from personsearch.evaluation.search import evaluate_search
 from personsearch.indexing.pipeline import index_media
+from personsearch.indexing.writers import StoreWriter
 from personsearch.loading import load
 from personsearch.media.files import find_media
 from personsearch.media.pictures import read_scene
@@ -88,7 +89,9 @@ def searched(
         media = [one for one in media if one.path.resolve() in {path for path, _ in places}]
         with open_store(Path(work) / "store", model=identity, write=True) as store:
             report = index_media(
-                model, store, media, every=VIDEO_STEP, score_threshold=SCORE, tracks=False
+                *(model, StoreWriter(store, tracks=False), media),
+                every=VIDEO_STEP,
+                score_threshold=SCORE,
             )
         archive = Archive(StoreEngine(Path(work) / "store"))
         archive._network = model  # the one that indexed

@@ -204,8 +204,8 @@ def test_wrong_usage(tmp_path: Path) -> None:
         ("index",): "Missing argument",
         ("index", "rtsp://a:s3cret@b/1", "--watch"): "--watch and --prune are for folders",
         ("index", ".", "--for", "3"): "--for goes with live cameras or --watch",
-        ("index", ".", "--zone", "Mars/Olympus"): "is no time zone",
-        ("index", ".", "--name-pattern", "{who}"): "{who} is no placeholder",
+        ("index", ".", "--zone", "Mars/Olympus"): "is not a time zone",
+        ("index", ".", "--name-pattern", "{who}"): "{who} is not a placeholder",
         ("index", "rtsp://"): "the address of a stream",
     }
     for arguments, expected in cases.items():

@@ -10,7 +10,7 @@ import pytest
 from footage import MODEL, contents, shoot
 
 from personsearch.engines.uri import open_engine
-from personsearch.indexing.shards import index_shards, run_here
+from personsearch.indexing.pipeline import index_media
 from personsearch.indexing.writers import open_writer
 from personsearch.media.files import find_media
 from personsearch.store.audit import AuditLog
@@ -35,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shoot(folder / "footage", photos=6)
     with open_writer(folder / "store", MODEL) as writer:
         media = find_media([folder / "footage"])[0]
-        index_shards(writer, media, run_here(writer, Blocks(), every=0.0))
+        index_media(Blocks(), writer, media, every=0.0)
     return folder
 
 

@@ -17,7 +17,7 @@ from personsearch.engines.engine import Engine, PersonRecord
 from personsearch.engines.migrate import largest_id, migrate, same
 from personsearch.engines.uri import open_engine
 from personsearch.errors import StoreError
-from personsearch.indexing.shards import index_shards, run_here
+from personsearch.indexing.pipeline import index_media
 from personsearch.indexing.writers import open_writer
 from personsearch.media.files import find_media
 from personsearch.store import ModelIdentity, StoredPerson
@@ -49,7 +49,7 @@ def test_from_a_store_to_milvus_and_back(tmp_path: Path) -> None:
     folder = shoot(tmp_path / "all")
     places = [str(tmp_path / "a"), f"milvus-lite:{tmp_path / 'b.db'}", str(tmp_path / "c")]
     with open_writer(places[0], MODEL) as writer:
-        index_shards(writer, find_media([folder])[0], run_here(writer, Blocks(), every=0.0))
+        index_media(Blocks(), writer, find_media([folder])[0], every=0.0)
     first = contents(places[0])
     for source, target in itertools.pairwise(places):
         old, new = open_engine(source), open_engine(target, model=MODEL, create=True)

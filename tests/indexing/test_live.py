@@ -17,7 +17,8 @@ from torch import Tensor
 
 from personsearch.errors import DataError
 from personsearch.indexing.live import index_streams
-from personsearch.indexing.pipeline import IndexReport
+from personsearch.indexing.report import IndexReport
+from personsearch.indexing.writers import StoreWriter
 from personsearch.media.sampling import Sampling
 from personsearch.media.streams import (
     Newest,
@@ -66,10 +67,10 @@ def run(
 ) -> IndexReport:
     model = Until(enough, pause)
     report = index_streams(
-        *(model, store, [stream]),
+        *(model, StoreWriter(store), [stream]),
         every=every,
         patience=PATIENT,
-        progress=model.told.append,
+        progress=lambda done, total, report: model.told.append(report),
         duration=200.0,
         **more,
     )
@@ -178,7 +179,7 @@ def test_what_was_left_open_is_finished(tmp_path: Path) -> None:
                     for k in range(9)
                 ],
             )
-            index_streams(Blocks(), store, [stream], duration=0.5)
+            index_streams(Blocks(), StoreWriter(store), [stream], duration=0.5)
             assert store.known_files(stream.uri)["killed"].state == "whole"
             assert store.counts()["tracks"] == 1
             assert store.counts()["people"] == 5
@@ -194,7 +195,9 @@ def test_ctrl_c_ends_it_whole(tmp_path: Path) -> None:
         over_http(500) as broadcast,
         open_store(tmp_path / "store", model=MODEL, write=True) as store,
     ):
-        report = index_streams(Pressed(), store, [camera(broadcast)], patience=PATIENT)
+        writer = StoreWriter(store)
+        report = index_streams(Pressed(), writer, [camera(broadcast)], patience=PATIENT)
+        assert store.known_files(broadcast.address) == {}
     assert report.interrupted
     assert report.pictures == 0
 
@@ -205,4 +208,10 @@ def test_impossible_times(tmp_path: Path, wrong: dict[str, float]) -> None:
         open_store(tmp_path / "store", model=MODEL, write=True) as store,
         pytest.raises(DataError, match="expected more than 0"),
     ):
-        index_streams(Blocks(), store, [], **wrong)  # type: ignore[arg-type]
+        index_streams(Blocks(), StoreWriter(store), [], **wrong)  # type: ignore[arg-type]
+
+
+def test_no_camera_is_nothing_to_do(tmp_path: Path) -> None:
+    with open_store(tmp_path / "store", model=MODEL, write=True) as store:
+        report = index_streams(Blocks(), StoreWriter(store), [])
+    assert (report.pictures, report.streams, report.interrupted) == (0, [], False)

@@ -10,13 +10,13 @@ from personsearch.engines.milvus import MilvusEngine
 from personsearch.engines.milvus_files import known_files
 from personsearch.errors import StoreError
 from personsearch.indexing.milvus_writer import MilvusWriter, person_id
-from personsearch.indexing.shards import index_shards, run_here
+from personsearch.indexing.pipeline import index_media
 from personsearch.media.files import find_media
 
 
 def index(engine: MilvusEngine, folder: Path, **options: bool) -> None:
     writer = MilvusWriter(engine, **options)
-    index_shards(writer, find_media([folder])[0], run_here(writer, Blocks(), every=0.0))
+    index_media(Blocks(), writer, find_media([folder])[0], every=0.0)
 
 
 def test_ids_are_of_63_bits_and_of_every_part() -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from personsearch.errors import StoreError
-from personsearch.indexing.pipeline import IndexReport, index_media
+from personsearch.indexing.pipeline import WritingThread, index_media
+from personsearch.indexing.report import IndexReport
+from personsearch.indexing.writers import StoreWriter
 from personsearch.media.files import find_media
 from personsearch.store import Filters, ModelIdentity, open_store
 from personsearch.types import Detections
@@ -27,7 +30,7 @@ MODEL = ModelIdentity("blocks", "c" * 64, 3)
 def run(folder: Path, *sources: Path, model: Blocks | None = None) -> IndexReport:
     media, _ = find_media(sources)
     with open_store(folder, model=MODEL, write=True) as store:
-        return index_media(model or Blocks(), store, media)
+        return index_media(model or Blocks(), StoreWriter(store), media)
 
 
 def contents(folder: Path) -> list[tuple[str, list[float], bytes]]:
@@ -100,7 +103,7 @@ def test_a_file_that_vanishes_is_counted(tmp_path: Path, photos: Path) -> None:
     media, _ = find_media([photos])
     (photos / "a.png").unlink()
     with open_store(tmp_path / "store", model=MODEL, write=True) as store:
-        report = index_media(Blocks(), store, media)
+        report = index_media(Blocks(), StoreWriter(store), media)
     assert [one.reason for one in report.unreadable] == [
         "no such picture",
         report.unreadable[1].reason,
@@ -219,7 +222,7 @@ def test_a_full_disk_ends_it_and_loses_nothing(tmp_path: Path) -> None:
         store._connection.execute("PRAGMA max_page_count = 40")
         with pytest.raises(StoreError, match="the disk is full; make room and run the same"):
             index_media(
-                *(Blocks(), store, media),
+                *(Blocks(), StoreWriter(store), media),
                 progress=lambda done, total, report: written.append(report.pictures),
             )
     assert 0 < written[-1] < 200
@@ -241,7 +244,7 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path, photos
         refused.append(str(caught.value))
 
     with open_store(tmp_path / "store", model=MODEL, write=True) as store:
-        report = index_media(Blocks(), store, media, progress=second)
+        report = index_media(Blocks(), StoreWriter(store), media, progress=second)
     assert report.pictures == 3
     assert len(refused) >= 4
     assert all("is writing to this store" in one for one in refused)
@@ -256,15 +259,51 @@ def test_several_decode_at_once(tmp_path: Path, photos: Path) -> None:
     run(tmp_path / "one", photos)
     media, _ = find_media([photos])
     with open_store(tmp_path / "several", model=MODEL, write=True) as store:
-        report = index_media(Blocks(), store, media, decoders=4)
+        report = index_media(Blocks(), StoreWriter(store), media, decoders=4)
     assert (report.files, len(report.unreadable)) == (45, 1)
     assert contents(tmp_path / "several") == contents(tmp_path / "one")
     assert tracks(tmp_path / "several") == tracks(tmp_path / "one")
 
 
-def test_reports_add_up() -> None:
-    whole = IndexReport(pictures=3, people=5, files=2, skipped=1, seconds=2.0, waited=0.5)
-    whole.add(IndexReport(pictures=1, people=1, skipped=4, pruned=2, seconds=2.0, interrupted=True))
-    assert (whole.pictures, whole.people, whole.files, whole.skipped) == (4, 6, 2, 5)
-    assert (whole.pruned, whole.seconds, whole.interrupted, whole.rate) == (2, 4.0, True, 1.0)
-    assert json.loads(json.dumps(whole.as_json()))["rate"] == 1.0
+@pytest.mark.usefixtures("no_thread_is_left")
+def test_all_is_done_in_order_by_another_thread() -> None:
+    done: list[tuple[int, bool]] = []
+    main = threading.current_thread()
+    with WritingThread(behind=2) as writer:
+        for k in range(50):
+            writer.do(lambda k=k: done.append((k, threading.current_thread() is main)))
+    assert done == [(k, False) for k in range(50)]
+
+
+def test_what_was_given_is_done_when_the_block_fails() -> None:
+    done: list[int] = []
+
+    def give() -> None:
+        with WritingThread(behind=9) as writer:
+            for k in range(5):
+                writer.do(lambda k=k: done.append(k))
+            raise RuntimeError("the network")
+
+    with pytest.raises(RuntimeError, match="the network"):
+        give()
+    assert done == list(range(5))
+
+
+@pytest.mark.usefixtures("no_thread_is_left")
+def test_nothing_is_done_after_a_failure() -> None:
+    done: list[int] = []
+
+    def fail() -> None:
+        raise OSError("the disk")
+
+    def give() -> None:
+        with WritingThread(behind=1) as writer:
+            writer.do(fail)
+            for _ in range(100):
+                writer.do(lambda: done.append(1))
+
+    with pytest.raises(OSError, match="the disk"):
+        give()
+    assert done == []
+    with pytest.raises(OSError, match="the disk"), WritingThread() as writer:
+        writer.do(fail)

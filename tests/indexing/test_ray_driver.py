@@ -11,9 +11,9 @@ from torch import Tensor
 
 from personsearch.errors import ModelError
 from personsearch.indexing import ray_workers
-from personsearch.indexing.pipeline import IndexReport
+from personsearch.indexing.pipeline import index_media, index_with
 from personsearch.indexing.ray_workers import Settings, run_on_ray
-from personsearch.indexing.shards import index_shards, make_shards, run_here
+from personsearch.indexing.report import IndexReport
 from personsearch.indexing.writers import open_writer
 from personsearch.media.files import find_media
 from personsearch.systems.base import PersonSearchModel
@@ -24,7 +24,6 @@ from personsearch.types import Detections
 def ray(monkeypatch: pytest.MonkeyPatch) -> PretendedRay:
     pretended = PretendedRay()
     monkeypatch.setattr(ray_workers, "_ray", lambda: pretended)
-    monkeypatch.setattr(make_shards, "__defaults__", (4, 1 << 30))
     return pretended
 
 
@@ -32,8 +31,8 @@ def index(place: str, folder: Path, load: Callable[[], PersonSearchModel]) -> In
     media, _ = find_media([folder])
     settings = Settings(0.0, 0.3, True, "", MODEL)
     with open_writer(place, MODEL) as writer:
-        run = run_on_ray("local", load, settings, writer, workers=2, device="cpu")
-        return index_shards(writer, media, run)
+        given = {"workers": 2, "device": "cpu", "shard_files": 4}
+        return index_with(run_on_ray("local", load, settings, writer, **given), writer, media)
 
 
 @pytest.mark.parametrize("kind", ["store", "milvus-lite"])
@@ -44,7 +43,7 @@ def test_the_same_store_whoever_dies(
     folder = shoot(tmp_path / "all", photos=6)
     with open_writer(tmp_path / "plain", MODEL) as writer:
         media, _ = find_media([folder])
-        index_shards(writer, media, run_here(writer, Blocks(), every=0.0))
+        index_media(Blocks(), writer, media, every=0.0)
     left = list(deaths)
 
     class Mortal(Blocks):
@@ -81,7 +80,7 @@ def test_a_file_that_kills_workers_is_left_out(tmp_path: Path, ray: PretendedRay
         paint(tmp_path / "photos" / f"{number}.png", BROWN if number == 2 else RED)
     report = index(str(tmp_path / "store"), tmp_path / "photos", Poisoned)
     (bad,) = report.unreadable
-    assert (bad.path.name, bad.reason) == ("2.png", "3 workers died while they looked at it")
+    assert (bad.path.name, bad.reason) == ("2.png", "3 workers died while they indexed it")
     assert report.files == 5
     assert len(ray.made) <= 2 + 4
     assert [one[0] for one in contents(tmp_path / "store")] == [f"{n}.png" for n in (0, 1, 3, 4, 5)]

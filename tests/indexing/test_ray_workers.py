@@ -17,10 +17,10 @@ from footage import __file__ as footage_file
 
 from personsearch.errors import ModelError, StoreError
 from personsearch.indexing import ray_workers
-from personsearch.indexing.pipeline import IndexReport, index_media
+from personsearch.indexing.pipeline import index_media, index_with
 from personsearch.indexing.ray_workers import Network, Settings, run_on_ray, writes_itself
-from personsearch.indexing.shards import index_shards, make_shards
-from personsearch.indexing.writers import open_writer
+from personsearch.indexing.report import IndexReport
+from personsearch.indexing.writers import StoreWriter, open_writer
 from personsearch.media.files import find_media
 from personsearch.store import open_store
 from personsearch.systems.base import PersonSearchModel
@@ -75,13 +75,8 @@ def undisturbed(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A store as plain indexing makes it."""
     store = tmp_path_factory.mktemp("plain") / "store"
     with open_store(store, model=MODEL, write=True) as opened:
-        index_media(Blocks(), opened, find_media([footage])[0], every=0.0)
+        index_media(Blocks(), StoreWriter(opened), find_media([footage])[0], every=0.0)
     return store
-
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(make_shards, "__defaults__", (4, 1 << 30))
 
 
 def index(
@@ -91,8 +86,8 @@ def index(
     own = place if writes_itself(place) else ""
     settings = Settings(0.0, 0.3, True, own, MODEL)
     with open_writer(place, MODEL) as writer:
-        run = run_on_ray("local", load, settings, writer, workers=workers, device="cpu")
-        return index_shards(writer, media, run)
+        given = {"workers": workers, "device": "cpu", "shard_files": 4}
+        return index_with(run_on_ray("local", load, settings, writer, **given), writer, media)
 
 
 @pytest.mark.parametrize("kind", ["store", "milvus-lite"])
@@ -115,7 +110,7 @@ def test_a_file_that_kills_workers_is_left_out(tmp_path: Path) -> None:
         paint(tmp_path / "photos" / f"{number}.png", BROWN if number == 2 else RED)
     report = index(str(tmp_path / "store"), tmp_path / "photos", Poisoned, workers=1)
     (bad,) = report.unreadable
-    assert (bad.path.name, bad.reason) == ("2.png", "3 workers died while they looked at it")
+    assert (bad.path.name, bad.reason) == ("2.png", "3 workers died while they indexed it")
     assert report.files == 5
     assert [one[0] for one in contents(tmp_path / "store")] == [f"{n}.png" for n in (0, 1, 3, 4, 5)]
     assert index(str(tmp_path / "store"), tmp_path / "photos", Blocks).skipped == 6
@@ -172,5 +167,5 @@ def test_no_cluster_and_another_network(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(loading, "load", lambda *_: Blocks())
     monkeypatch.setattr(model_identity, "identify", lambda *_: MODEL)
     assert isinstance(Network("x", "cpu", MODEL.fingerprint)(), Blocks)
-    with pytest.raises(ModelError, match="is another network on a worker"):
+    with pytest.raises(ModelError, match="a worker has another network"):
         Network("x", "auto", "e" * 64)()

@@ -1,26 +1,17 @@
-"""Shards and writers: the same people as plain indexing, whatever is done again."""
+"""Shards: cut by the files alone, handed over in pieces, and indexed again after a break."""
 
 from pathlib import Path
 
 import pytest
-from blocks import GREEN, RED, Blocks, paint
+from blocks import Blocks
 from footage import MODEL, contents, shoot
 
-from personsearch.indexing.pipeline import IndexReport, index_media
-from personsearch.indexing.shards import (
-    Ended,
-    Looked,
-    Shard,
-    Task,
-    in_pieces,
-    index_shards,
-    look_at,
-    make_shards,
-    run_here,
-)
+from personsearch.indexing.pipeline import index_media
+from personsearch.indexing.shards import Shard, in_pieces, make_shards, process_shard
+from personsearch.indexing.writer import Ended, Picture, Task
 from personsearch.indexing.writers import open_writer
 from personsearch.media.files import Media, find_media
-from personsearch.store import FileStamp, open_store
+from personsearch.types import FileStamp
 
 
 @pytest.fixture(scope="module")
@@ -29,25 +20,12 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, IndexReport]:
-    """A store as `index_media` makes it."""
-    store = tmp_path_factory.mktemp("plain") / "store"
-    media, _ = find_media([footage])
-    with open_store(store, model=MODEL, write=True) as opened:
-        return store, index_media(Blocks(), opened, media, every=0.0)
-
-
-@pytest.fixture(params=["store", "milvus"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "store":
-        return str(tmp_path / "store")
-    return f"milvus-lite:{tmp_path / 'people.db'}"
-
-
-def index(place: str, folder: Path) -> IndexReport:
-    media, _ = find_media([folder])
-    with open_writer(place, MODEL) as writer:
-        return index_shards(writer, media, run_here(writer, Blocks(), every=0.0))
+def plain(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that was indexed without shards."""
+    folder = tmp_path_factory.mktemp("plain") / "store"
+    with open_writer(folder, MODEL) as writer:
+        index_media(Blocks(), writer, find_media([footage])[0], every=0.0)
+    return folder
 
 
 def test_the_manifest_depends_on_the_files_alone() -> None:
@@ -67,8 +45,8 @@ def test_the_manifest_depends_on_the_files_alone() -> None:
 
 def test_pieces_are_bounded(footage: Path) -> None:
     media, _ = find_media([footage])
-    items = list(look_at(Shard(0, tuple(map(Task, media))), Blocks(), every=0.0))
-    assert sum(isinstance(item, Looked) for item in items) == 13 + 24 + 15
+    items = list(process_shard(Shard(0, tuple(map(Task, media))), Blocks(), every=0.0))
+    assert sum(isinstance(item, Picture) for item in items) == 13 + 24 + 15
     assert [item.media for item in items if isinstance(item, Ended)] == media
     pieces = list(in_pieces(items, 8))
     assert {len(piece) for piece in pieces[:-1]} == {8}
@@ -76,59 +54,23 @@ def test_pieces_are_bounded(footage: Path) -> None:
     assert [len(piece) for piece in in_pieces(items[:3], 8, seconds=-1.0)] == [1, 1, 1]
 
 
-def test_the_same_people_as_plain_indexing(
-    footage: Path, plain: tuple[Path, IndexReport], place: str
-) -> None:
-    report = index(place, footage)
-    assert contents(place) == contents(plain[0])
-    assert len(contents(place)) == 24 + 4 * 5
-    for name in ("pictures", "people", "files", "skipped", "unreadable"):
-        assert getattr(report, name) == getattr(plain[1], name), name
-    again = index(place, footage)
-    assert (again.pictures, again.files, again.skipped) == (0, 0, 16)
-    assert contents(place) == contents(plain[0])
-
-
+@pytest.mark.usefixtures("no_thread_is_left")
+@pytest.mark.parametrize("kind", ["store", "milvus"])
 @pytest.mark.parametrize("cut", [1, 9, 26, 40])
 def test_a_shard_that_broke_off_is_done_again(
-    footage: Path, plain: tuple[Path, IndexReport], place: str, cut: int
+    footage: Path, plain: Path, tmp_path: Path, kind: str, cut: int
 ) -> None:
+    uri = str(tmp_path / "store") if kind == "store" else f"milvus-lite:{tmp_path / 'people.db'}"
     media, _ = find_media([footage])
-    with open_writer(place, MODEL) as writer:
+    with open_writer(uri, MODEL) as writer:
         (shard,) = make_shards(writer.plan(media), files=99)
-        for item, _ in zip(look_at(shard, Blocks(), every=0.0), range(cut), strict=False):
+        items = process_shard(shard, Blocks(), every=0.0)
+        for item, _ in zip(items, range(cut), strict=False):
             writer.write(item)
+        items.close()  # type: ignore[attr-defined]
         (again,) = make_shards(writer.plan(media), files=99)
-        for item in look_at(again, Blocks(), every=0.0):
+        for item in process_shard(again, Blocks(), every=0.0):
             writer.write(item)
         writer.flush()
         assert writer.plan(media) == []
-    assert contents(place) == contents(plain[0])
-
-
-def test_what_changed_is_done_again_and_what_was_erased_is_not(tmp_path: Path, place: str) -> None:
-    folder = tmp_path / "photos"
-    paint(folder / "a.png", RED, GREEN)
-    paint(folder / "b.png", RED)
-    index(place, folder)
-    paint(folder / "a.png", GREEN)
-    report = index(place, folder)
-    assert (report.files, report.skipped) == (1, 1)
-    assert [(name, box[0]) for name, _, box, *_ in contents(place)] == [
-        ("a.png", 0.0),
-        ("b.png", 0.0),
-    ]
-
-
-class Stopped(Blocks):
-    def detect(self, images: list) -> list:  # type: ignore[type-arg]
-        raise KeyboardInterrupt
-
-
-def test_ctrl_c_ends_it_early(footage: Path, place: str) -> None:
-    media, _ = find_media([footage])
-    with open_writer(place, MODEL) as writer:
-        report = index_shards(writer, media, run_here(writer, Stopped()))
-    assert report.interrupted
-    assert report.pictures == 0
-    assert not index(place, footage).interrupted
+    assert contents(uri) == contents(plain)

@@ -9,69 +9,70 @@ import pytest
 from blocks import GREEN, RED, Blocks, paint
 
 from personsearch.indexing.pipeline import index_media
-from personsearch.indexing.watching import Look, Watch, prune, watch
+from personsearch.indexing.watching import Scan, Watch, prune, watch
+from personsearch.indexing.writers import StoreWriter
 from personsearch.media.files import find_media
 from personsearch.store import ModelIdentity, Store, open_store
 
 MODEL = ModelIdentity("blocks", "c" * 64, 3)
 
 
-def names(look: Look) -> list[str]:
-    return [one.name for one in look.media]
+def names(scan: Scan) -> list[str]:
+    return [one.name for one in scan.media]
 
 
 def test_a_file_is_taken_once_it_has_stopped_growing(tmp_path: Path) -> None:
     paint(tmp_path / "photos" / "a.png", RED)
     (tmp_path / "photos" / "b.gif").write_bytes(b"GIF89a")
     watched = Watch([tmp_path / "photos"], find_media)
-    first = watched.look()
+    first = watched.scan()
     assert names(first) == []
     assert [one.path.name for one in first.skipped] == ["b.gif"]
-    assert names(watched.look()) == ["a.png"]
-    assert watched.look() == Look([], [], False)
+    assert names(watched.scan()) == ["a.png"]
+    assert watched.scan() == Scan([], [], False)
     # Half of a photo is there at one look, more at the next, all at the one after.
     whole = paint(tmp_path / "whole.png", RED, GREEN).read_bytes()
     growing = tmp_path / "photos" / "deep" / "c.png"
     growing.parent.mkdir()
     for end in (len(whole) // 2, len(whole) - 1, len(whole)):
         growing.write_bytes(whole[:end])
-        assert names(watched.look()) == []
-    assert names(watched.look()) == ["deep/c.png"]
+        assert names(watched.scan()) == []
+    assert names(watched.scan()) == ["deep/c.png"]
     # What has changed is taken again.
     paint(tmp_path / "photos" / "a.png", GREEN)
     os.utime(tmp_path / "photos" / "a.png", ns=(1, 1))
-    assert names(watched.look()) == []
-    assert names(watched.look()) == ["a.png"]
+    assert names(watched.scan()) == []
+    assert names(watched.scan()) == ["a.png"]
     growing.unlink()
-    assert watched.look() == Look([], [], True)
-    assert watched.look().fewer is False
+    assert watched.scan() == Scan([], [], True)
+    assert watched.scan().fewer is False
 
 
 def test_a_drive_that_is_taken_out_hides_nothing_else(tmp_path: Path) -> None:
     paint(tmp_path / "here" / "a.png", RED)
     paint(tmp_path / "drive" / "b.png", RED)
     watched = Watch([tmp_path / "drive", tmp_path / "here"], find_media)
-    watched.look()
-    assert names(watched.look()) == ["b.png", "a.png"]
+    watched.scan()
+    assert names(watched.scan()) == ["b.png", "a.png"]
     shutil.rmtree(tmp_path / "drive")
     paint(tmp_path / "here" / "c.png", RED)
-    watched.look()
-    assert names(watched.look()) == ["c.png"]
+    watched.scan()
+    assert names(watched.scan()) == ["c.png"]
     # Back, and unchanged as far as is known from its files' times.
     paint(tmp_path / "drive" / "b.png", GREEN)
-    watched.look()
-    assert names(watched.look()) == ["b.png"]
+    watched.scan()
+    assert names(watched.scan()) == ["b.png"]
 
 
 def test_it_looks_until_it_is_told_to_stop(tmp_path: Path) -> None:
     paint(tmp_path / "photos" / "a.png", RED)
     taken: list[list[str]] = []
 
-    def take(look: Look) -> bool:
-        taken.append(names(look))
+    def take(scan: Scan) -> bool:
+        taken.append(names(scan))
         return len(taken) < 3
 
-    watch([tmp_path / "photos"], find_media, take, look=0.01)
+    watch([tmp_path / "photos"], find_media, take, interval=0.01)
     assert taken == [[], ["a.png"], []]
 
 
@@ -83,7 +84,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def filled(store: Store, photos: Path) -> Store:
-    index_media(Blocks(), store, find_media([photos])[0])
+    index_media(Blocks(), StoreWriter(store), find_media([photos])[0])
     return store
 
 
@@ -99,7 +100,7 @@ def test_people_of_files_that_are_gone(tmp_path: Path, photos: Path) -> None:
         assert store.counts()["people"] == 2
         # It comes back, and so do its people.
         (tmp_path / "elsewhere.png").rename(photos / "a.png")
-        assert index_media(Blocks(), store, find_media([photos])[0]).people == 2
+        assert index_media(Blocks(), StoreWriter(store), find_media([photos])[0]).people == 2
         assert len(ids) == len(vectors) == 6
         assert np.array_equal(store.embeddings()[1], vectors[:4])
 

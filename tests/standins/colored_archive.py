@@ -7,6 +7,7 @@ from blocks import Blocks
 
 from personsearch import loading, model_identity
 from personsearch.indexing.pipeline import index_media
+from personsearch.indexing.writers import StoreWriter
 from personsearch.media.files import find_media
 from personsearch.store import ModelIdentity, open_store
 
@@ -23,5 +24,5 @@ def index(store: Path, *sources: Path) -> Path:
     """Everyone in some folders, in a store."""
     media, _ = find_media(sources)
     with open_store(store, model=IDENTITY, write=True) as opened:
-        index_media(Blocks(), opened, media)
+        index_media(Blocks(), StoreWriter(opened), media)
     return store

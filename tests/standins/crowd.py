@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from personsearch.indexing.pipeline import index_media
+from personsearch.indexing.writers import StoreWriter
 from personsearch.media.files import find_media
 from personsearch.search.archive import Archive, open_archive
 from personsearch.store import ModelIdentity, open_store
@@ -99,7 +100,7 @@ def make_store(folder: Path) -> Path:
     save_video(photos / "door" / "20261120_130000.mp4", RED)
     media, _ = find_media([photos])
     with open_store(store, model=MODEL, write=True) as opened:
-        index_media(Crowd(), opened, media)
+        index_media(Crowd(), StoreWriter(opened), media)
     return store
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from blocks import Blocks
 
 from personsearch.indexing.pipeline import IndexReport, index_media
+from personsearch.indexing.writers import StoreWriter
 from personsearch.media.files import find_media
 from personsearch.store import ModelIdentity, open_store
 
@@ -24,5 +25,5 @@ def index(folder: Path, photos: Path, told: Path) -> None:
 
     media, _ = find_media([photos])
     with open_store(folder, model=MODEL, write=True) as store:
-        index_media(Blocks(), store, media, progress=tell, every=0.0)
+        index_media(Blocks(), StoreWriter(store), media, progress=tell, every=0.0)
     os.close(handle)

@@ -1,4 +1,4 @@
-"""What `personsearch index` shows while it works, and at its end."""
+"""The progress bar and the summary of `personsearch index`."""
 
 import time
 from typing import TYPE_CHECKING
@@ -7,8 +7,9 @@ import typer
 
 if TYPE_CHECKING:
     from personsearch.indexing.report import IndexReport
+    from personsearch.indexing.session import IndexResult
 
-_SHOWN = 10  # files that could not be read, before the rest is only counted
+_SHOWN = 10  # unreadable files that are listed, before the rest is only counted
 
 
 class IndexBar:
@@ -39,35 +40,28 @@ class IndexBar:
         self._bars.stop()
 
     def show(self, done: int, total: int, report: "IndexReport") -> None:
-        """Photos and videos: files done, of all."""
-        files = f"{done}/{total} files"
-        self._bars.update(
-            self._task, completed=done, total=total, files=files, found=self._found(report)
-        )
-
-    def show_live(self, report: "IndexReport") -> None:
-        """Live cameras: those that have sent anything."""
-        live = sum(1 for one in report.streams if one.connections)
-        files = f"{live}/{len(report.streams)} cameras"
-        self._bars.update(self._task, files=files, found=self._found(report))
-
-    def _found(self, report: "IndexReport") -> str:
-        now = time.monotonic()
-        if self._began is None:
-            self._began = now
-        rate = report.pictures / (now - self._began) if now > self._began else 0.0
-        return f"{report.people} people in {report.pictures} pictures, {rate:.1f}/s"
+        """Show the files done of all, or the cameras that have sent anything."""
+        self._began = self._began or time.monotonic()
+        elapsed = time.monotonic() - self._began
+        rate = report.pictures / elapsed if elapsed else 0.0
+        found = f"{report.people} people in {report.pictures} pictures, {rate:.1f}/s"
+        if report.streams:
+            sending = sum(1 for one in report.streams if one.connections)
+            files = f"{sending}/{len(report.streams)} cameras"
+            self._bars.update(self._task, files=files, found=found)
+        else:
+            files = f"{done}/{total} files"
+            self._bars.update(self._task, completed=done, total=total, files=files, found=found)
 
 
-def print_report(report: "IndexReport", place: str, counts: dict[str, int], whole: bool) -> None:
-    """The summary; what went wrong goes to stderr.
+def print_report(result: "IndexResult", uri: str) -> None:
+    """Print the summary; errors go to stderr.
 
     Args:
-        report: of all that was done.
-        place: the store's folder.
-        counts: what is in the store.
-        whole: whether it ended as it was meant to.
+        result: of the run.
+        uri: of the store.
     """
+    report = result.report
     typer.echo(
         f"{report.people} people in {report.pictures} pictures of {report.files} files, "
         f"{report.rate:.1f} pictures/s; {report.skipped} files were there already"
@@ -88,7 +82,10 @@ def print_report(report: "IndexReport", place: str, counts: dict[str, int], whol
         if len(report.unreadable) > _SHOWN:
             more = len(report.unreadable) - _SHOWN
             typer.echo(f"  and {more} more, which --json lists", err=True)
-    if report.interrupted and not whole:
-        typer.echo("interrupted: the same command goes on from here", err=True)
-    tracks = f", {counts['tracks']} tracks in videos" if counts["tracks"] else ""
-    typer.echo(f"{place}: {counts['people']} views of people{tracks}")
+    if not result.complete:
+        typer.echo("interrupted: the same command resumes from here", err=True)
+    tracks = result.counts.get("tracks")
+    tracks_too = f", {tracks} tracks in videos" if tracks else ""
+    typer.echo(f"{uri}: {result.counts['people']} views of people{tracks_too}")
+    if result.expired:
+        typer.echo(f"{result.expired} people older than the store keeps were erased")

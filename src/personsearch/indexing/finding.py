@@ -1,4 +1,4 @@
-"""Everyone in a picture, as a model finds them and a store takes them."""
+"""Find everyone in a picture, and describe them for a store."""
 
 import io
 from collections.abc import Iterator
@@ -19,25 +19,20 @@ THUMBNAIL = 160
 _QUALITY = 85
 
 
-def look(model: PersonSearchModel, frame: Frame, score_threshold: float) -> FoundPeople:
-    """Everyone in a picture, as a store takes them."""
-    return describe(frame, find(model, frame, score_threshold))
-
-
 def find(model: PersonSearchModel, frame: Frame, score_threshold: float) -> Detections:
-    """Everyone in a picture who is found with at least so much, with their embeddings."""
+    """Return everyone in a picture with at least that score, with their embeddings."""
     return surest(detect(model, frame.pixels), score_threshold)
 
 
 def surest(found: Detections, score_threshold: float) -> Detections:
-    """Those who were found with at least so much."""
+    """Return the detections with at least that score."""
     assert found.embeddings is not None
     kept = found.scores >= score_threshold
     return Detections(found.boxes[kept], found.scores[kept], found.embeddings[kept])
 
 
 def describe(frame: Frame, found: Detections) -> FoundPeople:
-    """People who were found in a picture, as a store takes them, with thumbnails."""
+    """Return the people in a picture as a store takes them, with thumbnails."""
     height, width = frame.pixels.shape[:2]
     assert found.embeddings is not None
     return FoundPeople(

@@ -1,8 +1,8 @@
-"""Writes what workers found to Milvus: under ids that depend on what was seen alone.
+"""Write to Milvus, under ids that depend on the detections alone.
 
-The same person in the same picture has the same id whoever indexes it, so a shard that is done
-again replaces what was there. A file is written when all of it was looked at, several files
-together: first its people, then whoever was there before and is no longer, at last that it is done.
+The same person in the same picture has the same id whoever indexes it, so a shard that is indexed
+again replaces its rows. A file is written when it is indexed to its end, several files together:
+first its people, then the deletion of people of an earlier version, at last that it is complete.
 """
 
 import tempfile
@@ -15,31 +15,31 @@ from personsearch.engines.engine import PersonRecord
 from personsearch.engines.milvus import MilvusEngine
 from personsearch.engines.milvus_collection import Expression, file_row
 from personsearch.engines.milvus_files import TOGETHER, file_id, hashed_id, known_files, people_of
-from personsearch.indexing.shards import Ended, Item, Looked, Task, is_done
 from personsearch.indexing.tracks import link_detections
+from personsearch.indexing.writer import Ended, Item, Picture, Task, is_done
 from personsearch.media.files import Media
-from personsearch.store import FileState, StoredPerson, TrackSpan
+from personsearch.store import FileState, KnownFile, StoredPerson, TrackSpan
 from personsearch.store.tracks import FrameDetection
 
-_PEOPLE = 2048  # that wait, at the most, until files are written
+_PEOPLE = 2048  # the most that wait until files are written
 
 
 def person_id(source: str, name: str, frame: int | None, order: int) -> int:
-    """The id of someone in a picture: 63 bits of a hash, never 0.
+    """Return the id of a detection: 63 bits of a hash, never 0.
 
-    Among a hundred million people two have the same one with a chance of 0.05 %.
+    Among a hundred million people two have the same id with a probability of 0.05 %.
 
     Args:
         source, name: the file.
-        frame: of the video; None for a photo.
-        order: of the boxes found in the picture.
+        frame: index in the video; None for a photo.
+        order: number of the box in the picture.
     """
     return hashed_id("person", source, name, frame, order)
 
 
 @dataclass(eq=False)
 class _File:
-    """A file that is being looked at; many thumbnails wait on the disk, in a nameless file."""
+    """A file that is being indexed; thumbnails wait in a nameless file once they are many."""
 
     media: Media
     people: list[StoredPerson] = field(default_factory=list)
@@ -49,7 +49,7 @@ class _File:
     def __post_init__(self) -> None:
         self._thumbnails = tempfile.SpooledTemporaryFile(1 << 20)  # noqa: SIM115 - until `close`
 
-    def add(self, item: Looked) -> None:
+    def add(self, item: Picture) -> None:
         found, media = item.found, self.media
         for order, box in enumerate(found.boxes):
             person = StoredPerson(
@@ -71,11 +71,11 @@ class _File:
             self.spans.append((begin, len(found.thumbnails[order])))
 
     def records(self, tracks: bool) -> list[PersonRecord]:
-        """Everyone, or the best views of each track."""
+        """Return all detections, or the best views of each track."""
         if self.media.kind == "photo" or not tracks:
             return [self._record(index, None) for index in range(len(self.people))]
-        # By their order, as a store numbers them: the tracks are the same.
-        seen = [
+        # Numbered in their order, as in a SQLite store, so that the tracks are the same.
+        detections = [
             FrameDetection(
                 *(index, one.frame or 0, one.position or 0.0, one.box, one.score),
                 vector=self.vectors[index].astype(np.float32),
@@ -83,7 +83,7 @@ class _File:
             for index, one in enumerate(self.people)
         ]
         kept = []
-        for track in link_detections(seen):
+        for track in link_detections(detections):
             first, last = track.detections[0], track.detections[-1]
             span = TrackSpan(
                 hashed_id("track", self.people[first.id].id),
@@ -103,7 +103,7 @@ class _File:
 
 
 class MilvusWriter:
-    """Writes files to a Milvus collection. One thread uses it; of processes each has its own."""
+    """Writes files to a Milvus collection; each thread or process needs its own."""
 
     def __init__(self, engine: MilvusEngine, *, tracks: bool = True) -> None:
         self.engine, self._tracks = engine, tracks
@@ -111,29 +111,30 @@ class MilvusWriter:
         self._waiting: list[tuple[Ended, list[PersonRecord]]] = []
 
     def plan(self, media: Sequence[Media]) -> list[Task]:
-        """Those that are not there yet, or have changed; a file is there whole or not at all.
+        """Return the files that are new or changed; a file is there completely or not at all.
 
-        What was looked at of a file that is planned again is forgotten.
+        Items of a file that is planned again are dropped.
         """
         for one in media:
             if one in self._open:
                 self._open.pop(one).close()
-        known = {
-            source: known_files(self.engine.files, source)
-            for source in {one.source for one in media}
-        }
+        known = {source: self.known_files(source) for source in {one.source for one in media}}
         return [
             Task(one)
             for one in media
             if (there := known[one.source].get(one.name)) is None or not is_done(there, one)
         ]
 
+    def known_files(self, source: str) -> dict[str, KnownFile]:
+        """Return the known files of a source, by name."""
+        return known_files(self.engine.files, source)
+
     def write(self, item: Item) -> list[Ended]:
-        """Takes an item; says of which files everything is written now."""
+        """Take an item; return the files that are now completely written."""
         if item.media not in self._open:
             self._open[item.media] = _File(item.media)
         file = self._open[item.media]
-        if isinstance(item, Looked):
+        if isinstance(item, Picture):
             file.add(item)
             return []
         del self._open[item.media]
@@ -144,27 +145,30 @@ class MilvusWriter:
         return self.flush() if len(self._waiting) >= TOGETHER or people >= _PEOPLE else []
 
     def flush(self) -> list[Ended]:
-        """Writes the files that wait; says which."""
+        """Write the files that wait, and return them."""
         if not self._waiting:
             return []
         records = [one for _, found in self._waiting for one in found]
         if records:
             self.engine.upsert(records)
-        new = {one.person.id for one in records}
-        self._forget(new)
-        rows = [
-            self._row(
-                one.media, FileState.UNREADABLE if one.reason else FileState.COMPLETE, one.reason
-            )
-            for one, _ in self._waiting
-        ]
-        self.engine.files.upsert(rows)
+        self._forget({one.person.id for one in records})
         ended = [one for one, _ in self._waiting]
+        self.engine.files.upsert([self._row(one) for one in ended])
         self._waiting.clear()
         return ended
 
+    def _row(self, ended: Ended) -> dict[str, object]:
+        media = ended.media
+        return file_row(
+            self.engine.files,
+            file_id(media.source, media.name),
+            **{"source": media.source, "name": media.name, "note": ended.reason[:1000]},
+            **{"state": FileState.UNREADABLE if ended.reason else FileState.COMPLETE},
+            **{"bytes": media.stamp.bytes, "changed": media.stamp.changed},
+        )
+
     def _forget(self, new: set[int]) -> None:
-        """Deletes whoever an earlier version of the waiting files showed."""
+        """Delete the people of earlier versions of the waiting files."""
         names: dict[str, list[str]] = {}
         for one, _ in self._waiting:
             names.setdefault(one.media.source, []).append(one.media.name)
@@ -172,24 +176,16 @@ class MilvusWriter:
             there = people_of(self.engine.people, source, some)
             self.engine.people.delete(sorted(there - new))
 
-    def _row(self, media: Media, state: FileState, reason: str) -> dict[str, object]:
-        return file_row(
-            self.engine.files,
-            file_id(media.source, media.name),
-            **{"source": media.source, "name": media.name, "state": state, "note": reason[:1000]},
-            **{"bytes": media.stamp.bytes, "changed": media.stamp.changed},
-        )
-
     def close(self) -> None:
-        """Forgets files that were looked at in part."""
+        """Drop files that were indexed in part."""
         for file in self._open.values():
             file.close()
         self._open.clear()
 
     def counts(self) -> dict[str, int]:
-        """How many people and files there are, and files that failed."""
+        """Return the numbers of files, people and unreadable files."""
         files = self.engine.files
-        failed = Expression("state == {state}", {"state": "unreadable"})
+        failed = Expression("state == {state}", {"state": FileState.UNREADABLE})
         return {
             "files": files.count(Expression("id != 0")),
             "people": self.engine.count(),

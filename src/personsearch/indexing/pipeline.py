@@ -1,164 +1,175 @@
-"""From photos and videos to a store: threads decode, the network runs, one thread writes.
+"""The indexing pipeline: threads decode, the caller's thread runs the network, one thread writes.
 
-What is there already is skipped, what has changed is done again, and a run that was stopped goes on
-where it was: a picture counts when it is written, never before.
+Plain runs, watched folders, live cameras and Ray workers differ in where frames come from and in
+where the network runs. All of them write through a `Writer`, and count a picture once it is
+written, never before. Indexed files are skipped, changed ones are indexed again, and an interrupted
+run resumes.
 """
 
-import os
 import queue
 import threading
-import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Protocol, Self
 
-from personsearch.errors import PictureError
+from personsearch.indexing.decoders import FileFrames
 from personsearch.indexing.finding import describe, find
-from personsearch.indexing.report import IndexReport, Progress
-from personsearch.indexing.shards import Ended, Looked, StoreWriter, Tally, Task, put
-from personsearch.indexing.writer import Writer
-from personsearch.media.files import Frame, Media, decode
+from personsearch.indexing.report import IndexReport, Progress, Tally
+from personsearch.indexing.writer import Ended, Picture, Task, Writer
+from personsearch.media.files import Frame, Media
 from personsearch.media.sampling import Sampling
-from personsearch.store import Store
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections
 
-_AHEAD = 6  # decoded pictures that wait for the network
+_BEHIND = 8  # items that wait to be written
+
+Process = Callable[[Sequence[Task], Tally], None]
+"""Indexes the files of some tasks and counts what is written."""
+
+
+class FrameSource(Protocol):
+    """Where frames come from; entered before it is iterated.
+
+    Attributes:
+        waited: seconds in which the network waited for a frame.
+    """
+
+    waited: float
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __iter__(self) -> Iterator[tuple[Media, Frame] | Ended]:
+        """Yield frames with their files, and the ends of files."""
+
+    def unfinished(self) -> list[Ended]:
+        """Return the ends that are due when the run is over, even if it ends early."""
 
 
 def index_media(
     model: PersonSearchModel,
-    store: Store,
+    writer: Writer,
     media: Sequence[Media],
     *,
     every: float | Sampling = 1.0,
     score_threshold: float = 0.3,
-    tracks: bool = True,
     progress: Progress | None = None,
     decoders: int | None = None,
 ) -> IndexReport:
-    """Finds everyone in photos and videos and writes them to the store.
+    """Find everyone in photos and videos and write them to a store.
 
-    Ctrl-C ends it early; what was written stays, and the next call goes on. While it runs, the
-    store is used by a thread of its own alone.
+    Ctrl-C ends it early; what was written stays, and the next call resumes. While it runs, the
+    store is used by one thread of its own.
 
     Args:
         model: any system.
-        store: open for writing, of this model.
-        media: from `find_media`.
+        writer: of a store that this model's embeddings are in.
+        media: from `find_media`; an empty list indexes nothing.
         every: which frames of a video: seconds between them (0 for all), or a `Sampling`.
-        score_threshold: people found with less are left out.
-        tracks: join people in a video to tracks, of which the best views are kept.
+        score_threshold: the least score of the people that are kept.
         progress: called after each picture and file, once it is written, by the writing thread.
-        decoders: threads that decode, each a file of its own; None for one for two processors, at
-            the most 4.
+        decoders: number of decoding threads, each with a file of its own; None for one for two
+            processors, at most 4.
 
     Raises:
-        StoreError: it cannot be written.
+        StoreError: the store cannot be written.
     """
-    to = StoreWriter(store, tracks=tracks)
-    tasks = to.plan(media)
-    tally = Tally(IndexReport(skipped=len(media) - len(tasks)), len(media), progress)
 
-    def write(one: Media, frame: Frame, found: Detections) -> None:
-        put(to, tally, Looked(one, describe(frame, found)))
+    def process(tasks: Sequence[Task], tally: Tally) -> None:
+        frames = FileFrames(tasks, every, decoders)
+        run(frames, model, writer, tally, score_threshold=score_threshold)
 
-    began = time.perf_counter()
-    if decoders is None:
-        decoders = max(1, min(4, (os.cpu_count() or 1) // 2))
-    decoding = _Decoding(tasks, every, decoders)
-    report = tally.report
-    try:
-        with Writer() as writer, decoding:
-            while (item := decoding.next()) is not None:
-                if isinstance(item, Ended):
-                    writer.do(partial(put, to, tally, item))
-                else:
-                    one, frame = item
-                    writer.do(partial(write, one, frame, find(model, frame, score_threshold)))
-    except KeyboardInterrupt:
-        report.interrupted = True
-    finally:
-        report.waited = decoding.waited
-        report.seconds = time.perf_counter() - began
+    return index_with(process, writer, media, progress=progress)
+
+
+def index_with(
+    process: Process, writer: Writer, media: Sequence[Media], *, progress: Progress | None = None
+) -> IndexReport:
+    """Plan, process and report: what every way of indexing files has in common.
+
+    Ctrl-C ends it early; what was written stays, and the next call resumes.
+    """
+    tasks = writer.plan(media)
+    report = IndexReport(skipped=len(media) - len(tasks))
+    with report.measured():
+        if tasks:
+            process(tasks, Tally(report, len(media), progress))
     order = {one.path: k for k, one in enumerate(media)}
     report.unreadable.sort(key=lambda one: order[one.path])
     return report
 
 
-class _Decoding:
-    """Threads that decode files ahead of the network.
+def run(
+    source: FrameSource,
+    model: PersonSearchModel,
+    writer: Writer,
+    tally: Tally,
+    *,
+    score_threshold: float,
+) -> None:
+    """Find the people in all frames of a source; a thread of its own uses the writer."""
 
-    Attributes:
-        waited: seconds that `next` had to wait for a picture.
+    def write(media: Media, frame: Frame, found: Detections) -> None:
+        tally.write(writer, Picture(media, describe(frame, found)))
+
+    with WritingThread() as thread, source:
+        try:
+            for item in source:
+                if isinstance(item, Ended):
+                    thread.do(partial(tally.write, writer, item))
+                else:
+                    media, frame = item
+                    thread.do(partial(write, media, frame, find(model, frame, score_threshold)))
+        finally:
+            tally.report.waited += source.waited
+            for ended in source.unfinished():
+                thread.do(partial(tally.write, writer, ended))
+            thread.do(lambda: tally.count(writer.flush()))
+
+
+class WritingThread:
+    """Runs actions one after the other in a thread, so that the network never waits for the disk.
+
+    Everything given is done before the block ends, also when the block ends by an error. After a
+    failure nothing more is done, and the failure is raised by the next `do`, or at the end.
     """
 
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        every: float | Sampling,
-        threads: int,
-    ) -> None:
-        self.waited = 0.0
-        self._every = every
-        self._left, self._turn = iter(tasks), threading.Lock()
-        self._stop = threading.Event()
-        self._waiting: queue.Queue[tuple[Media, Frame] | Ended | BaseException | None]
-        self._waiting = queue.Queue(_AHEAD)
-        self._threads = [
-            threading.Thread(target=self._decode_files, name=f"decoder {k}", daemon=True)
-            for k in range(threads)
-        ]
-        self._working = threads
+    def __init__(self, behind: int = _BEHIND) -> None:
+        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(behind)
+        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+        self._failure: BaseException | None = None
 
-    def next(self) -> tuple[Media, Frame] | Ended | None:
-        """The next picture, or the end of a file; None after the last."""
-        asked = time.perf_counter()
-        while (item := self._waiting.get()) is None:
-            self._working -= 1
-            if not self._working:
-                break
-        self.waited += time.perf_counter() - asked
-        if isinstance(item, BaseException):
-            raise item
-        return item
+    def do(self, action: Callable[[], None]) -> None:
+        """Queue an action; wait while too many are queued.
 
-    def __enter__(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        Raises:
+            BaseException: the failure of an earlier action.
+        """
+        self._raise()
+        self._waiting.put(action)
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            while thread.is_alive():
-                with suppress(queue.Empty):
-                    self._waiting.get(timeout=0.05)
+    def _raise(self) -> None:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
 
-    def _put(self, item: tuple[Media, Frame] | Ended | BaseException | None) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._waiting.put(item, timeout=0.1)
-                return True
-            except queue.Full:
+    def _work(self) -> None:
+        failed = False
+        while (action := self._waiting.get()) is not None:
+            if failed:
                 continue
-        return False
+            try:
+                action()
+            except BaseException as error:
+                self._failure, failed = error, True
 
-    def _next_file(self) -> Task | None:
-        with self._turn:
-            return next(self._left, None)
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
 
-    def _decode_files(self) -> None:
-        try:
-            while (task := self._next_file()) is not None:
-                one, reason = task.media, ""
-                try:
-                    for frame in decode(one, every=self._every, known=task.known):
-                        if not self._put((one, frame)):
-                            return
-                except PictureError as error:
-                    reason = str(error).removeprefix(f"{one.path}: ")
-                if not self._put(Ended(one, reason)):
-                    return
-            self._put(None)
-        except BaseException as error:  # the network's thread has to hear of it
-            self._put(error)
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+        if error is None:
+            self._raise()

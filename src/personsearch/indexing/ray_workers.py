@@ -1,9 +1,9 @@
-"""Shards looked at by the workers of a Ray cluster.
+"""Index shards by the workers of a Ray cluster.
 
-A worker holds the network and one shard, of which it hands over a piece when it is asked for one,
-so that no more than two pieces a worker are on their way. With a store, this process writes what
-comes. With a Milvus server every worker writes its own files, and tells how many. A worker that
-dies leaves its shard to the next one: it is planned anew by what was written.
+A worker holds the network and one shard, of which it hands over one piece at a time, so that at
+most two pieces of each worker are in transit. With a store, this process writes the pieces. With a
+Milvus server every worker writes its own files and sends only their counts. What is left of a
+worker's shard when it dies is planned again, by what was written, and given to the next worker.
 """
 
 import os
@@ -14,25 +14,17 @@ from typing import Any
 
 from personsearch.engines.uri import scheme_of
 from personsearch.errors import ModelError, StoreError
-from personsearch.indexing.shards import (
-    Ended,
-    Item,
-    Looked,
-    Run,
-    Shard,
-    Tally,
-    Task,
-    Writer,
-    in_pieces,
-    look_at,
-)
+from personsearch.indexing.pipeline import Process
+from personsearch.indexing.report import Tally
+from personsearch.indexing.shards import FILES, Shard, in_pieces, make_shards, process_shard
+from personsearch.indexing.writer import Ended, Item, Picture, Task, Writer
 from personsearch.indexing.writers import open_writer
 from personsearch.media.files import Media
 from personsearch.store import ModelIdentity
 from personsearch.systems.base import PersonSearchModel
 
-DEATHS = 3
-"""Workers that may die at one file without getting further; it counts as unreadable then."""
+MAX_DEATHS = 3
+"""Workers that may die at one file without getting further; then it counts as unreadable."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +32,9 @@ class Network:
     """Loads the network in a worker.
 
     Attributes:
-        name: what `personsearch.load` is given, there as well as here.
+        name: the argument of `personsearch.load`, there as well as here.
         device: auto, cpu or cuda.
-        fingerprint: that it has to have.
+        fingerprint: the fingerprint that the network must have.
     """
 
     name: str
@@ -50,7 +42,7 @@ class Network:
     fingerprint: str
 
     def __call__(self) -> PersonSearchModel:
-        """The network.
+        """Load the network.
 
         Raises:
             ModelError: it is another one on that machine.
@@ -67,28 +59,28 @@ class Network:
         found = identify(self.name, network).fingerprint
         if found != self.fingerprint:
             raise ModelError(
-                f"{self.name}: is another network on a worker ({found[:12]}) than here "
-                f"({self.fingerprint[:12]}); copy the files"
+                f"{self.name}: a worker has another network ({found[:12]}) than this machine "
+                f"({self.fingerprint[:12]}); copy the files of this machine to the workers"
             )
         return network
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How pictures are looked at, and where a worker writes.
+    """How workers index, and where they write.
 
     Attributes:
         every: seconds between frames of a video; 0 for all of them.
-        score_threshold: people found with less are left out.
+        score_threshold: the least score of the people that are kept.
         tracks: join people in a video to tracks.
-        place: where workers write by themselves; empty where the driver does.
+        uri: the store that workers write to by themselves; empty where the driver writes.
         identity: of the network.
     """
 
     every: float
     score_threshold: float
     tracks: bool
-    place: str
+    uri: str
     identity: ModelIdentity
 
 
@@ -100,43 +92,43 @@ class _Worker:
         self._pieces: Iterator[list[Item]] = iter(())
 
     def ready(self) -> bool:
-        """Whether the network is there."""
+        """Return once the network is loaded."""
         return True
 
     def start(self, shard: Shard) -> list[Item] | None:
-        """The first piece of a shard; None if there is none."""
+        """Start a shard and return its first piece; None if there is none."""
         given = self._settings
-        items: Iterator[Item] = look_at(
+        items: Iterator[Item] = process_shard(
             shard, self._network, every=given.every, score_threshold=given.score_threshold
         )
-        if given.place:
+        if given.uri:
             items = self._written(items)
         self._pieces = in_pieces(items)
         return self.more()
 
     def more(self) -> list[Item] | None:
-        """The next piece; None after the last."""
+        """Return the next piece; None after the last."""
         return next(self._pieces, None)
 
     def _written(self, items: Iterator[Item]) -> Iterator[Item]:
         given = self._settings
-        with open_writer(given.place, given.identity, tracks=given.tracks) as writer:
-            looked: dict[Media, list[int]] = {}  # people of each picture
+        with open_writer(given.uri, given.identity, tracks=given.tracks) as writer:
+            people: dict[Media, list[int]] = {}  # in each picture
             for item in items:
-                if isinstance(item, Looked):
-                    looked.setdefault(item.media, []).append(len(item.found.boxes))
-                yield from map(partial(_told, looked), writer.write(item))
-            yield from map(partial(_told, looked), writer.flush())
+                if isinstance(item, Picture):
+                    people.setdefault(item.media, []).append(len(item.found.boxes))
+                yield from map(partial(_counted, people), writer.write(item))
+            yield from map(partial(_counted, people), writer.flush())
 
 
-def _told(looked: dict[Media, list[int]], ended: Ended) -> Ended:
-    people = looked.pop(ended.media, [])
-    return replace(ended, pictures=len(people), people=sum(people))
+def _counted(people: dict[Media, list[int]], ended: Ended) -> Ended:
+    counts = people.pop(ended.media, [])
+    return replace(ended, pictures=len(counts), people=sum(counts))
 
 
-def writes_itself(place: str) -> bool:
-    """Whether workers can write to a place: to a server, not to files of one machine."""
-    return scheme_of(place) in ("milvus", "milvus+https")
+def writes_itself(uri: str) -> bool:
+    """Whether workers can write to a store: one on a server, not files of one machine."""
+    return scheme_of(uri) in ("milvus", "milvus+https")
 
 
 def run_on_ray(
@@ -147,40 +139,42 @@ def run_on_ray(
     *,
     workers: int | None = None,
     device: str = "auto",
-) -> Run:
-    """Does all shards on a Ray cluster.
+    shard_files: int = FILES,
+) -> Process:
+    """Return a function that indexes files on a Ray cluster, for `pipeline.index_with`.
 
     Args:
         address: of the cluster, such as ``ray://head:10001`` or ``auto``; ``local`` starts one on
-            this machine. One that this process is connected to already is used as it is.
-        load: gives the network, in a worker.
-        settings: how pictures are looked at.
-        writer: takes what workers found, and plans what has to be done again.
-        workers: how many; default: as many as the cluster has GPUs, or CPUs.
+            this machine. A cluster that this process is connected to already is used as it is.
+        load: loads the network in a worker.
+        settings: how workers index.
+        writer: writes what workers find, and plans what has to be repeated.
+        workers: number of workers; default: as many as the cluster has GPUs, or CPUs.
         device: cpu, cuda for one GPU a worker, or auto: a GPU each if the cluster has any.
+        shard_files: the most files in a shard.
 
     Raises:
         StoreError: Ray is not installed or there is no cluster.
         ModelError: a worker cannot load the network.
     """
 
-    def run(shards: Sequence[Shard], tally: Tally) -> None:
+    def process(tasks: Sequence[Task], tally: Tally) -> None:
         ray = _ray()
-        ours = not ray.is_initialized()
-        if ours:
+        connected = ray.is_initialized()
+        if not connected:
             _connect(ray, address)
         try:
-            if shards:
-                there = ray.cluster_resources()
-                gpu = device == "cuda" or (device == "auto" and there.get("GPU", 0) >= 1)
-                count = int(there.get("GPU" if gpu else "CPU", 1))
-                wanted = max(1, min(workers or count, len(shards)))
-                _Driver(ray, load, settings, writer, tally, gpu).do(shards, wanted)
+            shards = make_shards(tasks, shard_files)
+            resources = ray.cluster_resources()
+            gpu = device == "cuda" or (device == "auto" and resources.get("GPU", 0) >= 1)
+            count = int(resources.get("GPU" if gpu else "CPU", 1))
+            wanted = max(1, min(workers or count, len(shards)))
+            _Driver(ray, load, settings, writer, tally, gpu).process(shards, wanted)
         finally:
-            if ours:
+            if not connected:
                 ray.shutdown()
 
-    return run
+    return process
 
 
 def _ray() -> Any:
@@ -194,16 +188,18 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to its makers
     alone = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", **alone)
-    except Exception as error:  # it raises many kinds, of a start that took too long a bare one
-        raise StoreError(f"{address}: there is no Ray cluster ({error})") from None
+    except Exception as error:  # of many types; a start that takes too long raises a bare one
+        raise StoreError(
+            f"{address}: there is no Ray cluster ({error}); start one, or name another address"
+        ) from None
 
 
 class _Driver:
-    """Gives shards to workers, and takes what they found."""
+    """Gives shards to workers, and writes what they find."""
 
     def __init__(
         self,
@@ -217,7 +213,7 @@ class _Driver:
         self._ray, self._settings, self._writer, self._tally = ray, settings, writer, tally
         self._make = (
             ray.remote(_Worker)
-            # It is never started again by Ray: its shard has to be planned first.
+            # Ray must not restart it: its shard has to be planned again first.
             .options(num_cpus=1, num_gpus=int(gpu), max_restarts=0, max_task_retries=0)
             .remote
         )
@@ -226,8 +222,8 @@ class _Driver:
         self._ended: set[Media] = set()
         self._left: list[Shard] = []
 
-    def do(self, shards: Sequence[Shard], workers: int) -> None:
-        """All shards."""
+    def process(self, shards: Sequence[Shard], workers: int) -> None:
+        """Index all shards."""
         ray = self._ray
         self._left = list(shards)[::-1]
         at_work: dict[Any, tuple[Any, Shard]] = {}
@@ -250,7 +246,7 @@ class _Driver:
                         idle += self._workers(1)
                     continue
                 except ray.exceptions.RayTaskError as error:
-                    idle.append(worker)  # so that it is ended, too
+                    idle.append(worker)  # killed below, too
                     raise _cause(error) from None
                 if piece is None:
                     idle.append(worker)
@@ -264,7 +260,7 @@ class _Driver:
                 ray.kill(worker)
 
     def _workers(self, count: int) -> list[Any]:
-        """So many more, each with its network."""
+        """Start that many workers, each with its network."""
         ray = self._ray
         workers = [self._make(self._load, self._settings) for _ in range(count)]
         try:
@@ -276,38 +272,35 @@ class _Driver:
 
     def _take(self, piece: Sequence[Item]) -> None:
         for item in piece:
-            if self._settings.place:
-                self._count([item])
-            else:
-                written = self._writer.write(item)
-                self._count([*([item] if isinstance(item, Looked) else []), *written])
+            ended = [item] if self._settings.uri else self._writer.write(item)
+            self._count([item, *ended] if isinstance(item, Picture) else ended)
 
     def _count(self, items: Sequence[Item]) -> None:
         self._ended.update(item.media for item in items if isinstance(item, Ended))
-        self._tally.take(items)
+        self._tally.count(items)
 
     def _plan_again(self, shard: Shard) -> None:
-        """What is left of a shard whose worker died."""
+        """Plan what is left of a shard whose worker died."""
         self._count(self._writer.flush())
         media = [task.media for task in shard.tasks]
         tasks = self._writer.plan(media)
         left = {task.media for task in tasks}
-        # Written, but the worker did not live to say so.
+        # Written, but the worker died before it could send their counts.
         self._count([Ended(one) for one in media if one not in left | self._ended])
         if len(shard.tasks) == 1 and tasks:
-            # A video of which more was written is not what kills them.
+            # A video of which more was written since is another task, and not what kills them.
             deaths = self._deaths.get(tasks[0], 0) + 1
             self._deaths[tasks[0]] = deaths
-            if deaths >= DEATHS:
-                reason = f"{DEATHS} workers died while they looked at it"
+            if deaths >= MAX_DEATHS:
+                reason = f"{MAX_DEATHS} workers died while they indexed it"
                 ended = self._writer.write(Ended(tasks[0].media, reason))
                 self._count([*ended, *self._writer.flush()])
                 return
-        # One by one from now on: what kills a worker takes no other file along.
+        # One by one from now on, so that what kills a worker takes no other file along.
         self._left += [Shard(shard.number, (task,)) for task in reversed(tasks)]
 
 
 def _cause(error: Any) -> BaseException:
-    """What was raised in a worker."""
+    """Return what was raised in a worker."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, BaseException) else StoreError(str(error))

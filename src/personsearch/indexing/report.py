@@ -1,26 +1,29 @@
-"""What indexing did, whoever did it: counted while it goes on."""
+"""Counts of what indexing did, kept up to date while it runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
+from personsearch.indexing.writer import Item, Picture, Writer
 from personsearch.media.files import Skipped
 from personsearch.media.streams import StreamReport
 
 
 @dataclass
 class IndexReport:
-    """What indexing did.
+    """Counts of what indexing did.
 
     Attributes:
-        pictures, people: written now.
-        files: finished now.
-        skipped: files that were there already.
-        pruned: people erased, because their files are gone.
-        unreadable: what could not be read, and why.
-        streams: live sources, and what became of each.
-        seconds: that it took.
-        waited: of these, seconds in which the network had nothing to do.
+        pictures, people: written by this run.
+        files: finished by this run.
+        skipped: files that were indexed already.
+        pruned: people erased because their files are gone.
+        unreadable: files that could not be read, and why.
+        streams: counts of each live source.
+        seconds: duration of the run.
+        waited: seconds of these in which the network had nothing to do.
         interrupted: whether it was stopped before its end.
     """
 
@@ -41,7 +44,7 @@ class IndexReport:
         return self.pictures / self.seconds if self.seconds else 0.0
 
     def add(self, other: "IndexReport") -> None:
-        """Takes in what a later run has done."""
+        """Add the counts of a later run."""
         for name in ("pictures", "people", "files", "skipped", "pruned", "seconds", "waited"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.unreadable += other.unreadable
@@ -49,11 +52,62 @@ class IndexReport:
         self.interrupted = self.interrupted or other.interrupted
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return everything as plain values."""
         left = [{"path": str(one.path), "reason": one.reason} for one in self.unreadable]
         streams = [{"place": one.uri, **vars(one)} for one in self.streams]
         return vars(self) | {"rate": self.rate, "unreadable": left, "streams": streams}
 
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure the seconds of a block; Ctrl-C ends the block and is noted."""
+        began = perf_counter()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.interrupted = True
+        finally:
+            self.seconds = perf_counter() - began
+
 
 Progress = Callable[[int, int, IndexReport], None]
-"""Called with (files done, files in all, what was done until now), when that is written."""
+"""Called with (files done, files in all, counts until now), once that is written."""
+
+
+@dataclass
+class Tally:
+    """Counts items when they are written, and reports progress.
+
+    Attributes:
+        report: the counts.
+        total: number of files in all.
+        progress: called after each picture and file.
+    """
+
+    report: IndexReport
+    total: int = 0
+    progress: Progress | None = None
+
+    def write(self, writer: Writer, item: Item) -> None:
+        """Write an item, then count it and the files that it completes."""
+        ended = writer.write(item)
+        self.count([*([item] if isinstance(item, Picture) else []), *ended])
+
+    def count(self, items: Iterable[Item]) -> None:
+        """Count pictures and completed files that are written."""
+        streams = {one.uri: one for one in self.report.streams}
+        for item in items:
+            if isinstance(item, Picture):
+                self.report.pictures += 1
+                self.report.people += len(item.found.boxes)
+                if item.media.source in streams:
+                    streams[item.media.source].pictures += 1
+                continue
+            self.report.pictures += item.pictures
+            self.report.people += item.people
+            if item.reason:
+                self.report.unreadable.append(Skipped(item.media.path, item.reason))
+            else:
+                self.report.files += 1
+        if self.progress:
+            done = self.report.skipped + self.report.files + len(self.report.unreadable)
+            self.progress(done, self.total, self.report)

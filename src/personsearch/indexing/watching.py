@@ -1,4 +1,4 @@
-"""Looks at folders again and again: what is new or changed, and what is gone."""
+"""Watch folders for new, changed and deleted files."""
 
 import os
 import time
@@ -8,24 +8,24 @@ from pathlib import Path
 
 from personsearch.errors import DataError
 from personsearch.media.files import Media, Skipped
-from personsearch.store import Store
+from personsearch.store import FileState, Store
 from personsearch.types import FileStamp
 
-LOOK = 2.0
-"""Seconds between two looks at a folder."""
+INTERVAL = 2.0
+"""Seconds between two scans of a folder."""
 
 Find = Callable[[Sequence[Path]], tuple[list[Media], list[Skipped]]]
-"""Lists what is in some folders, as `media.find_media` does."""
+"""Lists the files in some folders, as `media.files.find_media` does."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a look at folders has found.
+class Scan:
+    """The changes that a scan of folders found.
 
     Attributes:
-        media: new or changed, and no longer being written.
-        skipped: what cannot be taken; each is told once.
-        fewer: whether something is gone since the look before, or this is the first.
+        media: new or changed files that are no longer being written.
+        skipped: files that cannot be read, each reported once.
+        fewer: whether a file is gone since the scan before, or this is the first.
     """
 
     media: list[Media]
@@ -34,67 +34,71 @@ class Look:
 
 
 class Watch:
-    """What is new in some folders since the last look.
+    """Finds what is new in some folders since the last scan.
 
-    Folders are listed and files' sizes and times compared, which works on every file system, over
-    the network too. A file is handed out when it is as it was at the look before, so one that grows
-    is left until it has stopped growing.
+    Folders are listed, and sizes and times of files compared, which works on every file system,
+    over the network too. A file is handed out when it is as it was at the scan before, so a growing
+    file is left until it has stopped growing.
 
     Args:
         sources: files and folders.
-        find: lists what is there.
+        find: lists their files.
     """
 
     def __init__(self, sources: Sequence[Path], find: Find) -> None:
         self._sources, self._find = sources, find
-        self._seen: dict[tuple[str, str], FileStamp] | None = None
+        self._known: dict[tuple[str, str], FileStamp] | None = None
         self._given: dict[tuple[str, str], FileStamp] = {}
-        self._told: set[Skipped] = set()
+        self._reported: set[Skipped] = set()
 
-    def look(self) -> Look:
-        """What has happened; of a source that is not there, such as a drive taken out, nothing."""
-        before = self._seen or {}
-        seen: dict[tuple[str, str], FileStamp] = {}
-        settled, told = [], []
+    def scan(self) -> Scan:
+        """Return the changes; none in a source that is missing, such as a drive taken out."""
+        before = self._known or {}
+        known: dict[tuple[str, str], FileStamp] = {}
+        settled, reported = [], []
         for source in self._sources:
             try:
                 media, skipped = self._find([source])
-            except DataError:
+            except (DataError, OSError):
                 continue
             for one in media:
                 key = (one.source, one.name)
-                seen[key] = one.stamp
+                known[key] = one.stamp
                 if before.get(key) == one.stamp and self._given.get(key) != one.stamp:
                     self._given[key] = one.stamp
                     settled.append(one)
-            told += [one for one in skipped if one not in self._told]
-        self._told.update(told)
-        fewer = self._seen is None or not before.keys() <= seen.keys()
-        self._seen = seen
-        return Look(settled, told, fewer)
+            reported += [one for one in skipped if one not in self._reported]
+        self._reported.update(reported)
+        fewer = self._known is None or not before.keys() <= known.keys()
+        self._known = known
+        return Scan(settled, reported, fewer)
 
 
 def watch(
-    sources: Sequence[Path], find: Find, take: Callable[[Look], bool], *, look: float = LOOK
+    sources: Sequence[Path],
+    find: Find,
+    take: Callable[[Scan], bool],
+    *,
+    interval: float = INTERVAL,
 ) -> None:
-    """Looks at folders until it is told to stop.
+    """Scan folders until `take` says to stop.
 
     Args:
         sources: files and folders.
-        find: lists what is there.
-        take: called with each look; says whether to go on.
-        look: seconds between looks.
+        find: lists their files.
+        take: called with each scan; returns whether to go on.
+        interval: seconds between scans.
     """
     watched = Watch(sources, find)
-    while take(watched.look()):
-        time.sleep(look)
+    while take(watched.scan()):
+        time.sleep(interval)
 
 
 def prune(store: Store, sources: Sequence[Path]) -> int:
-    """Erases people of photos and videos that are gone; says how many views of them there were.
+    """Erase the people of photos and videos that are gone; return the number of views erased.
 
-    A folder that is not there, or in which nothing is left, is passed over: it may be a drive that
-    was taken out. Files that merely cannot be looked at are not gone.
+    A folder that is missing or empty is passed over: it may be a drive that was taken out. Files
+    that merely cannot be accessed are not gone.
 
     Args:
         store: open for writing.
@@ -102,23 +106,22 @@ def prune(store: Store, sources: Sequence[Path]) -> int:
     """
     erased = 0
     for source in sources:
-        place = Path.cwd() / Path(source).expanduser()
-        if not place.is_dir() or not any(place.iterdir()):
+        folder = Path.cwd() / Path(source).expanduser()
+        if not folder.is_dir() or not any(folder.iterdir()):
             continue
-        known = store.known_files(str(place))
         gone = [
             name
-            for name, file in known.items()
-            if name and file.state != "erased" and _is_gone(place / name)
+            for name, file in store.known_files(str(folder)).items()
+            if name and file.state != FileState.ERASED and _is_gone(folder / name)
         ]
         if gone:
-            erased += store.forget_files(str(place), gone)
+            erased += store.forget_files(str(folder), gone)
     return erased
 
 
 def _is_gone(path: Path) -> bool:
     try:
-        os.stat(path)  # noqa: PTH116  (exists() calls what may not be looked at gone)
+        os.stat(path)  # noqa: PTH116  (exists() reports files that cannot be accessed as gone)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:

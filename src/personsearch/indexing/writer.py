@@ -1,55 +1,75 @@
-"""A thread that writes, so that neither the network nor a decoder waits for the disk."""
+"""The interface of writers: what they take, and what they plan."""
 
-import queue
-import threading
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-_BEHIND = 8  # pictures that wait to be written
+from personsearch.media.files import Media
+from personsearch.store import FileState, FoundPeople, KnownFile
 
 
-class Writer:
-    """Does what it is given, one after the other, in a thread of its own.
+@dataclass(frozen=True)
+class Task:
+    """A file to index.
 
-    What has been given is done before the block ends, also when the block ends by an error. After a
-    failure nothing more is done, and the failure is raised where the next is given, or at the end.
+    Attributes:
+        media: the file.
+        known: indices of its frames that were written before.
     """
 
-    def __init__(self, behind: int = _BEHIND) -> None:
-        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(behind)
-        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
-        self._failure: BaseException | None = None
+    media: Media
+    known: frozenset[int] = frozenset()
 
-    def do(self, action: Callable[[], None]) -> None:
-        """Gives it something to do; waits while too much is waiting.
 
-        Raises:
-            BaseException: whatever something given earlier has raised.
-        """
-        self._raise()
-        self._waiting.put(action)
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A photo or video frame with the people in it."""
 
-    def _raise(self) -> None:
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+    media: Media
+    found: FoundPeople
 
-    def _work(self) -> None:
-        failed = False
-        while (action := self._waiting.get()) is not None:
-            if failed:
-                continue
-            try:
-                action()
-            except BaseException as error:
-                self._failure, failed = error, True
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+@dataclass(frozen=True)
+class Ended:
+    """The end of a file.
 
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        self._waiting.put(None)
-        self._thread.join()
-        if error is None:
-            self._raise()
+    Attributes:
+        media: the file.
+        reason: why it could not be read to its end; empty if it was.
+        pictures, people: numbers that a Ray worker wrote by itself; 0 otherwise.
+    """
+
+    media: Media
+    reason: str = ""
+    pictures: int = 0
+    people: int = 0
+
+
+Item = Picture | Ended
+
+
+class Writer(Protocol):
+    """Writes the people that were found. One thread at a time uses it."""
+
+    def known_files(self, source: str) -> dict[str, KnownFile]:
+        """Return the known files of a source, by name."""
+
+    def plan(self, media: Sequence[Media]) -> list[Task]:
+        """Return the files that are new, changed or unfinished; erased ones stay erased."""
+
+    def write(self, item: Item) -> list[Ended]:
+        """Take an item; return the files that are now completely written."""
+
+    def flush(self) -> list[Ended]:
+        """Write what waits; return the files that are now completely written."""
+
+    def counts(self) -> dict[str, int]:
+        """Return how much is in the store."""
+
+
+def is_done(known: KnownFile, media: Media) -> bool:
+    """Whether a known file needs no indexing."""
+    finished = (
+        known.state in (FileState.COMPLETE, FileState.UNREADABLE) and known.stamp == media.stamp
+    )
+    return finished or known.state == FileState.ERASED

@@ -8,6 +8,7 @@
 import datetime
 import re
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from personsearch.errors import DataError
 
@@ -92,3 +93,17 @@ def to_seconds(numbers: list[int], zone: datetime.tzinfo | None) -> float | None
         return when.timestamp()
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def time_zone(name: str) -> ZoneInfo:
+    """Return the time zone of a name.
+
+    Raises:
+        DataError: this machine does not know it.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise DataError(
+            f"{name!r} is not a time zone of this machine; expected one such as Europe/Berlin"
+        ) from None

@@ -1,0 +1,103 @@
+"""Threads that decode photos and videos ahead of the network."""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Self
+
+from personsearch.errors import PictureError
+from personsearch.indexing.writer import Ended, Task
+from personsearch.media.files import Frame, Media, decode
+from personsearch.media.sampling import Sampling
+
+_AHEAD = 6  # decoded pictures that wait for the network
+
+
+class FileFrames:
+    """The frames of files, and the ends of files; a `FrameSource`.
+
+    Args:
+        tasks: the files, which are begun in this order.
+        every: which frames of a video: seconds between them (0 for all), or a `Sampling`.
+        threads: number of threads, each with a file of its own; None for one for two processors,
+            at most 4.
+
+    Attributes:
+        waited: seconds in which nothing was decoded yet.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], every: float | Sampling, threads: int | None = None
+    ) -> None:
+        self.waited = 0.0
+        self._every = every
+        self._left, self._turn = iter(tasks), threading.Lock()
+        self._stop = threading.Event()
+        self._waiting: queue.Queue[tuple[Media, Frame] | Ended | BaseException | None]
+        self._waiting = queue.Queue(_AHEAD)
+        self._threads = [
+            threading.Thread(target=self._decode_files, name=f"decoder {k}", daemon=True)
+            for k in range(threads or max(1, min(4, (os.cpu_count() or 1) // 2)))
+        ]
+
+    def __iter__(self) -> Iterator[tuple[Media, Frame] | Ended]:
+        """Yield frames and ends of files as they are decoded."""
+        working = len(self._threads)
+        while working:
+            asked = time.perf_counter()
+            item = self._waiting.get()
+            self.waited += time.perf_counter() - asked
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                working -= 1
+            else:
+                yield item
+
+    def unfinished(self) -> list[Ended]:
+        """Return nothing: a file that is not decoded to its end is resumed by the next run."""
+        return []
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            while thread.is_alive():
+                with suppress(queue.Empty):
+                    self._waiting.get(timeout=0.05)
+
+    def _put(self, item: tuple[Media, Frame] | Ended | BaseException | None) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._waiting.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _next_file(self) -> Task | None:
+        with self._turn:
+            return next(self._left, None)
+
+    def _decode_files(self) -> None:
+        try:
+            while (task := self._next_file()) is not None:
+                one, reason = task.media, ""
+                try:
+                    for frame in decode(one, every=self._every, known=task.known):
+                        if not self._put((one, frame)):
+                            return
+                except PictureError as error:
+                    reason = str(error).removeprefix(f"{one.path}: ")
+                if not self._put(Ended(one, reason)):
+                    return
+            self._put(None)
+        except BaseException as error:  # the thread of the network has to raise it
+            self._put(error)

@@ -1,0 +1,245 @@
+"""One indexing run of a user: photos, videos, watched folders and cameras into one store."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from pathlib import Path
+
+from personsearch import loading, model_identity
+from personsearch.engines.sqlite import write_index
+from personsearch.engines.uri import made_by, scheme_of
+from personsearch.errors import DataError
+from personsearch.indexing.live import SEGMENT, index_streams
+from personsearch.indexing.pipeline import index_media, index_with
+from personsearch.indexing.ray_workers import Network, Settings, run_on_ray, writes_itself
+from personsearch.indexing.report import IndexReport, Progress
+from personsearch.indexing.watching import Scan, prune, watch
+from personsearch.indexing.writer import Writer
+from personsearch.indexing.writers import StoreWriter, open_writer
+from personsearch.media.files import Media, Skipped, find_media
+from personsearch.media.name_pattern import NamePattern
+from personsearch.media.sampling import Sampling
+from personsearch.media.streams import Stream
+from personsearch.store import ModelIdentity
+from personsearch.store.audit import log_expired, user_of_this_machine
+from personsearch.systems.base import PersonSearchModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexRequest:
+    """What to index, and how.
+
+    Attributes:
+        uri: the store: a folder, or an address as for `engines.uri.open_engine`.
+        sources: files and folders; none of them is empty.
+        streams: live sources, from `parse_streams`.
+        camera: of all files; None for the name of the folder that a file lies in.
+        pattern: reads camera and time out of names.
+        zone: time zone of times without an offset; None for this machine's.
+        model: argument of `personsearch.load`; None for the store's own, else omz.
+        device: of the network; with Ray, that of the workers: auto, cpu or cuda.
+        sampling: which frames of videos and cameras.
+        score_threshold: the least score of the people that are kept.
+        tracks: join people in a video to tracks, and keep the best views of each.
+        watch: keep scanning the folders, until Ctrl-C or for `duration`.
+        prune: erase people of files that are gone.
+        segment: seconds of a live source that are one file of the store.
+        duration: seconds after which watching and live sources end; None for never.
+        ray: address of a Ray cluster that does the work; None for this process.
+        workers: number of Ray workers; None for as many as it has GPUs, or CPUs.
+
+    Raises:
+        DataError: options that exclude each other.
+    """
+
+    uri: str
+    sources: Sequence[Path] = ()
+    streams: Sequence[Stream] = ()
+    camera: str | None = None
+    pattern: NamePattern | None = None
+    zone: tzinfo | None = None
+    model: str | None = None
+    device: str = "cpu"
+    sampling: Sampling = field(default_factory=Sampling)
+    score_threshold: float = 0.3
+    tracks: bool = True
+    watch: bool = False
+    prune: bool = False
+    segment: float = SEGMENT
+    duration: float | None = None
+    ray: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.streams and (self.watch or self.prune):
+            raise DataError("--watch and --prune are for folders; index cameras by themselves")
+        if self.duration is not None and not (self.streams or self.watch):
+            raise DataError("--for goes with live cameras or --watch")
+        if self.workers is not None and self.ray is None:
+            raise DataError("--workers goes with --ray")
+        if self.ray is not None and self.device not in ("auto", "cpu", "cuda"):
+            raise DataError(f"device {self.device!r}: with --ray expected auto, cpu or cuda")
+        chosen = self.sampling.frames is not None or self.sampling.scenes is not None
+        if (self.ray is not None or scheme_of(self.uri)) and (
+            self.streams or self.watch or self.prune or chosen
+        ):
+            raise DataError(
+                "--ray and stores on a server take photos and videos only, without --watch, "
+                "--prune, --every-frames and --scenes"
+            )
+
+    def find(self, sources: Sequence[Path]) -> tuple[list[Media], list[Skipped]]:
+        """List the photos and videos in files and folders."""
+        return find_media(sources, self.camera, pattern=self.pattern, zone=self.zone)
+
+
+@dataclass(frozen=True)
+class IndexResult:
+    """What a run did.
+
+    Attributes:
+        report: counts of the run.
+        counts: how much the store holds now.
+        expired: people erased because they were older than the store keeps them.
+        complete: whether it ended by itself; watching and cameras are ended by Ctrl-C.
+    """
+
+    report: IndexReport
+    counts: dict[str, int]
+    expired: int
+    complete: bool
+
+
+def index(request: IndexRequest, progress: Progress | None = None) -> IndexResult:
+    """Index what the request names.
+
+    Ctrl-C and SIGTERM end it early; what was written stays, and the same request resumes.
+
+    Raises:
+        DataError: a source does not exist.
+        ModelError: the network cannot be loaded.
+        StoreError: the store is another model's, in use, or cannot be written.
+    """
+    media, skipped = request.find(request.sources)  # before a network is loaded for nothing
+    name = request.model
+    if name is None:
+        known = made_by(request.uri)
+        name = "omz" if known is None else known.name
+    network = loading.load(name, "cpu" if request.ray else request.device).eval()
+    identity = model_identity.identify(name, network)
+    with (
+        _sigterm_as_interrupt(),
+        open_writer(request.uri, identity, tracks=request.tracks) as writer,
+    ):
+        run = _Run(request, name, network, identity, writer, progress)
+        store = writer.store if isinstance(writer, StoreWriter) else None
+        expired = store.expire() if store else 0
+        if request.watch:
+            run.watch()
+        else:
+            run.once(media, skipped, pruning=request.prune)
+        complete = request.watch or not run.report.interrupted
+        if request.streams and complete:
+            run.cameras()
+        if store:
+            expired += store.expire()  # indexed pictures may be old, too
+            log_expired(store.folder, user_of_this_machine(), expired)
+        counts = writer.counts()
+    if store:
+        write_index(request.uri)
+    return IndexResult(run.report, counts, expired, complete)
+
+
+@dataclass
+class _Run:
+    """A run on an open store."""
+
+    request: IndexRequest
+    name: str
+    network: PersonSearchModel
+    identity: ModelIdentity
+    writer: Writer
+    progress: Progress | None
+    report: IndexReport = field(default_factory=IndexReport)
+
+    def once(self, media: Sequence[Media], skipped: Sequence[Skipped], *, pruning: bool) -> None:
+        """Index files; then erase the people of files that are gone."""
+        self.report.unreadable += skipped
+        if media:
+            index = self._index_here if self.request.ray is None else self._index_on_ray
+            self.report.add(index(media))
+        if pruning and not self.report.interrupted:
+            assert isinstance(self.writer, StoreWriter)
+            self.report.pruned += prune(self.writer.store, self.request.sources)
+
+    def _index_here(self, media: Sequence[Media]) -> IndexReport:
+        return index_media(
+            *(self.network, self.writer, media),
+            every=self.request.sampling,
+            score_threshold=self.request.score_threshold,
+            progress=self.progress,
+        )
+
+    def _index_on_ray(self, media: Sequence[Media]) -> IndexReport:
+        given = self.request
+        assert given.ray is not None
+        uri = given.uri if writes_itself(given.uri) else ""
+        every, score = given.sampling.seconds, given.score_threshold
+        process = run_on_ray(
+            given.ray,
+            Network(self.name, given.device, self.identity.fingerprint),
+            Settings(every, score, given.tracks, uri, self.identity),
+            self.writer,
+            workers=given.workers,
+            device=given.device,
+        )
+        return index_with(process, self.writer, media, progress=self.progress)
+
+    def watch(self) -> None:
+        """Index the files in the folders, now and from now on."""
+        given = self.request
+        until = None if given.duration is None else time.monotonic() + given.duration
+
+        def take(scan: Scan) -> bool:
+            self.once(scan.media, scan.skipped, pruning=given.prune and scan.fewer)
+            over = until is not None and time.monotonic() >= until
+            return not (over or self.report.interrupted)
+
+        try:
+            watch(given.sources, given.find, take)
+        except KeyboardInterrupt:
+            self.report.interrupted = True
+
+    def cameras(self) -> None:
+        """Index live sources."""
+        self.report.add(
+            index_streams(
+                *(self.network, self.writer, self.request.streams),
+                every=self.request.sampling,
+                score_threshold=self.request.score_threshold,
+                segment=self.request.segment,
+                duration=self.request.duration,
+                progress=self.progress,
+            )
+        )
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM, by which service managers end a program, as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
