@@ -35,5 +35,5 @@ def test_a_folder_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         folder.read(tmp_path / "absent")
     (tmp_path / "a.jpg").write_text("no picture")
-    with pytest.raises(DataError, match=r"no picture in it that can be read \(1 that cannot\)"):
+    with pytest.raises(DataError, match=r"no readable picture \(1 are unreadable\)"):
         folder.read(tmp_path)

@@ -117,7 +117,6 @@ def test_frames_of_a_video(tmp_path: Path) -> None:
     # Row 3 of the ground truth is the frame at index 2.
     assert pictures[2].boxes.tolist() == [[4, 2, 24, 22]]
     assert abs(float(read_scene(pictures[2]).mean()) - 120) < 6
-    assert mot.read(tmp_path, scale=0.5).split("test")[2].boxes.tolist() == [[2, 1, 12, 11]]
 
 
 def test_bad_folders_have_one_clear_error(tmp_path: Path) -> None:
@@ -127,7 +126,7 @@ def test_bad_folders_have_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"line 1: '1,2,three,4,5,6', expected frame, id"):
         mot.read(tmp_path / "a")
     make(tmp_path / "b", "1,2,3,4,0,6\n")
-    with pytest.raises(AnnotationError, match=r"no row that can be used \(1 dropped\)"):
+    with pytest.raises(AnnotationError, match=r"none of its 1 rows can be used"):
         mot.read(tmp_path / "b")
     make(tmp_path / "c", frames=0)
     with pytest.raises(PictureError, match="no frames in img1/ and 0 videos"):

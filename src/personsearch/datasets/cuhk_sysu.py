@@ -1,17 +1,18 @@
-"""Reads CUHK-SYSU: scenes of street photographs and films, 2,900 queries, seven gallery sizes.
+"""Reads CUHK-SYSU: street photographs and film stills, 2,900 queries, seven gallery sizes.
 
     Image/SSM/*.jpg
     annotation/Images.mat, annotation/pool.mat
     annotation/test/train_test/{Train,TestG50,TestG100,TestG500,TestG1000,TestG2000,TestG4000}.mat
     annotation/test/subset/{Occlusion,Resolution}.mat
 
-Boxes are stored as x, y, w, h in integers of any width. They are not cut to their pictures, so that
-targets stay those of the published protocols.
+Boxes are stored as x, y, w, h in integers of any width. They are not clipped to their pictures, so
+that targets equal those of the published protocols.
 """
 
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,15 @@ _Row = tuple[float, ...]
 
 
 def read(root: Path) -> Dataset:
-    """The splits ``train`` and ``test``, and the protocols that the folder has.
+    """Read the splits ``train`` and ``test``, and the protocols that the folder has.
 
-    They are ``gallery-50`` to ``gallery-4000``, ``full`` (every test scene but the query's own, the
-    right answers from the smallest gallery file), ``occlusion`` and ``resolution``; each is read
-    when it is asked for. Train ids are places in ``Train``; test ids are places among the queries,
-    so the ids of the two splits have nothing to do with each other. Where a box is listed for two
-    identities, the later one has it, as in published code; protocols still know both.
+    They are ``gallery-50`` to ``gallery-4000``, ``full`` (every test scene but the query's own,
+    with the targets of the smallest gallery file), ``occlusion`` and ``resolution``; each is read
+    on first access. Train ids are indices in ``Train``, test ids are indices of queries, so equal
+    ids of the two splits mean nothing. A box that is listed for two identities gets the later one,
+    as in published code; the protocols have both.
 
-    Pictures may be missing: a scene then has the extent of its boxes for a size.
+    Pictures may be missing: the size of a scene is then the extent of its boxes.
 
     Raises:
         AnnotationError: an annotation file is missing, damaged, or of another data set.
@@ -115,16 +116,16 @@ def read(root: Path) -> Dataset:
 def read_protocol(
     path: Path, name: str | None = None, ids: Mapping[str, int] | None = None
 ) -> SearchProtocol:
-    """One protocol file alone: a ``TestG<k>.mat``, ``Occlusion.mat`` or ``Resolution.mat``.
+    """Read one protocol file: a ``TestG<k>.mat``, ``Occlusion.mat`` or ``Resolution.mat``.
 
-    Gallery lists are as the file has them: a scene listed twice stays twice. A right answer of
-    zero size is none.
+    Gallery lists are those of the file: a scene listed twice stays twice. Targets of zero size are
+    left out.
 
     Args:
         path: the file.
-        name: of the protocol; by default ``gallery-<k>``, ``occlusion`` or ``resolution``.
-        ids: the query id for each ``idname``; a name that it lacks gets an id after those. By
-            default the id is the place among the queries.
+        name: name of the protocol; by default ``gallery-<k>``, ``occlusion`` or ``resolution``.
+        ids: the query id for each ``idname``; other names get the ids after those. By default the
+            id is the index of the query.
 
     Raises:
         AnnotationError: the file is missing, damaged, or of another kind.
@@ -143,7 +144,7 @@ def read_protocol(
 
 
 def _gallery_files(folder: Path) -> dict[int, Path]:
-    """The ``TestG<k>.mat`` of a folder by k, ascending, published sizes or not."""
+    """Return the ``TestG<k>.mat`` of a folder by ascending k, published sizes or not."""
     found = {
         int(path.stem[5:]): path for path in folder.glob("TestG*.mat") if path.stem[5:].isdecimal()
     }
@@ -154,19 +155,15 @@ def _builder(path: Path, name: str, ids: Mapping[str, int]) -> Callable[[], Sear
     return lambda: read_protocol(path, name, ids)
 
 
+@dataclass(frozen=True)
 class _Asked:
-    """One query of a file, boxes still x, y, w, h."""
+    """One query of a file; boxes are x, y, w, h."""
 
-    def __init__(
-        self,
-        scene: str,
-        box: _Row,
-        idname: str,
-        gallery: list[str],
-        positives: list[tuple[str, _Row]],
-    ) -> None:
-        self.scene, self.box, self.idname = scene, box, idname
-        self.gallery, self.positives = gallery, positives
+    scene: str
+    box: _Row
+    idname: str
+    gallery: list[str]
+    positives: list[tuple[str, _Row]]
 
     def query(self, id_: int) -> Query:
         return Query(self.scene, _corners(self.box), id_)
@@ -194,8 +191,8 @@ def _full(queries: Sequence[_Asked], names: Sequence[str]) -> SearchProtocol:
 
 
 def _asked(path: Path, key: str) -> Iterator[_Asked]:
-    """The queries of a protocol file, in its order."""
-    # Names and boxes recur by the thousand: each distinct encoding is parsed once.
+    """Yield the queries of a protocol file in order."""
+    # Names and boxes recur thousands of times: each distinct encoding is parsed once.
     names: dict[bytes, str] = {}
     boxes: dict[bytes, _Row | None] = {}
     count = 0
@@ -230,7 +227,7 @@ def _asked(path: Path, key: str) -> Iterator[_Asked]:
 
 
 def _usable(box: NDArray[Any]) -> _Row | None:
-    """x, y, w, h; None for the empty box of a scene without the person, or one without size."""
+    """Return x, y, w, h; None for an empty box (the scene lacks the person) or one of zero size."""
     if box.size != 4:
         return None
     values = tuple(float(side) for side in box.ravel())
@@ -238,7 +235,7 @@ def _usable(box: NDArray[Any]) -> _Row | None:
 
 
 def _all_boxes(path: Path, dropped: list[Dropped]) -> dict[str, NDArray[np.float64]]:
-    """Boxes (N, 4) x, y, w, h of every picture."""
+    """Return the boxes (N, 4) x, y, w, h of every picture."""
     found: dict[str, NDArray[np.float64]] = {}
     for name, people in matlab.fields(matlab.load(path, "Img"), ("imname", "box"), path):
         picture = matlab.text(name)
@@ -257,7 +254,7 @@ def _all_boxes(path: Path, dropped: list[Dropped]) -> dict[str, NDArray[np.float
 
 
 def _train_rows(path: Path) -> Iterator[list[tuple[str, _Row | None]]]:
-    """Per identity its (picture, x y w h); None where there is no usable box."""
+    """Yield the (picture, box) pairs of each identity; the box is None if it is not usable."""
     cells = matlab.load(path, "Train")
     if cells.dtype != object:
         raise AnnotationError(f"{path}: 'Train' is not a cell array; is it CUHK-SYSU's Train.mat?")
@@ -271,7 +268,7 @@ def _train_rows(path: Path) -> Iterator[list[tuple[str, _Row | None]]]:
 
 
 class _Labels:
-    """Gives boxes their ids, by exact equality with what the identity lists say."""
+    """Assigns ids to the boxes that equal those in the lists of identities."""
 
     def __init__(self, boxes: Mapping[str, NDArray[np.float64]], dropped: list[Dropped]) -> None:
         self.ids = {name: np.full(len(rows), UNLABELLED) for name, rows in boxes.items()}
@@ -287,7 +284,7 @@ class _Labels:
         rows: Sequence[tuple[str, _Row | None]],
         listed: Sequence[tuple[str, _Row | None]],
     ) -> None:
-        """Labels the boxes `rows` of one identity; of all that are `listed`, notes the others."""
+        """Label the boxes `rows` of an identity; record the rest of those `listed` as dropped."""
         if len(rows) < len(listed):
             note = "training identity in a test picture: left unlabelled"
             self._dropped += [Dropped(f"id {id_}", note)] * (len(listed) - len(rows))
@@ -304,7 +301,7 @@ class _Labels:
 
 
 def _sizes(folder: Path, dropped: list[Dropped]) -> Callable[[str, NDArray[Any]], tuple[int, int]]:
-    """What tells the size of a picture: its header, or without one the extent of its boxes."""
+    """Return a function for the size of a picture: by its header, or else by its boxes."""
     there = folder.is_dir()
     if not there:
         dropped.append(Dropped(str(folder), "no folder of pictures: sizes are extents of boxes"))

@@ -1,4 +1,4 @@
-"""Reads a plain folder of pictures, at any depth, that nobody has annotated."""
+"""Reads a folder of pictures without annotations, at any depth."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from personsearch.types import Scene
 
 
 def read(root: Path) -> Dataset:
-    """One split, ``test``, of scenes without boxes, called by their path below `root`.
+    """Read one split, ``test``, of scenes without boxes, named by their path below `root`.
 
-    Pictures that cannot be read are dropped and counted; so are links that lead out of the folder.
-    Hidden files and folders are passed over.
+    Unreadable pictures and links that lead out of the folder are dropped and counted. Hidden files
+    and folders are skipped.
 
     Raises:
         DataError: there is no such folder, or no picture in it.
@@ -43,7 +43,7 @@ def read(root: Path) -> Dataset:
         scenes.append(Scene(below.as_posix(), path, size, *nobody))
     if not scenes:
         raise DataError(
-            f"{root}: no picture in it that can be read ({len(dropped)} that cannot); expected "
-            f"files ending in {', '.join(sorted(SUFFIXES))}"
+            f"{root}: has no readable picture ({len(dropped)} are unreadable); expected files "
+            f"ending in {', '.join(sorted(SUFFIXES))}"
         )
     return Dataset(root.resolve().name, root, {"test": scenes}, {}, dropped)

@@ -1,4 +1,4 @@
-"""Galleries that are everything but a few scenes, without a list of names for every query."""
+"""Galleries of all scenes but a few, without a list of names for every query."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -8,14 +8,14 @@ from personsearch.types import Query, Scene
 
 
 class Excluding(Sequence[str]):
-    """The names of a shared list, in its order, without some of them.
+    """A shared list of names without some of them.
 
     A protocol of Q queries over G scenes would hold Q x G names; its `Excluding` galleries share
-    one list instead. Whoever scores many of them can tell by ``gallery.names is other.names``.
+    one list instead, which ``gallery.names is other.names`` shows.
 
     Args:
-        names: the shared list; give the same object to every gallery.
-        excluded: names that are left out; those not in `names` do no harm.
+        names: the shared list; pass the same object to every gallery.
+        excluded: names to leave out; they need not be in `names`.
     """
 
     __slots__ = ("_hidden", "excluded", "names")
@@ -46,7 +46,7 @@ class Excluding(Sequence[str]):
             raise IndexError(f"gallery of {length} scenes has no scene {index}")
         wanted = index % length
         hidden = self._positions()
-        # hidden[k] - k kept names stand before the k-th hidden one.
+        # hidden[k] - k kept names precede the k-th hidden one.
         skipped = bisect_right(range(len(hidden)), wanted, key=lambda k: hidden[k] - k)
         return self.names[wanted + skipped]
 
@@ -60,12 +60,12 @@ class Excluding(Sequence[str]):
 
 
 def other_scenes(queries: Sequence[Query], names: Sequence[str]) -> list[Excluding]:
-    """Per query every name but that of its own scene."""
+    """Return, for each query, all names but that of its own scene."""
     return [Excluding(names, frozenset({query.scene})) for query in queries]
 
 
 def other_cameras(queries: Sequence[Query], scenes: Sequence[Scene]) -> list[Excluding]:
-    """Per query every scene of another camera; its own scene is never among them.
+    """Return, for each query, all scenes of other cameras but its own scene.
 
     A scene without a camera counts as another camera.
     """

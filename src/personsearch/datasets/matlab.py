@@ -1,4 +1,4 @@
-"""Reads MATLAB 5 files with clear errors; long struct arrays without holding them in memory."""
+"""Reads MATLAB 5 files with clear errors, and streams long struct arrays."""
 
 import struct
 import zlib
@@ -21,10 +21,11 @@ _HEADER = 128
 
 
 def load(path: Path, *keys: str) -> NDArray[Any]:
-    """The first of some variables that a .mat file has, as SciPy gives it, nothing squeezed.
+    """Read the first of `keys` that a .mat file contains, as SciPy returns it.
 
     Raises:
-        AnnotationError: the file is missing, empty, damaged, HDF5 (MATLAB 7.3), or has none.
+        AnnotationError: the file is missing, empty, damaged, HDF5 (MATLAB 7.3), or has no such
+            variable.
     """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -50,12 +51,12 @@ def load(path: Path, *keys: str) -> NDArray[Any]:
 
 
 def text(value: Any) -> str:
-    """The characters of a 1 x n MATLAB string, which SciPy wraps in an array."""
+    """Return the text of a 1 x n MATLAB string, which SciPy wraps in an array."""
     return str(value.flat[0]) if isinstance(value, np.ndarray) and value.size else str(value or "")
 
 
 def as_strings(cells: NDArray[Any], path: Path) -> list[str]:
-    """The strings of a cell array of any shape.
+    """Return the strings of a cell array of any shape.
 
     Raises:
         AnnotationError: it is not a cell array of strings.
@@ -67,7 +68,7 @@ def as_strings(cells: NDArray[Any], path: Path) -> list[str]:
 
 
 def fields(value: Any, names: Sequence[str], path: Path) -> list[tuple[Any, ...]]:
-    """The named fields of each element of a struct array of any shape.
+    """Return the named fields of each element of a struct array of any shape.
 
     Raises:
         AnnotationError: not a struct array, or one without such a field.
@@ -86,7 +87,7 @@ def fields(value: Any, names: Sequence[str], path: Path) -> list[tuple[Any, ...]
 
 
 class Cursor:
-    """Walks over one little- or big-endian MATLAB matrix in memory.
+    """Parses one little- or big-endian MATLAB matrix in memory.
 
     Args:
         data: the bytes.
@@ -98,9 +99,9 @@ class Cursor:
         self._pair = struct.Struct(order + "II")
 
     def element(self) -> tuple[int, bytes]:
-        """The next data element: its type and its bytes."""
+        """Return type and bytes of the next data element."""
         kind, size = self._pair.unpack_from(self.data, self.at)
-        if kind >> 16:  # a small element: its bytes stand in the place of its size
+        if kind >> 16:  # a small element has its bytes in place of the size
             kind, size, start = kind & 0xFFFF, kind >> 16, self.at + 4
             self.at += 8
         else:
@@ -111,7 +112,7 @@ class Cursor:
         return kind, self.data[start : start + size]
 
     def header(self) -> tuple[int, tuple[int, ...], str]:
-        """The start of a matrix: class, shape, name."""
+        """Return class, shape and name at the start of a matrix."""
         _, flags = self.element()
         _, shape = self.element()
         _, name = self.element()
@@ -119,7 +120,7 @@ class Cursor:
         return struct.unpack(self.order + "I", flags[:4])[0] & 0xFF, dims, name.decode("latin-1")
 
     def field_names(self) -> list[str]:
-        """The field names of a struct, after its header."""
+        """Return the field names of a struct, after its header."""
         _, width = self.element()
         size = int.from_bytes(width, "little" if self.order == "<" else "big")
         _, names = self.element()
@@ -130,7 +131,7 @@ class Cursor:
 
 
 def parse(data: bytes, order: str) -> Any:
-    """A matrix without its tag: a string, an array of numbers, or for a struct a list of dicts."""
+    """Decode a matrix without its tag into a string, an array, or a list of dicts for a struct."""
     if not data:
         return np.zeros((0, 0))
     cursor = Cursor(data, order)
@@ -154,7 +155,7 @@ def parse(data: bytes, order: str) -> Any:
 
 
 def rows_of(data: bytes, order: str, names: Sequence[str]) -> Iterator[tuple[bytes, ...]]:
-    """The named fields, still encoded, of each element of an encoded struct array.
+    """Yield the named fields, still encoded, of each element of an encoded struct array.
 
     Raises:
         ValueError: not a struct array, or one without such a field.
@@ -164,7 +165,7 @@ def rows_of(data: bytes, order: str, names: Sequence[str]) -> Iterator[tuple[byt
     if kind != _STRUCT:
         raise ValueError(f"a matrix of class {kind} in place of a struct")
     columns = cursor.field_names()
-    places = [columns.index(name) for name in names]
+    wanted = [columns.index(name) for name in names]
     pair, at = struct.Struct(order + "II").unpack_from, cursor.at
     row = [b""] * len(columns)
     for _ in range(int(np.prod(shape))):
@@ -172,19 +173,17 @@ def rows_of(data: bytes, order: str, names: Sequence[str]) -> Iterator[tuple[byt
             _, size = pair(data, at)
             row[column] = data[at + 8 : at + 8 + size]
             at += 8 + size
-        yield tuple([row[place] for place in places])
+        yield tuple([row[column] for column in wanted])
 
 
 def stream(path: Path, key: str) -> Iterator[tuple[dict[str, bytes], str]]:
-    """Each element of one struct array, a field at a time still encoded; see `parse`.
+    """Yield the fields of each element of a struct array, encoded (see `parse`), and byte order.
 
-    The array is inflated on the way, so that a protocol of ten million gallery rows fits.
-
-    Yields:
-        The bytes of each field's matrix, and the byte order.
+    The array is decompressed on the fly, so that a protocol of ten million gallery rows fits in
+    memory.
 
     Raises:
-        AnnotationError: as `load`.
+        AnnotationError: see `load`.
     """
     _check(path)
     found: list[str] = []
@@ -212,7 +211,7 @@ def stream(path: Path, key: str) -> Iterator[tuple[dict[str, bytes], str]]:
 
 
 class _Source:
-    """Bytes of one top-level element, inflated as they are asked for."""
+    """Bytes of one top-level element, decompressed on demand."""
 
     def __init__(self, file: Any, size: int, order: str, *, packed: bool) -> None:
         self._file, self._left, self._order = file, size, order
@@ -220,14 +219,14 @@ class _Source:
         self._ready = b""
 
     def push_back(self, data: bytes) -> None:
-        """Puts bytes back in front."""
+        """Put bytes back in front."""
         self._ready = data + self._ready
 
     def take(self, size: int, *, partial: bool = False) -> bytes:
-        """The next `size` bytes; fewer at the end only if `partial`."""
+        """Return the next `size` bytes; fewer at the end only if `partial`."""
         parts, have = [self._ready], len(self._ready)
         while have < size:
-            # What was not inflated yet comes before what was not read yet.
+            # Bytes not yet decompressed come before bytes not yet read.
             raw = self._inflate.unconsumed_tail if self._inflate else b""
             if not raw:
                 raw = self._file.read(min(self._left, 1 << 16))
@@ -244,7 +243,7 @@ class _Source:
         return data[:size]
 
     def matrix(self) -> int:
-        """Reads a matrix tag; returns how many bytes follow."""
+        """Read a matrix tag and return how many bytes follow."""
         kind, size = struct.unpack(self._order + "II", self.take(8))
         if kind != _MATRIX:
             raise ValueError(f"element of type {kind} in place of a matrix")

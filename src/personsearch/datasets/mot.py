@@ -1,7 +1,7 @@
-"""Reads a MOT folder, tracked people in one film, as a person-search set: one track, one identity.
+"""Reads a MOT folder, tracked people in one video, as a data set: each track is one identity.
 
 gt/gt.txt or gt.txt    rows ``frame, id, x, y, w, h, considered, ...``, frames from one
-seqinfo.ini            optional: size of the pictures that the boxes were drawn on, frame rate
+seqinfo.ini            optional: frame rate, and size of the pictures that the boxes refer to
 img1/000001.jpg, ...   the frames; or instead one video file, frame k at index k - 1
 """
 
@@ -29,7 +29,7 @@ _PEDESTRIAN = 1
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where one frame's picture is; `index` when it is in a video."""
+    """The picture of one frame; `index` is its index in a video."""
 
     name: str
     path: Path
@@ -41,33 +41,30 @@ def read(
     root: Path,
     *,
     every: int = 1,
-    scale: float | None = None,
     apart: int = 200,
     camera: int | None = None,
     last: int | None = None,
 ) -> Dataset:
-    """One split, ``test``, and the protocols ``all`` and ``apart-<n>``.
+    """Read one split, ``test``, and the protocols ``all`` and ``apart-<n>``.
 
-    In both every box is a query whose person can be found again: in any other frame, or in the
-    frames at least `apart` frames away.
+    The queries are all boxes whose person is shown again: in any other frame, or in the frames at
+    least `apart` frames away.
 
     Args:
         root: the folder.
-        every: take frames 0, `every`, 2 `every`, ... counted from the first.
-        scale: of the boxes, from the pictures they were drawn on to those at hand; by default what
-            ``seqinfo.ini`` says of the former, if anything.
-        apart: frames between a query and its gallery, counted in the film.
-        camera: of all scenes.
-        last: the last frame to take, counted from zero; by default the last annotated one, and
-            those after it count as dropped.
+        every: take frames 0, `every`, 2 `every`, ...
+        apart: distance in frames between a query and its gallery.
+        camera: camera of all scenes.
+        last: index of the last frame to take; by default that of the last annotated one, and later
+            ones count as dropped.
 
     Raises:
         AnnotationError: the ground truth or ``seqinfo.ini`` is missing, damaged, or contradictory.
         PictureError: there are no frames, or the video cannot be read.
-        DataError: `every`, `apart` or `scale` is not positive.
+        DataError: `every` or `apart` is not positive.
     """
-    if every < 1 or apart < 1 or (scale is not None and not scale > 0):
-        raise DataError(f"every={every}, apart={apart}, scale={scale}: expected positive numbers")
+    if every < 1 or apart < 1:
+        raise DataError(f"every={every}, apart={apart}: expected positive numbers")
     root = Path(root)
     dropped: list[Dropped] = []
     info = sequence_info(root / "seqinfo.ini")
@@ -86,7 +83,7 @@ def read(
         if number - 1 > last or (number - 1) % every:
             continue
         frame = frames[number]
-        factors = _factors(frame.size, info, scale)
+        factors = _factors(frame.size, info)
         boxes, ids = _boxes(rows[rows[:, 0] == number], frame, factors, dropped)
         scenes.append(
             Scene(
@@ -100,10 +97,10 @@ def read(
                 frame.index,
             )
         )
-    places = [k - 1 for k in sorted(frames) if k - 1 <= last and (k - 1) % every == 0]
+    indices = [k - 1 for k in sorted(frames) if k - 1 <= last and (k - 1) % every == 0]
 
     def protocol(name: str, frames_apart: int) -> SearchProtocol:
-        return every_box_protocol(name, scenes, _galleries(scenes, places, frames_apart))
+        return every_box_protocol(name, scenes, _galleries(scenes, indices, frames_apart))
 
     name = info.get("name") or root.resolve().name
     protocols = LazyProtocols(
@@ -115,20 +112,15 @@ def read(
     return Dataset(name, root, {"test": scenes}, protocols, dropped)
 
 
-def is_mot(root: Path) -> bool:
-    """Whether a folder has MOT ground truth."""
-    return any((root / place).is_file() for place in TRUTH)
-
-
 def _truth(root: Path) -> Path:
-    for place in TRUTH:
-        if (root / place).is_file():
-            return root / place
+    for path in TRUTH:
+        if (root / path).is_file():
+            return root / path
     raise AnnotationError(f"{root}: has neither {TRUTH[0]} nor {TRUTH[1]}, expected a MOT folder")
 
 
 def sequence_info(path: Path) -> dict[str, str]:
-    """What ``seqinfo.ini`` says under ``[Sequence]``; nothing where there is no such file.
+    """Return the section ``[Sequence]`` of ``seqinfo.ini``; empty if there is no such file.
 
     Raises:
         AnnotationError: it is damaged.
@@ -152,7 +144,7 @@ def _whole(info: dict[str, str], key: str) -> int | None:
 
 
 def _rows(path: Path, dropped: list[Dropped]) -> NDArray[np.float64]:
-    """Rows frame, id, x, y, w, h that can be used, in the file's order."""
+    """Return the usable rows frame, id, x, y, w, h in file order."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -177,12 +169,12 @@ def _rows(path: Path, dropped: list[Dropped]) -> NDArray[np.float64]:
             seen.add((row[0], row[1]))
             kept.append(row[:6])
     if not kept:
-        raise AnnotationError(f"{path}: has no row that can be used ({len(dropped)} dropped)")
+        raise AnnotationError(f"{path}: none of its {len(dropped)} rows can be used")
     return np.array(kept, dtype=np.float64)
 
 
 def _reason(row: list[float], seen: set[tuple[float, float]]) -> str | None:
-    """Why a row is of no use."""
+    """Return why a row cannot be used, or None."""
     if not np.isfinite(row[:6]).all():
         return "row that is not finite"
     if row[0] < 1 or row[0] != int(row[0]):
@@ -191,7 +183,7 @@ def _reason(row: list[float], seen: set[tuple[float, float]]) -> str | None:
         return "track id is not a whole number from 0"
     if len(row) > 6 and row[6] == 0:
         return "row marked as not to be considered"
-    # Nine columns: the eighth is a class. Ten: it is a place in the world.
+    # With nine columns the eighth is a class, with ten a world coordinate.
     if len(row) == 9 and row[7] != _PEDESTRIAN:
         return "another class than pedestrian"
     if row[4] <= 0 or row[5] <= 0:
@@ -200,7 +192,7 @@ def _reason(row: list[float], seen: set[tuple[float, float]]) -> str | None:
 
 
 def _frames(root: Path, info: dict[str, str]) -> dict[int, _Frame]:
-    """The frames by their number, from one."""
+    """Return the frames by their number, from one."""
     folder = root / (info.get("imDir") or "img1")
     if folder.is_dir() and folder.resolve().is_relative_to(root.resolve()):
         found = {
@@ -236,12 +228,8 @@ def _rate(info: dict[str, str], frames: dict[int, _Frame]) -> float | None:
     return None if some.index is None else video.frame_rate(some.path)
 
 
-def _factors(
-    size: tuple[int, int], info: dict[str, str], scale: float | None
-) -> NDArray[np.float64]:
-    """What x, y, w and h are multiplied by."""
-    if scale is not None:
-        return np.full(4, scale)
+def _factors(size: tuple[int, int], info: dict[str, str]) -> NDArray[np.float64]:
+    """Return the factors from annotated x, y, w, h to pixels of the frame."""
     width, height = _whole(info, "imWidth") or size[0], _whole(info, "imHeight") or size[1]
     if width < 1 or height < 1:
         raise AnnotationError(f"seqinfo.ini: imWidth {width}, imHeight {height}: not positive")
@@ -261,11 +249,11 @@ def _boxes(
     return boxes[good], rows[good, 1].astype(np.int64)
 
 
-def _galleries(scenes: Sequence[Scene], places: Sequence[int], apart: int) -> list[Excluding]:
-    """Per scene all that are at least `apart` frames away."""
+def _galleries(scenes: Sequence[Scene], indices: Sequence[int], apart: int) -> list[Excluding]:
+    """Return, for each scene, all that are at least `apart` frames away."""
     names = [scene.name for scene in scenes]
     near = (
-        frozenset(n for n, p in zip(names, places, strict=True) if abs(p - place) < apart)
-        for place in places
+        frozenset(n for n, k in zip(names, indices, strict=True) if abs(k - index) < apart)
+        for index in indices
     )
     return [Excluding(names, excluded) for excluded in near]

@@ -1,4 +1,4 @@
-"""Search protocols made from identities: who is looked for, and where the right answers are."""
+"""Builds search protocols from identities: queries, galleries and targets."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -10,10 +10,10 @@ from personsearch.types import UNLABELLED, FloatArray, Query, Scene, SearchProto
 
 
 class LazyProtocols(Mapping[str, SearchProtocol]):
-    """Protocols that are built when they are first asked for, and then kept.
+    """Protocols that are built on first access and cached.
 
     Args:
-        builders: what makes each protocol, by its name.
+        builders: a function for each protocol, by name.
     """
 
     def __init__(self, builders: Mapping[str, Callable[[], SearchProtocol]]) -> None:
@@ -36,18 +36,18 @@ class LazyProtocols(Mapping[str, SearchProtocol]):
 
 
 class Appearances:
-    """Where each identity is seen.
+    """The scenes and boxes of each identity.
 
-    Where a scene holds an identity twice, its first box counts.
+    If a scene contains an identity twice, the first box counts.
 
     Args:
-        scenes: of one split.
+        scenes: the scenes of one split.
     """
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self._boxes: dict[int, dict[str, FloatArray]] = {}
         self.repeated: list[Dropped] = []
-        # The list that lazy galleries share is turned into a set once.
+        # The set of the list that lazy galleries share, built once.
         self._base: Sequence[str] = ()
         self._base_set: frozenset[str] = frozenset()
         for scene in scenes:
@@ -62,9 +62,9 @@ class Appearances:
                     self._boxes[id_][scene.name] = box
 
     def targets(self, query: Query, gallery: Sequence[str]) -> dict[str, FloatArray]:
-        """The scenes of the gallery that show the query's identity, each with its box (4,).
+        """Return the gallery scenes that show the query's identity, each with its box (4,).
 
-        The query's own scene is never a target, even if the gallery lists it.
+        The query's own scene is never a target, even if the gallery contains it.
         """
         shown = self._boxes.get(query.id, {})
         if isinstance(gallery, Excluding):
@@ -87,10 +87,10 @@ def make_protocol(
     ignored: Sequence[Mapping[str, FloatArray]] = (),
     average_precision: str = "step",
 ) -> SearchProtocol:
-    """A protocol whose targets follow from the identities of the scenes.
+    """Return a protocol whose targets are derived from the identities of the scenes.
 
-    Where somebody is ignored, everyone's boxes go into the protocol: a detection belongs to the
-    annotated person that it overlaps most.
+    With ignored boxes, the protocol includes all boxes: a detection belongs to the annotated
+    person that it overlaps most.
     """
     shown = Appearances(scenes)
     return SearchProtocol(
@@ -105,12 +105,12 @@ def make_protocol(
 
 
 def queries_of(scenes: Sequence[Scene], *, across_cameras: bool) -> list[Query]:
-    """One query for each identity and camera, as PRW has them: the first box in scene order.
+    """Return one query per identity and camera, as in PRW: the first box in scene order.
 
     Args:
-        scenes: of one split.
-        across_cameras: whether the identity must appear in another camera too, or just in another
-            scene; identities that do not are no queries.
+        scenes: the scenes of one split.
+        across_cameras: only identities that another camera shows too; otherwise those that another
+            scene shows too.
     """
     seen: dict[int, set[str]] = {}
     cameras: dict[int, set[int | None]] = {}
@@ -133,12 +133,12 @@ def queries_of(scenes: Sequence[Scene], *, across_cameras: bool) -> list[Query]:
 def every_box_protocol(
     name: str, scenes: Sequence[Scene], galleries: Sequence[Sequence[str]]
 ) -> SearchProtocol:
-    """Every labelled box whose identity is in its gallery, too, as a query.
+    """Return a protocol with every labelled box as a query whose gallery shows its identity.
 
     Args:
-        name: as printed in tables.
-        scenes: of one split.
-        galleries: for the queries of each scene, the names of the scenes that they search.
+        name: name in tables.
+        scenes: the scenes of one split.
+        galleries: for the queries of each scene, the names of the scenes to search.
     """
     shown = Appearances(scenes)
     queries: list[Query] = []
@@ -156,23 +156,20 @@ def every_box_protocol(
 
 
 def all_protocol(scenes: Sequence[Scene], name: str = "all") -> SearchProtocol:
-    """Every labelled identity, one query a camera, over every scene but the query's own."""
+    """Return one query per identity and camera, over all scenes but the query's own."""
     queries = queries_of(scenes, across_cameras=False)
     names = [scene.name for scene in scenes]
     return make_protocol(name, scenes, queries, other_scenes(queries, names))
 
 
 def cross_camera_protocol(scenes: Sequence[Scene], name: str = "cross-camera") -> SearchProtocol:
-    """Every labelled identity, one query a camera, over the scenes of other cameras."""
+    """Return one query per identity and camera, over the scenes of other cameras."""
     queries = queries_of(scenes, across_cameras=True)
     return make_protocol(name, scenes, queries, other_cameras(queries, scenes))
 
 
 def derived_protocols(scenes: Sequence[Scene]) -> LazyProtocols:
-    """``all``, and ``cross-camera`` where there are several cameras.
-
-    Without a labelled identity there is none.
-    """
+    """Return ``all``, and ``cross-camera`` for several cameras; nothing without identities."""
     if not any((scene.ids != UNLABELLED).any() for scene in scenes):
         return LazyProtocols({})
     builders = {"all": lambda: all_protocol(scenes)}

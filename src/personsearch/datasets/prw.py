@@ -5,7 +5,7 @@ annotations/<frame name>.jpg.mat          N x 5 [id, x, y, w, h]; id -2 is unlab
 frame_train.mat, frame_test.mat           frame names without ending
 ID_train.mat, ID_test.mat
 query_info.txt                            lines ``id x y w h frame``
-query_box/                                crops of the queries, not read
+query_box/                                crops of the queries, not used
 """
 
 import re
@@ -28,7 +28,7 @@ from personsearch.types import UNLABELLED, FloatArray, Query, Scene
 
 FRAMES, ANNOTATIONS, QUERIES = "frames", "annotations", "query_info.txt"
 KEYS = ("box_new", "anno_file", "anno_previous")
-"""Where an annotation file keeps its boxes; the first one that is present counts."""
+"""Names of the boxes in an annotation file; the first that exists counts."""
 
 NAME = re.compile(r"c(\d+)s\d+_\d+")
 
@@ -36,7 +36,7 @@ Clipping = Literal["once", "seqnet"]
 
 
 def camera_of(name: str) -> int:
-    """The camera that a frame's name begins with.
+    """Return the camera in a frame's name.
 
     Raises:
         AnnotationError: the name is not one of PRW.
@@ -48,27 +48,27 @@ def camera_of(name: str) -> int:
 
 
 def read(root: Path, clipping: Clipping = "once") -> Dataset:
-    """The splits ``train`` and ``test``, and three protocols.
+    """Read the splits ``train`` and ``test``, and three protocols.
 
     ``regular``: every test frame but the query's own. ``multi-view``: frames of other cameras.
-    ``original``: those too, but unlabelled people are ignored and average precision is that of
+    ``original``: likewise, but unlabelled people are ignored and average precision uses
     trapezoids, as in the first publication.
 
-    Train ids become 0..n-1 (`Dataset.source_ids` has the numbers of the files); test ids stay as in
-    the files, and some of them are people of ``train``. A query has the box that its frame has for
-    its id; the numbers in ``query_info.txt`` can differ from it by rounding. Pictures may be
-    missing: a scene then has the size that its camera has in PRW.
+    Train ids become 0..n-1 (`Dataset.source_ids` has the numbers of the files); test ids keep the
+    numbers of the files, and some of them are people of ``train``. The box of a query is that of
+    its id in its frame; ``query_info.txt`` can differ from it by rounding. Pictures may be missing:
+    the size of a scene is then that of its camera in PRW.
 
     Args:
         root: the folder.
-        clipping: ``"once"``: boxes are cut to their frames. ``"seqnet"``: as the published code
-            has them, so that its figures can be reproduced: whole pixels; a negative x or y
-            becomes 0 before the width is added, but after it for queries, which keep the numbers
-            of ``query_info.txt``; nothing is cut at the right and bottom.
+        clipping: ``"once"``: boxes are clipped to their frames. ``"seqnet"``: as in the published
+            code, to reproduce its results: whole pixels; a negative x or y becomes 0 before the
+            width is added, but after it for queries, which keep the numbers of
+            ``query_info.txt``; nothing is clipped at the right and bottom.
 
     Raises:
         AnnotationError: a file is missing, damaged, or of another data set.
-        DataError: another `clipping`.
+        DataError: `clipping` is unknown.
     """
     if clipping not in ("once", "seqnet"):
         raise DataError(f"clipping is {clipping!r}, expected 'once' or 'seqnet'")
@@ -100,7 +100,7 @@ def read(root: Path, clipping: Clipping = "once") -> Dataset:
         return make_protocol("multi-view", scenes, queries, other_cameras(queries, scenes))
 
     def original() -> Any:
-        # Same-camera frames are not in the gallery, which leaves unlabelled people to ignore.
+        # Same-camera frames are not in the gallery: only unlabelled people have to be ignored.
         return make_protocol(
             "original",
             scenes,
@@ -147,7 +147,7 @@ def _scene(
 def _usable(
     rows: NDArray[np.float64], size: tuple[int, int], clipping: Clipping
 ) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.bool_]]:
-    """Corners, ids and which rows are boxes."""
+    """Return corners, ids, and which rows are valid boxes."""
     good = np.isfinite(rows).all(axis=1)
     good &= (rows[:, 3] > 0) & (rows[:, 4] > 0)
     rows = np.where(good[:, None], rows, 0)
@@ -170,7 +170,7 @@ def _why(row: NDArray[np.float64]) -> str:
 
 
 def _train_ids(path: Path, scenes: Sequence[Scene], dropped: list[Dropped]) -> list[int]:
-    """The files' numbers of the train ids, ascending."""
+    """Return the files' numbers of the train ids, ascending."""
     seen = {id_ for scene in scenes for id_ in scene.ids.tolist() if id_ != UNLABELLED}
     if path.is_file():
         listed = {int(id_) for id_ in matlab.load(path, "ID_train").ravel()}
@@ -219,7 +219,7 @@ def _queries(
                 where = f"{path.name}, line {number}"
                 dropped.append(Dropped(where, "query without an annotation of its id"))
                 continue
-            # A frame that holds the id twice: the box nearest to the line's.
+            # If the frame has the id twice: the box nearest to the line's.
             box = same[np.abs(same - clip(own[None], scene.size)).sum(axis=1).argmin()]
         queries.append(Query(scene.name, box, id_, scene.camera))
     return queries

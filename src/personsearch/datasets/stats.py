@@ -1,4 +1,4 @@
-"""Figures of a data set: how many pictures, boxes and identities, and how large people are."""
+"""Statistics of a data set: pictures, boxes, identities, and the size of people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ PERCENTILES = (5, 25, 50, 75, 95)
 
 @dataclass(frozen=True, eq=False)
 class SplitStatistics:
-    """Figures of one split; the arrays are what its plots are drawn from.
+    """Statistics of one split; the arrays are for plots.
 
     Attributes:
-        split: its name.
-        images: pictures.
-        boxes: annotated people.
-        labelled: those with an identity.
-        ids: identities.
-        cameras: cameras that are known.
+        split: name of the split.
+        images: number of pictures.
+        boxes: number of annotated people.
+        labelled: number of them with an identity.
+        ids: number of identities.
+        cameras: number of known cameras.
         heights: (boxes,) box heights in pixels.
         per_image: (images,) boxes in each picture.
         per_id: (ids,) boxes of each identity.
@@ -40,7 +40,7 @@ class SplitStatistics:
     cameras_per_id: IntArray
 
     def as_dict(self) -> dict[str, int | float | str | dict[str, float] | None]:
-        """The figures for a table or JSON; None where there is nothing to average."""
+        """Return the values for a table or JSON; None if there is nothing to average."""
         return {
             "split": self.split,
             "images": self.images,
@@ -65,7 +65,7 @@ def _mean(values: FloatArray | IntArray) -> float | None:
 
 
 def split_statistics(split: str, scenes: Sequence[Scene]) -> SplitStatistics:
-    """The figures of some scenes."""
+    """Return the statistics of the scenes of a split."""
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(scene.boxes for scene in scenes)])
     ids = np.concatenate([np.zeros(0, np.int64), *(scene.ids for scene in scenes)])
     labelled = ids[ids != UNLABELLED]
@@ -90,5 +90,5 @@ def split_statistics(split: str, scenes: Sequence[Scene]) -> SplitStatistics:
 
 
 def statistics(dataset: Dataset) -> list[SplitStatistics]:
-    """The figures of each split."""
+    """Return the statistics of each split."""
     return [split_statistics(name, scenes) for name, scenes in dataset.splits.items()]

@@ -1,4 +1,4 @@
-"""Splits scenes for validation off a training split, by identity and by picture."""
+"""Splits a validation set off the training split, by identity and by picture."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,29 +12,28 @@ from personsearch.types import UNLABELLED, Scene, SearchProtocol
 
 
 def split_validation(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> Dataset:
-    """A data set whose ``train`` lost some identities, and some pictures, to ``val``.
+    """Return a data set with some identities and pictures of ``train`` moved to ``val``.
 
-    `fraction` of the identities go, drawn by the seed; those that one picture alone shows cannot be
-    searched and go last. Of the pictures about `fraction` go: two or more of each such identity, by
-    different cameras where there are, then those that show the largest part of such people, and
-    `fraction` of the pictures without any labelled person.
+    A random `fraction` of the identities moves; those in a single picture cannot be searched and
+    are chosen last. About the same fraction of the pictures moves: at least two of each chosen
+    identity, from different cameras if possible, then those with the largest share of such people,
+    and `fraction` of the pictures without a labelled person.
 
-    People meet in pictures, so that no cut leaves both sides clean: what a picture shows of the
-    other side's identities is unlabelled there and counted in `Dataset.dropped`. No identity is
-    known on both sides, and no picture is on both.
+    As people share pictures, each side still shows people of the other; they become unlabelled
+    there and are counted in `Dataset.dropped`. No identity and no picture is on both sides.
 
-    In ``train`` ids become 0..n-1 in their old order; in ``val`` they stay as they were, or as
-    `Dataset.source_ids` has them. Protocol ``val``: each identity, one query a camera, over every
-    other picture of ``val``.
+    In ``train`` ids become 0..n-1 in their old order; in ``val`` they keep the numbers of the files
+    (`Dataset.source_ids`) or of ``train``. Protocol ``val`` has one query per identity and camera,
+    over every other picture of ``val``.
 
     Args:
-        dataset: with a ``train`` split, and no ``val``.
-        fraction: of identities and pictures, above 0 and below 1.
-        seed: the same seed gives the same split.
+        dataset: a data set with the split ``train`` and without ``val``.
+        fraction: fraction of identities and pictures, above 0 and below 1.
+        seed: random seed.
 
     Raises:
-        DataError: no ``train``, a ``val`` already, fewer than two labelled identities, or a
-            fraction out of range.
+        DataError: there is no ``train``, a ``val`` already, fewer than two labelled identities, or
+            the fraction is out of range.
     """
     if not 0 < fraction < 1:
         raise DataError(f"validation fraction is {fraction}, expected a number between 0 and 1")
@@ -78,7 +77,7 @@ def split_validation(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> 
 
 
 def _shown(scenes: Sequence[Scene]) -> dict[int, list[int]]:
-    """Per identity the places of the scenes that show it."""
+    """Return the indices of the scenes that show each identity."""
     shown: dict[int, list[int]] = {}
     for k, scene in enumerate(scenes):
         for id_ in sorted({i for i in scene.ids.tolist() if i != UNLABELLED}):
@@ -93,7 +92,7 @@ def _pictures(
     fraction: float,
     lots: Sequence[float],
 ) -> set[int]:
-    """The places of the scenes that go to validation."""
+    """Return the indices of the scenes that move to validation."""
     labelled = [[i for i in scene.ids.tolist() if i != UNLABELLED] for scene in train]
     part = [sum(i in chosen for i in ids) / max(len(ids), 1) for ids in labelled]
     out = {k for k, ids in enumerate(labelled) if not ids and lots[k] < fraction}
@@ -118,7 +117,7 @@ def _pictures(
 def _keep_ids(
     scenes: Sequence[Scene], numbers: Mapping[int, int], dropped: list[Dropped]
 ) -> list[Scene]:
-    """The scenes with their new ids; every other identity becomes unlabelled."""
+    """Return the scenes with new ids; record every identity that becomes unlabelled."""
     for scene in scenes:
         for id_ in scene.ids.tolist():
             if id_ != UNLABELLED and id_ not in numbers:

@@ -18,7 +18,7 @@ class Example:
     Attributes:
         number: index among the protocol's queries.
         query: the query.
-        place: rank among all queries by average precision; 1 is the best.
+        rank: rank among all queries by average precision; 1 is the best.
         average_precision: 0..1.
         num_targets: number of gallery pictures that show the person.
         num_found: number of those with a correct detection.
@@ -27,7 +27,7 @@ class Example:
 
     number: int
     query: Query
-    place: int
+    rank: int
     average_precision: float
     num_targets: int
     num_found: int
@@ -50,8 +50,8 @@ def spread(average_precisions: Sequence[float] | np.ndarray, count: int) -> IntA
     if count < 2:
         raise EvaluationError(f"count is {count}, expected 2 or more: the best and the worst")
     ranking = _by_precision(average_precisions)
-    places = np.linspace(0, len(ranking) - 1, min(count, len(ranking))).round().astype(np.int64)
-    return ranking[places]
+    chosen = np.linspace(0, len(ranking) - 1, min(count, len(ranking))).round().astype(np.int64)
+    return ranking[chosen]
 
 
 def choose_examples(
@@ -74,12 +74,12 @@ def choose_examples(
             f"protocol {protocol.name!r} has {len(protocol.queries)} queries, the result "
             f"{len(result.hits)} rankings; evaluate that protocol with ranked=N"
         )
-    places = {row: place for place, row in enumerate(_by_precision(result.average_precisions), 1)}
+    ranks = {row: rank for rank, row in enumerate(_by_precision(result.average_precisions), 1)}
     return [
         Example(
             number=int(row),
             query=protocol.queries[int(row)],
-            place=places[row],
+            rank=ranks[row],
             average_precision=float(result.average_precisions[row]),
             num_targets=int(result.num_targets[row]),
             num_found=int(result.num_found[row]),

@@ -1,0 +1,1 @@
+"""Charts and tables of results: rankings, timelines, reliability, statistics, weighting."""

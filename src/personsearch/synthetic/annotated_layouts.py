@@ -1,4 +1,4 @@
-"""Takes who stands where from a real data set, so that drawn scenes are arranged like its own."""
+"""Takes the arrangement of people from a real data set."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,24 +10,24 @@ from personsearch.errors import DataError
 from personsearch.types import UNLABELLED, Scene
 
 TEST_SHARE = 35
-"""Percent of the identities, and of the scenes of a small choice, that are for testing."""
+"""Percent of the identities, and of the scenes if not all are taken, that are for testing."""
 
-_PER_ID = 8  # scenes of one identity, where not all are taken
+_PER_ID = 8  # scenes of one identity, if not all are taken
 
 
 def choose(dataset: Dataset, count: int | None) -> dict[str, list[Scene]]:
-    """At most `count` scenes whose identities recur, as ``train`` and ``test``.
+    """Choose at most `count` scenes whose identities recur, as ``train`` and ``test``.
 
-    Where the data set does not have both splits, the `TEST_SHARE` percent of the identities that
-    it shows last are for testing. Then a scene goes where most of its identities are, and the
-    others count as unlabelled in it.
+    If the data set lacks one of these splits, the last `TEST_SHARE` percent of its identities, by
+    first appearance, are for testing. A scene then goes to the side of most of its identities, and
+    the others become unlabelled.
 
     Args:
-        dataset: boxes, identities and cameras; its pictures need not be there.
-        count: None takes all.
+        dataset: boxes, identities and cameras; the pictures are not needed.
+        count: largest number of scenes; None takes all.
 
     Raises:
-        DataError: fewer than two scenes hold anyone.
+        DataError: fewer than two scenes have boxes.
     """
     if {"train", "test"} <= set(dataset.splits):
         whole = {split: list(dataset.splits[split]) for split in ("train", "test")}
@@ -50,8 +50,8 @@ def choose(dataset: Dataset, count: int | None) -> dict[str, list[Scene]]:
 
 
 def _divided(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
-    # People who are first seen together are mostly seen together: dividing by first appearance
-    # keeps most scenes on one side.
+    # People who first appear together mostly stay together: dividing by first appearance keeps
+    # most scenes on one side.
     known = dict.fromkeys(k for scene in scenes for k in scene.ids.tolist() if k != UNLABELLED)
     ids = list(known)
     tested = set(ids[len(ids) - len(ids) * TEST_SHARE // 100 :])
@@ -66,7 +66,7 @@ def _divided(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
 
 
 def _recurring(scenes: Sequence[Scene], count: int) -> list[Scene]:
-    """`count` of the scenes: up to eight for each identity, those of most cameras first."""
+    """Choose `count` scenes: up to eight of each identity, those of most cameras first."""
     shown: dict[int, list[int]] = {}
     for place, scene in enumerate(scenes):
         for identity in sorted(set(scene.ids.tolist()) - {UNLABELLED}):
@@ -85,10 +85,10 @@ def _camera(scene: Scene) -> int:
 
 
 def viewpoint(scenes: Sequence[Scene]) -> tuple[float, float, float]:
-    """Horizon, eye and far line, as in `optics.Camera`, of the camera that took the scenes.
+    """Estimate horizon, eye and far line, as in `optics.Camera`, from the boxes of a camera.
 
-    On level ground a person's height grows evenly with the row of the feet; the medians of the
-    farther and the nearer half of all boxes give that line.
+    On level ground a person's height is linear in the row of the feet; the medians of the farther
+    and the nearer half of all boxes give that line.
     """
     height = float(scenes[0].size[1])
     feet = sorted((y2, y2 - y1) for scene in scenes for _, y1, _, y2 in scene.boxes.tolist())

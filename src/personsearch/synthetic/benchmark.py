@@ -20,30 +20,30 @@ from personsearch.datasets.dataset import Dataset, Dropped, renumbering, with_id
 from personsearch.errors import DataError
 from personsearch.processors import usable_processors
 from personsearch.synthetic import annotated_layouts
-from personsearch.synthetic import render as photographs
+from personsearch.synthetic.drawing import generator
 from personsearch.synthetic.layouts import Box, Deck, Placement, ScenePlan
 from personsearch.synthetic.object_classes import OBJECT_CLASSES, ObjectClass
 from personsearch.synthetic.optics import Camera, make_cameras
 from personsearch.synthetic.protocols import make_protocols
-from personsearch.synthetic.render import Photograph
+from personsearch.synthetic.render import Photograph, take
 from personsearch.types import UNLABELLED, Scene
 
 PICTURE_SIZE = (640, 480)
-"""Width and height of drawn scenes, unless the size or a layout says otherwise."""
+"""Width and height of scenes, unless the size or a layout has others."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is drawn.
+    """Size of a benchmark.
 
     Attributes:
-        ids: identities of ``train`` and ``test``.
-        pictures: scenes of ``train`` and ``test``.
-        cameras: how many.
-        galleries: gallery sizes of protocols.
-        crowd: identities in a scene, at most.
-        alike: how many others resemble someone; see `wardrobe.make_looks`.
-        layout_scenes: scenes taken from an annotation file, at most; None takes all.
+        ids: number of identities of ``train`` and ``test``.
+        pictures: number of scenes of ``train`` and ``test``.
+        cameras: number of cameras.
+        galleries: gallery sizes of the protocols.
+        crowd: largest number of identities in a scene.
+        alike: numbers of lookalikes; see `wardrobe.make_looks`.
+        layout_scenes: largest number of scenes taken from an annotation file; None takes all.
         picture: width and height of a scene.
     """
 
@@ -67,7 +67,7 @@ SIZES = {
         (600, 400), (6000, 4000), 8, (50, 100, 500, 1000, 2000), 6, (0, 0, 1, 2, 3), None
     ),
 }
-"""The sizes that can be asked for, by name."""
+"""The sizes by name."""
 
 
 def make_benchmark(
@@ -80,28 +80,28 @@ def make_benchmark(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Draws a benchmark into a folder: ``scenes.json`` and ``images/*.jpg``.
+    """Draw a benchmark into a folder: ``scenes.json`` and ``images/*.jpg``.
 
-    The splits are ``train`` and ``test``, of different people; the first protocol is the usual
-    one. The same arguments give the same files, however many workers draw.
+    The splits ``train`` and ``test`` show different people; the first protocol is the usual one.
+    Equal arguments give equal files, with any number of workers.
 
     Args:
-        out: the folder, made if need be; files of the same names are overwritten.
+        out: the folder, created if missing; files of the same names are overwritten.
         size: ``tiny`` (12 identities, 40 scenes), ``ablation`` (120, 600 of 320 x 240 pixels),
             ``small`` (200, 1,050) or ``standard`` (1,000, 10,000).
-        seed: another seed gives other people, cameras and scenes.
+        seed: seed of people, cameras and scenes.
         layout: an annotation file in COCO style; each drawn scene then has the picture size,
             boxes, identities and camera of one of its scenes (see `annotated_layouts`), and
             `size` only limits how many.
         object_class: ``person`` or ``tattoo``.
-        workers: processes that draw; None takes one for each free processor, or just this one
-            for few scenes. More than one start afresh and import the caller's script, which must
-            be guarded by ``if __name__ == "__main__"``.
-        progress: called with the number of scenes done and in all.
+        workers: number of processes; None takes one per free processor, or only this one for few
+            scenes. Several processes import the caller's script, which must be guarded by
+            ``if __name__ == "__main__"``.
+        progress: called with (scenes done, scenes in all).
 
     Raises:
-        DataError: an unknown size or class, a negative seed, fewer than one worker.
-        AnnotationError: a layout that cannot be read.
+        DataError: the size or class is unknown, the seed negative, or there is no worker.
+        AnnotationError: the layout cannot be read.
     """
     out = Path(out)
     for what, value, known in (
@@ -136,14 +136,10 @@ def make_benchmark(
             progress(done, len(plans))
     numbers = renumbering(k for scene in splits["train"] for k in scene.ids.tolist())
     splits["train"] = [with_ids(scene, numbers) for scene in splits["train"]]
-    protocols = make_protocols(splits["test"], visible, amount.galleries, _chance(seed, 4))
+    protocols = make_protocols(splits["test"], visible, amount.galleries, generator(seed, 4))
     dataset = Dataset(name, out, splits, protocols, dropped, object_class, list(numbers))
     scenes.write(dataset, out)
     return dataset
-
-
-def _chance(*seeds: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seeds)))
 
 
 def _scene(plan: ScenePlan, photograph: Photograph, path: Path) -> Scene:
@@ -162,21 +158,21 @@ def _scene(plan: ScenePlan, photograph: Photograph, path: Path) -> Scene:
 def _photographs(
     plans: Sequence[ScenePlan], workers: int | None
 ) -> Iterator[tuple[ScenePlan, Photograph]]:
-    """Each plan and its picture, in the order of the plans."""
+    """Yield each plan and its picture, in order."""
     if workers is None:
-        # A process takes about as long to start as 100 scenes to draw.
+        # Starting a process takes as long as drawing about 100 scenes.
         workers = max(1, min(len(plans) // 200, usable_processors()))
     if workers == 1:
         for plan in plans:
-            yield plan, photographs.take(plan)
+            yield plan, take(plan)
         return
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            drawn = pool.map(photographs.take, plans, chunksize=8)
+            drawn = pool.map(take, plans, chunksize=8)
             yield from zip(plans, drawn, strict=True)
     except BrokenProcessPool:
         raise DataError(
-            f"the {workers} processes that draw ended early; guard the calling script with "
+            f"the {workers} drawing processes ended early; guard the calling script with "
             "`if __name__ == '__main__':`, or pass workers=1"
         ) from None
 
@@ -190,16 +186,16 @@ def _plan(size: Size, object_class: str, seed: int) -> list[ScenePlan]:
     plans: list[ScenePlan] = []
     first = 0
     for part, split in enumerate(("train", "test")):
-        rng = _chance(seed, 1, part)
+        rng = generator(seed, 1, part)
         looks = dict(enumerate(shown.make_looks(size.ids[part], size.alike, rng), start=first))
         decks = [Deck(_visitors(looks, camera, size.cameras), rng) for camera in cameras]
         for number in range(size.pictures[part]):
             index = len(plans)
             camera = cameras[number % size.cameras]
-            rng = _chance(seed, 2, index)
+            rng = generator(seed, 2, index)
             known = decks[camera.index].deal(2 + int(rng.integers(size.crowd - 1)))
             crowd: list[tuple[int, Any]] = [(identity, looks[identity]) for identity in known]
-            # Now and then a group of strangers passes.
+            # Sometimes a group of strangers passes.
             strangers = int(rng.integers(3)) + (5 if int(rng.integers(12)) == 0 else 0)
             crowd += [(UNLABELLED, shown.random_look(rng)) for _ in range(strangers)]
             people = shown.stand(camera, [crowd[int(k)] for k in rng.permutation(len(crowd))], rng)
@@ -220,17 +216,17 @@ def _plan(size: Size, object_class: str, seed: int) -> list[ScenePlan]:
 
 
 def _window(blur: int, picture: tuple[int, int]) -> int:
-    """The side of a blur window that is as large a part of the picture as `blur` is usually."""
+    """Scale a blur window from the usual picture size to this one."""
     return blur * picture[1] // PICTURE_SIZE[1] // 2 * 2 + 1 if blur > 1 else 1
 
 
 def _visitors(ids: Iterable[int], camera: Camera, cameras: int) -> list[int]:
-    """Who passes this camera: where there are four or more, everyone misses one of them."""
+    """Return who passes this camera: of four or more cameras, everyone misses one."""
     return [k for k in ids if cameras < 4 or k % cameras != camera.index]
 
 
 def _plan_like(source: Dataset, size: Size, object_class: str, seed: int) -> list[ScenePlan]:
-    """Plans that repeat the arrangement of a data set's scenes."""
+    """Return plans that repeat the arrangement of a data set's scenes."""
     chosen = annotated_layouts.choose(source, size.layout_scenes)
     shown = OBJECT_CLASSES[object_class]
     cameras = _cameras_of([scene for part in chosen.values() for scene in part], shown, seed)
@@ -240,11 +236,11 @@ def _plan_like(source: Dataset, size: Size, object_class: str, seed: int) -> lis
         for identity in sorted({k for scene in part for k in scene.ids.tolist()} - {UNLABELLED})
     ]
     numbers = {key: number for number, key in enumerate(known)}
-    looks = shown.make_looks(len(numbers), size.alike, _chance(seed, 1, 0))
+    looks = shown.make_looks(len(numbers), size.alike, generator(seed, 1, 0))
     plans: list[ScenePlan] = []
     for split, scene in ((split, scene) for split, part in chosen.items() for scene in part):
         index = len(plans)
-        rng = _chance(seed, 2, index)
+        rng = generator(seed, 2, index)
         people = []
         for box, identity in zip(scene.boxes.tolist(), scene.ids.tolist(), strict=True):
             number = numbers.get((split, identity), UNLABELLED)
@@ -268,7 +264,7 @@ def _plan_like(source: Dataset, size: Size, object_class: str, seed: int) -> lis
 def _cameras_of(
     layouts: Sequence[Scene], shown: ObjectClass, seed: int
 ) -> dict[tuple[int | None, tuple[int, int]], Camera]:
-    """A camera of our own for each real one; it keeps the number, and the viewpoint roughly."""
+    """Return a drawn camera for each real one, with its number and rough viewpoint."""
     groups: dict[tuple[int | None, tuple[int, int]], list[Scene]] = {}
     for scene in layouts:
         groups.setdefault((scene.camera, scene.size), []).append(scene)
@@ -285,11 +281,11 @@ def _cameras_of(
 def _in_box(
     box: Box, identity: int, look: Any, size: tuple[int, int], rng: np.random.Generator
 ) -> Placement:
-    """A figure that fills a box; one cut off by the lower border goes on below it."""
+    """Return a person who fills a box, and extends below it if the lower border cuts the box."""
     x1, y1, x2, y2 = box
     wide, tall = x2 - x1, y2 - y1
     whole = max(tall, 2.5 * wide) if y2 >= size[1] - 2 else tall
-    # Narrow boxes hold people who walk towards the camera or away, wide ones those who cross.
+    # People in narrow boxes walk towards the camera or away, those in wide ones cross.
     axis = (0, 180) if wide < 0.38 * whole else (90, 270)
     return Placement(
         look=look,

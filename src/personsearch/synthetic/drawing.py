@@ -28,13 +28,13 @@ class Texture(Protocol):
     """Colour that varies over a shape."""
 
     def __call__(self, columns: Points, rows: Points) -> Picture:
-        """(H, W, 3) uint8 colours at the shape's own coordinates, columns (W,) and rows (H,)."""
+        """Return (H, W, 3) uint8 colours at the shape's coordinates, columns (W,) and rows (H,)."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One filled outline: points (N, 2) in the drawing's own units, y down."""
+    """A filled outline: points (N, 2) in units of the drawing, y down."""
 
     points: Points
     paint: Colour | Texture
@@ -42,7 +42,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Sprite:
-    """A drawn figure that can be laid over a picture.
+    """A drawing that can be laid over a picture.
 
     Attributes:
         pixels: (H, W, 4) uint8, blue, green, red multiplied by coverage, and coverage.
@@ -55,29 +55,34 @@ class Sprite:
     top: int
 
 
+def generator(*seeds: int) -> np.random.Generator:
+    """Return the random numbers of these seeds, the same on every machine."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seeds)))
+
+
 def sine(degrees: int) -> float:
-    """Sine of whole degrees."""
+    """Return the sine of whole degrees."""
     return _SINE[degrees % 360]
 
 
 def cosine(degrees: int) -> float:
-    """Cosine of whole degrees."""
+    """Return the cosine of whole degrees."""
     return _SINE[(degrees + 90) % 360]
 
 
 def shade(colour: Colour, percent: int) -> Colour:
-    """The colour darkened (below 100) or lightened (above) in whole numbers."""
+    """Return the colour darkened (below 100) or lightened (above)."""
     b, g, r = (min(255, max(0, part * percent // 100)) for part in colour)
     return b, g, r
 
 
 def polygon(points: Iterable[tuple[float, float]], paint: Colour | Texture) -> Shape:
-    """A shape from its corners."""
+    """Return a shape with these corners."""
     return Shape(np.array(list(points), dtype=np.float64), paint)
 
 
 def rectangle(x1: float, y1: float, x2: float, y2: float, paint: Colour | Texture) -> Shape:
-    """An upright rectangle."""
+    """Return an upright rectangle."""
     return polygon(((x1, y1), (x2, y1), (x2, y2), (x1, y2)), paint)
 
 
@@ -87,7 +92,7 @@ _CIRCLE = tuple((cosine(a), sine(a)) for a in range(0, 360, 18))
 def ellipse(
     x: float, y: float, rx: float, ry: float, paint: Colour | Texture, tilt: int = 0
 ) -> Shape:
-    """An ellipse about (x, y), turned clockwise by `tilt` degrees."""
+    """Return an ellipse about (x, y), turned clockwise by `tilt` degrees."""
     c, s = cosine(tilt), sine(tilt)
     return polygon(
         ((x + rx * u * c - ry * v * s, y + rx * u * s + ry * v * c) for u, v in _CIRCLE),
@@ -101,7 +106,7 @@ _HALF_CIRCLE = tuple((cosine(a), sine(a)) for a in range(-90, 91, 18))
 def capsule(
     start: tuple[float, float], r1: float, end: tuple[float, float], r2: float, paint: Colour
 ) -> Shape:
-    """A tapered limb with round ends: radius `r1` at `start`, `r2` at `end`."""
+    """Return a tapered limb with round ends: radius `r1` at `start`, `r2` at `end`."""
     (x1, y1), (x2, y2) = start, end
     dx, dy = x2 - x1, y2 - y1
     length = math.sqrt(dx * dx + dy * dy)
@@ -112,19 +117,19 @@ def capsule(
 
 
 def extent(shapes: Sequence[Shape]) -> tuple[float, float, float, float]:
-    """x1, y1, x2, y2 around all the shapes, in their own units."""
+    """Return x1, y1, x2, y2 around all shapes, in their units."""
     low = np.min([shape.points.min(axis=0) for shape in shapes], axis=0)
     high = np.max([shape.points.max(axis=0) for shape in shapes], axis=0)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
 def draw(shapes: Sequence[Shape], scale: tuple[float, float], at: tuple[float, float]) -> Sprite:
-    """Shapes as a sprite, the first at the bottom.
+    """Draw shapes as a sprite, the first at the bottom.
 
     Args:
-        shapes: what to draw.
-        scale: pixels to a unit, along x and y.
-        at: where the origin of the shapes comes to lie in the picture, in pixels.
+        shapes: the shapes.
+        scale: pixels per unit along x and y.
+        at: position in the picture of the shapes' origin, in pixels.
     """
     x1, y1, x2, y2 = extent(shapes)
     left = math.floor(x1 * scale[0] + at[0]) - 1
@@ -133,7 +138,7 @@ def draw(shapes: Sequence[Shape], scale: tuple[float, float], at: tuple[float, f
     height = math.ceil(y2 * scale[1] + at[1]) + 2 - top
     pixels = np.zeros((height, width, 4), dtype=np.uint8)
     factor = np.array(scale) * _ONE
-    # A sixteenth-pixel coordinate of 8 is a pixel's centre for us, 0 for OpenCV.
+    # The centre of a pixel is at 8 sixteenths here, at 0 in OpenCV.
     offset = np.array([(at[0] - left) * _ONE - _ONE / 2, (at[1] - top) * _ONE - _ONE / 2])
     for shape in shapes:
         corners = np.rint(shape.points * factor + offset).astype(np.int32)
@@ -169,14 +174,14 @@ def _fill_textured(
 
 
 def times(pixels: Picture, factor: NDArray[np.uint8]) -> Picture:
-    """``pixels * factor / 255`` in whole numbers, rounded down by at most one."""
+    """Return ``pixels * factor / 255`` in whole numbers, at most one too small."""
     product = np.multiply(pixels, factor, dtype=np.uint16)
     scaled: Picture = ((product + (product >> 8) + 1) >> 8).astype(np.uint8)
     return scaled
 
 
 def fade(sprite: Sprite, opacity: int) -> Sprite:
-    """The sprite with its coverage cut to `opacity` 255ths."""
+    """Return the sprite with its coverage multiplied by `opacity` 255ths."""
     if opacity == 255:
         return sprite
     faded = times(sprite.pixels, np.array(opacity, dtype=np.uint8))
@@ -184,16 +189,16 @@ def fade(sprite: Sprite, opacity: int) -> Sprite:
 
 
 def _over(under: Picture, upper: Picture, coverage: Picture) -> None:
-    # cv2.add saturates: rounding may push a channel one above 255.
+    # cv2.add saturates: rounding can give 256.
     under[...] = cv2.add(times(under, 255 - coverage[..., None]), upper)
 
 
 def overlay(picture: Picture, sprite: Sprite) -> tuple[slice, slice, Picture] | None:
-    """Lays the sprite over the picture (H, W, 3) in place.
+    """Draw the sprite over the picture (H, W, 3) in place.
 
     Returns:
-        The rows and columns of the picture that were touched, and the coverage there; None when
-        the sprite lies outside.
+        The rows and columns of the picture that changed, and the coverage there; None if the
+        sprite is outside.
     """
     height, width = picture.shape[:2]
     rows, columns = sprite.pixels.shape[:2]
@@ -208,7 +213,7 @@ def overlay(picture: Picture, sprite: Sprite) -> tuple[slice, slice, Picture] | 
 
 
 def paint(picture: Picture, shapes: Iterable[Shape]) -> None:
-    """Draws plain shapes straight onto a picture (H, W, 3), in its pixels, in place."""
+    """Draw plain shapes directly on a picture (H, W, 3), in its pixels, in place."""
     for shape in shapes:
         corners = np.rint(shape.points * _ONE - _ONE / 2).astype(np.int32)
         if isinstance(shape.paint, tuple):

@@ -1,4 +1,4 @@
-"""Decides who stands where in a scene, and what stands in front of them."""
+"""Arranges people in a scene, and the objects in front of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from personsearch.synthetic.drawing import generator
 from personsearch.synthetic.optics import Camera
 from personsearch.synthetic.streets import FURNITURE
 from personsearch.synthetic.tattoos import STRAPS
@@ -14,23 +15,24 @@ Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels."""
 
 MAX_HIDDEN = 0.6
-"""Nobody is placed where people in front would hide more than about this share."""
+"""Largest share of a person that people in front may hide, roughly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One figure in one scene.
+    """One person (or tattoo) in one scene.
 
     Attributes:
-        look: what it looks like.
-        id: its identity, or -1.
-        x: column of its middle, pixels.
-        foot: row of its feet, pixels.
-        unit: its height in pixels.
-        view: degrees that it is turned.
-        step: degrees of its walking cycle.
-        box: the annotated x1, y1, x2, y2 where it is given rather than measured.
-        fill: what the figure fills exactly; beyond `box` where the picture's border cuts it.
+        look: appearance.
+        id: identity, or -1.
+        x: column of the middle, pixels.
+        foot: row of the feet, pixels.
+        unit: height in pixels.
+        view: degrees of rotation.
+        step: degrees of the walking cycle.
+        box: the annotated x1, y1, x2, y2 if given and not measured.
+        fill: the box that the drawing fills exactly; larger than `box` if the picture's border cuts
+            it.
     """
 
     look: Any
@@ -46,7 +48,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Prop:
-    """One thing standing about: its kind and seed, where it stands, pixels to a person's height."""
+    """One object in a scene: kind and seed, position, and pixels per height of a person."""
 
     kind: str
     seed: int
@@ -57,17 +59,17 @@ class Prop:
 
 @dataclass(frozen=True, slots=True)
 class ScenePlan:
-    """All that is needed to draw one scene.
+    """Everything needed to draw one scene.
 
     Attributes:
-        name: of the scene and its file.
-        object_class: what the scene shows.
+        name: name of the scene and its file.
+        object_class: class of what the scene shows.
         split: ``train`` or ``test``.
-        seed: where light and noise come from.
-        camera: who takes it.
+        seed: seeds of light and noise.
+        camera: the camera.
         time: seconds.
-        people: in any order.
-        props: in any order.
+        people: people in any order.
+        props: objects in any order.
     """
 
     name: str
@@ -81,7 +83,7 @@ class ScenePlan:
 
 
 class Deck:
-    """Deals identities so that each comes up equally often, in random order."""
+    """Deals identities equally often, in random order."""
 
     def __init__(self, ids: Sequence[int], rng: np.random.Generator) -> None:
         self._ids = list(ids)
@@ -89,7 +91,7 @@ class Deck:
         self._left: list[int] = []
 
     def deal(self, count: int) -> list[int]:
-        """`count` different identities, or all when there are fewer."""
+        """Return `count` different identities, or all if there are fewer."""
         dealt: list[int] = []
         again: list[int] = []
         while len(dealt) < min(count, len(self._ids)):
@@ -104,12 +106,12 @@ class Deck:
 def stand(
     camera: Camera, looks: Sequence[tuple[int, Any]], rng: np.random.Generator
 ) -> list[Placement]:
-    """Places for people on a camera's ground, some in company, none behind too many others.
+    """Place people on a camera's ground, some in company, none behind too many others.
 
     Args:
-        camera: whose ground it is.
-        looks: identity and look of each; a look has a `stature`.
-        rng: where chance comes from.
+        camera: the camera.
+        looks: identity and look of each person; a look has a `stature`.
+        rng: random numbers.
     """
     width, height = camera.size
     placed: list[Placement] = []
@@ -171,8 +173,8 @@ def _fits(candidate: Placement, placed: Sequence[Placement], size: tuple[int, in
 
 
 def furnish(camera: Camera, placed: Sequence[Placement], rng: np.random.Generator) -> list[Prop]:
-    """Things that stand in front of a camera: some always, some only in this scene."""
-    fixed = np.random.Generator(np.random.PCG64(np.random.SeedSequence([camera.seed, 31])))
+    """Return objects in front of a camera: some permanent, some only in this scene."""
+    fixed = generator(camera.seed, 31)
     return _scatter(camera, 3, fixed) + _scatter(camera, int(rng.integers(3)), rng)
 
 
@@ -183,7 +185,7 @@ def _scatter(camera: Camera, count: int, rng: np.random.Generator) -> list[Prop]
     for _ in range(count):
         low, high = camera.far * height, min(1.04, camera.near) * height
         kind = kinds[int(rng.integers(len(kinds)))]
-        # Wide things in front would hide half the picture.
+        # Wide objects in front would hide half the picture.
         reach = {"car": 260, "planter": 500, "bench": 500}.get(kind, 800)
         foot = low + (high - low) * int(rng.integers(60, reach)) / 1000
         props.append(
@@ -204,7 +206,7 @@ _COLUMNS, _ROWS = 3, 2
 def spread(
     camera: Camera, looks: Sequence[tuple[int, Any]], rng: np.random.Generator
 ) -> list[Placement]:
-    """Places for flat things that lie apart, turned and scaled at will: six cells hold one each."""
+    """Place up to six flat objects in separate cells, randomly turned and scaled."""
     width, height = camera.size
     cells = rng.permutation(_COLUMNS * _ROWS)
     cell_width, cell_height = width / _COLUMNS, height / _ROWS
@@ -228,7 +230,7 @@ def spread(
 
 
 def cover(camera: Camera, placed: Sequence[Placement], rng: np.random.Generator) -> list[Prop]:
-    """Straps over some of the things that lie about."""
+    """Return straps that cover some of the placed objects."""
     props = []
     for thing in placed:
         if int(rng.integers(100)) < 30:

@@ -1,4 +1,4 @@
-"""What the synthetic benchmark can show: people in streets, or tattoos on skin."""
+"""The object classes of the synthetic benchmark: people in streets, or tattoos on skin."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from personsearch.synthetic import layouts, streets, tattoos, wardrobe
-from personsearch.synthetic import people as figures
+from personsearch.synthetic import layouts, people, streets, tattoos, wardrobe
 from personsearch.synthetic.drawing import Picture, Shape
 from personsearch.synthetic.layouts import Placement, Prop
 from personsearch.synthetic.optics import Camera
@@ -15,20 +14,20 @@ from personsearch.synthetic.optics import Camera
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """How one class of things looks and where it is found.
+    """Appearance and surroundings of one object class.
 
     Attributes:
-        make_looks: so many looks, in groups that look alike; see `wardrobe.make_looks`.
-        random_look: the look of something that nobody has named.
-        shapes: a look at a view angle and a step as shapes that stand on (0, 0), one unit tall.
-        opacity: of those shapes, in 255ths.
-        under: what lies on the ground below a placed figure.
-        under_opacity: of that, in 255ths.
-        places: kinds of place that cameras look at.
-        backdrop: the empty place.
-        stand: identities and looks to places on a camera's ground.
-        furnish: things that hide some of those.
-        prop: kind and seed of such a thing to its shapes.
+        make_looks: makes looks in groups that look alike; see `wardrobe.make_looks`.
+        random_look: makes the look of an unlabelled object.
+        shapes: draws a look at a view angle and step, as shapes on (0, 0), one unit tall.
+        opacity: opacity of those shapes, in 255ths.
+        under: draws what is on the ground below a placed object.
+        under_opacity: opacity of that, in 255ths.
+        places: kinds of scenery of the cameras.
+        backdrop: draws the empty scenery.
+        stand: places identities and looks on a camera's ground.
+        furnish: makes objects that hide some of them.
+        prop: draws such an object from its kind and seed.
     """
 
     make_looks: Callable[[int, Sequence[int], np.random.Generator], Sequence[Any]]
@@ -45,7 +44,7 @@ class ObjectClass:
 
 
 def _shadow(placement: Placement) -> list[Shape]:
-    return figures.shadow()
+    return people.shadow()
 
 
 def _limb(placement: Placement) -> list[Shape]:
@@ -56,7 +55,7 @@ OBJECT_CLASSES = {
     "person": ObjectClass(
         make_looks=wardrobe.make_looks,
         random_look=wardrobe.random_look,
-        shapes=figures.person,
+        shapes=people.person,
         opacity=255,
         under=_shadow,
         under_opacity=90,
@@ -80,4 +79,4 @@ OBJECT_CLASSES = {
         prop=tattoos.strap,
     ),
 }
-"""By the name that `Dataset.object_class` gives."""
+"""The object classes by name, as in `Dataset.object_class`."""

@@ -1,6 +1,6 @@
-"""What a camera does to a scene: viewpoint, colour cast, saturation, light, blur and noise.
+"""Cameras: viewpoint, colour cast, saturation, light, blur and noise.
 
-Everything is whole numbers and table look-ups, so that no machine rounds differently.
+All arithmetic is on whole numbers and tables, so that no machine rounds differently.
 """
 
 from collections.abc import Sequence
@@ -11,26 +11,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.synthetic.drawing import Picture
+from personsearch.synthetic.drawing import Picture, generator
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """One camera for good.
+    """The permanent properties of one camera.
 
     Attributes:
-        index: from zero, as in `Scene.camera`.
-        seed: where its view, furniture and noise come from.
-        place: what it looks at; each object class has places of its own.
-        size: (width, height) of its pictures.
+        index: index from zero, as in `Scene.camera`.
+        seed: seed of view, furniture and noise.
+        place: kind of scenery; see `ObjectClass.places`.
+        size: (width, height) of the pictures.
         horizon: row of the horizon as a share of the height.
-        eye: its height above the ground in people: a person whose feet are `eye` units below
-            the horizon is one unit tall in the picture.
+        eye: height above the ground in people: a person whose feet are `eye` units below the
+            horizon is one unit tall in the picture.
         far: row where the ground begins, as a share of the height.
         near: row of the nearest feet, as a share of the height; above 1 legs are cut off.
         gain: factors of blue, green and red in 256ths.
-        bend: how the middle tones are lifted (above 0) or sunk, in 256ths of a parabola.
-        saturation: in 256ths.
+        bend: lift (above 0) or drop of the middle tones, in 256ths of a parabola.
+        saturation: saturation in 256ths.
         blur: side of the Gaussian window, 1 for none.
         noise: half the range of the sensor's noise, in grey levels.
     """
@@ -50,7 +50,7 @@ class Camera:
     noise: int
 
     def unit(self, foot: float) -> float:
-        """Pixels that a person of average height spans with the feet at row `foot`."""
+        """Return the height in pixels of an average person with the feet at row `foot`."""
         return (foot - self.horizon * self.size[1]) / self.eye
 
 
@@ -69,10 +69,10 @@ _GAINS = (
 def make_cameras(
     count: int, size: tuple[int, int], places: Sequence[str], seed: int
 ) -> list[Camera]:
-    """Cameras that differ in everything a camera can differ in."""
+    """Return cameras that differ in all properties."""
     cameras = []
     for index in range(count):
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 11, index])))
+        rng = generator(seed, 11, index)
         horizon = int(rng.integers(8, 30)) / 100
         eye = (118 + int(rng.integers(70))) / 100 * (1.15 - horizon)
         smallest = int(rng.integers(84, 112)) / 480
@@ -102,12 +102,12 @@ def _jitter(gain: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, 
 
 
 def expose(picture: Picture, camera: Camera, rng: np.random.Generator) -> Picture:
-    """The scene as this camera takes it, under light of its own.
+    """Return the scene as this camera takes it, under random light.
 
     Args:
-        picture: (H, W, 3) uint8 blue, green, red as drawn; is overwritten.
+        picture: (H, W, 3) uint8 blue, green, red as drawn; it is overwritten.
         camera: the camera.
-        rng: where the light of this one picture comes from.
+        rng: random numbers for the light of this picture.
     """
     exposure = int(rng.integers(234, 280))
     warmth = int(rng.integers(-8, 9))
@@ -152,7 +152,7 @@ _SLACK = 64
 
 @lru_cache(maxsize=16)
 def _grain(camera: Camera) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([camera.seed, 12])))
+    rng = generator(camera.seed, 12)
     width, height = camera.size
     shape = (height + _SLACK, width + _SLACK, 3)
     half = camera.noise + 1

@@ -1,8 +1,8 @@
-"""Draws one walking person from what the person looks like, a view angle and a step.
+"""Draws one walking person from a look, a view angle and a step.
 
-The body is a small skeleton in space, x to the person's left, y up, z forward, in units of the
-person's own height with the feet at zero. Turning it and drawing its parts from back to front makes
-every view agree with every other: a backpack is hidden in front, a badge behind.
+The body is a small 3D skeleton, x to the person's left, y up, z forward, in units of the person's
+height with the feet at zero. It is turned and drawn from back to front, so that all views agree: a
+backpack is hidden in front, a badge behind.
 """
 
 import math
@@ -20,7 +20,7 @@ from personsearch.synthetic.drawing import (
 )
 from personsearch.synthetic.wardrobe import Cloth, Draped, Look
 
-_PITCH = 0.12  # how much lower on the picture a point lies for each unit nearer to the camera
+_PITCH = 0.12  # how much lower in the picture a point is for each unit nearer to the camera
 _SWING = 25  # degrees of a leg, forward and back
 _HEAD = (0.0, 0.922, 0.012)
 
@@ -40,21 +40,21 @@ class _Camera:
         return z * cosine(self.view) - x * sine(self.view)
 
     def breadth(self, lateral: float, forward: float) -> float:
-        """Half the visible width of an upright elliptic cylinder."""
+        """Return half the visible width of an upright elliptic cylinder."""
         a, b = lateral * cosine(self.view), forward * sine(self.view)
         return math.sqrt(a * a + b * b)
 
     @property
     def facing(self) -> float:
-        """1 when the person looks at the camera, -1 when away from it."""
+        """1 if the person looks at the camera, -1 if away from it."""
         return cosine(self.view)
 
 
 def person(look: Look, view: int, step: int) -> list[Shape]:
-    """The person as shapes from back to front, feet at (0, 0), crown near (0, -1).
+    """Return the person as shapes from back to front, feet at (0, 0), crown near (0, -1).
 
     Args:
-        look: what the person looks like; `look.stature` is left to the caller's scale.
+        look: appearance; the caller scales by `look.stature`.
         view: degrees; 0 faces the camera, 90 walks to the right of the picture, 180 away.
         step: degrees of the walking cycle.
     """
@@ -75,7 +75,7 @@ def person(look: Look, view: int, step: int) -> list[Shape]:
 
 
 def shadow() -> list[Shape]:
-    """What a person's feet darken, in the same units."""
+    """Return the shadow at a person's feet, in the same units."""
     return [ellipse(0.03, -0.01, 0.20, 0.045, (0, 0, 0))]
 
 
@@ -95,7 +95,7 @@ def _lerp(a: _Point, b: _Point, t: float) -> _Point:
 
 
 def _swing(step: int, side: int) -> tuple[int, int]:
-    """Degrees of a thigh forward and of its knee."""
+    """Return degrees of a thigh forward and of its knee."""
     thigh = round(_SWING * sine(step) * side)
     knee = 6 + round(34 * max(0.0, cosine(step) * side))
     return thigh, knee
@@ -106,7 +106,7 @@ def _joints(look: Look, step: int, side: int) -> tuple[_Point, _Point, _Point]:
         return 0.245 * cosine(thigh) + 0.215 * cosine(thigh - knee)
 
     thigh, knee = _swing(step, side)
-    # The longer leg stands: the hips are as high as it allows.
+    # The longer leg stands on the ground and sets the height of the hips.
     hips = 0.042 + max(reach(*_swing(step, 1)), reach(*_swing(step, -1)))
     x = side * 0.05 * look.build
     hip = (x, hips, 0.0)
@@ -158,7 +158,7 @@ def _leg(look: Look, camera: _Camera, step: int, side: int) -> tuple[float, list
 def _trim(
     look: Look, camera: _Camera, joints: tuple[_Point, _Point, _Point], side: int
 ) -> list[Shape]:
-    """The second colour of trousers, as far as this view shows it."""
+    """Return the second colour of trousers, as visible in this view."""
     hip, knee, ankle = joints
     colour = look.lower.second
     if look.lower.pattern == "panels":
@@ -215,7 +215,7 @@ _Rows = list[tuple[float, float, float]]  # height, lateral and forward half wid
 
 
 def _barrel(look: Look, camera: _Camera, rows: _Rows, cloth: Cloth, sway: float = 0.0) -> Shape:
-    """An upright garment from its cross-sections, top first."""
+    """Return an upright garment from its cross-sections, top first."""
     wide = [(y, camera.breadth(a, b)) for y, a, b in rows]
     left = [(-half, -y) for y, half in wide]
     right = [(half, -y) for y, half in reversed(wide)]
@@ -312,7 +312,7 @@ def _head(look: Look, camera: _Camera) -> list[Shape]:
 
 
 def _features(look: Look, camera: _Camera) -> list[Shape]:
-    """Eyes, brows, mouth and glasses, as far as the turn of the head shows them."""
+    """Return eyes, brows, mouth and glasses, as visible in this view."""
     shapes = []
     dark = (34, 30, 30)
     for side in (-1, 1):
@@ -398,7 +398,7 @@ def _hat(look: Look, camera: _Camera) -> list[Shape]:
 
 
 def _bag(look: Look, camera: _Camera) -> tuple[list[Shape], list[Shape]]:
-    """Shapes of a backpack or satchel behind the torso and before it."""
+    """Return the shapes of a backpack or satchel behind and in front of the torso."""
     colour, dark = look.bag_colour, shade(look.bag_colour, 66)
     if look.bag == "backpack":
         x, y = camera((0.0, 0.70, -0.095))
@@ -451,7 +451,7 @@ def _handbag(look: Look, camera: _Camera, hand: _Point) -> list[Shape]:
 
 
 def _rounded(x: float, y: float, half: float, height: float, paint: Colour) -> Shape:
-    """A box with round corners about (x, y)."""
+    """Return a box with round corners about (x, y)."""
     r = min(half, height) * 0.45
     corners = []
     for start, cx, cy in (

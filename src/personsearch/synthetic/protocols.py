@@ -1,6 +1,6 @@
-"""Search protocols for scenes whose visible shares are known, after those of CUHK-SYSU.
+"""Search protocols like those of CUHK-SYSU, for scenes with known visible shares.
 
-Galleries are of other cameras than the query's, except in ``all``: the same camera would show a
+Galleries come from other cameras than the query's, except in ``all``: the same camera shows a
 person in the same light, which any colour histogram matches.
 """
 
@@ -14,13 +14,13 @@ from personsearch.datasets.protocols import Appearances, make_protocol
 from personsearch.types import UNLABELLED, Query, Scene, SearchProtocol
 
 CLEAR, HIDDEN = 0.75, 0.7
-"""Queries show at least the first share of a person; occluded queries at most the second."""
+"""Smallest visible share of a query; largest visible share of an occluded query."""
 SMALL_SHARE = 5
 """The smallest fifth of all labelled boxes counts as small."""
 USUAL_GALLERY = 100
 """The occlusion and resolution subsets use the gallery size nearest to CUHK-SYSU's default."""
 
-_PER_ID = 2  # queries of one identity, except where every camera's view is one
+_PER_ID = 2  # queries of one identity, except where each camera has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +38,19 @@ def make_protocols(
     galleries: Sequence[int],
     rng: np.random.Generator,
 ) -> dict[str, SearchProtocol]:
-    """The protocols of a test split, the usual one first.
+    """Return the protocols of a test split, the usual one first.
 
-    ``cross-camera`` has a query for each identity and camera and searches all scenes of other
+    ``cross-camera`` has one query per identity and camera and searches all scenes of other
     cameras; ``all`` has the same queries and searches every other scene; ``gallery-N`` searches N
-    scenes of other cameras, at most half of them targets; ``occlusion`` and ``resolution`` do so
-    for queries of which little is visible, or which are small. A query without a target in its
-    gallery is left out, and so is a protocol without queries.
+    scenes of other cameras, at most half of them targets; ``occlusion`` and ``resolution`` do the
+    same for queries that are mostly hidden, or small. Queries without a target in their gallery
+    and protocols without queries are left out.
 
     Args:
-        scenes: of the test split, with cameras.
-        visible: by scene name, the visible share of each box.
-        galleries: sizes N; those that some camera lacks scenes for are left out.
-        rng: where chance comes from.
+        scenes: the scenes of the test split, with cameras.
+        visible: the visible share of each box, by scene name.
+        galleries: sizes N; those above the number of scenes for some camera are left out.
+        rng: random numbers.
     """
     clear, hidden, small = _queries(scenes, visible, rng)
     elsewhere: dict[int | None, list[str]] = {
@@ -81,7 +81,7 @@ def make_protocols(
 def _queries(
     scenes: Sequence[Scene], visible: Mapping[str, Sequence[float]], rng: np.random.Generator
 ) -> tuple[list[Query], list[Query], list[Query]]:
-    """Clear queries, one for each identity and camera; hidden ones; small ones."""
+    """Return clear queries, one per identity and camera; hidden ones; small ones."""
     sights = [
         _Sight(
             Query(scene.name, box, identity, scene.camera),
@@ -115,7 +115,7 @@ def _first_of_each(queries: Sequence[Query], count: int) -> list[Query]:
 def _draw(
     query: Query, names: Sequence[str], shown: Appearances, size: int, rng: np.random.Generator
 ) -> list[str]:
-    """`size` of the names, those with the target first, at most half of them."""
+    """Draw `size` names, those with the target first and at most half of all."""
     targets = shown.targets(query, names)
     others = [name for name in names if name not in targets]
     wanted = [name for name in names if name in targets]

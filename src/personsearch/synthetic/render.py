@@ -1,6 +1,6 @@
-"""Draws one planned scene as its camera takes it, and measures who is visible in it.
+"""Draws one planned scene as its camera takes it, and measures which people are visible.
 
-This is what worker processes run, so it stays free of the heavier imports.
+Worker processes run this file, so it avoids heavy imports.
 """
 
 from collections.abc import Sequence
@@ -10,21 +10,30 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from personsearch.synthetic.drawing import Picture, Shape, Sprite, draw, extent, fade, overlay
+from personsearch.synthetic.drawing import (
+    Picture,
+    Shape,
+    Sprite,
+    draw,
+    extent,
+    fade,
+    generator,
+    overlay,
+)
 from personsearch.synthetic.layouts import Box, Placement, ScenePlan
 from personsearch.synthetic.object_classes import OBJECT_CLASSES
 from personsearch.synthetic.optics import Camera, expose
 
 MIN_VISIBLE = 0.35
-"""A person of whom less is visible is not annotated."""
+"""Smallest visible share of an annotated person."""
 MIN_SIDES = (12, 24)
-"""Width and height in pixels below which nobody is annotated."""
+"""Smallest width and height of an annotated person, in pixels."""
 JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One annotated person: identity, box x1, y1, x2, y2, and the share of it that is visible."""
+    """One annotated person: identity, box x1, y1, x2, y2, and visible share."""
 
     id: int
     box: Box
@@ -33,7 +42,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Photograph:
-    """A drawn scene: the bytes of its JPEG file, and who is annotated in it."""
+    """A drawn scene: the bytes of its JPEG file, and its annotated people."""
 
     name: str
     jpeg: bytes
@@ -46,12 +55,12 @@ def _backdrop(object_class: str, camera: Camera) -> Picture:
 
 
 def take(plan: ScenePlan) -> Photograph:
-    """Draws the scene, lets its camera take it, and notes everyone who can be seen."""
+    """Draw the scene as its camera takes it, and annotate the visible people."""
     cv2.setNumThreads(0)
     width, height = plan.camera.size
     shown = OBJECT_CLASSES[plan.object_class]
     picture = _backdrop(plan.object_class, plan.camera).copy()
-    # Whose pixel it is: the index of a figure + 1, or 0 for the place and its things.
+    # Owner of each pixel: index of a person + 1, or 0 for the background and objects.
     owner = np.zeros((height, width), dtype=np.uint16)
     things: list[tuple[float, int, Sprite]] = []
     for index, person in enumerate(plan.people, start=1):
@@ -75,7 +84,7 @@ def take(plan: ScenePlan) -> Photograph:
             noted = _note(plan.people[index - 1], sprite, int(counts[index]), (width, height))
             if noted is not None:
                 seen.append(noted)
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([*plan.seed, 41])))
+    rng = generator(*plan.seed, 41)
     taken = expose(picture, plan.camera, rng)
     _, data = cv2.imencode(".jpg", taken, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return Photograph(plan.name, data.tobytes(), tuple(seen))
@@ -84,7 +93,7 @@ def take(plan: ScenePlan) -> Photograph:
 def _placed(
     shapes: Sequence[Shape], person: Placement
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Pixels to a unit along x and y, and where the shapes' origin comes to lie."""
+    """Return pixels per unit along x and y, and the position of the shapes' origin."""
     if person.fill is None:
         return (person.unit, person.unit), (person.x, person.foot)
     x1, y1, x2, y2 = person.fill

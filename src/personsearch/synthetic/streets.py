@@ -1,4 +1,4 @@
-"""Draws the places where cameras stand, and the things that hide people there."""
+"""Draws the scenery of cameras, and the objects that hide people there."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,7 @@ from personsearch.synthetic.drawing import (
     Shape,
     capsule,
     ellipse,
+    generator,
     paint,
     polygon,
     rectangle,
@@ -18,7 +19,7 @@ from personsearch.synthetic.drawing import (
 from personsearch.synthetic.optics import Camera
 
 PLACES = ("street", "park", "hall", "plaza", "arcade", "crossing")
-"""Where cameras stand."""
+"""Kinds of scenery."""
 
 _WALLS: tuple[Colour, ...] = (
     (120, 140, 165),
@@ -33,8 +34,8 @@ _WALLS: tuple[Colour, ...] = (
 
 
 def backdrop(camera: Camera) -> Picture:
-    """The empty place in front of a camera: (H, W, 3) uint8 blue, green, red."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([camera.seed, 21])))
+    """Draw a camera's empty scenery: (H, W, 3) uint8 blue, green, red."""
+    rng = generator(camera.seed, 21)
     width, height = camera.size
     picture = np.empty((height, width, 3), dtype=np.uint8)
     floor = int(camera.far * height) - 4
@@ -70,7 +71,7 @@ def _shade_rows(picture: Picture, start: int, stop: int, first: Colour, last: Co
 
 
 def _mottle(picture: Picture, rng: np.random.Generator) -> None:
-    """Unevenness of real surfaces: coarse blocks and fine grain."""
+    """Add the unevenness of real surfaces: coarse blocks and fine grain."""
     height, width = picture.shape[:2]
     fine = rng.integers(-7, 8, (height, width), dtype=np.int16)
     coarse = rng.integers(-3, 4, (height // 6 + 1, width // 6 + 1), dtype=np.int16)
@@ -372,10 +373,10 @@ FURNITURE: dict[str, tuple[str, ...]] = {
     "arcade": ("sign", "planter", "bin", "pole"),
     "crossing": ("car", "pole", "sign", "car"),
 }
-"""What stands about in each place."""
+"""Objects in each kind of scenery."""
 
 
 def prop(kind: str, seed: int) -> list[Shape]:
-    """One thing as shapes in people's heights, standing at (0, 0)."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 22])))
+    """Return an object as shapes in heights of a person, standing at (0, 0)."""
+    rng = generator(seed, 22)
     return _PROPS[kind](rng)

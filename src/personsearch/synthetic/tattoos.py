@@ -1,7 +1,7 @@
-"""Draws abstract tattoos on skin: a second object class, to be told apart by shape alone.
+"""Draws abstract tattoos on skin: a second object class that only shape distinguishes.
 
-A tattoo is a handful of marks in one or two inks. From picture to picture it turns, shrinks, and
-lies on skin of another tone; who resembles whom is a matter of arrangement.
+A tattoo consists of a few marks in one or two inks. Between pictures it turns, shrinks, and is on
+skin of another tone; lookalikes differ in the arrangement of marks.
 """
 
 import itertools
@@ -17,6 +17,7 @@ from personsearch.synthetic.drawing import (
     capsule,
     cosine,
     ellipse,
+    generator,
     paint,
     polygon,
     rectangle,
@@ -26,7 +27,7 @@ from personsearch.synthetic.drawing import (
 from personsearch.synthetic.optics import Camera
 
 PLACES = ("cloth", "wall", "table")
-"""What lies behind the limbs."""
+"""Kinds of background."""
 
 _INKS: tuple[Colour, ...] = (
     (44, 38, 34),
@@ -59,7 +60,7 @@ _SKINS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One element about (x, y): its kind, half its size, its turn in degrees, its ink."""
+    """One element about (x, y): kind, half its size, rotation in degrees, ink."""
 
     kind: str
     x: float
@@ -71,14 +72,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Tattoo:
-    """Marks within -0.5..0.5; `stature` is the size as a factor of the average."""
+    """Marks within -0.5..0.5; `stature` is the size relative to the average."""
 
     marks: tuple[Mark, ...]
     stature: float
 
 
 def random_tattoo(rng: np.random.Generator) -> Tattoo:
-    """Any tattoo: one large mark and one to four round it."""
+    """Return a random tattoo: one large mark and one to four around it."""
     inks = [_INKS[int(k)] for k in rng.integers(len(_INKS), size=2)]
     kinds = [str(kind) for kind in rng.choice(_MARKS, 3, replace=False)]
     marks = [Mark(kinds[0], 0.0, 0.0, 0.30, int(rng.integers(360)), inks[0])]
@@ -100,12 +101,12 @@ def random_tattoo(rng: np.random.Generator) -> Tattoo:
 
 
 def make_tattoos(count: int, alike: Sequence[int], rng: np.random.Generator) -> list[Tattoo]:
-    """`count` tattoos, many in groups with the same inks and outer marks.
+    """Return `count` tattoos, many in groups with the same inks and outer marks.
 
     Args:
-        count: how many.
-        alike: how many others resemble one; each group draws one of these numbers.
-        rng: where chance comes from.
+        count: number of tattoos.
+        alike: numbers of lookalikes; each group draws one of them.
+        rng: random numbers.
     """
     tattoos: list[Tattoo] = []
     while len(tattoos) < count:
@@ -121,12 +122,12 @@ def make_tattoos(count: int, alike: Sequence[int], rng: np.random.Generator) -> 
 
 
 def tattoo(look: Tattoo, view: int, step: int) -> list[Shape]:
-    """The tattoo as shapes, its middle at (0, -0.5) and about one unit across.
+    """Return the tattoo as shapes, its middle at (0, -0.5) and about one unit across.
 
     Args:
-        look: which tattoo.
-        view: degrees that it is turned, clockwise.
-        step: not used: a tattoo does not walk.
+        look: the tattoo.
+        view: clockwise rotation in degrees.
+        step: unused, tattoos do not walk.
     """
     c, s = cosine(view), sine(view)
     shapes = []
@@ -200,8 +201,8 @@ def _mark(mark: Mark) -> list[Shape]:
 
 
 def limb(seed: int) -> list[Shape]:
-    """Skin to lie under a tattoo: a limb through (0, -0.5), at least as wide as the tattoo."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 51])))
+    """Return skin under a tattoo: a limb through (0, -0.5), at least as wide as the tattoo."""
+    rng = generator(seed, 51)
     skin = shade(_SKINS[int(rng.integers(len(_SKINS)))], 92 + int(rng.integers(16)))
     turn, r = int(rng.integers(180)), 0.72 + int(rng.integers(20)) / 100
     u, v = cosine(turn), sine(turn)
@@ -223,8 +224,8 @@ def limb(seed: int) -> list[Shape]:
 
 
 def backdrop(camera: Camera) -> Picture:
-    """The empty studio: (H, W, 3) uint8 blue, green, red."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([camera.seed, 52])))
+    """Draw the empty studio: (H, W, 3) uint8 blue, green, red."""
+    rng = generator(camera.seed, 52)
     width, height = camera.size
     b, g, r = (int(part) for part in rng.integers(70, 210, 3))
     picture = np.empty((height, width, 3), dtype=np.uint8)
@@ -248,8 +249,8 @@ def backdrop(camera: Camera) -> Picture:
 
 
 def strap(kind: str, seed: int) -> list[Shape]:
-    """A strap, plaster or sleeve that may cover part of a tattoo, about (0, -0.5)."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 53])))
+    """Return a strap, plaster or sleeve that may cover part of a tattoo, about (0, -0.5)."""
+    rng = generator(seed, 53)
     tone: Colour = (
         int(rng.integers(40, 220)),
         int(rng.integers(40, 220)),

@@ -1,4 +1,4 @@
-"""What a drawn person looks like, and people who look alike on purpose."""
+"""The looks of drawn people, and of others who resemble them on purpose."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ COLOURS: dict[str, Colour] = {
     "brown": (44, 74, 112),
     "beige": (150, 186, 210),
 }
-"""Clothes, bags and hats, as blue, green, red."""
+"""Colours of clothes, bags and hats, as blue, green, red."""
 
 _SKINS: tuple[Colour, ...] = (
     (176, 204, 240),
@@ -53,9 +53,9 @@ _SHOES = ("black", "white", "brown", "grey", "red", "blue", "navy", "beige", "ye
 _LOWERS = ("black", "navy", "blue", "charcoal", "grey", "beige", "brown", "olive", "white", "red")
 
 BROAD = ("hoops", "stripes", "checks", "halves", "two_tone", "diamonds", "diagonals")
-"""Patterns of which about half is the second colour."""
+"""Patterns with about half of the second colour."""
 SPARSE = ("dots", "band", "yoke", "panels", "sash", "plaid", "badge", "open", "bands")
-"""Patterns of which a small part is the second colour."""
+"""Patterns with little of the second colour."""
 TOPS = ("tee", "long", "jacket", "coat", "vest")
 BOTTOMS = ("trousers", "shorts", "skirt", "long_skirt")
 HAIR_STYLES = ("short", "long", "bun", "bald", "ponytail", "curly", "bob")
@@ -65,7 +65,7 @@ HATS = ("none", "none", "none", "none", "cap", "beanie", "brim")
 
 @dataclass(frozen=True, slots=True)
 class Cloth:
-    """A pattern in two colours; `count` repeats."""
+    """A pattern in two colours, repeated `count` times."""
 
     pattern: str
     first: Colour
@@ -75,9 +75,9 @@ class Cloth:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Everything about a person that stays the same from picture to picture.
+    """Appearance of a person, the same in all pictures.
 
-    Lengths are factors of the average; `fit` runs from 0 (slim clothes) to 2 (wide).
+    Lengths are relative to the average; `fit` ranges from 0 (slim clothes) to 2 (wide).
     """
 
     stature: float
@@ -114,7 +114,7 @@ def _chance(rng: np.random.Generator, percent: int) -> bool:
 
 
 def _tint(rng: np.random.Generator, name: str) -> Colour:
-    """A named colour, a little lighter or darker."""
+    """Return a named colour, a little lighter or darker."""
     return shade(COLOURS[name], 88 + int(rng.integers(25)))
 
 
@@ -123,7 +123,7 @@ def _factor(rng: np.random.Generator, low: int, high: int) -> float:
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """Anyone."""
+    """Return a random look."""
     skirts = _chance(rng, 35)
     first, second = (str(name) for name in rng.choice(list(COLOURS), 2, replace=False))
     family = BROAD if _chance(rng, 55) else SPARSE
@@ -162,14 +162,14 @@ def _random_lower(rng: np.random.Generator) -> Cloth:
 
 
 def look_alike(look: Look, taken: Sequence[Look], rng: np.random.Generator) -> Look:
-    """Someone in the same colours, told apart by pattern, cut, bag, hair or hat.
+    """Return a look in the same colours that differs in pattern, cut, bag, hair or hat.
 
     The pattern comes from the same family, so that the shares of the two colours hardly differ.
 
     Args:
-        look: the person to resemble.
-        taken: everyone who resembles that person already; none of them is resembled in pattern.
-        rng: where chance comes from.
+        look: the look to resemble.
+        taken: other lookalikes, whose patterns are avoided.
+        rng: random numbers.
     """
     used = {other.upper.pattern for other in taken}
     family = BROAD if look.upper.pattern in BROAD else SPARSE
@@ -191,12 +191,12 @@ def look_alike(look: Look, taken: Sequence[Look], rng: np.random.Generator) -> L
 
 
 def make_looks(count: int, alike: Sequence[int], rng: np.random.Generator) -> list[Look]:
-    """`count` people, many in groups who look alike.
+    """Return `count` looks, many in groups that look alike.
 
     Args:
-        count: how many.
-        alike: how many others resemble someone; each group draws one of these numbers.
-        rng: where chance comes from.
+        count: number of looks.
+        alike: numbers of lookalikes; each group draws one of them.
+        rng: random numbers.
     """
     looks: list[Look] = []
     while len(looks) < count:
@@ -227,15 +227,15 @@ _LIGHT = np.array(
 
 @dataclass(frozen=True, slots=True)
 class Draped:
-    """Cloth round a body part seen from one side: a texture for `drawing.draw`.
+    """Cloth around a body part seen from one side: a texture for `drawing.draw`.
 
     Attributes:
         cloth: pattern and colours.
-        centre: the part's middle column.
-        half_width: from the middle to the silhouette.
-        top: the first row of the garment.
-        bottom: its last row.
-        view: degrees that the body is turned; 0 faces the camera.
+        centre: middle column of the part.
+        half_width: distance from the middle to the silhouette.
+        top: first row of the garment.
+        bottom: last row of the garment.
+        view: rotation of the body in degrees; 0 faces the camera.
     """
 
     cloth: Cloth
@@ -246,10 +246,10 @@ class Draped:
     view: int
 
     def __call__(self, columns: Points, rows: Points) -> Picture:
-        """(H, W, 3) uint8 colours at columns (W,) and rows (H,)."""
+        """Return (H, W, 3) uint8 colours at columns (W,) and rows (H,)."""
         across = np.floor((columns - self.centre) * (_STEPS / self.half_width) + 0.5)
         index = np.clip(across, -_STEPS, _STEPS).astype(np.int32) + _STEPS
-        # Longitude on the body: 0 in front, 90 on its left hand side.
+        # Longitude on the body: 0 in front, 90 at its left side.
         around = (_ARCSINE[index] - self.view) % 360
         down = np.floor((rows - self.top) * (1024 / (self.bottom - self.top))).astype(np.int32)
         second = _is_second(self.cloth, around[None, :], np.clip(down, 0, 1023)[:, None])
@@ -266,7 +266,7 @@ class Draped:
 def _is_second(
     cloth: Cloth, around: NDArray[np.int32], down: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
-    """Where the second colour lies: `around` (1, W) in 0..359, `down` (H, 1) in 0..1023."""
+    """Return where the second colour is: `around` (1, W) in 0..359, `down` (H, 1) in 0..1023."""
     n = cloth.count
     nothing = np.zeros((down.shape[0], around.shape[1]), dtype=np.bool_)
     row, column = down * n, around * (2 * n)
@@ -312,6 +312,6 @@ def _is_second(
 
 
 def _sway(around: NDArray[np.int32]) -> NDArray[np.int32]:
-    """-400..400, rising over the front and falling over the back."""
+    """Return -400..400, rising over the front and falling over the back."""
     front: NDArray[np.int32] = np.abs((around + 90) % 360 - 180) * 800 // 180 - 400
     return front
