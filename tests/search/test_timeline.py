@@ -90,6 +90,7 @@ def test_without_a_time_they_stand_last_a_file_apart() -> None:
         "first": 60.0,
         "last": 100.0,
         "similarity": 0.8,
+        "probability": None,
         "chance": None,
         "people": [m.person.id for m in found[1].matches],
     }
