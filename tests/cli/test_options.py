@@ -1,6 +1,7 @@
 """Shared options of the command line: stores, times, boxes, filters."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -21,7 +22,7 @@ from personsearch.cli.options import (
 from personsearch.errors import PictureError, StoreError
 from personsearch.store import Filters
 
-NOTHING = {"camera": None, "source": None, "since": None, "until": None}
+NOTHING: dict[str, Any] = {"camera": None, "source": None, "since": None, "until": None}
 
 
 def test_times_are_parsed_and_shown_in_this_zone() -> None:

@@ -126,7 +126,7 @@ def test_the_score_threshold_leaves_people_out(folder: Path) -> None:
         ("a,b,c,d", "is not a box"),
         ("10,0,0,20", "is not a box"),
         ("0,0,nan,20", "is not a box"),
-        ("0,0,inf,20", "expected finite numbers"),
+        ("0,0,inf,20", "is not a box"),
         ("60,0,90,20", "lies outside of me.png, which has 60 x 30 pixels"),
     ],
 )

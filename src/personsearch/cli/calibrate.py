@@ -11,6 +11,7 @@ from personsearch.cli.options import (
     StoreOption,
     check_suffix,
     choose_device,
+    print_table,
     store_folder,
 )
 
@@ -117,9 +118,6 @@ def _metrics(found: "Calibration") -> dict[str, Any]:
 
 
 def _print(found: "Calibration", path: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     counts = found.counts
     typer.echo(
         f"{counts['same']} pairs of {counts['identities']} people and {counts['other']} pairs of "
@@ -129,13 +127,10 @@ def _print(found: "Calibration", path: Path) -> None:
         f"map: {found.method}; calibration error on held-out people "
         f"{100 * found.errors[1]:.1f} points at even odds"
     )
-    table = Table("others", "someone else comes first", "50 % from", "95 % from")
+    rows = []
     for crowd in CROWDS:
         limits = [found.similarity_for(level, crowd) for level in (0.5, 0.95)]
-        table.add_row(
-            f"{crowd:,}",
-            f"{100 * found.wrong_first(crowd):.0f} %",
-            *("never" if limit is None else f"{limit:.2f}" for limit in limits),
-        )
-    Console().print(table)
+        shown = ["never" if limit is None else f"{limit:.2f}" for limit in limits]
+        rows.append([f"{crowd:,}", f"{100 * found.wrong_first(crowd):.0f} %", *shown])
+    print_table(("others", "someone else comes first", "50 % from", "95 % from"), rows)
     typer.echo(f"written to {path}")

@@ -38,8 +38,6 @@ def erase(
 
     Example: personsearch erase --source ~/photos --picture party/12.jpg
     """
-    from dataclasses import replace
-
     from personsearch.engines.milvus import MilvusEngine
     from personsearch.engines.uri import scheme_of
     from personsearch.search.archive import open_archive
@@ -48,8 +46,7 @@ def erase(
 
     not_empty([] if source is None else [source], "--source")
     not_empty(picture, "--picture")
-    filters = make_filters(camera=camera, source=None, since=since, until=until)
-    filters = replace(filters, people=person or None)
+    filters = make_filters(camera, since=since, until=until, people=person or None)
     if source is None and (picture or filters.everyone):
         raise typer.BadParameter(
             "nobody is named: use --person, --camera, --since, --until, or --source with or "

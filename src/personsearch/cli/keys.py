@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.options import JsonOption, StoreOption, show_time, store_uri
+from personsearch.cli.options import JsonOption, StoreOption, print_table, show_time, store_uri
 
 app = typer.Typer(help="API keys of a store: make, list, revoke.", no_args_is_help=True)
 
@@ -47,9 +47,6 @@ def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> Non
     """
     import json
 
-    from rich.console import Console
-    from rich.table import Table
-
     from personsearch.search.state import state_folder
     from personsearch.web.keys import Keys
 
@@ -61,10 +58,10 @@ def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> Non
         ]
         print(json.dumps(plain, indent=2))
         return
-    table = Table("name", "scopes", "made", "revoked")
-    for key in keys:
-        table.add_row(key.name, ", ".join(key.scopes), show_time(key.made), show_time(key.revoked))
-    Console().print(table)
+    print_table(
+        ("name", "scopes", "made", "revoked"),
+        [(k.name, ", ".join(k.scopes), show_time(k.made), show_time(k.revoked)) for k in keys],
+    )
 
 
 @app.command("revoke")

@@ -2,14 +2,16 @@
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from personsearch.search.archive import Archive
     from personsearch.search.query import QueryPicture
+    from personsearch.search.request import SearchRequest
     from personsearch.store import Filters
 
 VARIABLE = "PERSONSEARCH_STORE"
@@ -146,32 +148,30 @@ def parse_box(text: str | None) -> Corners | None:
     """Parse ``x1,y1,x2,y2``.
 
     Raises:
-        typer.BadParameter: not four numbers, or not x1 < x2 and y1 < y2.
+        typer.BadParameter: not four finite numbers with x1 < x2 and y1 < y2.
     """
     if text is None:
         return None
+    from personsearch.search.query import check_corners
+
     try:
-        sides = [float(part) for part in text.split(",")]
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+        check_corners((x1, y1, x2, y2))
     except ValueError:
-        sides = []
-    # The comparisons also refuse NaN.
-    if len(sides) != 4 or not (sides[0] < sides[2] and sides[1] < sides[3]):
         raise typer.BadParameter(
             f"{text!r} is not a box; expected x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2"
-        )
-    if any(abs(side) == float("inf") for side in sides):
-        raise typer.BadParameter(f"{text!r}: expected finite numbers")
-    return (sides[0], sides[1], sides[2], sides[3])
+        ) from None
+    return x1, y1, x2, y2
 
 
 def parse_example(text: str) -> tuple[Path, Corners | None]:
     """Parse ``PICTURE`` or ``PICTURE:x1,y1,x2,y2``.
 
     Raises:
-        typer.BadParameter: the part after the last colon has commas, but is not a box.
+        typer.BadParameter: the part after the last colon has three commas, but is not a box.
     """
     before, colon, after = text.rpartition(":")
-    # A colon may be part of a name; four parts are meant as a box.
+    # A colon may be part of a name; three commas mean a box.
     if colon and before and after.count(",") == 3:
         return Path(before), parse_box(after)
     return Path(text), None
@@ -180,7 +180,7 @@ def parse_example(text: str) -> tuple[Path, Corners | None]:
 def read_examples(
     picture: Path | None, box: str | None, examples: Sequence[str] | None
 ) -> "list[tuple[QueryPicture, Corners | None]]":
-    """Read the query pictures with their boxes, once, before a model is loaded.
+    """Read the query pictures, once, before a model is loaded.
 
     Raises:
         typer.BadParameter: a box without a picture, or outside of it.
@@ -189,10 +189,9 @@ def read_examples(
     from personsearch.errors import DataError
     from personsearch.search.query import QueryPicture, check_box
 
-    corners = parse_box(box)
     if picture is None and box is not None:
         raise typer.BadParameter("--box needs a picture", param_hint="--box")
-    found = [*([] if picture is None else [(picture, corners)])]
+    found = [] if picture is None else [(picture, parse_box(box))]
     found += [parse_example(text) for text in examples or ()]
     read = [(QueryPicture.read(path), corners) for path, corners in found]
     for one, corners in read:
@@ -204,16 +203,48 @@ def read_examples(
     return read
 
 
+def make_request(
+    picture: Path | None,
+    box: str | None,
+    examples: Sequence[str] | None,
+    person: Sequence[int] | None,
+    unlike: Sequence[int] | None,
+    **options: Any,
+) -> "SearchRequest":
+    """Return the request of a search; `options` are more fields of `SearchRequest`.
+
+    Raises:
+        typer.BadParameter: no example, or a wrong box.
+        PictureError: a picture cannot be read.
+    """
+    from personsearch.search.request import SearchRequest
+
+    if picture is None and not person and not examples:
+        raise typer.BadParameter(
+            "no person is given: name a picture that shows the person, or --person with a number "
+            "in the store"
+        )
+    pictures = read_examples(picture, box, examples)
+    return SearchRequest(pictures=pictures, people=person or (), unlike=unlike or (), **options)
+
+
+def open_for_search(store: str | None, model: str | None, device: str) -> "Archive":
+    """Open the store for a user of this machine; see `open_archive`."""
+    from personsearch.search.archive import open_archive
+    from personsearch.store.audit import user_of_this_machine
+
+    caller = user_of_this_machine()
+    return open_archive(store_uri(store), model=model, device=choose_device(device), caller=caller)
+
+
 def make_filters(
-    *,
-    camera: list[str] | None,
-    source: list[str] | None,
-    since: str | None,
-    until: str | None,
-    min_score: float | None = None,
-    min_height: float | None = None,
+    camera: list[str] | None = None,
+    source: list[str] | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    **others: Any,
 ) -> "Filters":
-    """Return the filters of a search.
+    """Return the filters of a search; `others` are more fields of `Filters`.
 
     Raises:
         typer.BadParameter: an empty text, or not a time.
@@ -226,8 +257,7 @@ def make_filters(
         sources=None if sources is None else [source_uri(one) for one in sources],
         since=parse_time(since),
         until=parse_time(until),
-        min_score=min_score,
-        min_height=min_height,
+        **others,
     )
 
 
@@ -274,3 +304,19 @@ def echo_first(lines: Sequence[str], limit: int = 20) -> None:
         typer.echo(line)
     if len(lines) > limit:
         typer.echo(f"  and {len(lines) - limit} more, see --json")
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], no_wrap: Sequence[str] = ()
+) -> None:
+    """Print cells of plain text as a table."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for column in columns:
+        table.add_column(column, no_wrap=column in no_wrap)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)

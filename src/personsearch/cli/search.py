@@ -23,8 +23,9 @@ from personsearch.cli.options import (
     check_suffix,
     choose_device,
     make_filters,
+    make_request,
+    open_for_search,
     read_examples,
-    store_uri,
 )
 
 
@@ -103,26 +104,15 @@ def search(
         _search_folder(query_image, folder, model, box, out, top, score_threshold, device, as_json)
         return
     from personsearch.cli.search_output import show_result
-    from personsearch.search.archive import open_archive
-    from personsearch.search.request import SearchRequest
-    from personsearch.store.audit import user_of_this_machine
 
-    if query_image is None and not person and not example:
-        raise typer.BadParameter(
-            "no person is given: name a picture that shows the person, or --person with a number "
-            "in the store"
-        )
-    request = SearchRequest(
-        pictures=read_examples(query_image, box, example),
-        people=person or (),
-        unlike=unlike or (),
+    request = make_request(
+        query_image,
+        box,
+        example,
+        person,
+        unlike,
         filters=make_filters(
-            camera=camera,
-            source=source,
-            since=since,
-            until=until,
-            min_score=score_threshold,
-            min_height=min_height,
+            camera, source, since, until, min_score=score_threshold, min_height=min_height
         ),
         top=top,
         grouped=not flat,
@@ -130,12 +120,7 @@ def search(
         rerank=None if rerank is None else rerank.value,
         expected=1.0 if expected is None else expected,
     )
-    with open_archive(
-        store_uri(store),
-        model=model,
-        device=choose_device(device),
-        caller=user_of_this_machine(),
-    ) as archive:
+    with open_for_search(store, model, device) as archive:
         show_result(archive, request, archive.search_by(request), out, as_json)
 
 

@@ -1,10 +1,9 @@
 """Output of `personsearch search`: tables, JSON and pictures of the hits."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personsearch.cli.options import show_position, show_time
+from personsearch.cli.options import print_table, show_position, show_time
 
 if TYPE_CHECKING:
     from personsearch.plots.rankings import Panel
@@ -65,41 +64,20 @@ def _comma(box: Any) -> str:
     return ",".join(f"{side:.0f}" for side in box)
 
 
-def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table()
-    for column in columns:
-        table.add_column(column, no_wrap=column in ("seen", "time", "probability"))
-    for row in rows:
-        table.add_row(*map(escape, row))
-    Console().print(table)
-
-
 def _print_matches(result: "ArchiveResult") -> None:
     from personsearch.search.calibration import show_probability
 
     calibrated = result.searched is not None
+    rows = []
+    for rank, match in enumerate(result.matches, start=1):
+        person = match.person
+        row = [str(rank), str(person.id), person.name or person.path.name, _seen(person)]
+        row += [show_time(person.time), person.camera or "", f"{match.similarity:.3f}"]
+        row += [show_probability(match.probability)] if calibrated else []
+        rows.append([*row, f"{person.score:.2f}"])
     columns = ["rank", "person", "picture", "seen", "time", "camera", "similarity"]
-    _print_table(
-        [*columns, *(["probability"] if calibrated else []), "score"],
-        (
-            [
-                str(rank),
-                str(match.person.id),
-                match.person.name or match.person.path.name,
-                _seen(match.person),
-                show_time(match.person.time),
-                match.person.camera or "",
-                f"{match.similarity:.3f}",
-                *([show_probability(match.probability)] if calibrated else []),
-                f"{match.person.score:.2f}",
-            ]
-            for rank, match in enumerate(result.matches, start=1)
-        ),
-    )
+    columns += ["probability"] if calibrated else []
+    print_table([*columns, "score"], rows, no_wrap=("seen", "time", "probability"))
 
 
 def _seen(person: "StoredPerson") -> str:
@@ -160,13 +138,10 @@ def show_folder_result(result: "FolderResult", out: Path | None, as_json: bool) 
     if as_json:
         print(json.dumps(result.as_json(), indent=2))
         return
-    _print_table(
+    print_table(
         ("rank", "picture", "box", "similarity", "score"),
         (
-            [
-                *(str(rank), hit.scene, _comma(hit.box)),
-                *(f"{hit.similarity:.3f}", f"{hit.score:.2f}"),
-            ]
+            [str(rank), hit.scene, _comma(hit.box), f"{hit.similarity:.3f}", f"{hit.score:.2f}"]
             for rank, hit in enumerate(result.hits, start=1)
         ),
     )

@@ -21,12 +21,12 @@ from personsearch.cli.options import (
     UnlikeOption,
     UntilOption,
     check_suffix,
-    choose_device,
     make_filters,
-    read_examples,
+    make_request,
+    open_for_search,
+    print_table,
     show_position,
     show_time,
-    store_uri,
 )
 
 if TYPE_CHECKING:
@@ -76,34 +76,14 @@ def timeline(
     import json
 
     from personsearch.search import timeline as sightings
-    from personsearch.search.archive import open_archive
-    from personsearch.search.request import SearchRequest
-    from personsearch.store.audit import user_of_this_machine
 
     check_suffix(out, (".svg", ".png"), "--out")
     if min_chance is not None:
         typer.echo("warning: --min-chance is deprecated; use --min-probability", err=True)
         min_probability = min_chance if min_probability is None else min_probability
-    if query_image is None and not person and not example:
-        raise typer.BadParameter(
-            "no person is given: name a picture that shows the person, or --person with a number "
-            "in the store"
-        )
-    request = SearchRequest(
-        pictures=read_examples(query_image, box, example),
-        people=person or (),
-        unlike=unlike or (),
-        filters=make_filters(
-            camera=camera, source=source, since=since, until=until, min_score=score_threshold
-        ),
-        top=top,
-    )
-    with open_archive(
-        store_uri(store),
-        model=model,
-        device=choose_device(device),
-        caller=user_of_this_machine(),
-    ) as archive:
+    filters = make_filters(camera, source, since, until, min_score=score_threshold)
+    request = make_request(query_image, box, example, person, unlike, filters=filters, top=top)
+    with open_for_search(store, model, device) as archive:
         if min_probability is None and min_similarity is None:
             if archive.calibration is None:
                 raise typer.BadParameter(
@@ -135,7 +115,7 @@ def timeline(
         least = " and ".join(f"{k} {v:g}" for k, v in limits.items() if v is not None)
         typer.echo(f"no match reaches {least}; the best has {_best(result.matches)}")
     else:
-        _print_table(found, result.searched is not None)
+        _print(found, result.searched is not None)
         if sum(len(one.matches) for one in found) == top:
             typer.echo(f"the {top} best matches are all in it; --top may show more", err=True)
         if out is not None:
@@ -152,28 +132,18 @@ def _best(matches: "Sequence[Match]") -> str:
     return f"similarity {best.similarity:.3f}{more}"
 
 
-def _print_table(found: "Sequence[Sighting]", calibrated: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
+def _print(found: "Sequence[Sighting]", calibrated: bool) -> None:
     from personsearch.search.calibration import show_probability
 
-    table = Table("camera")
-    for name in ("from", "to"):
-        table.add_column(name, no_wrap=True)
-    probability = ["probability"] if calibrated else []
-    for name in ("file", "views", "similarity", *probability, "person"):
-        table.add_column(name)
+    rows = []
     for one in found:
         begin, end = show_time(one.begin), show_time(one.end)
         if one.first is not None and one.last is not None:
             begin, end = show_position(one.first), show_position(one.last)
-        table.add_row(
-            *(escape(one.camera or ""), begin, end),
-            escape("" if one.path is None else one.path.name),
-            *(str(len(one.matches)), f"{one.similarity:.3f}"),
-            *([show_probability(one.probability)] if calibrated else []),
-            str(one.matches[0].person.id),
-        )
-    Console().print(table)
+        row = [one.camera or "", begin, end, "" if one.path is None else one.path.name]
+        row += [str(len(one.matches)), f"{one.similarity:.3f}"]
+        row += [show_probability(one.probability)] if calibrated else []
+        rows.append([*row, str(one.matches[0].person.id)])
+    columns = ["camera", "from", "to", "file", "views", "similarity"]
+    columns += ["probability"] if calibrated else []
+    print_table([*columns, "person"], rows, no_wrap=("from", "to"))

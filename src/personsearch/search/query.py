@@ -95,6 +95,19 @@ def check_box(box: Sequence[float], size: tuple[int, int], name: object) -> None
         )
 
 
+def check_corners(box: Sequence[float]) -> None:
+    """Check that a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2, all finite.
+
+    Raises:
+        DataError: it is not.
+    """
+    sides = np.asarray(box, float)
+    if sides.shape != (4,) or not np.isfinite(sides).all() or not (sides[:2] < sides[2:]).all():
+        raise DataError(
+            f"box {show_box(box)}: expected x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2"
+        )
+
+
 def show_box(box: Sequence[float]) -> str:
     """A box as users write it: ``x1,y1,x2,y2``."""
     return ",".join(f"{side:g}" for side in box)

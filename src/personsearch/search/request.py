@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from personsearch.errors import DataError, StoreError
-from personsearch.search.query import QueryPicture, show_box
+from personsearch.search.query import QueryPicture, check_corners
 from personsearch.search.reranking import Rerank
 from personsearch.store import EVERYONE, Filters
 from personsearch.types import FloatArray
@@ -86,7 +86,8 @@ class SearchRequest:
                 "embedding"
             )
         for _, box in self.pictures:
-            _check_corners(box)
+            if box is not None:
+                check_corners(box)
         if self.top < 1:
             raise DataError(f"top is {self.top}, expected at least 1")
         if self.rerank is not None and self.rerank not in get_args(Rerank):
@@ -109,16 +110,3 @@ class SearchRequest:
         }
         unknown = self.num_embeddings - len(self.origins)
         return plain | ({"embeddings": unknown} if unknown else {})
-
-
-def _check_corners(box: Box | None) -> None:
-    if box is None:
-        return
-    sides = [float(side) for side in box]
-    # Written so that NaN is refused, too.
-    if len(sides) != 4 or not (sides[0] < sides[2] and sides[1] < sides[3]):
-        raise DataError(
-            f"box {show_box(sides)}: expected x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2"
-        )
-    if not all(math.isfinite(side) for side in sides):
-        raise DataError(f"box {show_box(sides)}: expected finite numbers")
