@@ -239,10 +239,10 @@ def test_approximate_search_finds_nearly_all(tmp_path: Path, weighted: bool) -> 
             assert all(person.score >= 0.4 for person in engine.get(one.ids.tolist()))
 
 
-def test_approximate_only_when_it_is_meant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_approximate_only_when_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
-    look = index_module._look
-    monkeypatch.setattr(index_module, "_look", lambda *a: looked.append(1) or look(*a))
+    look = index_module._search_lists
+    monkeypatch.setattr(index_module, "_search_lists", lambda *a: looked.append(1) or look(*a))
     asked = queries(2)
     with StoreEngine(folder) as engine:
         assert engine.prepare()
@@ -257,19 +257,19 @@ def test_approximate_only_when_it_is_meant(folder: Path, monkeypatch: pytest.Mon
     assert not looked
 
 
-def test_means_are_of_several_people(folder: Path) -> None:
+def test_centroids_are_of_several_people(folder: Path) -> None:
     with StoreEngine(folder, exact=False) as engine:
         engine.search(queries(1))
-        lists = engine._index.current().lists
+        lists = engine._index.current().inverted_lists
         assert lists is not None
-        means = index_lists._means(lists.index)
+        centroids = index_lists.centroids_of(lists.index)
         sizes = lists.index.invlists
-        assert len(means) > 4
-        assert sum(sizes.list_size(k) for k in range(len(means))) == 2048
+        assert len(centroids) > 4
+        assert sum(sizes.list_size(k) for k in range(len(centroids))) == 2048
     with open_store(folder) as store:
         _, vectors = store.embeddings()
-    alike = vectors.astype(np.float32) @ means.T
-    members = np.bincount(alike.argmax(axis=1), minlength=len(means))
+    alike = vectors.astype(np.float32) @ centroids.T
+    members = np.bincount(alike.argmax(axis=1), minlength=len(centroids))
     assert members.min() >= 4
 
 
@@ -402,8 +402,10 @@ def test_whoever_is_erased_is_in_no_file(tmp_path: Path, how: str, weighted: boo
         stays = engine.vectors([4000])
         score = np.float32(engine.get([person])[0].score)
         secrets = [secret.tobytes(), (secret * score).astype(np.float16).tobytes()]
-        means = index_lists._means(engine._index.current().lists.index)[0].tobytes()  # type: ignore[union-attr]
-        assert means in everything(tmp_path)
+        lists = engine._index.current().inverted_lists
+        assert lists is not None
+        centroid = index_lists.centroids_of(lists.index)[0].tobytes()
+        assert centroid in everything(tmp_path)
         index = b"".join(path.read_bytes() for path in (tmp_path / "index").iterdir())
         assert secrets[weighted] in index
         with open_store(tmp_path, write=True) as store:
@@ -411,8 +413,8 @@ def test_whoever_is_erased_is_in_no_file(tmp_path: Path, how: str, weighted: boo
         left = everything(tmp_path)
         assert not any(one in left for one in secrets)
         assert stays.tobytes() in left
-        # Means are learned again once someone is erased; parts without them stay.
-        assert (means in left) == (how in ("put", "changed"))
+        # Centroids are learned again once people are erased; parts without them stay.
+        assert (centroid in left) == (how in ("put", "changed"))
         assert len(files(tmp_path)) == 2
         assert_same(engine.search(asked), plainly(tmp_path, asked, 20))
         found = engine.search(secret.astype(np.float32), top=5)[0]
@@ -459,7 +461,7 @@ def test_an_erasure_that_cannot_reach_the_files_is_not_done(
 ) -> None:
     with StoreEngine(folder) as engine:
         engine.search(queries(1))
-    monkeypatch.setattr(index_files, "_PATIENCE", 0.05)
+    monkeypatch.setattr(index_files, "PATIENCE", 0.05)
     with open_store(folder, write=True) as store:
         with index_files.locked(folder) as mine:
             assert mine

@@ -1,6 +1,6 @@
-"""What the index is made of: parts of a store's people, from the database or mapped from files.
+"""The parts of an index: a store's people, read from the database or mapped from files.
 
-Parts of 262,144 people lie in files; who came since, and small stores, are in memory alone.
+Full parts of 262,144 people lie in files; newer people, and small stores, are in memory only.
 """
 
 import os
@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 
 from personsearch.store import LAST_ID, NO_ID, EmbeddingRows, Filters, Store, index_files
 from personsearch.store.filters import Mask
-from personsearch.store.index_files import LISTS, ROWS, IndexFile, locked
+from personsearch.store.index_files import LISTS, ROWS, IndexFile, Span, locked
 from personsearch.types import FloatArray
 
 PART = 262_144
 """People in a full part."""
 SMALL = 20_480
-"""So many people who are in no file yet are worth one."""
+"""The fewest people that are written to a file."""
 FEW = 4096
 """So many people are scored one by one, without faiss."""
 
 _BLOCK = 4096
 _COLUMNS = tuple(EmbeddingRows.__dataclass_fields__)
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +34,13 @@ class Part:
     """Some people of a store.
 
     Attributes:
-        rows: who.
-        weights: (N,) float32 by which similarities are multiplied; None where they are not.
+        rows: the people.
+        weights: (N,) float32 factors of their similarities; None for an unweighted model.
         scanner: faiss's index of them, in that order; None where they are few.
-        alive: (N,) False where someone is no longer in the store; None where everyone is.
-        span: first < id <= second, if they are mapped from a file; None in memory.
+        alive: (N,) False for people who are no longer in the store; None where all are.
+        span: of the file that they are mapped from; None in memory.
         checksum: of that file.
-        lists: them by the nearest of some means, if that file is there.
+        inverted_lists: the people by nearest centroid, if that file exists.
     """
 
     rows: EmbeddingRows
@@ -50,21 +49,15 @@ class Part:
     alive: Mask | None = None
     span: Span | None = None
     checksum: int = 0
-    lists: IndexFile | None = None
+    inverted_lists: IndexFile | None = None
 
     def __len__(self) -> int:
         return len(self.rows.ids)
 
-    def meant(
+    def matching(
         self, filters: Filters, files: NDArray[np.int64] | None, without: NDArray[np.int64]
     ) -> Mask | None:
-        """(N,) who is meant; None where everyone is.
-
-        Args:
-            filters: of which cameras, sources and names are not looked at.
-            files: rows of the files that these leave; None for all.
-            without: ids of people who are not meant.
-        """
+        """(N,) whether each row matches, see `Filters.mask`; None where all do."""
         found = filters.mask(self.rows, files, without)
         if found is None or self.alive is None:
             return self.alive if found is None else found
@@ -74,14 +67,14 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A store as it was at some change.
+    """A store at some revision.
 
     Attributes:
-        changes: of the store.
-        parts: everyone, ascending by id but for those who were put among them since.
+        revision: of the store.
+        parts: all people, ascending by id except for those inserted among older ones since.
     """
 
-    changes: int
+    revision: int
     parts: tuple[Part, ...]
 
     @property
@@ -90,38 +83,39 @@ class Snapshot:
         return max((int(part.rows.ids[-1]) for part in self.parts if len(part)), default=NO_ID)
 
     @property
-    def lists(self) -> IndexFile | None:
-        """One that has the means that all others have, too."""
-        return next((part.lists for part in self.parts if part.lists is not None), None)
+    def inverted_lists(self) -> IndexFile | None:
+        """Inverted lists with the centroids that all parts' lists share."""
+        found = (part.inverted_lists for part in self.parts)
+        return next((one for one in found if one is not None), None)
 
 
 def load(folder: Path, store: Store) -> Snapshot:
-    """Everyone in a store: from files where they are right, else from the database.
+    """Load a store's people: from files that are up to date, else from the database.
 
-    What is missing is written, if the folder can be.
+    Missing files are written, if the folder is writable.
     """
-    changes = store.revision()
-    files = _may_write(folder) and len(store.ids_after(NO_ID, SMALL)) == SMALL
-    there: list[Part] = []
+    revision = store.revision()
+    writable = _may_write(folder) and len(store.ids_after(NO_ID, SMALL)) == SMALL
+    mapped: list[Part] = []
     useless: list[Span] = []
     for span in index_files.spans(folder):
-        part = _mapped(folder, store, span, changes)
-        if part is None or (there and span[0] < _span(there[-1])[1]):
+        part = _mapped(folder, store, span, revision)
+        if part is None or (mapped and span[0] < _span(mapped[-1])[1]):
             useless.append(span)
         else:
-            there.append(part)
-    # What was written of a store that has grown since is written again, until it is full.
-    if files and there and len(there[-1]) < PART:
-        end = _span(there[-1])[1]
+            mapped.append(part)
+    # The last file is written again, until it is full, when the store has grown.
+    if writable and mapped and len(mapped[-1]) < PART:
+        end = _span(mapped[-1])[1]
         if len(store.ids_after(end, SMALL)) == SMALL:
-            useless.append(_span(there.pop()))
+            useless.append(_span(mapped.pop()))
     parts: list[Part] = []
     loose: list[EmbeddingRows] = []
     begin = NO_ID
-    for part in [*there, None]:
+    for part in [*mapped, None]:
         end = LAST_ID if part is None else _span(part)[0]
         while begin < end:
-            new, begin = _read(folder, store, (begin, end), files)
+            new, begin = _read(folder, store, (begin, end), writable)
             if isinstance(new, Part):
                 parts.append(new)
             elif len(new.ids):
@@ -131,30 +125,32 @@ def load(folder: Path, store: Store) -> Snapshot:
             begin = _span(part)[1]
     if loose:
         parts.append(in_memory(_joined(loose), store.model.weighted))
-    if files and useless:
+    if writable and useless:
         _delete(folder, set(useless) - {part.span for part in parts if part.span})
-    return Snapshot(changes, _of_equal_means(parts))
+    return Snapshot(revision, _with_common_centroids(parts))
 
 
-def _read(folder: Path, store: Store, span: Span, files: bool) -> tuple[Part | EmbeddingRows, int]:
-    """The first people of a span that no file holds, and the last id that is read then."""
-    # With the lock nobody is erased before the file is written; without, there is no file.
-    with locked(folder) if files else nullcontext(False) as mine:
-        changes = store.revision()
+def _read(
+    folder: Path, store: Store, span: Span, writable: bool
+) -> tuple[Part | EmbeddingRows, int]:
+    """The first people of a span without a file, and the last id that was read."""
+    # With the lock nobody is erased before the file is written; without it, there is no file.
+    with locked(folder) if writable else nullcontext(False) as held:
+        revision = store.revision()
         rows = store.rows(after=span[0], last=span[1], limit=PART)
-        whole = len(rows.ids) < PART
-        if mine and len(rows.ids) >= min(SMALL, PART):
-            end = span[1] if whole and span[1] < LAST_ID else int(rows.ids[-1])
-            part = _written(folder, store, rows, (span[0], end), changes)
-            return part, span[1] if whole else end
-    if whole:
+        complete = len(rows.ids) < PART
+        if held and len(rows.ids) >= min(SMALL, PART):
+            end = span[1] if complete and span[1] < LAST_ID else int(rows.ids[-1])
+            part = _written(folder, store, rows, (span[0], end), revision)
+            return part, span[1] if complete else end
+    if complete:
         return rows, span[1]
     return in_memory(rows, store.model.weighted), int(rows.ids[-1])
 
 
-def refreshed(snapshot: Snapshot, store: Store, changes: int) -> Snapshot:
-    """The store as it is now, of which only what changed since is read."""
-    touched = store.blocks_since(snapshot.changes)
+def refreshed(snapshot: Snapshot, store: Store, revision: int) -> Snapshot:
+    """Bring a snapshot up to date, reading only what changed."""
+    touched = store.blocks_since(snapshot.revision)
     parts: list[Part] = []
     loose: list[EmbeddingRows] = []
     for part in snapshot.parts:
@@ -179,28 +175,28 @@ def refreshed(snapshot: Snapshot, store: Store, changes: int) -> Snapshot:
     same = [part for part in snapshot.parts if len(loose) == 1 and part.rows is loose[0]]
     if loose:
         parts += same or [in_memory(_joined(loose), store.model.weighted)]
-    return Snapshot(changes, tuple(parts))
+    return Snapshot(revision, tuple(parts))
 
 
 def worth_loading(folder: Path, snapshot: Snapshot) -> bool:
-    """Whether more than is good is only in memory, or still mapped though it was erased."""
+    """Whether too many people are in memory only, or mapped although they were erased."""
     loose = sum(len(part) for part in snapshot.parts if part.span is None)
     dead = any(part.alive is not None for part in snapshot.parts)
     return (dead or loose >= 2 * SMALL) and _may_write(folder)
 
 
 def in_memory(rows: EmbeddingRows, weighted: bool) -> Part:
-    """Rows as a part."""
+    """Make a part of rows."""
     weights = rows.scores.astype(np.float32) if weighted else None
     if len(rows.ids) <= FEW:
         return Part(rows, weights)
     scanner = _scanner(rows, weights)
-    # One copy is enough where the two are the same.
+    # Unweighted vectors are the scanner's codes: one copy is enough.
     return Part(rows if weighted else replace(rows, vectors=_codes(scanner)), weights, scanner)
 
 
 def _scanner(rows: EmbeddingRows, weights: FloatArray | None) -> Any:
-    """Faiss's index of what people are ranked by."""
+    """Faiss's index of the vectors, each multiplied by its weight."""
     import faiss
 
     codes = np.ascontiguousarray(rows.vectors)
@@ -218,7 +214,7 @@ def _scanner(rows: EmbeddingRows, weights: FloatArray | None) -> Any:
 
 
 def _codes(scanner: Any) -> NDArray[np.float16]:
-    """(N, D), without a copy; for as long as the index lives."""
+    """(N, D), without a copy; valid as long as the index lives."""
     import faiss
 
     flat = faiss.rev_swig_ptr(scanner.codes.data(), scanner.codes.size())
@@ -245,81 +241,81 @@ def _span(part: Part) -> Span:
     return part.span
 
 
-# Files.
+# Files. Their descriptions keep the keys of version 0.1: "changes" is the store's revision, "made"
+# its creation time, "means" the checksum of the centroids.
 
 
 def _about(store: Store, span: Span) -> dict[str, Any]:
-    """By which it is seen that a file holds these people of this store."""
+    """The description of a file that holds these people of this store."""
     model = store.model
     about = {"fingerprint": model.fingerprint, "dim": model.dim, "weighted": model.weighted}
     return {**about, "made": store.created_at(), "span": list(span)}
 
 
-def _written(folder: Path, store: Store, rows: EmbeddingRows, span: Span, changes: int) -> Part:
-    """Rows as a file; in memory if that cannot be written. With the lock only."""
+def _written(folder: Path, store: Store, rows: EmbeddingRows, span: Span, revision: int) -> Part:
+    """Write rows to a file and map it, with the lock only; in memory if that fails."""
     weighted = store.model.weighted
-    # Where weights are in the file's codes, the embeddings themselves are beside them.
+    # Where the file's codes are weighted, the embeddings themselves are beside them.
     columns = {name: getattr(rows, name) for name in _COLUMNS if name != "vectors" or weighted}
     scanner = _scanner(rows, rows.scores.astype(np.float32) if weighted else None)
-    about = {**_about(store, span), "changes": changes}
+    about = {**_about(store, span), "changes": revision}
     with suppress(OSError):
-        index_files.write(index_files.place(folder, span, ROWS), scanner, columns, about)
+        index_files.write(index_files.path_of(folder, span, ROWS), scanner, columns, about)
         del scanner
-        part = _mapped(folder, store, span, changes)
+        part = _mapped(folder, store, span, revision)
         if part is not None:
             return part
     return in_memory(rows, weighted)
 
 
-def _mapped(folder: Path, store: Store, span: Span, changes: int) -> Part | None:
-    """A file as a part, if it holds what the store holds."""
-    file = index_files.read(index_files.place(folder, span, ROWS))
+def _mapped(folder: Path, store: Store, span: Span, revision: int) -> Part | None:
+    """Map a file; None if it does not hold the store's people."""
+    file = index_files.read(index_files.path_of(folder, span, ROWS))
     if file is None:
         return None
     about, written = _about(store, span), int(file.about.get("changes", LAST_ID))
-    if written > changes or any(file.about.get(key) != value for key, value in about.items()):
+    if written > revision or any(file.about.get(key) != value for key, value in about.items()):
         return None
-    touched = store.blocks_since(written)
-    if ((touched >= (span[0] + 1) >> 10) & (touched <= span[1] >> 10)).any():
+    if index_files.touches(span, store.blocks_since(written)):
         return None
     columns: dict[str, Any] = {"vectors": _codes(file.index), **file.columns}
     rows = EmbeddingRows(**columns)
     if not len(rows.ids) or not _same(store, rows):
         return None
     weights = rows.scores.astype(np.float32) if store.model.weighted else None
-    lists = index_files.read(index_files.place(folder, span, LISTS))
+    lists = index_files.read(index_files.path_of(folder, span, LISTS))
     if lists is not None and lists.about.get("rows") != file.checksum:
         lists = None
-    return Part(rows, weights, file.index, span=span, checksum=file.checksum, lists=lists)
+    return Part(rows, weights, file.index, None, span, file.checksum, lists)
 
 
 def _same(store: Store, rows: EmbeddingRows) -> bool:
-    """Whether some people are those of the database; it may have been put back from a copy."""
+    """Whether a sample of people equals the database's, which may come from a backup."""
     some = np.unique(np.linspace(0, len(rows.ids) - 1, 32).astype(int))
     ids, vectors = store.embeddings(Filters(people=rows.ids[some].tolist()))
     return np.array_equal(ids, rows.ids[some]) and np.array_equal(vectors, rows.vectors[some])
 
 
 def _may_write(folder: Path) -> bool:
-    place = folder / index_files.FOLDER
-    return os.access(place if place.exists() else folder, os.W_OK | os.X_OK)
+    path = folder / index_files.FOLDER
+    return os.access(path if path.exists() else folder, os.W_OK | os.X_OK)
 
 
 def _delete(folder: Path, spans: set[Span]) -> None:
-    with locked(folder) as mine:
-        for span in spans if mine else ():
+    with locked(folder) as held:
+        for span in spans if held else ():
             for suffix in (ROWS, LISTS):
                 with suppress(OSError):
-                    index_files.place(folder, span, suffix).unlink(missing_ok=True)
+                    index_files.path_of(folder, span, suffix).unlink(missing_ok=True)
 
 
-def _of_equal_means(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Lists are searched together only where they have the same means."""
-    means = [part.lists.about["means"] for part in parts if part.lists is not None]
-    common = max(means, key=means.count, default=None)
+def _with_common_centroids(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Keep the inverted lists of the most common centroids: others cannot be searched together."""
+    found = [part.inverted_lists for part in parts]
+    centroids = [None if one is None else one.about["means"] for one in found]
+    known = [one for one in centroids if one is not None]
+    common = max(known, key=known.count, default=None)
     return tuple(
-        replace(part, lists=None)
-        if part.lists is not None and part.lists.about["means"] != common
-        else part
-        for part in parts
+        part if one == common else replace(part, inverted_lists=None)
+        for part, one in zip(parts, centroids, strict=True)
     )

@@ -1,13 +1,12 @@
-"""The files of the index: parts of the store's embeddings, as they are searched.
+"""Files of the vector index. They are derived from the store and can be rebuilt at any time.
 
     STORE/index/lock                  held while files are written or deleted
-    STORE/index/AFTER_LAST.rows       everyone with AFTER < id <= LAST, made to be scanned
-    STORE/index/AFTER_LAST.lists      the same by the nearest of some means of embeddings
+    STORE/index/AFTER_LAST.rows       people with AFTER < id <= LAST, ready to be scanned
+    STORE/index/AFTER_LAST.lists      the same people in inverted lists, by nearest centroid
 
-They can be made again from the store at any time. A file is faiss's own, followed by more columns,
-a description, and a checksum over all of it; it is written under another name, then renamed.
-Whoever deletes people deletes the files that hold them first, and both only with the lock: so no
-file can be made from what is about to be erased.
+A file is faiss's own, followed by more columns, a description, and a checksum over all of it; it is
+written under a temporary name, then renamed. A process that deletes people first deletes the files
+that hold them, and both only with the lock: so no file can be made of people about to be erased.
 """
 
 import json
@@ -29,23 +28,27 @@ from personsearch.errors import StoreError
 
 FOLDER, LOCK = "index", "lock"
 ROWS, LISTS = ".rows", ".lists"
+PATIENCE = 60.0
+"""Seconds that a deletion waits for the lock."""
 
 _TEMPORARY = "unfinished"
 _FORMAT = b"psindex1"
 _TAIL = 20  # checksum, length of the description, format
 _CHUNK = 1 << 24
-_PATIENCE = 60.0  # seconds
+
+Span = tuple[int, int]
+"""The people with first < id <= second."""
 
 
 @dataclass(frozen=True, eq=False)
 class IndexFile:
-    """A file as it was read, mapped to memory.
+    """A file that was read, mapped to memory.
 
     Attributes:
         index: faiss's.
-        columns: what else is in it.
+        columns: more arrays in the file.
         about: its description.
-        checksum: of all of it.
+        checksum: of the whole file.
     """
 
     index: Any
@@ -76,12 +79,12 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
 def without_blocks(
     folder: Path, blocks: NDArray[np.int64], *, centroids_too: bool
 ) -> Iterator[None]:
-    """Deletes files that hold someone of some blocks of ids, and keeps them from coming back.
+    """Delete the files that hold people of some blocks of ids, and prevent new ones meanwhile.
 
     Args:
         folder: of the store.
-        blocks: ids // 1024 of those who are deleted or replaced.
-        centroids_too: delete the means of embeddings, too, wherever they are.
+        blocks: ids // 1024 of deleted or replaced people.
+        centroids_too: also delete all centroids, which were learned from everyone.
 
     Raises:
         StoreError: a file cannot be deleted.
@@ -89,32 +92,36 @@ def without_blocks(
     if not len(blocks) or not (folder / FOLDER).is_dir():
         yield
         return
-    with locked(folder, _PATIENCE) as mine:
-        if not mine:
+    with locked(folder, PATIENCE) as held:
+        if not held:
             raise StoreError(
                 f"{folder}: the files in {FOLDER}/ cannot be changed, or another process is "
                 "writing them; end it, and run the same command again"
             )
         for path in (folder / FOLDER).iterdir():
-            held = span(path)
-            if held is None:
+            span = span_of(path)
+            if span is None:
                 stale = path.name == _TEMPORARY
             else:
-                inside = (blocks >= (held[0] + 1) >> 10) & (blocks <= held[1] >> 10)
-                stale = bool(inside.any()) or (centroids_too and path.suffix == LISTS)
+                stale = touches(span, blocks) or (centroids_too and path.suffix == LISTS)
             if stale:
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:
                     raise StoreError(
-                        f"{path}: holds copies of who is to be erased, and cannot be deleted "
+                        f"{path}: holds copies of people to be erased, and cannot be deleted "
                         f"({error.strerror})"
                     ) from None
         yield
 
 
-def span(path: Path) -> tuple[int, int] | None:
-    """Whom a file holds: those with first < id <= second; None if it is no such file."""
+def touches(span: Span, blocks: NDArray[np.int64]) -> bool:
+    """Whether a span has ids in some blocks of 1,024."""
+    return bool(((blocks >= (span[0] + 1) >> 10) & (blocks <= span[1] >> 10)).any())
+
+
+def span_of(path: Path) -> Span | None:
+    """Return the span of an index file; None for any other file."""
     after, dash, last = path.stem.rpartition("_")
     if path.suffix not in (ROWS, LISTS) or not dash:
         return None
@@ -124,22 +131,22 @@ def span(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def place(folder: Path, held: tuple[int, int], suffix: str) -> Path:
-    """Of the file of a store that holds everyone with first < id <= second."""
-    return folder / FOLDER / f"{held[0]}_{held[1]}{suffix}"
+def path_of(folder: Path, span: Span, suffix: str) -> Path:
+    """Return the path of an index file of a store."""
+    return folder / FOLDER / f"{span[0]}_{span[1]}{suffix}"
 
 
-def spans(folder: Path) -> list[tuple[int, int]]:
-    """What the files of rows hold, ascending."""
+def spans(folder: Path) -> list[Span]:
+    """Return the spans of a store's files of rows, ascending."""
     try:
-        found = [span(path) for path in (folder / FOLDER).iterdir() if path.suffix == ROWS]
+        found = [span_of(path) for path in (folder / FOLDER).iterdir() if path.suffix == ROWS]
     except OSError:
         return []
     return sorted(one for one in found if one is not None)
 
 
 def write(path: Path, index: Any, columns: Mapping[str, NDArray[Any]], about: Any) -> None:
-    """Writes a file whole or not at all; with the lock only.
+    """Write a file as a whole or not at all; call it with the lock only.
 
     Raises:
         OSError: no room, or no right to.
@@ -153,13 +160,13 @@ def write(path: Path, index: Any, columns: Mapping[str, NDArray[Any]], about: An
         except RuntimeError as error:
             raise OSError(str(error)) from None
         with unfinished.open("r+b") as file:
-            described = []
+            layout = []
             for column, values in columns.items():
                 file.seek(0, os.SEEK_END)
                 file.write(b"\0" * (-file.tell() % 64))
-                described.append((column, values.dtype.str, values.shape, file.tell()))
+                layout.append((column, values.dtype.str, values.shape, file.tell()))
                 file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-            text = json.dumps({"columns": described, **about}).encode()
+            text = json.dumps({"columns": layout, **about}).encode()
             file.seek(0, os.SEEK_END)
             file.write(text)
             file.seek(0)
@@ -178,7 +185,7 @@ def write(path: Path, index: Any, columns: Mapping[str, NDArray[Any]], about: An
 
 
 def read(path: Path) -> IndexFile | None:
-    """Maps a file; None if it is not there, cut short, damaged or of another format."""
+    """Map a file; None if it is missing, cut short, damaged or of another format."""
     import faiss
 
     try:
@@ -203,7 +210,7 @@ def read(path: Path) -> IndexFile | None:
 
 
 def _checked(file: IO[bytes], size: int) -> tuple[mmap.mmap, bytes, int] | None:
-    """The file, its description and its checksum, if that is what it says."""
+    """The mapped file, its description and its checksum; None if they do not fit."""
     if size < _TAIL:
         return None
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
