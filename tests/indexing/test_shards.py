@@ -7,7 +7,7 @@ from blocks import Blocks
 from footage import MODEL, contents, shoot
 
 from personsearch.indexing.pipeline import index_media
-from personsearch.indexing.shards import Shard, in_pieces, make_shards, process_shard
+from personsearch.indexing.shards import in_pieces, make_shards, process_shard
 from personsearch.indexing.writer import Ended, Picture, Task
 from personsearch.indexing.writers import open_writer
 from personsearch.media.files import Media, find_media
@@ -35,17 +35,16 @@ def test_the_manifest_depends_on_the_files_alone() -> None:
         for n, size in enumerate(sizes)
     ]
     shards = make_shards(tasks, files=3, size=100)
-    assert [[int(t.media.name[0]) for t in shard.tasks] for shard in shards] == [
+    assert [[int(t.media.name[0]) for t in shard] for shard in shards] == [
         *([0, 1, 2], [3], [4, 5], [6, 7])
     ]
-    assert [shard.number for shard in shards] == [0, 1, 2, 3]
     assert make_shards(list(tasks), files=3, size=100) == shards
     assert make_shards([]) == []
 
 
 def test_pieces_are_bounded(footage: Path) -> None:
     media, _ = find_media([footage])
-    items = list(process_shard(Shard(0, tuple(map(Task, media))), Blocks(), every=0.0))
+    items = list(process_shard(tuple(map(Task, media)), Blocks(), 0.0, 0.3))
     assert sum(isinstance(item, Picture) for item in items) == 13 + 24 + 15
     assert [item.media for item in items if isinstance(item, Ended)] == media
     pieces = list(in_pieces(items, 8))
@@ -64,12 +63,12 @@ def test_a_shard_that_broke_off_is_done_again(
     media, _ = find_media([footage])
     with open_writer(uri, MODEL) as writer:
         (shard,) = make_shards(writer.plan(media), files=99)
-        items = process_shard(shard, Blocks(), every=0.0)
+        items = process_shard(shard, Blocks(), 0.0, 0.3)
         for item, _ in zip(items, range(cut), strict=False):
             writer.write(item)
         items.close()  # type: ignore[attr-defined]
         (again,) = make_shards(writer.plan(media), files=99)
-        for item in process_shard(again, Blocks(), every=0.0):
+        for item in process_shard(again, Blocks(), 0.0, 0.3):
             writer.write(item)
         writer.flush()
         assert writer.plan(media) == []

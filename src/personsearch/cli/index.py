@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from personsearch.cli.index_report import IndexBar, print_report
-from personsearch.cli.options import StoreOption, store_uri
+from personsearch.cli.options import DeviceOption, JsonOption, StoreOption, choose_device, store_uri
 
 
 def index(
@@ -74,7 +74,7 @@ def index(
     seconds: Annotated[
         float | None, typer.Option("--for", min=0.1, help="End after so many seconds.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceOption = "auto",
     ray: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +86,7 @@ def index(
         int | None,
         typer.Option(min=1, help="Number of Ray workers; default: its CPUs, or GPUs."),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Find everyone in photos, videos and live cameras, and keep them in a store.
 
@@ -103,7 +103,6 @@ def index(
 
     Example: personsearch index rtsp://user:password@192.168.1.20/live --camera gate
     """
-    from personsearch.cli.options import choose_device
     from personsearch.errors import DataError
     from personsearch.indexing import session
     from personsearch.media.name_pattern import NamePattern, time_zone

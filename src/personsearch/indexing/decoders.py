@@ -19,14 +19,8 @@ _AHEAD = 6  # decoded pictures that wait for the network
 class FileFrames:
     """The frames of files, and the ends of files; a `FrameSource`.
 
-    Args:
-        tasks: the files, which are begun in this order.
-        every: which frames of a video: seconds between them (0 for all), or a `Sampling`.
-        threads: number of threads, each with a file of its own; None for one for two processors,
-            at most 4.
-
-    Attributes:
-        waited: seconds in which nothing was decoded yet.
+    Each thread has a file of its own; there is one for two processors, at most 4, unless `threads`
+    says how many.
     """
 
     def __init__(
@@ -44,7 +38,6 @@ class FileFrames:
         ]
 
     def __iter__(self) -> Iterator[tuple[Media, Frame] | Ended]:
-        """Yield frames and ends of files as they are decoded."""
         working = len(self._threads)
         while working:
             asked = time.perf_counter()
@@ -58,8 +51,7 @@ class FileFrames:
                 yield item
 
     def unfinished(self) -> list[Ended]:
-        """Return nothing: a file that is not decoded to its end is resumed by the next run."""
-        return []
+        return []  # the next run resumes files that were not decoded to their end
 
     def __enter__(self) -> Self:
         for thread in self._threads:

@@ -105,19 +105,7 @@ class _Segment:
 
 
 class LiveFrames:
-    """The newest frames of live sources, and the ends of their segments; a `FrameSource`.
-
-    Args:
-        streams: the live sources.
-        reports: of the streams; kept up to date.
-        sampling: which frames of each.
-        segment: seconds of a segment.
-        duration: seconds after which to end; None for never.
-        patience: with breaks.
-
-    Attributes:
-        waited: seconds in which no frame was there.
-    """
+    """The newest frames of live sources, and the ends of their segments; a `FrameSource`."""
 
     def __init__(
         self,
@@ -155,7 +143,6 @@ class LiveFrames:
             reader.thread.join(1.0)
 
     def __iter__(self) -> Iterator[tuple[Media, Frame] | Ended]:
-        """Yield frames with their segments, and the ends of segments that are over."""
         began = time.perf_counter()
         while self._duration is None or time.perf_counter() - began < self._duration:
             asked = time.perf_counter()
@@ -172,7 +159,6 @@ class LiveFrames:
             self._open[number] = segment  # now, so that Ctrl-C leaves no segment without pictures
 
     def unfinished(self) -> list[Ended]:
-        """Return the ends of all open segments."""
         return list(self._ends(float("inf")))
 
     def _ends(self, now: float) -> Iterator[Ended]:

@@ -16,7 +16,7 @@ from personsearch.engines.milvus import MilvusEngine
 from personsearch.engines.milvus_collection import Expression, file_row
 from personsearch.engines.milvus_files import TOGETHER, file_id, hashed_id, known_files, people_of
 from personsearch.indexing.tracks import link_detections
-from personsearch.indexing.writer import Ended, Item, Picture, Task, is_done
+from personsearch.indexing.writer import Ended, Item, Picture, Task, to_index
 from personsearch.media.files import Media
 from personsearch.store import FileState, KnownFile, StoredPerson, TrackSpan
 from personsearch.store.tracks import FrameDetection
@@ -27,12 +27,8 @@ _PEOPLE = 2048  # the most that wait until files are written
 def person_id(source: str, name: str, frame: int | None, order: int) -> int:
     """Return the id of a detection: 63 bits of a hash, never 0.
 
-    Among a hundred million people two have the same id with a probability of 0.05 %.
-
-    Args:
-        source, name: the file.
-        frame: index in the video; None for a photo.
-        order: number of the box in the picture.
+    Among a hundred million people two have the same id with a probability of 0.05 %. `order` is the
+    number of the box in the picture.
     """
     return hashed_id("person", source, name, frame, order)
 
@@ -118,19 +114,12 @@ class MilvusWriter:
         for one in media:
             if one in self._open:
                 self._open.pop(one).close()
-        known = {source: self.known_files(source) for source in {one.source for one in media}}
-        return [
-            Task(one)
-            for one in media
-            if (there := known[one.source].get(one.name)) is None or not is_done(there, one)
-        ]
+        return [Task(one) for one, _ in to_index(self, media)]
 
     def known_files(self, source: str) -> dict[str, KnownFile]:
-        """Return the known files of a source, by name."""
         return known_files(self.engine.files, source)
 
     def write(self, item: Item) -> list[Ended]:
-        """Take an item; return the files that are now completely written."""
         if item.media not in self._open:
             self._open[item.media] = _File(item.media)
         file = self._open[item.media]
@@ -145,7 +134,6 @@ class MilvusWriter:
         return self.flush() if len(self._waiting) >= TOGETHER or people >= _PEOPLE else []
 
     def flush(self) -> list[Ended]:
-        """Write the files that wait, and return them."""
         if not self._waiting:
             return []
         records = [one for _, found in self._waiting for one in found]
@@ -183,7 +171,6 @@ class MilvusWriter:
         self._open.clear()
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers of files, people and unreadable files."""
         files = self.engine.files
         failed = Expression("state == {state}", {"state": FileState.UNREADABLE})
         return {

@@ -31,7 +31,7 @@ class FrameSource(Protocol):
     """Where frames come from; entered before it is iterated.
 
     Attributes:
-        waited: seconds in which the network waited for a frame.
+        waited: seconds in which no frame was ready.
     """
 
     waited: float

@@ -8,8 +8,7 @@ worker's shard when it dies is planned again, by what was written, and given to 
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from personsearch.engines.uri import scheme_of
@@ -29,24 +28,13 @@ MAX_DEATHS = 3
 
 @dataclass(frozen=True)
 class Network:
-    """Loads the network in a worker.
-
-    Attributes:
-        name: the argument of `personsearch.load`, there as well as here.
-        device: auto, cpu or cuda.
-        fingerprint: the fingerprint that the network must have.
-    """
+    """Loads the network in a worker: a name for `personsearch.load`, there as well as here."""
 
     name: str
     device: str
     fingerprint: str
 
     def __call__(self) -> PersonSearchModel:
-        """Load the network.
-
-        Raises:
-            ModelError: it is another one on that machine.
-        """
         import torch
 
         from personsearch.loading import load
@@ -67,15 +55,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Settings:
-    """How workers index, and where they write.
-
-    Attributes:
-        every: seconds between frames of a video; 0 for all of them.
-        score_threshold: the least score of the people that are kept.
-        tracks: join people in a video to tracks.
-        uri: the store that workers write to by themselves; empty where the driver writes.
-        identity: of the network.
-    """
+    """How workers index, and the store that they write to; an empty URI if the driver writes."""
 
     every: float
     score_threshold: float
@@ -92,15 +72,12 @@ class _Worker:
         self._pieces: Iterator[list[Item]] = iter(())
 
     def ready(self) -> bool:
-        """Return once the network is loaded."""
-        return True
+        return True  # now that the network is loaded
 
     def start(self, shard: Shard) -> list[Item] | None:
-        """Start a shard and return its first piece; None if there is none."""
+        """Start a shard and return its first piece."""
         given = self._settings
-        items: Iterator[Item] = process_shard(
-            shard, self._network, every=given.every, score_threshold=given.score_threshold
-        )
+        items = process_shard(shard, self._network, given.every, given.score_threshold)
         if given.uri:
             items = self._written(items)
         self._pieces = in_pieces(items)
@@ -112,18 +89,18 @@ class _Worker:
 
     def _written(self, items: Iterator[Item]) -> Iterator[Item]:
         given = self._settings
+        people: dict[Media, list[int]] = {}  # in each picture
+
+        def counted(ended: Ended) -> Ended:
+            counts = people.pop(ended.media, [])
+            return replace(ended, pictures=len(counts), people=sum(counts))
+
         with open_writer(given.uri, given.identity, tracks=given.tracks) as writer:
-            people: dict[Media, list[int]] = {}  # in each picture
             for item in items:
                 if isinstance(item, Picture):
                     people.setdefault(item.media, []).append(len(item.found.boxes))
-                yield from map(partial(_counted, people), writer.write(item))
-            yield from map(partial(_counted, people), writer.flush())
-
-
-def _counted(people: dict[Media, list[int]], ended: Ended) -> Ended:
-    counts = people.pop(ended.media, [])
-    return replace(ended, pictures=len(counts), people=sum(counts))
+                yield from map(counted, writer.write(item))
+            yield from map(counted, writer.flush())
 
 
 def writes_itself(uri: str) -> bool:
@@ -149,7 +126,7 @@ def run_on_ray(
         load: loads the network in a worker.
         settings: how workers index.
         writer: writes what workers find, and plans what has to be repeated.
-        workers: number of workers; default: as many as the cluster has GPUs, or CPUs.
+        workers: default: as many as the cluster has GPUs, or CPUs.
         device: cpu, cuda for one GPU a worker, or auto: a GPU each if the cluster has any.
         shard_files: the most files in a shard.
 
@@ -168,8 +145,8 @@ def run_on_ray(
             resources = ray.cluster_resources()
             gpu = device == "cuda" or (device == "auto" and resources.get("GPU", 0) >= 1)
             count = int(resources.get("GPU" if gpu else "CPU", 1))
-            wanted = max(1, min(workers or count, len(shards)))
-            _Driver(ray, load, settings, writer, tally, gpu).process(shards, wanted)
+            driver = _Driver(ray, load, settings, writer, tally, gpu)
+            driver.process(shards, max(1, min(workers or count, len(shards))))
         finally:
             if not connected:
                 ray.shutdown()
@@ -198,40 +175,29 @@ def _connect(ray: Any, address: str) -> None:
         ) from None
 
 
+@dataclass
 class _Driver:
     """Gives shards to workers, and writes what they find."""
 
-    def __init__(
-        self,
-        ray: Any,
-        load: Callable[[], PersonSearchModel],
-        settings: Settings,
-        writer: Writer,
-        tally: Tally,
-        gpu: bool,
-    ) -> None:
-        self._ray, self._settings, self._writer, self._tally = ray, settings, writer, tally
-        self._make = (
-            ray.remote(_Worker)
-            # Ray must not restart it: its shard has to be planned again first.
-            .options(num_cpus=1, num_gpus=int(gpu), max_restarts=0, max_task_retries=0)
-            .remote
-        )
-        self._load = load
-        self._deaths: dict[Task, int] = {}
-        self._ended: set[Media] = set()
-        self._left: list[Shard] = []
+    ray: Any
+    load: Callable[[], PersonSearchModel]
+    settings: Settings
+    writer: Writer
+    tally: Tally
+    gpu: bool
+    deaths: dict[Task, int] = field(default_factory=dict)
+    ended: set[Media] = field(default_factory=set)
+    left: list[Shard] = field(default_factory=list)
 
     def process(self, shards: Sequence[Shard], workers: int) -> None:
-        """Index all shards."""
-        ray = self._ray
-        self._left = list(shards)[::-1]
+        ray = self.ray
+        self.left = list(reversed(shards))
         at_work: dict[Any, tuple[Any, Shard]] = {}
         idle = self._workers(workers)
         try:
             while True:
-                while idle and self._left:
-                    worker, shard = idle.pop(), self._left.pop()
+                while idle and self.left:
+                    worker, shard = idle.pop(), self.left.pop()
                     at_work[worker.start.remote(shard)] = (worker, shard)
                 if not at_work:
                     break
@@ -242,27 +208,33 @@ class _Driver:
                 except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
                     ray.kill(worker)
                     self._plan_again(shard)
-                    if self._left:
+                    if self.left:
                         idle += self._workers(1)
                     continue
                 except ray.exceptions.RayTaskError as error:
                     idle.append(worker)  # killed below, too
-                    raise _cause(error) from None
+                    cause = getattr(error, "cause", None)
+                    if not isinstance(cause, BaseException):
+                        cause = StoreError(str(error))
+                    raise cause from None
                 if piece is None:
                     idle.append(worker)
                     continue
                 # It goes on while this piece is written.
                 at_work[worker.more.remote()] = (worker, shard)
                 self._take(piece)
-            self._count(self._writer.flush())
+            self._count(self.writer.flush())
         finally:
             for worker, _ in [*at_work.values(), *((worker, None) for worker in idle)]:
                 ray.kill(worker)
 
     def _workers(self, count: int) -> list[Any]:
         """Start that many workers, each with its network."""
-        ray = self._ray
-        workers = [self._make(self._load, self._settings) for _ in range(count)]
+        ray = self.ray
+        # Ray must not restart a worker: its shard has to be planned again first.
+        options = {"num_cpus": 1, "num_gpus": int(self.gpu), "max_restarts": 0}
+        make = ray.remote(_Worker).options(max_task_retries=0, **options).remote
+        workers = [make(self.load, self.settings) for _ in range(count)]
         try:
             ray.get([worker.ready.remote() for worker in workers])
         except ray.exceptions.RayActorError as error:
@@ -272,35 +244,29 @@ class _Driver:
 
     def _take(self, piece: Sequence[Item]) -> None:
         for item in piece:
-            ended = [item] if self._settings.uri else self._writer.write(item)
+            ended = [item] if self.settings.uri else self.writer.write(item)
             self._count([item, *ended] if isinstance(item, Picture) else ended)
 
     def _count(self, items: Sequence[Item]) -> None:
-        self._ended.update(item.media for item in items if isinstance(item, Ended))
-        self._tally.count(items)
+        self.ended.update(item.media for item in items if isinstance(item, Ended))
+        self.tally.count(items)
 
     def _plan_again(self, shard: Shard) -> None:
         """Plan what is left of a shard whose worker died."""
-        self._count(self._writer.flush())
-        media = [task.media for task in shard.tasks]
-        tasks = self._writer.plan(media)
+        self._count(self.writer.flush())
+        media = [task.media for task in shard]
+        tasks = self.writer.plan(media)
         left = {task.media for task in tasks}
         # Written, but the worker died before it could send their counts.
-        self._count([Ended(one) for one in media if one not in left | self._ended])
-        if len(shard.tasks) == 1 and tasks:
+        self._count([Ended(one) for one in media if one not in left | self.ended])
+        if len(shard) == 1 and tasks:
             # A video of which more was written since is another task, and not what kills them.
-            deaths = self._deaths.get(tasks[0], 0) + 1
-            self._deaths[tasks[0]] = deaths
+            deaths = self.deaths.get(tasks[0], 0) + 1
+            self.deaths[tasks[0]] = deaths
             if deaths >= MAX_DEATHS:
                 reason = f"{MAX_DEATHS} workers died while they indexed it"
-                ended = self._writer.write(Ended(tasks[0].media, reason))
-                self._count([*ended, *self._writer.flush()])
+                ended = self.writer.write(Ended(tasks[0].media, reason))
+                self._count([*ended, *self.writer.flush()])
                 return
         # One by one from now on, so that what kills a worker takes no other file along.
-        self._left += [Shard(shard.number, (task,)) for task in reversed(tasks)]
-
-
-def _cause(error: Any) -> BaseException:
-    """Return what was raised in a worker."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, BaseException) else StoreError(str(error))
+        self.left += [(task,) for task in reversed(tasks)]

@@ -75,13 +75,7 @@ Progress = Callable[[int, int, IndexReport], None]
 
 @dataclass
 class Tally:
-    """Counts items when they are written, and reports progress.
-
-    Attributes:
-        report: the counts.
-        total: number of files in all.
-        progress: called after each picture and file.
-    """
+    """Counts items when they are written, and reports progress among `total` files."""
 
     report: IndexReport
     total: int = 0

@@ -102,10 +102,9 @@ class IndexResult:
     """What a run did.
 
     Attributes:
-        report: counts of the run.
         counts: how much the store holds now.
         expired: people erased because they were older than the store keeps them.
-        complete: whether it ended by itself; watching and cameras are ended by Ctrl-C.
+        complete: whether it ended as intended; Ctrl-C is the end of watching and cameras.
     """
 
     report: IndexReport
@@ -144,7 +143,15 @@ def index(request: IndexRequest, progress: Progress | None = None) -> IndexResul
             run.once(media, skipped, pruning=request.prune)
         complete = request.watch or not run.report.interrupted
         if request.streams and complete:
-            run.cameras()
+            cameras = index_streams(
+                *(network, writer, request.streams),
+                every=request.sampling,
+                score_threshold=request.score_threshold,
+                segment=request.segment,
+                duration=request.duration,
+                progress=progress,
+            )
+            run.report.add(cameras)
         if store:
             expired += store.expire()  # indexed pictures may be old, too
             log_expired(store.folder, user_of_this_machine(), expired)
@@ -170,29 +177,25 @@ class _Run:
         """Index files; then erase the people of files that are gone."""
         self.report.unreadable += skipped
         if media:
-            index = self._index_here if self.request.ray is None else self._index_on_ray
-            self.report.add(index(media))
+            self.report.add(self._index(media))
         if pruning and not self.report.interrupted:
             assert isinstance(self.writer, StoreWriter)
             self.report.pruned += prune(self.writer.store, self.request.sources)
 
-    def _index_here(self, media: Sequence[Media]) -> IndexReport:
-        return index_media(
-            *(self.network, self.writer, media),
-            every=self.request.sampling,
-            score_threshold=self.request.score_threshold,
-            progress=self.progress,
-        )
-
-    def _index_on_ray(self, media: Sequence[Media]) -> IndexReport:
-        given = self.request
-        assert given.ray is not None
+    def _index(self, media: Sequence[Media]) -> IndexReport:
+        given, score = self.request, self.request.score_threshold
+        if given.ray is None:
+            return index_media(
+                *(self.network, self.writer, media),
+                every=given.sampling,
+                score_threshold=score,
+                progress=self.progress,
+            )
         uri = given.uri if writes_itself(given.uri) else ""
-        every, score = given.sampling.seconds, given.score_threshold
         process = run_on_ray(
             given.ray,
             Network(self.name, given.device, self.identity.fingerprint),
-            Settings(every, score, given.tracks, uri, self.identity),
+            Settings(given.sampling.seconds, score, given.tracks, uri, self.identity),
             self.writer,
             workers=given.workers,
             device=given.device,
@@ -213,19 +216,6 @@ class _Run:
             watch(given.sources, given.find, take)
         except KeyboardInterrupt:
             self.report.interrupted = True
-
-    def cameras(self) -> None:
-        """Index live sources."""
-        self.report.add(
-            index_streams(
-                *(self.network, self.writer, self.request.streams),
-                every=self.request.sampling,
-                score_threshold=self.request.score_threshold,
-                segment=self.request.segment,
-                duration=self.request.duration,
-                progress=self.progress,
-            )
-        )
 
 
 @contextmanager

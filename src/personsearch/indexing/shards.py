@@ -2,56 +2,37 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from personsearch.indexing.decoders import FileFrames
 from personsearch.indexing.finding import describe, find
 from personsearch.indexing.writer import Ended, Item, Picture, Task
 from personsearch.systems.base import PersonSearchModel
 
+Shard = tuple[Task, ...]
 FILES = 32
 """The most files in a shard."""
 BYTES = 256 << 20
 """The most bytes in a shard, unless one file has more."""
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Files that one worker indexes.
-
-    Attributes:
-        number: from zero.
-        tasks: in the order in which they are indexed.
-    """
-
-    number: int
-    tasks: tuple[Task, ...]
-
-
 def make_shards(tasks: Sequence[Task], files: int = FILES, size: int = BYTES) -> list[Shard]:
-    """Cut the tasks into shards by number of files and bytes.
-
-    The result depends on the files alone: the same files give the same shards on every machine.
-    """
-    shards: list[Shard] = []
-    some: list[Task] = []
+    """Cut the tasks into shards, by the files alone: the same ones on every machine."""
+    shards: list[list[Task]] = []
     filled = 0
     for task in tasks:
-        if some and (len(some) == files or filled + task.media.stamp.bytes > size):
-            shards.append(Shard(len(shards), tuple(some)))
-            some, filled = [], 0
-        some.append(task)
+        if not shards or len(shards[-1]) == files or filled + task.media.stamp.bytes > size:
+            shards.append([])
+            filled = 0
+        shards[-1].append(task)
         filled += task.media.stamp.bytes
-    if some:
-        shards.append(Shard(len(shards), tuple(some)))
-    return shards
+    return [tuple(shard) for shard in shards]
 
 
 def process_shard(
-    shard: Shard, model: PersonSearchModel, *, every: float = 1.0, score_threshold: float = 0.3
+    shard: Shard, model: PersonSearchModel, every: float, score_threshold: float
 ) -> Iterator[Item]:
     """Yield every picture of a shard with the people in it, and the end of each file."""
-    with FileFrames(shard.tasks, every, threads=1) as frames:
+    with FileFrames(shard, every, threads=1) as frames:
         for item in frames:
             if isinstance(item, Ended):
                 yield item

@@ -39,10 +39,6 @@ class Watch:
     Folders are listed, and sizes and times of files compared, which works on every file system,
     over the network too. A file is handed out when it is as it was at the scan before, so a growing
     file is left until it has stopped growing.
-
-    Args:
-        sources: files and folders.
-        find: lists their files.
     """
 
     def __init__(self, sources: Sequence[Path], find: Find) -> None:
@@ -81,14 +77,7 @@ def watch(
     *,
     interval: float = INTERVAL,
 ) -> None:
-    """Scan folders until `take` says to stop.
-
-    Args:
-        sources: files and folders.
-        find: lists their files.
-        take: called with each scan; returns whether to go on.
-        interval: seconds between scans.
-    """
+    """Scan folders until `take` returns False for a scan; `interval` is in seconds."""
     watched = Watch(sources, find)
     while take(watched.scan()):
         time.sleep(interval)
@@ -99,10 +88,6 @@ def prune(store: Store, sources: Sequence[Path]) -> int:
 
     A folder that is missing or empty is passed over: it may be a drive that was taken out. Files
     that merely cannot be accessed are not gone.
-
-    Args:
-        store: open for writing.
-        sources: folders as they were indexed; files among them are passed over.
     """
     erased = 0
     for source in sources:

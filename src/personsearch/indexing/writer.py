@@ -10,12 +10,7 @@ from personsearch.store import FileState, FoundPeople, KnownFile
 
 @dataclass(frozen=True)
 class Task:
-    """A file to index.
-
-    Attributes:
-        media: the file.
-        known: indices of its frames that were written before.
-    """
+    """A file to index, and the indices of its frames that were written before."""
 
     media: Media
     known: frozenset[int] = frozenset()
@@ -34,7 +29,6 @@ class Ended:
     """The end of a file.
 
     Attributes:
-        media: the file.
         reason: why it could not be read to its end; empty if it was.
         pictures, people: numbers that a Ray worker wrote by itself; 0 otherwise.
     """
@@ -65,6 +59,13 @@ class Writer(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Return how much is in the store."""
+
+
+def to_index(writer: Writer, media: Sequence[Media]) -> list[tuple[Media, KnownFile | None]]:
+    """Return the files that need indexing, with what is known of each."""
+    known = {source: writer.known_files(source) for source in {one.source for one in media}}
+    pairs = [(one, known[one.source].get(one.name)) for one in media]
+    return [(one, there) for one, there in pairs if there is None or not is_done(there, one)]
 
 
 def is_done(known: KnownFile, media: Media) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from personsearch.engines.uri import check_scheme, scheme_of
 from personsearch.indexing.tracks import link_detections
-from personsearch.indexing.writer import Ended, Item, Picture, Task, Writer, is_done
+from personsearch.indexing.writer import Ended, Item, Picture, Task, Writer, to_index
 from personsearch.media.files import Media
 from personsearch.store import KnownFile, ModelIdentity, Store, open_store
 
@@ -14,9 +14,7 @@ from personsearch.store import KnownFile, ModelIdentity, Store, open_store
 class StoreWriter:
     """Writes to a store that is open for writing, each picture in one transaction.
 
-    Args:
-        store: the store.
-        tracks: join people in a video to tracks, and keep the best views of each.
+    With `tracks`, people in a video are joined to tracks, of which the best views are kept.
     """
 
     def __init__(self, store: Store, *, tracks: bool = True) -> None:
@@ -24,24 +22,17 @@ class StoreWriter:
         self._rows: dict[Media, int] = {}
 
     def known_files(self, source: str) -> dict[str, KnownFile]:
-        """Return the known files of a source, by name."""
         return self.store.known_files(source)
 
     def plan(self, media: Sequence[Media]) -> list[Task]:
-        """Return the files that are new, changed or unfinished; erased ones stay erased."""
-        known = {source: self.known_files(source) for source in {one.source for one in media}}
         tasks = []
-        for one in media:
-            there = known[one.source].get(one.name)
-            if there is None:
-                tasks.append(Task(one))
-            elif not is_done(there, one):
-                resumed = there.stamp == one.stamp and there.frames
-                tasks.append(Task(one, frozenset(self.store.frames(there.id) if resumed else ())))
+        for one, known in to_index(self, media):
+            resumed = known is not None and known.stamp == one.stamp and known.frames
+            frames = self.store.frames(known.id) if known is not None and resumed else ()
+            tasks.append(Task(one, frozenset(frames)))
         return tasks
 
     def write(self, item: Item) -> list[Ended]:
-        """Take an item; return the files that are now completely written."""
         one = item.media
         if one not in self._rows:
             row = self.store.begin_file(one.source, one.name, one.stamp, one.camera)
@@ -59,22 +50,15 @@ class StoreWriter:
         return [item]
 
     def flush(self) -> list[Ended]:
-        """Do nothing: every item is written at once."""
-        return []
+        return []  # every item is written at once
 
     def counts(self) -> dict[str, int]:
-        """Return how much is in the store."""
         return self.store.counts()
 
 
 @contextmanager
 def open_writer(uri: Path | str, model: ModelIdentity, *, tracks: bool = True) -> Iterator[Writer]:
     """Open the writer of a store, which is created if it does not exist.
-
-    Args:
-        uri: as for `engines.uri.open_engine`.
-        model: the model that finds the people.
-        tracks: join people in a video to tracks, and keep the best views of each.
 
     Raises:
         StoreError: it is another model's, or another process writes to the folder.

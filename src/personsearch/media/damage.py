@@ -17,10 +17,6 @@ def decoding(path: Path, problem: str = "is damaged") -> Iterator[None]:
     `OverflowError`. `MemoryError` counts too, because a damaged header can ask for any amount.
     `KeyboardInterrupt` and `SystemExit` pass through.
 
-    Args:
-        path: the file.
-        problem: what is wrong with it, for the message.
-
     Raises:
         PictureError: the block raised an exception. The message names the file and the cause; one
             that the block itself raised is passed on.

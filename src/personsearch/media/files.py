@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.errors import DataError
+from personsearch.errors import DataError, PictureError
 from personsearch.media import pictures, video
 from personsearch.media.damage import decoding
 from personsearch.media.name_pattern import NamePattern, to_seconds
@@ -72,12 +72,12 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One decoded picture.
+    """One decoded picture; index and position are None for a photo.
 
     Attributes:
         pixels: RGB (H, W, 3) uint8, upright.
-        index: from zero in a video; None for a photo.
-        position: seconds from the video's start; None for a photo.
+        index: from zero in a video.
+        position: seconds from the video's start.
         time: seconds since 1970 when it was taken; None if that is not known.
     """
 
@@ -108,82 +108,62 @@ def find_media(
     Raises:
         DataError: a source does not exist.
     """
-    labels = _Labels(camera, pattern, zone)
     found: list[Media] = []
     skipped: list[Skipped] = []
     for source in sources:
-        path = Path.cwd() / Path(source).expanduser()
-        if not path.exists():
+        folder = Path.cwd() / Path(source).expanduser()
+        if not folder.exists():
             raise DataError(f"{source}: no such file or folder")
-        for one in _walk(path, labels) if path.is_dir() else [_inspect(path, path, labels)]:
-            if isinstance(one, Media):
-                found.append(one)
-            else:
-                skipped.append(one)
+        paths = _walk(folder, skipped) if folder.is_dir() else [folder]
+        for path in paths:
+            try:
+                name, stamp = _identify(path, folder)
+            except PictureError as error:
+                skipped.append(Skipped(path, str(error)))
+                continue
+            named, time = (None, None) if pattern is None else pattern.read(path, zone)
+            time = named_time(path, zone) if time is None else time
+            labels = (camera or named or path.parent.name, time, zone)
+            kind: Literal["photo", "video"] = "photo" if _is_photo(path) else "video"
+            found.append(Media(str(folder), name, path, kind, stamp, *labels))
     return found, skipped
 
 
-@dataclass(frozen=True)
-class _Labels:
-    """Where the camera and the time of files come from, as far as the user has said."""
-
-    camera: str | None
-    pattern: NamePattern | None
-    zone: datetime.tzinfo | None
-
-    def read(self, path: Path) -> tuple[str, float | None]:
-        camera, time = None, None
-        if self.pattern is not None:
-            camera, time = self.pattern.read(path, self.zone)
-        if time is None:
-            time = named_time(path, self.zone)
-        return self.camera or camera or path.parent.name, time
-
-
-def _walk(folder: Path, labels: _Labels) -> Iterator[Media | Skipped]:
-    closed: list[Skipped] = []
-
+def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
     def note(error: OSError) -> None:
-        closed.append(Skipped(Path(str(error.filename)), error.strerror or "cannot be read"))
+        skipped.append(Skipped(Path(str(error.filename)), error.strerror or "cannot be read"))
 
     for parent, folders, names in os.walk(folder, onerror=note):
         folders.sort()
-        for name in sorted(names):
-            path = Path(parent) / name
-            if kind_of(path) is not None or path.suffix.lower() in _NOT_READ:
-                yield _inspect(path, folder, labels)
-    yield from closed
+        for path in (Path(parent) / name for name in sorted(names)):
+            if path.suffix.lower() in pictures.SUFFIXES | video.SUFFIXES | _NOT_READ:
+                yield path
 
 
-def kind_of(path: Path) -> Literal["photo", "video"] | None:
-    """Return what a file is, by its ending."""
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in pictures.SUFFIXES
+
+
+def _identify(path: Path, source: Path) -> tuple[str, FileStamp]:
+    """Return name and stamp of a file; `PictureError` if it is not one that can be indexed."""
     ending = path.suffix.lower()
-    if ending in pictures.SUFFIXES:
-        return "photo"
-    return "video" if ending in video.SUFFIXES else None
-
-
-def _inspect(path: Path, source: Path, labels: _Labels) -> Media | Skipped:
-    kind = kind_of(path)
-    if kind is None:
+    if ending in _NOT_READ:
+        raise PictureError(f"{path.suffix} is not read; save it as JPEG or PNG")
+    if ending not in pictures.SUFFIXES | video.SUFFIXES:
         endings = ", ".join(sorted(pictures.SUFFIXES | video.SUFFIXES))
-        if path.suffix.lower() in _NOT_READ:
-            return Skipped(path, f"{path.suffix} is not read; save it as JPEG or PNG")
-        return Skipped(path, f"expected a file ending in {endings}")
+        raise PictureError(f"expected a file ending in {endings}")
     try:
         status = path.stat()
     except OSError as error:
-        return Skipped(path, error.strerror or "cannot be read")
+        raise PictureError(error.strerror or "cannot be read") from None
     if not stat.S_ISREG(status.st_mode):
-        return Skipped(path, "is not a regular file")
+        raise PictureError("is not a regular file")
     name = "" if path == source else path.relative_to(source).as_posix()
     try:
         f"{source}/{name}".encode()
     except UnicodeEncodeError:
-        return Skipped(path, "its name is not valid UTF-8; rename it")
-    stamp = FileStamp(status.st_size, status.st_mtime_ns)
-    camera, time = labels.read(path)
-    return Media(str(source), name, path, kind, stamp, camera, time, labels.zone)
+        raise PictureError("its name is not valid UTF-8; rename it") from None
+    return name, FileStamp(status.st_size, status.st_mtime_ns)
 
 
 def decode(

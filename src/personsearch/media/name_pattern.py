@@ -61,12 +61,7 @@ class NamePattern:
     def read(
         self, path: Path, zone: datetime.tzinfo | None = None
     ) -> tuple[str | None, float | None]:
-        """Return camera and seconds since 1970 of a path; None for each that it does not state.
-
-        Args:
-            path: the file.
-            zone: time zone of its date and time; None for this machine's.
-        """
+        """Return camera and seconds since 1970 of a path; None for each that it does not state."""
         match = self._expression.fullmatch(path.with_suffix("").as_posix())
         if match is None:
             return None, None
@@ -81,12 +76,7 @@ class NamePattern:
 
 
 def to_seconds(numbers: list[int], zone: datetime.tzinfo | None) -> float | None:
-    """Return the seconds since 1970 of a date and time; None where there is no such.
-
-    Args:
-        numbers: year, month, day, hour, minute and second.
-        zone: time zone; None for this machine's.
-    """
+    """Return the seconds since 1970 of year, month, day, hour, minute and second; None if none."""
     try:
         year, month, day, hour, minute, second = numbers
         when = datetime.datetime(year, month, day, hour, minute, second, tzinfo=zone)
@@ -96,11 +86,7 @@ def to_seconds(numbers: list[int], zone: datetime.tzinfo | None) -> float | None
 
 
 def time_zone(name: str) -> ZoneInfo:
-    """Return the time zone of a name.
-
-    Raises:
-        DataError: this machine does not know it.
-    """
+    """Return the time zone of a name, or raise `DataError`."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -9,16 +9,9 @@ MAX_PIXELS = 80_000_000
 
 
 def check_pixels(path: Path, size: tuple[int, int], max_pixels: int, each: str = "") -> None:
-    """Raise an error for a size (width, height) of too many pixels.
+    """Raise `PictureError` for a size (width, height) of more than `max_pixels`.
 
-    Args:
-        path: the file that has it.
-        size: as the file states it, before anything is decoded.
-        max_pixels: the most that is allowed.
-        each: " a frame" where it is not the whole file.
-
-    Raises:
-        PictureError: there are more than `max_pixels`.
+    `each` is " a frame" where the size is not that of the whole file.
     """
     width, height = size
     if width * height > max_pixels:

@@ -62,7 +62,7 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     Raises:
         PictureError: missing, truncated, not a picture, or too large.
     """
-    return read_photo(path, max_pixels)[0]
+    return read_photo(Path(path), max_pixels)[0]
 
 
 def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -71,18 +71,7 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDAr
     Raises:
         PictureError: truncated, not a picture, or too large.
     """
-    return _read(Path(name), max_pixels, data)[0]
-
-
-def read_photo(
-    path: Path, max_pixels: int = MAX_PIXELS
-) -> tuple[NDArray[np.uint8], dict[int, Any]]:
-    """Return a picture as `read_picture` does, and its EXIF data of how it was taken, by tag.
-
-    Raises:
-        PictureError: as `read_picture`.
-    """
-    return _read(Path(path), max_pixels)
+    return read_photo(Path(name), max_pixels, data)[0]
 
 
 def read_scene(scene: Scene, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -115,9 +104,10 @@ def save_scene(scene: Scene, path: Path) -> None:
         Image.fromarray(read_scene(scene)).save(path, quality=95)
 
 
-def _read(
-    path: Path, max_pixels: int, data: bytes | None = None
+def read_photo(
+    path: Path, max_pixels: int = MAX_PIXELS, data: bytes | None = None
 ) -> tuple[NDArray[np.uint8], dict[int, Any]]:
+    """Return a picture as `read_picture` does, and its EXIF data of how it was taken, by tag."""
     with _opened(path, max_pixels, data) as image:
         exif = _exif(image)
         image.load()

@@ -89,11 +89,7 @@ def is_stream(source: str) -> bool:
 
 
 def parse_stream(address: str, camera: str | None = None) -> Stream:
-    """Parse the address of a live source.
-
-    Args:
-        address: ``rtsp``, ``rtsps``, ``http`` or ``https``.
-        camera: name of the camera; None for host and path.
+    """Parse the address of a live source; without a camera's name, it is host and path.
 
     Raises:
         DataError: it is no such address. The message does not show it, since it may hold a
@@ -152,30 +148,17 @@ class Newest:
         return replaced
 
     def take(self, patience: float) -> tuple[int, Frame] | None:
-        """Take the picture of the source that waits longest; None if none comes in time.
-
-        Args:
-            patience: seconds to wait.
-        """
+        """Take the picture of the source that waits longest; None if none comes in `patience` s."""
         with self._changed:
             self._changed.wait_for(lambda: self._frames, patience)
             return self._frames.popitem(last=False) if self._frames else None
 
 
 class StreamReader:
-    """A thread that reads a live source until it is stopped.
+    """A thread that reads a live source into `newest` until `stop` is set.
 
     Frames have the number of the decoded frame as index, seconds since the reader began as
-    position, and the time at which they arrived.
-
-    Args:
-        stream: the live source.
-        number: its number in `newest`.
-        newest: takes the frames.
-        report: is kept up to date.
-        sampling: which frames; seconds are those of this machine's clock.
-        patience: with breaks.
-        stop: ends the thread when set.
+    position, and the time at which they arrived. Sampling is by this machine's clock.
     """
 
     def __init__(

@@ -45,12 +45,6 @@ class Video:
 
     A seek lands on the keyframe before the wanted frame and goes on by timestamps; a file without
     timestamps that can be trusted (AVI, MPEG streams) is decoded from its start instead.
-
-    Args:
-        path: the file.
-
-    Raises:
-        PictureError: missing, or not a video.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +61,6 @@ class Video:
         return _stored_size(self._container)
 
     def close(self) -> None:
-        """Close the file."""
         self._container.close()
 
     def timestamps(self) -> list[int]:
@@ -83,11 +76,7 @@ class Video:
         return self._timestamps
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """Return frame `index` as RGB (H, W, 3) uint8, turned upright.
-
-        Raises:
-            PictureError: there is no such frame, or it is damaged.
-        """
+        """Return a frame as `read_frame` does."""
         if index < 0:
             raise PictureError(f"{self.path}: frame {index}, expected an index from zero")
         try:
@@ -161,11 +150,6 @@ def play(
     Seconds count from the first frame, by the frames' own timestamps; where those start over in the
     middle, as in recordings that were joined, they go on from the frame before. Damaged parts in
     the middle are left out.
-
-    Args:
-        path: the file.
-        wanted: called for every frame.
-        max_pixels: of a frame.
 
     Raises:
         PictureError: missing, not a video, too large, without frames; or, after all the frames that
