@@ -7,8 +7,7 @@ import pytest
 from blocks import GREEN, ORANGE, RED, Blocks, paint
 
 from personsearch.errors import DataError
-from personsearch.search import labelled_pairs
-from personsearch.search.labelled_pairs import LabelledPeople, embed_people, make_pairs
+from personsearch.search.labelled_pairs import Across, LabelledPeople, embed_people, make_pairs
 from personsearch.types import Scene
 
 
@@ -25,7 +24,7 @@ def people(seed: int = 0, count: int = 40, cameras: int = 3) -> LabelledPeople:
 
 
 @pytest.mark.parametrize("across", ["cameras", "pictures"])
-def test_equals_the_plain_loop(across: labelled_pairs.Across) -> None:
+def test_equals_the_plain_loop(across: Across) -> None:
     parts = [people(0), people(1)]
     expected: dict[bool, list[float]] = {True: [], False: []}
     for part in parts:
@@ -54,10 +53,9 @@ def test_other_cameras_where_enough_people_are_seen_by_two() -> None:
     assert make_pairs([people(count=200, cameras=1)]).across == "pictures"
 
 
-def test_too_many_views_leave_whole_people_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_views_leave_whole_people_out() -> None:
     part = people(count=200)
-    monkeypatch.setattr(labelled_pairs, "MOST_PEOPLE", 80)
-    pairs = make_pairs([part], "pictures")
+    pairs = make_pairs([part], "pictures", most=80)
     kept = np.unique(pairs.other_ids)
     _, ids = np.unique(part.ids, return_inverse=True)
     assert 0 < np.isin(ids, kept).sum() <= 80

@@ -8,6 +8,7 @@ with personsearch.open("store") as archive:
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -90,23 +91,17 @@ class Archive:
         self._named, self._device = model or engine.model.name, device
         self._network: PersonSearchModel | None = None
         self._lock = threading.Lock()
-        self._calibration: Calibration | None = None
-        self._calibration_read = False
 
-    @property
+    @cached_property
     def calibration(self) -> "Calibration | None":
-        """The map from similarities to probabilities, read once; None if there is none.
+        """The map from similarities to probabilities; None if there is none.
 
         Raises:
             StoreError: it is damaged, or of another model.
         """
-        with self._lock:
-            if not self._calibration_read:
-                from personsearch.search.calibration import read_calibration
+        from personsearch.search.calibration import read_calibration
 
-                self._calibration = read_calibration(self.engine.uri, self.engine.model)
-                self._calibration_read = True
-            return self._calibration
+        return read_calibration(self.engine.uri, self.engine.model)
 
     @property
     def network(self) -> "PersonSearchModel":
@@ -169,11 +164,10 @@ class Archive:
         """Return the people who are most similar to a person, best first.
 
         Args:
-            picture: that shows the person.
-            box: x1, y1, x2, y2 of the person in its pixels; without it the highest-scoring person.
+            picture, box: an example; without a box the highest-scoring person in the picture.
             examples: more pictures that show the person, each with a box or None.
-            people, unlike, embeddings, filters, top, grouped, one_a_file, rerank, expected: as in
-                `SearchRequest`.
+
+        The other arguments are those of `SearchRequest`.
 
         Raises:
             StoreError: no example at all, an id that is not there, or another model's archive.
@@ -197,12 +191,7 @@ class Archive:
         )
 
     def search_by(self, request: SearchRequest, *, caller: str | None = None) -> ArchiveResult:
-        """Answer a request; see `search`.
-
-        Args:
-            request: what is searched for.
-            caller: who searches, for the audit log; default: the archive's.
-        """
+        """Answer a request; `caller` is for the audit log, by default the archive's."""
         engine = self.engine
         given = [] if request.embeddings is None else [request.embeddings]
         if len(request.people):
@@ -265,7 +254,6 @@ class Archive:
         return [*ids, *views]
 
     def _query_person(self, picture: Any, box: Box | None) -> QueryPerson:
-        """The person in a picture; one thread at a time."""
         network = self.network
         with self._lock:
             return query_person(network, picture, box)
@@ -288,14 +276,9 @@ class Archive:
     def erase_files(
         self, source: str, pictures: Sequence[str] | None = None, *, caller: str | None = None
     ) -> int:
-        """Erase files for good, with everyone in them; return the number of views.
+        """Erase files of a source, or all, with everyone in them; return the number of views.
 
         The files stay known by name, so that indexing leaves them out from then on.
-
-        Args:
-            source: a folder, file or live camera as it was indexed.
-            pictures: files inside the source; None for all of them.
-            caller: who erases, for the audit log; default: the archive's.
 
         Raises:
             StoreError: there is no such source or file, or another process is writing.
@@ -306,16 +289,7 @@ class Archive:
         return self._erase(details, lambda: self.engine.erase_files(source, pictures), caller)
 
     def log_report(self, kind: str, matches: Sequence[Match], *, caller: str | None = None) -> None:
-        """Write the audit line of a report of some matches, before it is given away.
-
-        Args:
-            kind: of file, such as ``html``.
-            matches: in the report.
-            caller: who asked for it; default: the archive's.
-
-        Raises:
-            StoreError: the log cannot be written.
-        """
+        """Write the audit line of a report, such as ``html``, before it is handed out."""
         details = {"format": kind, "hits": [match.person.id for match in matches]}
         self.audit.append("report", caller or self.caller, details)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from personsearch.errors import DataError, PictureError
+from personsearch.media.files import Skipped
 from personsearch.media.pictures import SUFFIXES, read_picture
 from personsearch.search.query import QueryPerson
 from personsearch.types import FloatArray
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A picture or folder that was skipped, and why."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +64,7 @@ class FolderResult:
     hits: list[Hit] = field(default_factory=list)
     pictures: int = 0
     people: int = 0
-    unreadable: list[Unreadable] = field(default_factory=list)
+    unreadable: list[Skipped] = field(default_factory=list)
     excluded: Path | None = None
     interrupted: bool = False
 
@@ -94,9 +87,7 @@ class FolderResult:
             "pictures": self.pictures,
             "people": self.people,
             "excluded": None if self.excluded is None else str(self.excluded),
-            "unreadable": [
-                {"path": str(item.path), "reason": item.reason} for item in self.unreadable
-            ],
+            "unreadable": [{"path": str(o.path), "reason": o.reason} for o in self.unreadable],
             "interrupted": self.interrupted,
             "hits": [
                 {
@@ -117,7 +108,7 @@ def _plain(box: FloatArray) -> list[float]:
     return [round(float(side), 2) for side in box]
 
 
-def pictures_in(folder: Path) -> tuple[list[Path], list[Unreadable]]:
+def pictures_in(folder: Path) -> tuple[list[Path], list[Skipped]]:
     """Return every picture file in a folder and its subfolders, sorted, and unreadable folders.
 
     Raises:
@@ -127,10 +118,10 @@ def pictures_in(folder: Path) -> tuple[list[Path], list[Unreadable]]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: {what}; expected a folder of pictures")
-    closed: list[Unreadable] = []
+    closed: list[Skipped] = []
 
     def note(error: OSError) -> None:
-        closed.append(Unreadable(Path(str(error.filename)), error.strerror or "cannot be read"))
+        closed.append(Skipped(Path(str(error.filename)), error.strerror or "cannot be read"))
 
     found = [
         Path(parent) / name
@@ -150,18 +141,14 @@ def search_folder(
     score_threshold: float = 0.5,
     progress: Progress | None = None,
 ) -> FolderResult:
-    """Rank everyone in a folder of pictures by similarity to the query.
+    """Rank everyone in a folder and its subfolders by similarity to the query.
 
     The query's own picture is skipped. Unreadable pictures are counted with their reason. An
     interrupt (Ctrl-C) ends the search early and returns what was found until then.
 
     Args:
-        model: any system.
-        query: from `query_person`.
-        folder: searched with its subfolders.
         top: how many hits to keep; None for all.
         score_threshold: detections with a lower score are left out.
-        progress: called after each picture.
 
     Raises:
         DataError: there is no such folder, or no picture in it.
@@ -197,7 +184,7 @@ def _search_picture(
     try:
         pixels = read_picture(path)
     except PictureError as error:
-        result.unreadable.append(Unreadable(path, str(error).removeprefix(f"{path}: ")))
+        result.unreadable.append(Skipped(path, str(error).removeprefix(f"{path}: ")))
         return
     found = detect(model, pixels)
     similarities = found.embeddings @ result.query.embedding

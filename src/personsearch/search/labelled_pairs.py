@@ -18,8 +18,6 @@ Across = Literal["cameras", "pictures"]
 
 MIN_IOU = 0.5
 """Overlap from which on a detection is the labelled person."""
-MOST_PEOPLE = 4000
-"""The most views of people that are compared with each other."""
 ENOUGH = 10
 """People seen by two cameras from which on only pairs of two cameras are used."""
 
@@ -70,12 +68,7 @@ def embed_people(
 ) -> LabelledPeople:
     """Detect and embed the labelled people; at most one detection a person and picture.
 
-    Args:
-        model: any system.
-        scenes: with identities.
-        true_boxes: embed the labelled boxes themselves, detected or not.
-        score_threshold: detections with a lower score are ignored.
-        progress: called with pictures done and in all.
+    With `true_boxes` the labelled boxes themselves are embedded, detected or not.
     """
     if not true_boxes:
         detected = detect_scenes(model, scenes, progress=progress)
@@ -94,14 +87,7 @@ def match_people(
     *,
     score_threshold: float = 0.3,
 ) -> LabelledPeople:
-    """Match detections to labelled people; at most one detection a person and picture.
-
-    Args:
-        scenes: with identities.
-        detected: by scene name, with embeddings (N, `dim`).
-        dim: length of an embedding.
-        score_threshold: detections with a lower score are ignored.
-    """
+    """Match detections, by scene name, to labelled people; one a person and picture at most."""
     ids, vectors = [], []
     for scene in scenes:
         one = detected[scene.name]
@@ -141,14 +127,17 @@ def _assigned(overlap: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
     return np.array(rows, np.int64), np.array(columns, np.int64)
 
 
-def make_pairs(parts: Sequence[LabelledPeople], across: Across | None = None) -> Pairs:
+def make_pairs(
+    parts: Sequence[LabelledPeople], across: Across | None = None, *, most: int = 4000
+) -> Pairs:
     """Return every pair of views in two pictures of one data set.
 
-    Above `MOST_PEOPLE` views, complete identities are left out, drawn with a fixed seed.
+    Above `most` views, complete identities are left out, drawn with a fixed seed.
 
     Args:
         parts: of one data set each; people of different data sets are not compared.
         across: None for pairs of two cameras where enough people are seen by two.
+        most: views of a data set that are compared with each other.
 
     Raises:
         DataError: nobody is seen twice, or only one person is labelled.
@@ -160,7 +149,7 @@ def make_pairs(parts: Sequence[LabelledPeople], across: Across | None = None) ->
     before = 0
     for part in parts:
         names, ids = np.unique(part.ids, return_inverse=True)
-        rows = _fewer(ids)
+        rows = _fewer(ids, most)
         found.append(_compare(part, rows, ids[rows] + before, across))
         before += len(names)
     same, same_ids = (np.concatenate([one[k] for one in found]) for k in (0, 1))
@@ -179,11 +168,11 @@ def _seen_by_two(part: LabelledPeople) -> int:
     return int((counts > 1).sum())
 
 
-def _fewer(ids: IntArray) -> IntArray:
+def _fewer(ids: IntArray, most: int) -> IntArray:
     """Rows of as many complete identities as may be compared."""
     counts = np.bincount(ids)
     drawn = np.random.default_rng(0).permutation(len(counts))
-    kept = drawn[np.cumsum(counts[drawn]) <= MOST_PEOPLE]
+    kept = drawn[np.cumsum(counts[drawn]) <= most]
     rows: IntArray = np.flatnonzero(np.isin(ids, kept))
     return rows
 

@@ -8,13 +8,7 @@ import numpy as np
 
 from personsearch.engines.engine import Engine, Ranking
 from personsearch.errors import DataError, StoreError
-from personsearch.search.reranking import (
-    CANDIDATES,
-    NEIGHBOURS,
-    Rerank,
-    expand,
-    k_reciprocal,
-)
+from personsearch.search.reranking import CANDIDATES, NEIGHBOURS, Rerank, expand, k_reciprocal
 from personsearch.store import EVERYONE, Filters, StoredPerson
 from personsearch.store.tracks import VIEWS
 from personsearch.types import FloatArray
@@ -90,17 +84,10 @@ def search_people(
     one_a_file: bool = False,
     rerank: Rerank | None = None,
 ) -> list[Match]:
-    """Return the people who are most similar to a query (D,), best first.
+    """Return the people who are most similar to a query (D,) of unit length, best first.
 
-    Args:
-        engine: that keeps the people.
-        query: unit length.
-        filters: which people are searched.
-        top: the most matches.
-        without: ids of people to leave out, such as the examples themselves.
-        grouped: of a track in a video, only the best view.
-        one_a_file: of a photo or video, only the best person.
-        rerank: rank the best few hundred again; similarities stay those to `query`.
+    People named in `without` are left out. Options are those of `SearchRequest`; similarities stay
+    those to `query`, however `rerank` orders the matches.
 
     Raises:
         StoreError: a query of another length than the embeddings.

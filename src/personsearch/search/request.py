@@ -1,4 +1,4 @@
-"""What is searched for, checked once: the same for the command line, the API and Python."""
+"""A search request, checked once: the same for the command line, the API and Python."""
 
 import math
 from collections.abc import Sequence
@@ -22,12 +22,7 @@ Example = tuple[QueryPicture | Path | str, Box | None]
 
 @dataclass(frozen=True)
 class Origin:
-    """The picture and box that an embedding comes from, for the audit log.
-
-    Attributes:
-        sha256: of the picture's file.
-        box: x1, y1, x2, y2 in its pixels.
-    """
+    """The picture (by the hash of its file) and box of an embedding, for the audit log."""
 
     sha256: str
     box: Box
@@ -101,7 +96,7 @@ class SearchRequest:
         return 0 if self.embeddings is None else len(self.embeddings)
 
     def as_json(self) -> dict[str, Any]:
-        """What the audit log says of it, besides the pictures: never an embedding."""
+        """The part of the audit line that needs no pictures; never an embedding."""
         plain = {
             "people": [int(one) for one in self.people],
             "unlike": [int(one) for one in self.unlike],

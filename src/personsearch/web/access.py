@@ -17,18 +17,12 @@ OPEN = frozenset({"/", "/healthz", "/api/v1/openapi.json"})
 
 
 class Access:
-    """Middleware that identifies the caller; refuses wrong keys and too many requests.
-
-    Args:
-        app: the next application.
-        service: with the keys and the limits.
-    """
+    """Middleware that identifies the caller; refuses wrong keys and too many requests."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
         if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith("/static/"):
             await self.app(scope, receive, send)
             return

@@ -46,12 +46,7 @@ _ABOUT = (
 
 
 def create_app(archive: Archive, settings: Settings | None = None) -> FastAPI:
-    """Return the application that serves an archive.
-
-    Args:
-        archive: open; its caller closes it. Keys and audit log are in its `state` folder.
-        settings: of the server.
-    """
+    """Return the application that serves an open archive, whose `state` folder has the keys."""
     settings = settings or Settings()
     service = Service(archive, settings)
 

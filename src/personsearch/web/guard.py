@@ -32,16 +32,13 @@ _OWN = ("same-origin", "none")
 class Guard:
     """Middleware that refuses foreign Hosts and Origins, and adds the headers.
 
-    Args:
-        app: the next application.
-        hosts: allowed host names, besides IP addresses.
+    `hosts` are allowed host names, besides IP addresses.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
         self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -17,12 +17,7 @@ _STOP_TIMEOUT = 5.0  # seconds
 
 
 class Housekeeping:
-    """A thread that maintains a store while it is served.
-
-    Args:
-        service: with the archive.
-        every: seconds between two runs.
-    """
+    """A thread that maintains a store while it is served."""
 
     def __init__(self, service: Service, every: float = EVERY) -> None:
         self.service, self.every = service, every

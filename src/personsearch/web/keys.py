@@ -30,29 +30,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class Key:
-    """A key, without its secret.
-
-    Attributes:
-        name: of its holder.
-        scopes: permissions.
-        hash: SHA-256 of the secret.
-        made: time in seconds since 1970.
-        revoked: time in seconds since 1970; None while it is valid.
-    """
+    """A key, without its secret; times in seconds since 1970."""
 
     name: str
     scopes: tuple[str, ...]
-    hash: str
+    hash: str  # SHA-256 of the secret
     made: float
     revoked: float | None = None
 
 
 class Keys:
-    """The keys of a store; read again when the file changes, so that revoking works at once.
-
-    Args:
-        folder: see `state_folder`.
-    """
+    """The keys of a store; read again when the file changes, so that revoking works at once."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)

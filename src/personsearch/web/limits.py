@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_UPLOAD = 20 * 1024 * 1024
@@ -20,13 +21,7 @@ _CLIENTS = 4096
 
 
 class Buckets:
-    """A token bucket for each client.
-
-    Args:
-        burst: capacity of a bucket.
-        rate: tokens added each second.
-        clock: seconds; for tests.
-    """
+    """A token bucket for each client: `burst` tokens at most, `rate` tokens more each second."""
 
     def __init__(
         self, burst: float, rate: float, clock: Callable[[], float] = time.monotonic
@@ -51,16 +46,13 @@ class Buckets:
 class BodyLimit:
     """Middleware that refuses large requests: by their stated length, and while they arrive.
 
-    Args:
-        app: the next application.
-        uploads: paths that take a picture.
+    The paths `uploads` take a picture.
     """
 
     def __init__(self, app: ASGIApp, uploads: frozenset[str]) -> None:
         self.app, self.uploads = app, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -68,7 +60,8 @@ class BodyLimit:
         headers = dict(scope["headers"])
         stated = headers.get(b"content-length", b"0")
         if not stated.isdigit() or len(stated) > 15 or int(stated) > limit:
-            await _refuse(send, limit)
+            refusal = JSONResponse({"detail": too_large(limit)}, 413, {"connection": "close"})
+            await refusal(scope, receive, send)
             return
         received, until = 0, time.monotonic() + BODY_SECONDS
         complete = False
@@ -95,14 +88,3 @@ def too_large(limit: int) -> str:
     if limit > MAX_UPLOAD:
         return f"the picture is larger than {MAX_UPLOAD // 2**20} MB; scale it down"
     return f"the request is larger than {limit // 2**20} MB"
-
-
-async def _refuse(send: Send, limit: int) -> None:
-    from starlette.responses import JSONResponse
-
-    answer = JSONResponse({"detail": too_large(limit)}, 413, {"connection": "close"})
-    await answer({"type": "http"}, _nothing, send)
-
-
-async def _nothing() -> Message:
-    return {"type": "http.disconnect"}

@@ -18,7 +18,6 @@ class JsonLines(logging.Formatter):
     """Format log records as JSON objects, one a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
         line: dict[str, Any] = {
             "time": round(record.created, 3),
             "level": record.levelname.lower(),
@@ -41,18 +40,12 @@ def log_to_stderr(as_json: bool) -> None:
 
 
 class Observe:
-    """Middleware that counts and logs every request, and answers unexpected errors with 500.
-
-    Args:
-        app: the next application.
-        metrics: counters of the server.
-    """
+    """Middleware that counts and logs every request, and answers unexpected errors with 500."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -41,5 +41,4 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """Return all metrics as text."""
         return generate_latest(self._registry)

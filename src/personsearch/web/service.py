@@ -54,12 +54,7 @@ class Settings:
 
 
 class Service:
-    """A served archive.
-
-    Args:
-        archive: open.
-        settings: of the server.
-    """
+    """A served archive."""
 
     def __init__(self, archive: Archive, settings: Settings) -> None:
         self.archive, self.folder, self.settings = archive, archive.state, settings

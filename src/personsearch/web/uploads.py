@@ -14,15 +14,13 @@ from personsearch.types import Detections, FloatArray
 
 
 class Kept(Protocol):
-    """An item of a `ShortMemory`."""
+    """An item of a `ShortMemory`: it belongs to a caller, and has an approximate size."""
 
     @property
-    def owner(self) -> str:
-        """The caller who may get it back."""
+    def owner(self) -> str: ...
 
     @property
-    def bytes(self) -> int:
-        """Its approximate size."""
+    def bytes(self) -> int: ...
 
 
 Item = TypeVar("Item", bound=Kept)
@@ -48,12 +46,10 @@ class Upload:
 
     @property
     def bytes(self) -> int:
-        """Its size."""
         return len(self.data)
 
     @property
     def sha256(self) -> str:
-        """Hash of the file."""
         return hashlib.sha256(self.data).hexdigest()
 
 
@@ -75,19 +71,11 @@ class Result:
 
     @property
     def bytes(self) -> int:
-        """Its approximate size."""
         return 1000 + 1000 * len(self.matches)
 
 
 class ShortMemory(Generic[Item]):
-    """A cache bounded in number, size and time; the least recently used item goes first.
-
-    Args:
-        count: the most items.
-        room: the most bytes of all items together.
-        seconds: time to live since the last use.
-        clock: seconds; for tests.
-    """
+    """A cache bounded in number, bytes and seconds since the last use; the oldest goes first."""
 
     def __init__(
         self,
@@ -133,7 +121,6 @@ class ShortMemory(Generic[Item]):
             return True
 
     def clear(self) -> None:
-        """Delete all items."""
         with self._lock:
             self._items.clear()
 
