@@ -15,22 +15,18 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from personsearch.synthetic.benchmark import make_benchmark
-
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"# (\S+\.(?:py|toml))(?:, into (\w+))?\n")
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package that tutorials may change, and the tiny benchmark."""
-    folder = tmp_path_factory.mktemp("tutorials")
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the package that a tutorial may change."""
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(ROOT / "src", folder / "src", ignore=ignored)
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    make_benchmark(folder / "synth", size="tiny", workers=1)
-    return folder
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
 
 
 def _run(tree: Path, *command: str) -> str:
@@ -64,17 +60,13 @@ def _place(tree: Path, block: str) -> None:
 
 
 def _follow(tree: Path, document: str) -> list[str]:
-    """Places every block of a document, runs its commands, and returns what these printed."""
+    """Place every block of a document, run every command, and return what they printed."""
     printed = []
     for kind, block in BLOCK.findall((ROOT / "docs" / document).read_text(encoding="utf-8")):
         if kind != "sh":
             _place(tree, block)
             continue
-        for line in block.splitlines():
-            command = shlex.split(line)
-            # The benchmark is there already: both tutorials draw the same one.
-            if command[:3] != ["personsearch", "data", "synth"]:
-                printed.append(_run(tree, "-m", *command))
+        printed += [_run(tree, "-m", *shlex.split(line)) for line in block.splitlines()]
     return printed
 
 
