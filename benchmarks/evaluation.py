@@ -1,12 +1,12 @@
-"""Times the search evaluator against SeqNet's on data of the size and structure of PRW.
+"""Time the search evaluator against SeqNet's on data of the size and structure of PRW.
 
     git clone https://github.com/serend1p1ty/SeqNet /somewhere/SeqNet
     pip install scikit-learn
     python benchmarks/evaluation.py --peer /somewhere/SeqNet
 
 Both run in one process on the same arrays, so that the ratio holds on any machine. Times are CPU
-seconds summed over threads, which other work on the machine hardly changes; wall clock beside.
-SeqNet's evaluator needs scikit-learn. Without --peer only our own figures are printed.
+seconds summed over threads, which other work on the machine hardly changes, and wall clock.
+SeqNet's evaluator needs scikit-learn. Without --peer our own is timed at several sizes.
 """
 
 import argparse
@@ -46,7 +46,7 @@ class Stopwatch:
         self.cpu, self.wall = -time.process_time(), -time.perf_counter()
 
     def stop(self) -> "Stopwatch":
-        """Holds the time since it was made."""
+        """Return the time since this object was created."""
         self.cpu += time.process_time()
         self.wall += time.perf_counter()
         return self
@@ -54,7 +54,7 @@ class Stopwatch:
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """A test split, what a detector found in it, and embeddings of both sides."""
+    """A test split, detections in it, and embeddings of queries and detections."""
 
     scenes: Sequence[Scene]
     gallery: dict[str, Detections]
@@ -62,14 +62,14 @@ class Benchmark:
     embeddings: FloatArray
 
     def protocol(self, num_queries: int | None = None) -> SearchProtocol:
-        """Every picture but the query's own, for the first so many queries."""
+        """Return all pictures but the query's own, for the first queries."""
         queries = self.queries[:num_queries]
         names = [scene.name for scene in self.scenes]
         return make_protocol("PRW-sized", self.scenes, queries, other_scenes(queries, names))
 
 
 def make_benchmark(pictures: int, detections: int, queries: int, seed: int = 0) -> Benchmark:
-    """Pictures of people who stay in view for a while, and jittered boxes with false alarms.
+    """Make pictures of people who stay in view for a while, and noisy boxes with false alarms.
 
     Embeddings cluster by identity and, less, by camera; the spread is set so that about half of
     the ranking is right, as in the literature.
@@ -122,7 +122,7 @@ def _detect(
     crowd: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, Detections]:
-    """Nineteen in twenty people, and as many false alarms as make up the total."""
+    """Return nineteen in twenty people, and false alarms up to the total."""
     seen = [rng.random(len(scene.ids)) < 0.95 for scene in scenes]
     alarms = rng.multinomial(
         max(total - sum(int(s.sum()) for s in seen), 0), np.full(len(scenes), 1 / len(scenes))
@@ -145,7 +145,7 @@ def _detect(
 
 
 class _Split:
-    """The part of a data set that SeqNet's evaluator looks at."""
+    """The part of a data set that SeqNet's evaluator reads."""
 
     img_prefix = ""
 
@@ -158,7 +158,7 @@ class _Split:
 
 @contextlib.contextmanager
 def peer_module(folder: Path) -> Iterator[Any]:
-    """SeqNet's evaluator, imported from a clone; what it only needs to write files is left out."""
+    """Import SeqNet's evaluator from a clone, without the imports that only write files."""
     stub = types.ModuleType("utils.utils")
     stub.write_json = lambda *_: None  # type: ignore[attr-defined]
     sys.path.insert(0, str(folder.resolve()))
@@ -172,7 +172,7 @@ def peer_module(folder: Path) -> Iterator[Any]:
 def run_peer(
     peer: Any, data: Benchmark, num_queries: int, context: ContextMatching | None
 ) -> tuple[FloatArray, FloatArray]:
-    """SeqNet's average precisions (Q,) and top-1, top-5, top-10."""
+    """Return SeqNet's average precisions (Q,) and top-1, top-5, top-10."""
     gallery = _Split(
         [
             {
@@ -199,13 +199,13 @@ def run_peer(
     precisions: list[float] = []
 
     def keep(values: Any, **kwargs: Any) -> Any:
-        # The published function returns means only; what they are means of passes through here.
+        # The published function returns means only; their terms are collected here.
         if not kwargs:
             precisions[:] = map(float, values)
         return np.mean(values, **kwargs)
 
     people = context.people[:num_queries] if context else ()
-    # It asks for the people's boxes just to see that the query comes first.
+    # It reads the boxes of people only to check that the query comes first.
     boxes = [
         np.tile(np.append(query.box, 1), (len(p), 1))
         for p, query in zip(people, data.queries, strict=False)
@@ -232,7 +232,7 @@ def run_peer(
 
 
 class _Patched:
-    """A module with some functions replaced."""
+    """Replace some functions of a module."""
 
     def __init__(self, module: Any, **replaced: Any) -> None:
         self.__dict__.update(replaced)
@@ -248,7 +248,7 @@ def ours(
     convention: str = "seqnet",
     context: ContextMatching | None = None,
 ) -> tuple[SearchResult, Stopwatch]:
-    """The result and the time that it took."""
+    """Return the result and the time."""
     watch = Stopwatch()
     result = evaluate_search(
         protocol,
@@ -263,7 +263,7 @@ def ours(
 
 
 def make_context(data: Benchmark, num_queries: int) -> ContextMatching:
-    """The query and whoever was detected beside it."""
+    """Return the query and the detections beside it."""
     people = [
         np.concatenate([embedding[None], data.gallery[query.scene].embeddings])
         for query, embedding in zip(data.queries[:num_queries], data.embeddings, strict=False)
@@ -272,12 +272,12 @@ def make_context(data: Benchmark, num_queries: int) -> ContextMatching:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has held until now."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def compare(data: Benchmark, peer: Any, num_queries: int, with_context: bool) -> dict[str, Any]:
-    """Both evaluators on the same queries."""
+    """Run both evaluators on the same queries."""
     context = make_context(data, num_queries) if with_context else None
     result, watch = ours(data, data.protocol(num_queries), context=context)
     memory = peak_mib()
@@ -303,7 +303,7 @@ def compare(data: Benchmark, peer: Any, num_queries: int, with_context: bool) ->
 
 
 def growth(data: Benchmark) -> Iterator[dict[str, Any]]:
-    """Our time with fewer queries, and with a smaller or larger gallery."""
+    """Time our evaluator with fewer queries, and with a smaller or larger gallery."""
     for share in (0.25, 0.5, 1.0):
         num_queries = round(share * len(data.queries))
         for convention in ("standard", "seqnet"):
@@ -333,7 +333,7 @@ def _size(data: Benchmark, num_queries: int, convention: str, watch: Stopwatch) 
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    """A table with one column a key."""
+    """Print a table with one column per key."""
     table = Table(title=title)
     for name in rows[0]:
         table.add_column(name.replace("_", " "), justify="right")
@@ -343,13 +343,13 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--peer", type=Path, help="a clone of SeqNet")
-    parser.add_argument("--queries", type=int, default=PRW["queries"], help="for the comparison")
-    parser.add_argument("--scale", type=float, default=1.0, help="of pictures and detections")
-    parser.add_argument("--context", action="store_true", help="compare context matching, too")
-    parser.add_argument("--growth", action="store_true", help="time other sizes, too")
+    parser.add_argument("--queries", type=int, default=PRW["queries"], help="queries to compare")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the data")
+    parser.add_argument("--context", action="store_true", help="also compare context matching")
+    parser.add_argument("--growth", action="store_true", help="also time other sizes")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     data = make_benchmark(
@@ -357,17 +357,17 @@ def main() -> None:
         round(PRW["detections"] * given.scale),
         PRW["queries"],
     )
-    figures: dict[str, list[dict[str, Any]]] = {}
+    measured: dict[str, list[dict[str, Any]]] = {}
     if given.peer is not None:
         with peer_module(given.peer) as peer:
             kinds = (False, True) if given.context else (False,)
-            figures["comparison"] = [compare(data, peer, given.queries, kind) for kind in kinds]
-    if given.growth:
-        figures["growth"] = list(growth(data))
+            measured["comparison"] = [compare(data, peer, given.queries, kind) for kind in kinds]
+    if given.growth or given.peer is None:
+        measured["growth"] = list(growth(data))
     if given.json:
-        print(json.dumps(figures, indent=2))
+        print(json.dumps(measured, indent=2))
         return
-    for title, rows in figures.items():
+    for title, rows in measured.items():
         print_rows(title, rows)
 
 

@@ -1,12 +1,12 @@
-"""Times indexing: how much of it the network waits, and against the same work one after the other.
+"""Time indexing: how long the network waits, and the speed-up over a sequential loop.
 
     python benchmarks/indexing.py --data FOLDER [--copies 4] [--json]
     python benchmarks/indexing.py --pictures 200
 
-With the folder that `personsearch.demo.real_samples` describes, its networks look at its
-pictures and its video. Without, a small network with fixed weights looks at made pictures; that
-shows what the machinery itself costs. The peer, in the same run, decodes, looks and writes in turn
-in one thread. Aim: the network waits for less than a tenth of the time.
+With a folder as in `personsearch.demo.real_samples`, its networks run on its pictures and video.
+Without, a small network with fixed weights runs on made pictures, which shows the cost of the
+pipeline itself. The baseline, in the same run, decodes, detects and writes sequentially in one
+thread. Aim: the network waits for less than a tenth of the time.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from personsearch.demo.real_frames import sample_networks
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from personsearch.demo.real_samples import sample_networks
 from personsearch.errors import PersonSearchError, PictureError
 from personsearch.indexing.finding import describe, find
 from personsearch.indexing.pipeline import index_media
@@ -37,7 +37,7 @@ from personsearch.types import Detections
 
 
 class Small(PersonSearchModel):
-    """Some convolutions, and two people in every picture."""
+    """A few convolutions, and two people in every picture."""
 
     embedding_dim = 64
 
@@ -51,17 +51,17 @@ class Small(PersonSearchModel):
             weight.data = torch.randn(weight.shape, generator=generator) * 0.05
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Nothing to train."""
+        """Return no losses."""
         return {}
 
     def detect(self, images: list[Tensor]) -> list[Detections]:
-        """Two people in each."""
+        """Return two people per picture."""
         boxes = torch.tensor([[10.0, 10.0, 60.0, 160.0], [90.0, 20.0, 140.0, 170.0]])
         vectors = self.embed(images, [boxes] * len(images))
         return [Detections(boxes, torch.tensor([0.9, 0.8]), rows) for rows in vectors]
 
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """The picture's features, for each box."""
+        """Return the features of the picture for each box."""
         found = []
         for image, some in zip(images, boxes, strict=True):
             pooled = self.layers(image[None]).mean(dim=(2, 3))
@@ -75,11 +75,11 @@ class Row:
 
     Attributes:
         data: what was indexed.
-        pictures: how many.
-        pictures_per_second: piped.
-        waited_share: of the time, in which the network had nothing to do.
-        in_turn_per_second: of the peer.
-        speedup: over the peer.
+        pictures: number of pictures.
+        pictures_per_second: speed of the pipeline.
+        waited_share: share of the time in which the network waited.
+        in_turn_per_second: speed of the sequential loop.
+        speedup: speed-up over the sequential loop.
     """
 
     data: str
@@ -93,10 +93,10 @@ class Row:
 def measure(
     name: str, model: PersonSearchModel, media: Sequence[Media], every: float, scratch: Path
 ) -> Row:
-    """Indexes the media in turn and piped, each into a store of its own."""
+    """Index the media sequentially and by the pipeline, each into its own store."""
     identity = ModelIdentity("benchmark", "b" * 64, model.embedding_dim)
     for frame in decode(media[0], every=every):
-        find(model, frame, 0.3)  # to warm up
+        find(model, frame, 0.3)  # warm up
         break
     began, pictures = time.perf_counter(), 0
     with open_store(scratch / f"{name}-turn", model=identity, write=True) as store:
@@ -118,7 +118,7 @@ def measure(
 
 
 def made_pictures(folder: Path, count: int) -> Path:
-    """Photographs of noise that is smooth enough to be compressed as photographs are."""
+    """Make pictures of smooth noise, which compress like photographs."""
     generator = np.random.default_rng(0)
     folder.mkdir()
     for number in range(count):
@@ -128,7 +128,7 @@ def made_pictures(folder: Path, count: int) -> Path:
 
 
 def compare(data: Path | None, pictures: int, copies: int, scratch: Path) -> list[Row]:
-    """All measurements."""
+    """Return all measurements."""
     if data is None:
         media, _ = find_media([made_pictures(scratch / "made", pictures)])
         return [measure("made pictures", Small().eval(), media, 1.0, scratch)]
@@ -147,11 +147,11 @@ def compare(data: Path | None, pictures: int, copies: int, scratch: Path) -> lis
 
 
 def main() -> int:
-    """Prints the table, or JSON; 0 on success, 1 on a failure of data or model."""
+    """Print a table or JSON; 0 on success, 1 on a failure of data or model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, help="folder of real samples")
-    parser.add_argument("--pictures", type=int, default=200, help="made ones, without --data")
-    parser.add_argument("--copies", type=int, default=4, help="of each real photo")
+    parser.add_argument("--pictures", type=int, default=200, help="made pictures, without --data")
+    parser.add_argument("--copies", type=int, default=4, help="copies of each real photo")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     try:

@@ -1,9 +1,10 @@
-"""Detection and search on a folder of real samples: a table, or JSON.
+"""Measure detection and search on a folder of real samples.
 
     python benchmarks/real_frames.py --data FOLDER [--model CHECKPOINT_OR_TOML] [--json]
 
-The folder is what `personsearch.demo.real_samples` describes. Every row of search stands beside
-the same protocol with an HSV histogram as the embedder: what a system must beat.
+The folder is described in `personsearch.demo.real_samples`. The samples are small: they show that
+the networks are fed correctly, they rank no systems. Each search is also measured with an HSV
+histogram as the embedder, which a system has to beat.
 """
 
 import argparse
@@ -70,7 +71,7 @@ class RealFrames:
 
 
 def main() -> int:
-    """Measures and prints; 0 on success, 1 on a failure of data or model."""
+    """Measure and print; 0 on success, 1 on a failure of data or model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of real samples")
     parser.add_argument("--model", type=Path, help="default: the networks in the folder")

@@ -1,11 +1,10 @@
-"""Real networks on real samples through a store: indexed, searched, evaluated, calibrated.
+"""Index, search, evaluate and calibrate real networks on real samples through a store.
 
     python benchmarks/real_search.py --data FOLDER [--model CHECKPOINT_OR_TOML] [--json]
 
-The folder is what `personsearch.demo.real_samples` describes. Each sample is indexed by
-`index_media` into a store of its own and searched by `Archive.search` with the ground-truth boxes;
-the evaluator is given what the store holds. A calibration made on each sample is tested on the
-other.
+The folder is described in `personsearch.demo.real_samples`. Each sample is indexed by `index_media`
+into its own store and searched by `Archive.search` with the ground-truth boxes; the evaluator gets
+the contents of the store. A calibration made on each sample is tested on the other.
 """
 
 import argparse
@@ -16,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from personsearch.demo.real_frames import sample_networks
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from personsearch.datasets.dataset import Dataset
-from personsearch.demo.real_samples import read_real_samples
+from personsearch.demo.real_samples import read_real_samples, sample_networks
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import DataError, PersonSearchError
 from personsearch.evaluation.detection import evaluate_detection
@@ -41,13 +39,13 @@ from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections
 
 SCORE = 0.3
-"""Of the people who are kept, as `personsearch index` does."""
+"""Smallest score of people in the store, as in `personsearch index`."""
 VIDEO_STEP = Sampling(frames=25)
-"""Of PETS09 every 25th frame is labelled here; its time stamps are uneven."""
+"""Labels exist for every 25th frame of PETS09, whose time stamps are uneven."""
 
 
 def main() -> int:
-    """Measures and prints; 0 on success, 1 on a failure of data or model."""
+    """Measure and print; 0 on success, 1 on a failure of data or model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of real samples")
     parser.add_argument("--model", type=Path, help="default: the networks in the folder")
@@ -78,7 +76,7 @@ def main() -> int:
 def searched(
     model: PersonSearchModel, identity: ModelIdentity, data: Dataset
 ) -> tuple[dict[str, Any], dict[str, Detections]]:
-    """One sample through a store: people found, ranking, pictures a second; and what it held."""
+    """Index and search one sample; return its metrics and the contents of the store."""
     print(f"{data.name}: indexed and searched", file=sys.stderr)
     (protocol,) = data.protocols.values()
     scenes = {scene.name: scene for scene in data.split("test")}
@@ -135,27 +133,27 @@ def searched(
         "queries": search.num_queries,
         "mAP": search.mean_ap,
         "top-1": search.top_k[1],
-        # The hit that a searcher sees first, not that of the evaluator.
+        # The first hit of a search, not that of the evaluator.
         "first hit right": first / len(protocol.queries),
         "pictures/s": report.pictures / report.seconds,
     }
     return row, gallery
 
 
-def held(archive: Archive, places: dict[tuple[Path, int | None], str]) -> dict[str, Detections]:
-    """Everyone in the store, by scene.
+def held(archive: Archive, scenes: dict[tuple[Path, int | None], str]) -> dict[str, Detections]:
+    """Return everyone in the store, by scene.
 
     Raises:
-        DataError: a scene without anyone; its frame was not indexed.
+        DataError: fewer than half of the scenes are in the store.
     """
     rows: dict[str, list[Any]] = {}
     for batch in archive.engine.iterate():
         for record in batch:
-            place = (record.person.path.resolve(), record.person.frame)
-            if place in places:
-                rows.setdefault(places[place], []).append(record)
-    if len(rows) < len(places) / 2:
-        raise DataError(f"{len(rows)} of {len(places)} scenes are in the store; expected most")
+            picture = (record.person.path.resolve(), record.person.frame)
+            if picture in scenes:
+                rows.setdefault(scenes[picture], []).append(record)
+    if len(rows) < len(scenes) / 2:
+        raise DataError(f"{len(rows)} of {len(scenes)} scenes are in the store; expected most")
     return {
         name: Detections(
             np.stack([one.person.box for one in records]),
@@ -167,14 +165,14 @@ def held(archive: Archive, places: dict[tuple[Path, int | None], str]) -> dict[s
 
 
 def overlap(one: Any, other: Any) -> float:
-    """Intersection over union of two boxes (4,)."""
+    """Return the intersection over union of two boxes (4,)."""
     from personsearch.boxes import iou
 
     return float(iou(np.asarray(one)[None], np.asarray(other)[None])[0, 0])
 
 
 def calibrated(identity: ModelIdentity, pairs: dict[str, Pairs]) -> list[dict[str, Any]]:
-    """Calibrations of each sample, tested on it (held-out people) and on the others."""
+    """Calibrate on each sample, and test on its held-out people and on the others."""
     rows = []
     for name, own in pairs.items():
         made = fit_calibration(own, identity)
@@ -189,7 +187,7 @@ def calibrated(identity: ModelIdentity, pairs: dict[str, Pairs]) -> list[dict[st
 
 
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    """A table with a row of figures each."""
+    """Print a table with one column per key."""
     table = Table(*rows[0], title=title)
     for row in rows:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))

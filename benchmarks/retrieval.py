@@ -1,15 +1,15 @@
-"""Times a store at scale beside numpy and LanceDB: writing, opening, searching, memory.
+"""Time a store at scale beside numpy and LanceDB: writing, opening, searching, memory.
 
     python benchmarks/retrieval.py --people 1000000
     pip install lancedb && python benchmarks/retrieval.py --people 1000000 --lancedb
 
-All run in one process on the same people, so that the ratios hold on any machine. Beside wall clock
-stands CPU time summed over threads, which other work on the machine changes less. numpy multiplies
-a float32 matrix in memory by the queries, which is as simple as exact search can be.
+All run in one process on the same people, so that the ratios hold on any machine. Times are wall
+clock and CPU time summed over threads, which other work on the machine changes less. numpy
+multiplies a float32 matrix in memory by the queries, the simplest exact search.
 
-The people are made: cameras have one video each, with five people a frame; someone is seen in
+The people are synthetic: each camera has one video with five people per frame; a person is in
 twenty frames with a mean cosine of 0.8 between views; people are grouped by looks, a thousand
-views a group. Queries are views of people with as much noise again. The filter leaves one camera
+views per group. Queries are views of people with as much noise again. The filter keeps one camera
 of fifty.
 """
 
@@ -41,11 +41,11 @@ class Row:
     """One measurement.
 
     Attributes:
-        what: was done.
-        who: did it.
-        count: of people, queries or openings.
-        wall, cpu: seconds that it took.
-        recall: of the true top 10; None where that has no meaning.
+        what: what was done.
+        who: the library that did it.
+        count: number of people, queries or openings.
+        wall, cpu: seconds.
+        recall: recall of the true top 10; None where it has no meaning.
     """
 
     what: str
@@ -56,13 +56,13 @@ class Row:
     recall: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """With the rates."""
+        """Return the fields and the rates."""
         rates = {"per_second": self.count / self.wall, "per_cpu_second": self.count / self.cpu}
         return vars(self) | rates
 
 
 def views(begin: int, end: int, dim: int) -> np.ndarray:
-    """Embeddings of people `begin` to `end`, the same whoever else is asked for."""
+    """Return the embeddings of people `begin` to `end`, independent of the range."""
     numbers = np.arange(begin, end)
     rows = np.empty((len(numbers), dim), np.float32)
     for group in np.unique(numbers // ALIKE):
@@ -78,7 +78,7 @@ def views(begin: int, end: int, dim: int) -> np.ndarray:
 
 
 def frames(begin: int, end: int, dim: int, thumbnail: bytes) -> list[FoundPeople]:
-    """A stretch of a video."""
+    """Return a part of a video."""
     vectors = views(begin, end, dim)
     generator = np.random.default_rng(begin)
     scores = generator.uniform(0.5, 1.0, len(vectors)).astype(np.float32)
@@ -101,7 +101,7 @@ def frames(begin: int, end: int, dim: int, thumbnail: bytes) -> list[FoundPeople
 
 
 def insert(folder: Path, people: int, dim: int, thumbnail: bytes) -> tuple[float, float]:
-    """Seconds, wall and CPU, that writing takes; making the people is not counted."""
+    """Return wall and CPU seconds of writing, without making the people."""
     model = ModelIdentity("benchmark", "b" * 64, dim)
     wall = cpu = 0.0
     share = -(-people // CAMERAS)
@@ -122,14 +122,14 @@ def insert(folder: Path, people: int, dim: int, thumbnail: bytes) -> tuple[float
 
 
 def timed(what: str, who: str, count: int, work: Callable[[], object]) -> Row:
-    """One call."""
+    """Time one call."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return Row(what, who, count, time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def anonymous() -> int:
-    """Bytes of this process that no file holds."""
+    """Return the anonymous memory of this process in bytes."""
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) * 1024
@@ -137,13 +137,13 @@ def anonymous() -> int:
 
 
 def recall(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
-    """Of the true ids, how many were found."""
+    """Return the share of the true ids that were found."""
     pairs = zip(found, truth, strict=True)
     return float(np.mean([len(np.intersect1d(one, other)) / len(other) for one, other in pairs]))
 
 
 def compare(people: int, dim: int, queries: int, lancedb: bool, folder: Path) -> dict[str, Any]:
-    """Every figure."""
+    """Return all measurements."""
     rows = []
     for name, thumbnail in (("bare", b""), ("store", b"\xff" * THUMBNAIL)):
         wall, cpu = insert(folder / name, people, dim, thumbnail)
@@ -232,7 +232,7 @@ def plain(
     truth: list[np.ndarray],
     filtered: list[np.ndarray],
 ) -> Iterator[Row]:
-    """numpy on all in memory; ids are numbered as the store numbers them."""
+    """Search with numpy in memory; ids are those of the store."""
     matrix = views(0, people, dim).astype(np.float16).astype(np.float32)
     share = -(-people // CAMERAS)
     one_camera = slice(7 * share, min(8 * share, people))
@@ -271,7 +271,7 @@ def beside_lancedb(
     truth: list[np.ndarray],
     filtered: list[np.ndarray],
 ) -> Iterator[Row]:
-    """LanceDB without an index: exact, as the store is by default."""
+    """Search with LanceDB without an index: exact, like the store by default."""
     import lancedb
     import pyarrow
 
@@ -322,13 +322,13 @@ def beside_lancedb(
 
 
 def main() -> None:
-    """Prints the table, or JSON."""
+    """Print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--people", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--lancedb", action="store_true", help="beside LanceDB, too")
-    parser.add_argument("--folder", type=Path, help="where stores are made; default: temporary")
+    parser.add_argument("--lancedb", action="store_true", help="also measure LanceDB")
+    parser.add_argument("--folder", type=Path, help="folder of the stores; default: temporary")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=asked.folder))

@@ -1,11 +1,11 @@
-"""Times the API over a store at scale: a search as the page asks it, with its thumbnails.
+"""Time the API over a store at scale: a search as the page sends it, with its thumbnails.
 
     python benchmarks/serving.py --people 1000000
 
-The server runs in this process behind a real socket, over the people of `retrieval.py`; a network
-is not used, for searches go by people of the store. Beside the answers stands the engine's own
-search in the same run, so that what the service adds shows as a ratio. Aim: the page's first
-answer in less than 300 ms at a million people.
+The server runs in this process behind a real socket, over the people of `retrieval.py`; searches
+are by people in the store and need no network. The engine's own search is timed in the same run,
+which shows what the service adds as a ratio. Aim: the page's first answer in less than 300 ms at a
+million people.
 """
 
 import argparse
@@ -36,11 +36,11 @@ from personsearch.web.listening import listen
 from personsearch.web.service import Settings
 
 TOP = 24
-"""Hits, as the page asks for."""
+"""Hits that the page requests."""
 
 
 def spread(work: Callable[[int], object], people: list[int]) -> dict[str, float]:
-    """Milliseconds of calls one after the other."""
+    """Return milliseconds of consecutive calls."""
     taken = []
     for one in people:
         began = time.perf_counter()
@@ -54,13 +54,13 @@ def spread(work: Callable[[int], object], people: list[int]) -> dict[str, float]
 
 
 def measure(place: Path, people: int, searches: int) -> dict[str, Any]:
-    """Every figure of a store."""
+    """Return all measurements of a store."""
     generator = np.random.default_rng(0)
     asked = generator.integers(1, people + 1, searches).tolist()
     one_camera = [f"c{generator.integers(CAMERAS)}"]
     rows: dict[str, dict[str, float]] = {}
     with Archive(StoreEngine(place)) as archive, listen("127.0.0.1", 0) as socket:
-        # The network's thread would say that there is none of that name.
+        # The thread of the network would report that there is no such model.
         app = create_app(archive, Settings(burst=1e9, rate=1e9))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
@@ -108,12 +108,12 @@ def measure(place: Path, people: int, searches: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Prints the table, or JSON."""
+    """Print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--people", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--searches", type=int, default=60)
-    parser.add_argument("--folder", type=Path, help="where the store is made; default: temporary")
+    parser.add_argument("--folder", type=Path, help="folder of the store; default: temporary")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=given.folder))

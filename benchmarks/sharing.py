@@ -1,12 +1,12 @@
-"""Times detection and embedding for a person by how much of the network is shared (table 1b).
+"""Time detection and embedding of a person by how much of the network is shared (table 1b).
 
     python benchmarks/sharing.py --backbone resnet50 --side 640
     python benchmarks/sharing.py --backbone small --side 640
 
-Loesch et al. (2019, table 1b) time J2, J3, J4 and the disjoint pair on a Titan X; what holds on
+Loesch et al. (2019, table 1b) time J2, J3, J4 and the disjoint pair on a Titan X; comparable on
 another machine is the ratio to the disjoint pair, which runs in the same process on the same
-pictures. Nothing is trained: time does not depend on the weights. The detector does all of its
-work, suppression included; then a fixed number of boxes as large as people is embedded. Without a
+pictures. Nothing is trained: time does not depend on the weights. The detector does all its work,
+including suppression; then a fixed number of boxes of the size of people is embedded. Without a
 GPU, times are CPU time summed over threads, which other work on the machine hardly changes.
 
 'small' has a narrow pyramid and a short head, as in its recipe.
@@ -40,7 +40,7 @@ PAPER = {
     ("J4", 5): (11.1, 7.1, 6.5),
     ("J4", 20): (2.9, 1.9, 1.9),
 }
-"""Milliseconds for a person at 1, 4 and 8 pictures a batch."""
+"""Milliseconds per person at 1, 4 and 8 pictures per batch."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Row:
     """One measurement beside the paper's.
 
     Attributes:
-        sharing: of `systems.sequential.SHARED`.
-        batch: pictures.
-        people: in each picture.
-        ms_per_person: here.
-        speedup: time of the disjoint pair over this one's, here.
-        paper_speedup: there.
+        sharing: a key of `systems.sequential.SHARED`.
+        batch: pictures per batch.
+        people: people per picture.
+        ms_per_person: measured milliseconds per person.
+        speedup: measured time of the disjoint pair over this one's.
+        paper_speedup: the same in the paper.
     """
 
     sharing: str
@@ -67,13 +67,13 @@ class Row:
 def time_per_person(
     model: Sequential, images: list[Tensor], boxes: Tensor, repeats: int = 5
 ) -> float:
-    """Milliseconds to detect and embed one person, the median of several calls.
+    """Return milliseconds to detect and embed one person, the median of several calls.
 
     Args:
         model: in evaluation mode, on the device of `images`.
         images: (3, H, W) each.
-        boxes: (P, 4) in pixels of the batch, embedded in every picture instead of what is found.
-        repeats: timed calls, after one to warm up.
+        boxes: (P, 4) in pixels of the batch, embedded in every picture in place of detections.
+        repeats: timed calls, after a warm-up.
     """
     find = model.detector.find
 
@@ -106,13 +106,13 @@ def compare(
     batches: Sequence[int] = BATCHES,
     people: Sequence[int] = PEOPLE,
 ) -> list[Row]:
-    """Every way of sharing at every batch and number of people, the disjoint pair first."""
+    """Measure every way of sharing, batch and number of people, the disjoint pair first."""
     rows: list[Row] = []
     disjoint: dict[tuple[int, int], float] = {}
     generator = torch.Generator().manual_seed(0)
     pictures = torch.rand(max(batches), 3, side, side, generator=generator).to(device)
     corners = torch.rand(max(people), 2, generator=generator) * side * torch.tensor([0.8, 0.6])
-    # People two fifths of the picture tall, as broad as people are.
+    # People two fifths as tall as the picture, with usual proportions.
     boxes = torch.cat([corners, corners + side * torch.tensor([0.16, 0.4])], dim=1).to(device)
     for sharing in sorted(SHARED, key=lambda name: (name != "disjoint", name)):
         torch.manual_seed(0)
@@ -141,7 +141,7 @@ def compare(
 
 
 def main() -> None:
-    """Prints the table, or JSON."""
+    """Print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--backbone", default="resnet50", help="'small' or a ResNet")
     parser.add_argument("--side", type=int, default=640, help="sides of the pictures, in pixels")

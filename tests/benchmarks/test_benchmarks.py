@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+DATA = ROOT / ".." / "shared" / "data"
 
 
 def _run(name: str, *arguments: str) -> str:
@@ -32,6 +35,22 @@ def test_sharing_compares_every_way_with_the_disjoint_pair() -> None:
         assert abs(row["speedup"] - disjoint / row["ms_per_person"]) < 1e-9
     # Table 1b at one picture and 5 people: 17.0 ms for the pair, 12.2 for J3.
     assert abs(rows[9]["paper_speedup"] - 17.0 / 12.2) < 1e-9
+
+
+def test_the_evaluator_is_timed_at_several_sizes() -> None:
+    rows = json.loads(_run("evaluation.py", "--scale", "0.01", "--json"))["growth"]
+    assert [row["convention"] for row in rows] == ["standard", "seqnet"] * 5
+    assert [row["pictures"] for row in rows[::2]] == [61, 61, 61, 30, 122]
+    assert all(row["cpu"] > 0 for row in rows)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the real samples in ../shared/data")
+def test_real_samples_are_searched_through_a_store(tmp_path: Path) -> None:
+    for name in ("prw-frames", "prw-annotations", "models"):
+        (tmp_path / name).symlink_to((DATA / name).resolve())
+    result = json.loads(_run("real_search.py", "--data", str(tmp_path), "--json"))
+    assert [row["data"] for row in result["search"]] == ["PRW frames"]
+    assert result["calibration"]
 
 
 def test_indexing_is_compared_with_the_same_in_turn() -> None:
