@@ -90,12 +90,11 @@ def index(
         return index_with(run_on_ray("local", load, settings, writer, **given), writer, media)
 
 
-@pytest.mark.parametrize("kind", ["store", "milvus-lite"])
 @pytest.mark.usefixtures("cluster")
 def test_a_worker_that_dies_leaves_its_shard_to_another(
-    footage: Path, undisturbed: Path, tmp_path: Path, kind: str
+    footage: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    place = str(tmp_path / "store") if kind == "store" else f"milvus-lite:{tmp_path / 'p.db'}"
+    place = str(tmp_path / "store")  # a Milvus file is test_ray_driver's
     (tmp_path / "deaths").mkdir()
     report = index(place, footage, LoadMortal(tmp_path / "deaths", times=2, at=3))
     assert len(list((tmp_path / "deaths").iterdir())) == 2
