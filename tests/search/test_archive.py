@@ -205,7 +205,7 @@ def test_without_a_line_nothing_is_answered_and_nobody_erased(store: Path, tmp_p
             lambda: archive.erase_files(str(tmp_path / "gate")),
             lambda: archive.log_report("csv", []),
         ):
-            with pytest.raises(StoreError, match="its end is not as it was left"):
+            with pytest.raises(StoreError, match="its end was changed"):
                 refused()
         assert archive.engine.count() == 6
 

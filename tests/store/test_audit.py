@@ -56,7 +56,7 @@ def test_every_change_shows(log: AuditLog) -> None:
         "1 lines are missing at the end": [first, second, third],
         "4 lines are missing at the end": [],
         "line 1 does not follow": [second, third, fourth],
-        "line 4 is not the one": [first, second, third, fourth.replace(b"user 3", b"user 4")],
+        "line 4 is not the line": [first, second, third, fourth.replace(b"user 3", b"user 4")],
         "line 4 is damaged": [first, second, third, fourth[:-5]],
         "line 2 is damaged": [first, b"nothing\n", third, fourth],
         "line 3 is damaged": [first, second, b'{"time": 1}\n', fourth],
@@ -107,11 +107,11 @@ def test_it_does_not_go_on_from_an_end_that_was_changed(log: AuditLog) -> None:
     whole = lines(log)
     for content in (whole[:-1], [], [*whole[:-1], whole[-1].replace(b"user 3", b"user 4")]):
         write(log, content)
-        with pytest.raises(StoreError, match="its end is not as it was left"):
+        with pytest.raises(StoreError, match="its end was changed"):
             log.append("search", "someone", {})
     write(log, whole)
     (log.folder / HEAD).unlink()
-    with pytest.raises(StoreError, match="its end is not as it was left"):
+    with pytest.raises(StoreError, match="its end was changed"):
         log.append("search", "someone", {})
 
 

@@ -357,9 +357,13 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
         version=1,
         counts={"files": 1, "people": 2**39, "pictures": 1, "tracks": 0},
     )
-    with pytest.raises(StoreError, match="list of files is not whole"):
+    with pytest.raises(StoreError, match="list of files is incomplete"):
         import_store(tmp_path / "out", tmp_path / "new")
-    for text, expected in (("{", "no JSON"), ("[]", "not the manifest"), ("[" * 99_999, "no JSON")):
+    for text, expected in (
+        ("{", "not JSON"),
+        ("[]", "not the manifest"),
+        ("[" * 99_999, "not JSON"),
+    ):
         (tmp_path / "out" / MANIFEST).write_text(text, encoding="utf-8")
         with pytest.raises(StoreError, match=expected):
             import_store(tmp_path / "out", tmp_path / "new")
@@ -381,7 +385,7 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     assert files(tmp_path / "next") == before
     (tmp_path / "third.partial").mkdir()
     (tmp_path / "third.partial" / "diary.txt").write_text("mine")
-    with pytest.raises(StoreError, match="no export; move it"):
+    with pytest.raises(StoreError, match="not an export; move it"):
         export_store(store, tmp_path / "third")
     assert (tmp_path / "third.partial" / "diary.txt").is_file()
 

@@ -90,7 +90,7 @@ def _look(folder: Path) -> tuple[int, list[tuple[object, ...]]]:
 
 def test_a_store_of_version_1_is_brought_up_to_date(old: Path, tmp_path: Path) -> None:
     with (
-        pytest.raises(StoreError, match=r"older version \(schema 1\); .* store compact --store"),
+        pytest.raises(StoreError, match=r"older schema \(1\); .* store compact --store"),
         open_store(old),
     ):
         pass

@@ -1,11 +1,12 @@
-"""The audit log of a store: who searched and erased what, each line bound to the one before.
+"""The audit log of a store: a chain of lines that say who searched and erased what.
 
-    STORE/audit.jsonl       one JSON object a line; only ever appended to
-    STORE/audit.head.json   how many lines there are, how long they are, and the hash of the last
+    STORE/audit.jsonl       one JSON object a line, appended only
+    STORE/audit.head.json   number and length of the lines, and the hash of the last one
+    STORE/audit.lock        held while a line is appended
 
-A line that is changed, taken out, put in or moved breaks the chain. Lines cut off the end are
-missed by the second file. Who can write both files can write another log; a head hash that was
-noted elsewhere shows that, too.
+A line that is changed, removed, inserted or moved breaks the chain of hashes. Lines cut off the end
+are detected by the second file. Somebody who can write both files can write another log; a head
+hash noted elsewhere detects that, too.
 """
 
 import getpass
@@ -26,7 +27,7 @@ from personsearch.errors import StoreError
 
 LOG, HEAD, LOCK = "audit.jsonl", "audit.head.json", "audit.lock"
 BEGINNING = "0" * 64
-"""What the first line names as the hash of the line before it."""
+"""The hash of the line before the first one."""
 
 _FIELDS: dict[str, Any] = {
     "time": (int, float),
@@ -44,7 +45,7 @@ class AuditEntry:
     Attributes:
         time: seconds since 1970.
         who: name of a key, ``local``, or the user of this machine who ran a command.
-        action: what was done, such as ``search``.
+        action: such as ``search``.
         details: ids, counts and filters; never an embedding or a picture.
         previous: SHA-256 of the line before.
         hash: SHA-256 of this line.
@@ -63,31 +64,27 @@ class _Head:
     count: int
     bytes: int
     hash: str
-    last: int  # where the last line begins
+    last: int  # offset of the last line
 
 
 class AuditLog:
-    """The audit log of a store's folder. For several threads and processes at once.
-
-    Args:
-        folder: of the store.
-    """
+    """The audit log in a folder, for several threads and processes at once."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self._log, self._head = self.folder / LOG, self.folder / HEAD
 
     def append(self, action: str, who: str, details: Mapping[str, Any]) -> AuditEntry:
-        """Adds a line, which is on the disk when this returns.
+        """Append a line, which is on the disk when this returns.
 
-        A last line that was torn by a crash is taken out first, and a line says so.
+        A last line that was torn by a crash is removed first, which is logged, too.
 
         Raises:
-            StoreError: the end of the log is not as it was left, or it cannot be written.
+            StoreError: the end of the log was changed, or the log cannot be written.
         """
         try:
             with self._locked() as log:
-                head = self._mend(log)
+                head = self._repair(log)
                 entry, _ = self._add(log, head, action, who, details)
                 return entry
         except OSError as error:
@@ -100,7 +97,7 @@ class AuditLog:
         """The lines, oldest first.
 
         Raises:
-            StoreError: a line that is none.
+            StoreError: a line is damaged.
         """
         for number, line in enumerate(self._lines(), start=1):
             entry = _parsed(line)
@@ -109,17 +106,17 @@ class AuditLog:
             yield entry
 
     def head(self) -> str:
-        """Hash of the last line, to be noted elsewhere."""
+        """Hash of the last line, to note elsewhere."""
         found = BEGINNING
         for line in self._lines():
             found = _hash(line)
         return found
 
     def verify(self, head: str | None = None) -> str:
-        """What is wrong with the log; empty if it is whole.
+        """Return what is wrong with the log; empty if it is complete.
 
         Args:
-            head: hash of a line, noted elsewhere, that has to be there.
+            head: hash of a line, noted elsewhere, that must be in the log.
         """
         try:
             known = self._read_head()
@@ -136,13 +133,13 @@ class AuditLog:
             size += len(line)
             seen = seen or previous == head
             if known and count == known.count and previous != known.hash:
-                return f"line {count} is not the one that was written there"
+                return f"line {count} is not the line that was written there"
         if known is None and count:
             return f"{HEAD} is missing"
         if known is not None and count < known.count:
             return f"{known.count - count} lines are missing at the end"
         if not seen:
-            return f"no line has the hash {head}: the log is not the one that it was noted from"
+            return f"no line has the hash {head}: it was noted from another log"
         return ""
 
     def _lines(self) -> Iterator[bytes]:
@@ -171,20 +168,21 @@ class AuditLog:
     def _write_head(self, head: _Head) -> None:
         replace_file(self._head, json.dumps(asdict(head)), mode=0o600)
 
-    def _mend(self, log: Any) -> _Head:
-        """Where the log ends, after what a crash may have left was put in order."""
+    def _repair(self, log: Any) -> _Head:
+        """Return the head, after the remains of a crash were repaired."""
         head, size = self._read_head(), log.seek(0, os.SEEK_END)
         if head is None and not size:
-            # Written before the first line, so that a log without it was tampered with.
+            # Written before the first line, so that a missing head shows tampering.
             head = _Head(0, 0, BEGINNING, 0)
             self._write_head(head)
         log.seek(0 if head is None else head.last)
         if head is None or size < head.bytes or _changed(log, head):
             raise StoreError(
-                f"{self._log}: its end is not as it was left; see: personsearch audit check. Keep "
-                f"{LOG} and {HEAD} for whoever looks into it; without them a new log begins"
+                f"{self._log}: its end was changed since the last line was written; see: "
+                f"personsearch audit check. Keep {LOG} and {HEAD} as evidence; without them a new "
+                "log begins"
             )
-        # What stands behind the noted end was written, but a crash came before it was noted.
+        # Lines behind the noted end were written before a crash, but not noted.
         log.seek(head.bytes)
         for line in log.read().splitlines(keepends=True):
             entry = _parsed(line)
@@ -216,7 +214,7 @@ class AuditLog:
 
 
 def _changed(log: Any, head: _Head) -> bool:
-    """Whether the last line is another; `log` stands at its beginning."""
+    """Whether the last line was changed; `log` is positioned at its beginning."""
     return bool(head.count) and _hash(log.read(head.bytes - head.last)) != head.hash
 
 
@@ -239,7 +237,7 @@ def _parsed(line: bytes) -> AuditEntry | None:
 
 
 def user_of_this_machine() -> str:
-    """Who runs this process, for the log."""
+    """Return the name of the user who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in containers
@@ -247,10 +245,6 @@ def user_of_this_machine() -> str:
 
 
 def log_expired(folder: Path | str, who: str, views: int) -> None:
-    """Notes that people were erased because they were older than the store keeps; not of nobody.
-
-    Raises:
-        StoreError: the log cannot be written.
-    """
+    """Log that people older than the retention time were erased, unless there were none."""
     if views:
         AuditLog(folder).append("expired", who, {"views": views})

@@ -1,4 +1,4 @@
-"""What is wrong with a store: the database itself, its embeddings and its thumbnails."""
+"""Checks of a store: the database itself, its embeddings and its thumbnails."""
 
 import io
 
@@ -33,12 +33,7 @@ _RULES = {
 
 
 def check_store(store: Store, progress: Progress | None = None) -> list[str]:
-    """One line for each thing that is wrong; empty if nothing is.
-
-    Args:
-        store: open.
-        progress: called from time to time.
-    """
+    """Return one line a problem; empty if there is none."""
     try:
         with store.snapshot():
             if damage := store.damage():

@@ -1,42 +1,43 @@
-"""A store as a folder of open formats, to take elsewhere or keep; and back.
+"""Export of a store to a folder of open formats, and import.
 
     EXPORT/manifest.json                   format, model, retention, counts, SHA-256 of every file
     EXPORT/files.jsonl                     and pictures, tracks, people: one row a line; or .parquet
     EXPORT/embeddings-00000.safetensors    float16 (rows, D), 100,000 rows of people a file
     EXPORT/thumbnails-00000.safetensors    JPEG bytes one after the other, and where each begins
 
-Rows name each other by number, from zero. What is the same in two stores is the same in their
-exports, byte for byte, whatever ids people have.
+Rows refer to each other by number, from zero. Stores with equal contents have equal exports, byte
+for byte, whatever ids people have.
 """
 
 import hashlib
 import json
+import operator
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from personsearch.durable import sync
+from personsearch.durable import replace_file, sync
 from personsearch.errors import StoreError
 from personsearch.store.exchange_shards import (
     ShardReader,
-    ShardWriter,
     pack_thumbnails,
     pack_vectors,
     shard_name,
-    write_whole,
+    write_shards,
 )
 from personsearch.store.exchange_tables import (
     TABLES,
-    JsonWriter,
-    ParquetWriter,
     load_pyarrow,
     read_jsonl,
     read_parquet,
+    write_jsonl,
+    write_parquet,
 )
 from personsearch.store.merge import (
     ExchangeReport,
@@ -45,7 +46,7 @@ from personsearch.store.merge import (
     PictureRow,
     Progress,
     TrackRow,
-    open_or_make,
+    open_or_create,
     take,
     units_of,
 )
@@ -88,12 +89,12 @@ class _Manifest(_Strict):
     sha256: str = ""
 
     def digest(self) -> str:
-        """SHA-256 of everything else."""
+        """SHA-256 of all other fields."""
         plain = self.model_dump(exclude={"sha256"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
     def expected_files(self) -> set[str]:
-        """By what the rest says."""
+        """Names by counts and rows a file."""
         shards = {"embeddings": self.embedding_rows, "thumbnails": self.thumbnail_rows}
         return {f"{table}.{self.text}" for table in TABLES} | {
             shard_name(kind, number)
@@ -108,14 +109,14 @@ def export_store(
     format: Literal["jsonl", "parquet"] = "jsonl",
     progress: Progress | None = None,
 ) -> dict[str, int]:
-    """Writes a store to a new folder; says how many files, pictures, tracks and people.
+    """Write a store to a new folder; return the number of files, pictures, tracks and people.
 
-    The folder is there whole, or not at all. Others may search and index meanwhile.
+    The folder is written completely or not at all. Others may search and index meanwhile.
 
     Args:
         store: the store's folder.
-        folder: that is to be made.
-        format: of what is text; ``parquet`` needs the extra ``[parquet]``.
+        folder: to be created.
+        format: of the tables; ``parquet`` needs the extra ``[parquet]``.
         progress: called from time to time.
 
     Raises:
@@ -153,38 +154,40 @@ def _write(
     counts = dict.fromkeys(TABLES, 0)
     total = store.counts()["people"]
     with ExitStack() as stack:
-        tables: dict[str, JsonWriter | ParquetWriter] = {}
-        for name, columns in TABLES.items():
-            path = folder / f"{name}.{format}"
-            if format == "jsonl":
-                tables[name] = stack.enter_context(JsonWriter(path, columns))
-            else:
-                tables[name] = stack.enter_context(ParquetWriter(path, columns))
-        shards = [
-            stack.enter_context(ShardWriter(folder, "embeddings", EMBEDDING_ROWS, pack_vectors)),
-            stack.enter_context(ShardWriter(folder, "thumbnails", THUMBNAIL_ROWS, pack_thumbnails)),
-        ]
+        write = write_jsonl if format == "jsonl" else write_parquet
+        tables = {
+            name: stack.enter_context(write(folder / f"{name}.{format}", columns))
+            for name, columns in TABLES.items()
+        }
+        vectors, thumbnails = (
+            stack.enter_context(write_shards(folder, kind, size, pack))
+            for kind, size, pack in (
+                ("embeddings", EMBEDDING_ROWS, pack_vectors),
+                ("thumbnails", THUMBNAIL_ROWS, pack_thumbnails),
+            )
+        )
         for number, unit in enumerate(units_of(store)):
             unit.check(store.model.dim)
             first = dict(counts)
             stamp = (unit.stamp.bytes, unit.stamp.changed)
             rows: dict[str, list[tuple[Any, ...]]] = {
                 "files": [(unit.source, unit.name, *stamp, unit.camera, unit.state, unit.reason)],
-                "pictures": [(number, *vars(one).values()) for one in unit.pictures],
-                "tracks": [(number, *vars(one).values()) for one in unit.tracks],
+                "pictures": [(number, *one) for one in unit.pictures],
+                "tracks": [(number, *one) for one in unit.tracks],
                 "people": [_numbered(one, first) for one in unit.people],
             }
             for name, table in tables.items():
-                table.write(rows[name])
+                table(rows[name])
                 counts[name] += len(rows[name])
-            shards[0].write(list(unit.vectors))
-            shards[1].write(unit.thumbnails)
+            vectors(list(unit.vectors))
+            thumbnails(unit.thumbnails)
             if progress and unit.people:
                 progress("writing", counts["people"], total)
     names = sorted(path.name for path in folder.iterdir())
     files = {}
     for done, name in enumerate(names):
         path = folder / name
+        sync(path)
         files[name] = _File(bytes=path.stat().st_size, sha256=_digest(path))
         if progress:
             progress("checksums", done + 1, len(names))
@@ -201,26 +204,24 @@ def _write(
     )
     manifest.sha256 = manifest.digest()
     text = json.dumps(manifest.model_dump(), indent=2, sort_keys=True, ensure_ascii=False)
-    write_whole(folder / MANIFEST, (text + "\n").encode())
+    replace_file(folder / MANIFEST, text + "\n")
     sync(folder)
     return counts
 
 
 def _numbered(person: PersonRow, first: dict[str, int]) -> tuple[Any, ...]:
-    """A person's row, by numbers in the whole export."""
-    picture, track, *rest = vars(person).values()
-    whole = None if track is None else first["tracks"] + track
-    return (first["pictures"] + picture, whole, *rest)
+    """A person's row, with the numbers of the whole export."""
+    picture, track, *rest = person
+    return (first["pictures"] + picture, None if track is None else first["tracks"] + track, *rest)
 
 
 def import_store(
     folder: Path | str, into: Path | str, progress: Progress | None = None
 ) -> ExchangeReport:
-    """Brings everyone of an export into a store, which is made if there is none.
+    """Copy an export into a store, which is created if there is none.
 
-    All of the export is checked before anything is written. Stopped while writing, it may be run
-    again and goes on. A new store takes the export's retention time; one that is there keeps its
-    own.
+    The whole export is checked before anything is written. An interrupted import may be run again
+    and continues. A new store takes the export's retention time; an existing one keeps its own.
 
     Args:
         folder: from `export_store`.
@@ -243,7 +244,7 @@ def import_store(
         unit.check(model.dim)
         if progress and done % 256 == 0:
             progress("checking", done, total)
-    with open_or_make(into, model, manifest.retention) as store:
+    with open_or_create(into, model, manifest.retention) as store:
         return take(store, _units(folder, manifest), total, progress)
 
 
@@ -257,7 +258,7 @@ def _read_manifest(folder: Path) -> _Manifest:
             "personsearch store export"
         ) from None
     except (ValueError, RecursionError):
-        raise StoreError(f"{path}: is damaged, it is no JSON; export again") from None
+        raise StoreError(f"{path}: is damaged, it is not JSON; export again") from None
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         raise StoreError(f"{path}: is not the manifest of a store's export")
     version = plain.get("version")
@@ -270,19 +271,19 @@ def _read_manifest(folder: Path) -> _Manifest:
         manifest = _Manifest.model_validate(plain)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise StoreError(f"{path}: is damaged ({place}: {first['msg']}); export again") from None
+        key = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{path}: is damaged ({key}: {first['msg']}); export again") from None
     counts = manifest.counts
     rows = (manifest.embedding_rows, manifest.thumbnail_rows, manifest.model.dim)
     if manifest.sha256 != manifest.digest() or set(counts) != set(TABLES) or min(rows) < 1:
-        raise StoreError(f"{path}: is damaged, its own checksum is another; export again")
+        raise StoreError(f"{path}: is damaged, its own checksum is wrong; export again")
     if min(counts.values()) < 0 or max(counts.values()) > 2**40:
         raise StoreError(f"{path}: is damaged, it counts {counts}; export again")
-    # Shards are counted before they are named, so that no count fills the memory.
+    # Counted before the names are listed, so that no count fills the memory.
     if counts["people"] > len(manifest.files) * max(rows[:2]) or (
         manifest.expected_files() != set(manifest.files)
     ):
-        raise StoreError(f"{path}: is damaged, its list of files is not whole; export again")
+        raise StoreError(f"{path}: is damaged, its list of files is incomplete; export again")
     return manifest
 
 
@@ -297,11 +298,11 @@ def _check_file(path: Path, expected: _File) -> None:
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); export again") from None
     if digest != expected.sha256:
-        raise StoreError(f"{path}: is damaged, its checksum is another; export again")
+        raise StoreError(f"{path}: is damaged, its checksum is wrong; export again")
 
 
 def _units(folder: Path, manifest: _Manifest) -> Iterator[FileUnit]:
-    """Every file of an export, whose parts are read side by side."""
+    """Every file of an export, read from its tables and shards side by side."""
     read = read_jsonl if manifest.text == "jsonl" else read_parquet
     paths = {name: folder / f"{name}.{manifest.text}" for name in TABLES}
     rows = {name: _Rows(read(paths[name], TABLES[name])) for name in TABLES}
@@ -319,56 +320,52 @@ def _units(folder: Path, manifest: _Manifest) -> Iterator[FileUnit]:
             raise StoreError(f"{paths['files']}: is not in order at row {number}; export again")
         before = order
         first = dict(counted)
-        pictures = [PictureRow(*row[1:]) for row in rows["pictures"].while_first(number)]
-        tracks = [TrackRow(*row[1:]) for row in rows["tracks"].while_first(number)]
-        last = first["pictures"] + len(pictures)
+        found = {
+            table: list(rows[table].take_while(partial(operator.eq, number)))
+            for table in ("pictures", "tracks")
+        }
+        last = first["pictures"] + len(found["pictures"])
+        found["people"] = list(rows["people"].take_while(partial(operator.gt, last)))
+        for table, taken in (found | {"files": [file]}).items():
+            counted[table] += len(taken)
         people = [
             PersonRow(
                 row[0] - first["pictures"],
                 None if row[1] is None else row[1] - first["tracks"],
                 *row[2:],
             )
-            for row in rows["people"].while_below(last)
+            for row in found["people"]
         ]
-        begin, end = first["people"], first["people"] + len(people)
-        unit = FileUnit(
+        begin, end = first["people"], counted["people"]
+        yield FileUnit(
             *(source, name, FileStamp(size, changed), camera, state, reason),
-            *(pictures, tracks, people),
-            vectors=vectors.vectors(begin, end, manifest.model.dim),
-            thumbnails=thumbnails.thumbnails(begin, end),
+            [PictureRow(*row[1:]) for row in found["pictures"]],
+            [TrackRow(*row[1:]) for row in found["tracks"]],
+            people,
+            vectors.vectors(begin, end, manifest.model.dim),
+            thumbnails.thumbnails(begin, end),
         )
-        parts = {"files": 1, "pictures": len(pictures), "tracks": len(tracks)}
-        for part, count in (parts | {"people": len(people)}).items():
-            counted[part] += count
-        yield unit
     if counted != manifest.counts or any(table.next() is not None for table in rows.values()):
         raise StoreError(
-            f"{folder}: is damaged, it holds other rows than its manifest says; export again"
+            f"{folder}: is damaged, it holds other rows than its manifest lists; export again"
         )
 
 
 class _Rows:
-    """Rows that can be looked at before they are taken."""
+    """Rows of a table with one row of lookahead."""
 
     def __init__(self, rows: Iterator[tuple[Any, ...]]) -> None:
         self._rows = rows
         self._next = next(rows, None)
 
     def next(self) -> tuple[Any, ...] | None:
-        """Takes one; None at the end."""
+        """Take one row; None at the end."""
         row = self._next
         self._next = next(self._rows, None)
         return row
 
-    def while_first(self, value: int) -> Iterator[tuple[Any, ...]]:
-        """Takes rows whose first column is a value."""
-        return self._while(lambda first: first == value)
-
-    def while_below(self, value: int) -> Iterator[tuple[Any, ...]]:
-        """Takes rows whose first column is below a value."""
-        return self._while(lambda first: first < value)
-
-    def _while(self, wanted: Callable[[int], bool]) -> Iterator[tuple[Any, ...]]:
+    def take_while(self, wanted: Callable[[int], bool]) -> Iterator[tuple[Any, ...]]:
+        """Take rows while their first column is wanted."""
         while self._next is not None and wanted(self._next[0]):
             row = self.next()
             assert row is not None
@@ -381,7 +378,7 @@ def _digest(path: Path) -> str:
 
 
 def _remove_partial(partial: Path) -> None:
-    """Removes what an export that was stopped has left."""
+    """Remove the remains of an interrupted export."""
     if not partial.exists():
         return
     names = "|".join(TABLES)
@@ -389,5 +386,5 @@ def _remove_partial(partial: Path) -> None:
         rf"(?:{names})\.(?:jsonl|parquet)|(?:embeddings|thumbnails)-\d+\.safetensors|{MANIFEST}"
     )
     if not partial.is_dir() or any(not ours.fullmatch(one.name) for one in partial.iterdir()):
-        raise StoreError(f"{partial}: is in the way and no export; move it elsewhere")
+        raise StoreError(f"{partial}: is in the way and not an export; move it elsewhere")
     shutil.rmtree(partial)

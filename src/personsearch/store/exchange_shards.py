@@ -1,9 +1,9 @@
-"""Embeddings and thumbnails of a store's export: so many rows a file, in safetensors."""
+"""Embeddings and thumbnails of an export: files of so many rows each, in safetensors."""
 
-import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,61 +13,39 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from personsearch.errors import StoreError
+from personsearch.store.exchange_tables import Write, batches
+
+Pack = Callable[[list[Any]], dict[str, NDArray[Any]]]
 
 
 def shard_name(kind: str, number: int) -> str:
-    """Of a file."""
+    """Return the name of a file."""
     return f"{kind}-{number:05}.safetensors"
 
 
 def pack_vectors(rows: list[Any]) -> dict[str, NDArray[Any]]:
-    """Tensors of embeddings (D,)."""
+    """Return the tensors of embeddings (D,)."""
     return {"embeddings": np.stack(rows)}
 
 
 def pack_thumbnails(rows: list[Any]) -> dict[str, NDArray[Any]]:
-    """Tensors of pictures as JPEG."""
+    """Return the tensors of JPEG pictures."""
     offsets = np.cumsum([0, *map(len, rows)]).astype(np.int64)
     return {"jpeg": np.frombuffer(b"".join(rows), np.uint8), "offsets": offsets}
 
 
-class ShardWriter:
-    """Rows into files of so many each."""
-
-    def __init__(
-        self,
-        folder: Path,
-        kind: str,
-        rows: int,
-        pack: Callable[[list[Any]], dict[str, NDArray[Any]]],
-    ) -> None:
-        self._folder, self._kind, self._size, self._pack = folder, kind, rows, pack
-        self._rows: list[Any] = []
-        self._number = 0
-
-    def write(self, rows: list[Any]) -> None:
-        """Adds rows."""
-        self._rows += rows
-        while len(self._rows) >= self._size:
-            self._flush()
-
-    def _flush(self) -> None:
-        rows, self._rows = self._rows[: self._size], self._rows[self._size :]
-        path = self._folder / shard_name(self._kind, self._number)
-        write_whole(path, save(self._pack(rows)))
-        self._number += 1
-
-    def __enter__(self) -> "ShardWriter":
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None and self._rows:
-            self._flush()
+def write_shards(folder: Path, kind: str, size: int, pack: Pack) -> AbstractContextManager[Write]:
+    """Write rows to files of `size` rows."""
+    numbers = count()
+    return batches(
+        size,
+        lambda rows: (folder / shard_name(kind, next(numbers))).write_bytes(save(pack(rows))),
+    )
 
 
 @dataclass
 class ShardReader:
-    """Rows out of such files, of which one is open."""
+    """Reads rows of such files, of which one is open."""
 
     folder: Path
     kind: str
@@ -76,7 +54,7 @@ class ShardReader:
     _tensors: dict[str, NDArray[Any]] | None = None
 
     def _parts(self, begin: int, end: int) -> Iterator[tuple[Path, dict[str, Any], int, int]]:
-        """Path, tensors, and first and last row of each file that rows lie in."""
+        """Path, tensors, and first and last row of each file that holds some of the rows."""
         while begin < end:
             number, first = divmod(begin, self.size)
             path = self.folder / shard_name(self.kind, number)
@@ -87,9 +65,9 @@ class ShardReader:
                 except (SafetensorError, OSError, ValueError, TypeError) as error:
                     raise StoreError(f"{path}: is damaged ({error}); export again") from None
                 self._number = number
-            count = min(self.size - first, end - begin)
-            yield path, self._tensors, first, first + count
-            begin += count
+            last = min(self.size, first + end - begin)
+            yield path, self._tensors, first, last
+            begin += last - first
 
     def vectors(self, begin: int, end: int, dim: int) -> NDArray[np.float16]:
         """Embeddings (N, D) of some rows."""
@@ -111,16 +89,8 @@ class ShardReader:
                 raise StoreError(f"{path}: holds no thumbnails; export again")
             given = offsets[first : last + 1].tolist() if offsets.dtype == np.int64 else []
             if len(given) != last - first + 1 or given != sorted(given) or given[0] < 0:
-                raise StoreError(f"{path}: does not say where thumbnails begin; export again")
+                raise StoreError(f"{path}: the offsets of its thumbnails are wrong; export again")
             if given[-1] > len(jpeg):
-                raise StoreError(f"{path}: a thumbnail ends outside of it; export again")
+                raise StoreError(f"{path}: a thumbnail ends outside the file; export again")
             found += [jpeg[a:b].tobytes() for a, b in pairwise(given)]
         return found
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file to the disk, not to its cache alone."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,16 +1,18 @@
-"""Tables of a store's export, as JSON lines or Parquet: one row after the other, out and in."""
+"""The tables of an export, as JSON lines or Parquet, and the batches in which rows are written."""
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from personsearch.errors import StoreError
 
 _BATCH = 10_000  # rows of a Parquet row group
+Row = tuple[Any, ...]
+Write = Callable[[list[Any]], object]
+"""Called with the next rows."""
 Column = tuple[str, type, bool]
 """Name, type, and whether it may be None."""
 
@@ -36,81 +38,61 @@ TABLES: dict[str, tuple[Column, ...]] = {
 }
 
 
-class JsonWriter:
-    """One object a line."""
+@contextmanager
+def batches(size: int, flush: Write) -> Iterator[Write]:
+    """Collect rows and flush them in batches of one size, the last of which may be smaller."""
+    waiting: list[Any] = []
 
-    def __init__(self, path: Path, columns: tuple[Column, ...]) -> None:
-        self._names = [name for name, _, _ in columns]
-        self._file = path.open("wb")
+    def write(rows: list[Any]) -> None:
+        waiting.extend(rows)
+        while len(waiting) >= size:
+            batch, waiting[:] = waiting[:size], waiting[size:]
+            flush(batch)
 
-    def write(self, rows: list[tuple[Any, ...]]) -> None:
-        """Adds rows."""
-        for row in rows:
-            plain = dict(zip(self._names, row, strict=True))
-            line = json.dumps(plain, ensure_ascii=False, allow_nan=False)
-            self._file.write(line.encode() + b"\n")
-
-    def __enter__(self) -> "JsonWriter":
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        _close(self._file, kind is None)
+    yield write
+    if waiting:
+        flush(waiting)
 
 
-class ParquetWriter:
-    """Row groups of the same size, whatever rows come together."""
+@contextmanager
+def write_jsonl(path: Path, columns: tuple[Column, ...]) -> Iterator[Write]:
+    """Write one object a line."""
+    names = [name for name, _, _ in columns]
+    with path.open("wb") as file:
 
-    def __init__(self, path: Path, columns: tuple[Column, ...]) -> None:
-        arrow = load_pyarrow()
-        import pyarrow.parquet
+        def write(rows: list[Row]) -> None:
+            for row in rows:
+                plain = dict(zip(names, row, strict=True))
+                file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
-        types = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
-        self._schema = arrow.schema(
-            [arrow.field(name, types[kind], nullable) for name, kind, nullable in columns]
-        )
-        self._arrow, self._rows = arrow, list[tuple[Any, ...]]()
-        self._file = path.open("wb")
-        self._writer = pyarrow.parquet.ParquetWriter(
-            self._file, self._schema, compression="zstd", version="2.6"
-        )
-
-    def write(self, rows: list[tuple[Any, ...]]) -> None:
-        """Adds rows."""
-        self._rows += rows
-        while len(self._rows) >= _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        group, self._rows = self._rows[:_BATCH], self._rows[_BATCH:]
-        names = self._schema.names
-        plain = [dict(zip(names, row, strict=True)) for row in group]
-        self._writer.write_table(self._arrow.Table.from_pylist(plain, self._schema))
-
-    def __enter__(self) -> "ParquetWriter":
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        whole = kind is None
-        try:
-            if whole:
-                if self._rows:
-                    self._flush()
-                self._writer.close()
-            else:
-                with suppress(Exception):  # its end cannot be written, either
-                    self._writer.close()
-        except BaseException:
-            whole = False
-            raise
-        finally:
-            _close(self._file, whole)
+        yield write
 
 
-def read_jsonl(path: Path, columns: tuple[Column, ...]) -> Iterator[tuple[Any, ...]]:
-    """Rows of a file.
+@contextmanager
+def write_parquet(path: Path, columns: tuple[Column, ...]) -> Iterator[Write]:
+    """Write row groups of one size."""
+    arrow = load_pyarrow()
+    import pyarrow.parquet
+
+    types = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
+    schema = arrow.schema([arrow.field(name, types[kind], none) for name, kind, none in columns])
+
+    def flush(rows: list[Row]) -> None:
+        plain = [dict(zip(schema.names, row, strict=True)) for row in rows]
+        file.write_table(arrow.Table.from_pylist(plain, schema))
+
+    with (
+        pyarrow.parquet.ParquetWriter(path, schema, compression="zstd", version="2.6") as file,
+        batches(_BATCH, flush) as write,
+    ):
+        yield write
+
+
+def read_jsonl(path: Path, columns: tuple[Column, ...]) -> Iterator[Row]:
+    """Read the rows of a file.
 
     Raises:
-        StoreError: a row that is not as expected.
+        StoreError: a row is not as expected.
     """
     names = [name for name, _, _ in columns]
     with path.open("rb") as file:
@@ -118,7 +100,7 @@ def read_jsonl(path: Path, columns: tuple[Column, ...]) -> Iterator[tuple[Any, .
             try:
                 plain = json.loads(line)
             except (ValueError, RecursionError):
-                raise StoreError(f"{path}: row {number} is no JSON; export again") from None
+                raise StoreError(f"{path}: row {number} is not JSON; export again") from None
             if not isinstance(plain, dict) or list(plain) != names:
                 raise StoreError(
                     f"{path}: row {number} has other columns than {', '.join(names)}; export again"
@@ -126,11 +108,11 @@ def read_jsonl(path: Path, columns: tuple[Column, ...]) -> Iterator[tuple[Any, .
             yield _typed(path, number, columns, tuple(plain.values()))
 
 
-def read_parquet(path: Path, columns: tuple[Column, ...]) -> Iterator[tuple[Any, ...]]:
-    """Rows of a file.
+def read_parquet(path: Path, columns: tuple[Column, ...]) -> Iterator[Row]:
+    """Read the rows of a file.
 
     Raises:
-        StoreError: a row that is not as expected, or pyarrow is not installed.
+        StoreError: a row is not as expected, or pyarrow is not installed.
     """
     arrow = load_pyarrow()
     import pyarrow.parquet
@@ -150,10 +132,8 @@ def read_parquet(path: Path, columns: tuple[Column, ...]) -> Iterator[tuple[Any,
         raise StoreError(f"{path}: is damaged ({reason}); export again") from None
 
 
-def _typed(
-    path: Path, number: int, columns: tuple[Column, ...], row: tuple[Any, ...]
-) -> tuple[Any, ...]:
-    """A row as it came, if each value is of its column's type."""
+def _typed(path: Path, number: int, columns: tuple[Column, ...], row: Row) -> Row:
+    """The row, if each value has its column's type."""
     for (name, kind, nullable), value in zip(columns, row, strict=True):
         fits = (value is None and nullable) or type(value) is kind
         if fits and kind is int and value is not None:
@@ -166,7 +146,7 @@ def _typed(
 
 
 def load_pyarrow() -> Any:
-    """The module.
+    """Import pyarrow.
 
     Raises:
         StoreError: it is not installed.
@@ -179,15 +159,3 @@ def load_pyarrow() -> Any:
             "jsonl"
         ) from None
     return pyarrow
-
-
-def _close(file: Any, whole: bool) -> None:
-    """Closes a file; on the disk to its last byte, if it is whole."""
-    try:
-        if whole:
-            file.flush()
-            os.fsync(file.fileno())
-        file.close()
-    except OSError:
-        if whole:
-            raise

@@ -1,9 +1,9 @@
-"""Files that go from one store to another, each with everyone in it, and which of two wins.
+"""Files that go from one store to another, each with its people, and which of two wins.
 
 A file is a unit: its state, stamp and camera, its pictures and people, tracks, embeddings and
-thumbnails. What was erased on one side stays erased on both. Else a file of a newer stamp wins; of
-the same stamp one that is whole, over one that could not be read, over one that is not finished.
-People and tracks get new ids.
+thumbnails. A file that was erased in one store stays erased in both. Otherwise the newer stamp
+wins; with equal stamps a complete file wins over an unreadable one, and that over an unfinished
+one. People and tracks get new ids.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +23,17 @@ from personsearch.store.store import Store, open_store
 from personsearch.types import FileStamp
 
 Progress = Callable[[str, int, int], None]
-"""Called with (step, done, of how many)."""
+"""Called with (step, done, total)."""
 
 UNIT_TOLERANCE = 0.01
-"""By which the length of an embedding in half precision may differ from 1."""
+"""Largest difference from 1 of the length of an embedding in half precision."""
 
-_STATES = {"open": 0, "unreadable": 1, "whole": 2}  # and what beats what
+_ORDER = ("open", "unreadable", "whole")  # a later one wins
 _TOGETHER = 2000  # files, pictures and people in one transaction
 
 
-@dataclass(frozen=True)
-class PictureRow:
-    """A photo, or a frame of a video; as `FoundPeople`, and when it was added to the store."""
+class PictureRow(NamedTuple):
+    """A photo or a frame of a video, see `FoundPeople`, and when it was added to the store."""
 
     frame: int | None
     position: float | None
@@ -44,18 +43,16 @@ class PictureRow:
     height: int
 
 
-@dataclass(frozen=True)
-class TrackRow:
-    """A track of a video; as `TrackSpan`."""
+class TrackRow(NamedTuple):
+    """A track of a video, see `TrackSpan`."""
 
     first: float
     last: float
     views: int
 
 
-@dataclass(frozen=True)
-class PersonRow:
-    """A view of a person: rows in the unit's pictures and tracks, box and score."""
+class PersonRow(NamedTuple):
+    """A view of a person: indices of the unit's picture and track, box and score."""
 
     picture: int
     track: int | None
@@ -68,7 +65,7 @@ class PersonRow:
 
 @dataclass(frozen=True, eq=False)
 class FileUnit:
-    """A file with everyone in it, by rows instead of ids.
+    """A file with its people, by indices instead of ids.
 
     Attributes:
         source, name, stamp, camera, state, reason: of the file.
@@ -85,22 +82,22 @@ class FileUnit:
     camera: str | None
     state: str
     reason: str
-    pictures: list[PictureRow] = field(default_factory=list)
-    tracks: list[TrackRow] = field(default_factory=list)
-    people: list[PersonRow] = field(default_factory=list)
-    vectors: NDArray[np.float16] = field(default_factory=lambda: np.zeros((0, 0), np.float16))
-    thumbnails: list[bytes] = field(default_factory=list)
+    pictures: list[PictureRow]
+    tracks: list[TrackRow]
+    people: list[PersonRow]
+    vectors: NDArray[np.float16]
+    thumbnails: list[bytes]
 
     @property
     def path(self) -> str:
-        """For messages."""
+        """Source and name, for messages."""
         return f"{self.source}/{self.name}" if self.name else self.source
 
     def check(self, dim: int) -> None:
-        """Whether a store may take it.
+        """Check what comes from elsewhere before it is written.
 
         Raises:
-            StoreError: it may not, and why.
+            StoreError: a store may not take the file, and why.
         """
         if wrong := self._wrong(dim):
             raise StoreError(f"file {self.path!r}: {wrong}")
@@ -110,18 +107,17 @@ class FileUnit:
             return "its name is empty or holds a zero byte"
         if self.name.startswith("/") or ".." in self.name.split("/"):
             return "its name leads out of its source"
-        if self.state not in (*_STATES, "erased"):
+        if self.state not in list(FileState):
             return f"is {self.state!r}, expected open, whole, unreadable or erased"
-        if self.state == "erased" and (self.pictures or self.tracks):
+        if self.state == FileState.ERASED and (self.pictures or self.tracks):
             return "is erased, but has pictures"
         frames = [-1 if one.frame is None else one.frame for one in self.pictures]
         if frames != sorted(set(frames)) or (frames and frames[0] < -1):
             return "its frames are not ascending"
         rows: list[Any] = [*self.pictures, *self.tracks, *self.people]
         for row in rows:
-            for value in vars(row).values():
-                if isinstance(value, float) and not math.isfinite(value):
-                    return f"holds a number that is not finite: {row}"
+            if not all(math.isfinite(value) for value in row if isinstance(value, float)):
+                return f"holds a number that is not finite: {row}"
         for person in self.people:
             if not 0 <= person.picture < len(self.pictures):
                 return "shows someone in a picture that is not there"
@@ -142,11 +138,10 @@ class ExchangeReport:
     """What came into a store.
 
     Attributes:
-        files, pictures, people, tracks: that were written.
+        files, pictures, people, tracks: number of rows written.
         skipped: files that were there already, or were erased there.
-        erased: files that were there and have been erased, because they were erased where the
-            others come from.
-        replaced: files that were there with an older stamp, or not whole.
+        erased: files erased because they were erased in the other store.
+        replaced: files that were there with an older stamp, or not complete.
         kept: files that were there with a newer stamp.
         expired: people older than the store's retention time, erased at the end.
     """
@@ -175,11 +170,13 @@ def units_of(store: Store) -> Iterator[FileUnit]:
     for file, source, name, size, changed, camera, state, reason in files:
         yield FileUnit(
             *(source, name, FileStamp(size, changed), camera, state, reason),
-            **_inside(store, file),
+            *_contents(store, file),
         )
 
 
-def _inside(store: Store, file: int) -> dict[str, Any]:
+def _contents(
+    store: Store, file: int
+) -> tuple[list[PictureRow], list[TrackRow], list[PersonRow], NDArray[np.float16], list[bytes]]:
     pictures = list(
         store.query(
             "SELECT id, frame, position, time, added, width, height FROM pictures WHERE file = ? "
@@ -192,47 +189,36 @@ def _inside(store: Store, file: int) -> dict[str, Any]:
     )
     people = list(
         store.query(
-            "SELECT p.id, e.track, e.x1, e.y1, e.x2, e.y2, e.score, v.vector, t.jpeg "
-            "FROM pictures p JOIN people e ON e.picture = p.id "
-            "JOIN embeddings v ON v.person = e.id LEFT JOIN thumbnails t ON t.person = e.id "
-            "WHERE p.file = ? ORDER BY p.frame, e.id",
+            "SELECT p.id, h.track, h.x1, h.y1, h.x2, h.y2, h.score, e.vector, t.jpeg "
+            "FROM pictures p JOIN people h ON h.picture = p.id "
+            "JOIN embeddings e ON e.person = h.id LEFT JOIN thumbnails t ON t.person = h.id "
+            "WHERE p.file = ? ORDER BY p.frame, h.id",
             file,
         )
     )
     picture_rows = {row[0]: index for index, row in enumerate(pictures)}
-    track_rows = {row[0]: index for index, row in enumerate(tracks)}
-    length = 2 * store.model.dim
-    if any(len(row[7]) != length for row in people):
-        raise StoreError(f"{store.folder}: an embedding is not {store.model.dim} numbers long")
-    vectors = np.frombuffer(b"".join(row[7] for row in people), np.float16)
-    return {
-        "pictures": [PictureRow(*row[1:]) for row in pictures],
-        "tracks": [TrackRow(*row[1:]) for row in tracks],
-        # A track of another file is damage, which row -1 leaves for `FileUnit.check` to say.
-        "people": [
-            PersonRow(
-                picture_rows[row[0]],
-                None if row[1] is None else track_rows.get(row[1], -1),
-                *row[2:7],
-            )
-            for row in people
-        ],
-        "vectors": vectors.reshape(len(people), store.model.dim),
-        "thumbnails": [row[8] or b"" for row in people],
-    }
+    # A track of another file is damage, which row -1 leaves for `FileUnit.check` to report.
+    track_rows = {None: None} | {row[0]: index for index, row in enumerate(tracks)}
+    return (
+        [PictureRow(*row[1:]) for row in pictures],
+        [TrackRow(*row[1:]) for row in tracks],
+        [PersonRow(picture_rows[row[0]], track_rows.get(row[1], -1), *row[2:7]) for row in people],
+        store.matrix([row[7] for row in people]),
+        [row[8] or b"" for row in people],
+    )
 
 
 def take(
     store: Store, units: Iterable[FileUnit], total: int, progress: Progress | None = None
 ) -> ExchangeReport:
-    """Writes files into a store, each whole or not at all.
+    """Write files into a store, each completely or not at all.
 
-    Stopped anywhere it may be called again, and skips what is there.
+    After an interruption it may be called again, and skips the files that are there.
 
     Args:
         store: open for writing.
-        units: files, of the store's model.
-        total: how many there are.
+        units: files of the store's model.
+        total: number of files.
         progress: called after each transaction.
 
     Raises:
@@ -265,44 +251,37 @@ def take(
 
 
 def _take_one(store: Store, unit: FileUnit, report: ExchangeReport) -> None:
-    run = store.execute
     source = store.source_id(unit.source)
-    there = list(
-        store.query(
-            "SELECT id, bytes, changed, state, (SELECT count(*) FROM pictures WHERE file = f.id) "
-            "FROM files f WHERE source = ? AND name = ?",
-            *(source, unit.name),
-        )
-    )
-    if there:
-        row, size, changed, state, pictures = there[0]
-        if state == "erased":
+    for row, size, changed, state, pictures in store.query(
+        "SELECT id, bytes, changed, state, (SELECT count(*) FROM pictures WHERE file = f.id) "
+        "FROM files f WHERE source = ? AND name = ?",
+        *(source, unit.name),
+    ):
+        if state == FileState.ERASED:
             report.skipped += 1
             return
-        if unit.state == "erased":
-            run("DELETE FROM files WHERE id = ?", row)
+        if unit.state == FileState.ERASED:
             store.mark_erased()
             report.erased += 1
         elif (size, changed) == (unit.stamp.bytes, unit.stamp.changed):
-            # Of two that are not finished, the one that got further.
-            ours = (_STATES[state], pictures if state == "open" else 0)
-            theirs = (_STATES[unit.state], len(unit.pictures) if state == "open" else 0)
+            # Of two unfinished files, the one with more pictures.
+            ours = (_ORDER.index(state), pictures if state == "open" else 0)
+            theirs = (_ORDER.index(unit.state), len(unit.pictures) if state == "open" else 0)
             if theirs <= ours:
                 report.skipped += 1
                 return
-            run("DELETE FROM files WHERE id = ?", row)
             report.replaced.append(unit.path)
         elif (unit.stamp.changed, unit.stamp.bytes) < (changed, size):
             report.kept.append(unit.path)
             return
         else:
-            run("DELETE FROM files WHERE id = ?", row)
             report.replaced.append(unit.path)
+        store.execute("DELETE FROM files WHERE id = ?", row)
     file = store.insert_file(
         *(source, unit.name, unit.stamp, unit.camera, FileState(unit.state), unit.reason)
     )
-    pictures = [store.insert_picture(file, *vars(one).values()) for one in unit.pictures]
-    tracks = [store.insert_track(file, *vars(one).values()) for one in unit.tracks]
+    pictures = [store.insert_picture(file, *one) for one in unit.pictures]
+    tracks = [store.insert_track(file, *one) for one in unit.tracks]
     ids = store.new_ids(len(unit.people))
     for id, one, vector, thumbnail in zip(
         ids, unit.people, unit.vectors, unit.thumbnails, strict=True
@@ -316,32 +295,24 @@ def _take_one(store: Store, unit: FileUnit, report: ExchangeReport) -> None:
     report.tracks += len(unit.tracks)
 
 
-def check_same_model(there: ModelIdentity, comes: ModelIdentity, into: Path) -> None:
-    """Whether embeddings of one model may go to a store of another.
-
-    Raises:
-        StoreError: they are not of the same.
-    """
-    same = (there.fingerprint, there.dim, there.weighted)
-    if same != (comes.fingerprint, comes.dim, comes.weighted):
-        raise StoreError(
-            f"{into}: was made by model {there.name!r} ({there.fingerprint[:12]}), what comes by "
-            f"{comes.name!r} ({comes.fingerprint[:12]}); their embeddings cannot be compared. Use "
-            "another store"
-        )
-
-
 @contextmanager
-def open_or_make(into: Path, model: ModelIdentity, retention: float | None) -> Iterator[Store]:
-    """A store of a model, open for writing; one that is made gets the retention time, too.
+def open_or_create(into: Path, model: ModelIdentity, retention: float | None) -> Iterator[Store]:
+    """A store of a model, open for writing; a new one gets the retention time, too.
 
     Raises:
         StoreError: it is of another model, damaged, or in use.
     """
-    made = not (into / DATABASE).is_file() or not (into / DATABASE).stat().st_size
-    with open_store(into, model=model if made else None, write=True) as store:
-        check_same_model(store.model, model, into)
-        if made:
+    new = not (into / DATABASE).is_file() or not (into / DATABASE).stat().st_size
+    with open_store(into, model=model if new else None, write=True) as store:
+        there = store.model
+        same = (there.fingerprint, there.dim, there.weighted)
+        if same != (model.fingerprint, model.dim, model.weighted):
+            raise StoreError(
+                f"{into}: was made by model {there.name!r} ({there.fingerprint[:12]}), what comes "
+                f"by {model.name!r} ({model.fingerprint[:12]}); their embeddings cannot be "
+                "compared. Use another store"
+            )
+        if new:
             store.set_retention(retention)
         yield store
 
@@ -349,22 +320,22 @@ def open_or_make(into: Path, model: ModelIdentity, retention: float | None) -> I
 def merge_stores(
     origin: Path | str, into: Path | str, progress: Progress | None = None
 ) -> ExchangeReport:
-    """Brings everyone of one store into another, which is made if there is none.
+    """Copy all files of one store into another, which is created if there is none.
 
-    A new store takes the retention time of the first; one that is there keeps its own.
+    A new store takes the retention time of the first; an existing one keeps its own.
 
     Args:
-        origin: a store's folder; stays as it is.
-        into: another's.
+        origin: folder of the first store, which does not change.
+        into: folder of the other.
         progress: called from time to time.
 
     Raises:
-        StoreError: they are one and the same, or of different models; or one is damaged or in use.
+        StoreError: they are the same, or of different models; or one is damaged or in use.
     """
     origin, into = Path(origin), Path(into)
     if origin.resolve() == into.resolve():
         raise StoreError(f"{origin}: is the same store; name another one to merge")
     with open_store(origin) as there, there.snapshot():
         total = there.counts()["files"]
-        with open_or_make(into, there.model, there.retention()) as store:
+        with open_or_create(into, there.model, there.retention()) as store:
             return take(store, units_of(there), total, progress)

@@ -193,7 +193,7 @@ class Reading(Connection):
             "ORDER BY e.person",
             *values,
         )
-        return np.array([row[0] for row in rows], np.int64), self._matrix([row[1] for row in rows])
+        return np.array([row[0] for row in rows], np.int64), self.matrix([row[1] for row in rows])
 
     def rows(
         self, *, after: int = NO_ID, last: int = LAST_ID, limit: int | None = None
@@ -205,7 +205,7 @@ class Reading(Connection):
         scores, heights, times, files = np.array(others, np.float64).reshape(4, len(rows))
         return EmbeddingRows(
             np.array(ids, np.int64),
-            self._matrix(vectors),
+            self.matrix(vectors),
             *(scores, heights, times, files.astype(np.int64)),
         )
 
@@ -215,7 +215,7 @@ class Reading(Connection):
         Raises:
             StoreError: an id is not in the store.
         """
-        return self._matrix(self._in_order(ids, self._blobs("embeddings", "vector", ids)))
+        return self.matrix(self._in_order(ids, self._blobs("embeddings", "vector", ids)))
 
     def thumbnails(self, ids: Sequence[int]) -> list[bytes]:
         """Thumbnails of these ids as JPEG, in their order; empty where there is none."""
@@ -235,7 +235,8 @@ class Reading(Connection):
             raise StoreError(f"{self.folder}: has no person {missing[0]}; they may be erased")
         return [found[int(one)] for one in ids]
 
-    def _matrix(self, vectors: Sequence[bytes]) -> NDArray[np.float16]:
+    def matrix(self, vectors: Sequence[bytes]) -> NDArray[np.float16]:
+        """Embeddings (N, D) of the blobs of N rows."""
         flat = np.frombuffer(b"".join(vectors), np.float16)
         if flat.size != len(vectors) * self.model.dim:
             raise StoreError(f"{self.folder}: an embedding is not {self.model.dim} numbers long")

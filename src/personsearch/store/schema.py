@@ -1,4 +1,4 @@
-"""A store's tables, their version, and what brings an older store up to this one."""
+"""The tables of a store, their version, and migrations of older stores."""
 
 import sqlite3
 import time
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from personsearch.store.people import ModelIdentity
 
 SCHEMA = 2
-"""Of this version; an older store is brought up to it when it is opened for writing."""
+"""Schema version. Older stores are migrated when opened for writing."""
 
 _APPLICATION = 0x70736561  # "psea", in the database's header
 _TABLES = """
@@ -56,8 +56,8 @@ CREATE TABLE thumbnails (
     person INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE, jpeg BLOB NOT NULL
 ) STRICT;
 """
-# What was derived from the embeddings has to know which of them are no longer what they were: by
-# blocks of 1,024 ids, the last change other than appending. A trigger is one line.
+# Files derived from the embeddings need to know which embeddings have changed: by blocks of 1,024
+# ids, the last revision that did more than append. A trigger is one line.
 _TOUCH = (
     "BEGIN INSERT INTO blocks VALUES (%s.person >> 10, (SELECT changes + 1 FROM counter)) "
     "ON CONFLICT (block) DO UPDATE SET changes = excluded.changes; END;\n"
@@ -68,14 +68,14 @@ _BLOCKS = (
     + _TOUCH % "old"
     + "CREATE TRIGGER embedding_updated AFTER UPDATE ON embeddings "
     + _TOUCH % "new"
-    # An id that is given again, or one among older ones, is not appended.
+    # An id that is used again, or one among older ones, is not appended.
     + "CREATE TRIGGER embedding_between AFTER INSERT ON embeddings "
     "WHEN new.person < (SELECT max(person) FROM embeddings) "
     "OR EXISTS (SELECT 1 FROM blocks WHERE block = new.person >> 10) " + _TOUCH % "new"
 )
 _MIGRATIONS: dict[int, str] = {
-    # When a picture was added was not kept: it was not before the store was made. An id that was
-    # given once is not given again. Erased rows may have left copies: the next erasing rewrites.
+    # The time at which a picture was added was not kept: take the store's creation. No id is used
+    # twice. Erased rows may have left copies: the next erasure rewrites the database.
     1: """
 ALTER TABLE pictures ADD COLUMN added REAL NOT NULL DEFAULT 0;
 UPDATE pictures SET added = (SELECT made FROM model);
@@ -87,18 +87,18 @@ CREATE INDEX tracks_by_file ON tracks (file);
 """
     + _BLOCKS,
 }
-"""By the version that a store has, what brings it to the next."""
+"""By version, the statements that migrate a store to the next version."""
 
 
 def prepare(folder: Path, connection: sqlite3.Connection, model: "ModelIdentity | None") -> None:
-    """Makes an empty database a store, and an older store one of this version; all or nothing.
+    """Create the tables of an empty database, or migrate an older one, in one transaction.
 
     Raises:
         StoreError: it is empty and no model is named, is no store, or is of a newer version.
     """
     if model is None or not _empty(connection):
         check_version(folder, connection, older=True)
-    # Only now: what is no store is left as it is.
+    # Only now: a database of something else is left unchanged.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     if not _empty(connection) and _version(connection) == SCHEMA:
@@ -118,7 +118,7 @@ def prepare(folder: Path, connection: sqlite3.Connection, model: "ModelIdentity 
 
 
 def check_version(folder: Path, connection: sqlite3.Connection, older: bool = False) -> None:
-    """Whether a database is a store of this version, or of an older one where that will do.
+    """Check that a database is a store of this version, or of an older one if that is allowed.
 
     Raises:
         StoreError: it is not.
@@ -139,7 +139,7 @@ def check_version(folder: Path, connection: sqlite3.Connection, older: bool = Fa
         )
     if version < SCHEMA and not older:
         raise StoreError(
-            f"{folder}: is of an older version (schema {version}); bring it up to date with: "
+            f"{folder}: has an older schema ({version}); migrate it with: "
             f"personsearch store compact --store {folder}"
         )
 
