@@ -84,7 +84,7 @@ def test_it_serves_until_it_is_told_to_end(store: Path) -> None:
         match = re.search(r"served at (http://127\.0\.0\.1:\d+)", said)
         assert match, said
         page = urllib.request.urlopen(f"{match[1]}/").read().decode()
-        assert "Who are you looking for?" in page
+        assert "Person to search for" in page
         told = json.load(urllib.request.urlopen(f"{match[1]}/api/v1/store"))
         assert told["people"] > 0
         asked = urllib.request.Request(f"{match[1]}/api/v1/queries", b"x" * 10)

@@ -1,4 +1,4 @@
-// Speaks to the server; asks for the key where one is needed, and keeps it for this tab alone.
+// Requests to the server. The key is asked for where needed, and kept for this tab only.
 
 import { $ } from "./dom.js";
 
@@ -26,7 +26,7 @@ function askForKey(why) {
     }).finally(() => {
       asking = null;
     });
-    // Without a key there is nothing to see behind the dialog.
+    // The page is empty without a key, so the dialog cannot be cancelled.
     $("key").oncancel = (event) => event.preventDefault();
   }
   return asking;
@@ -62,7 +62,7 @@ export async function ask(path, options = {}) {
     try {
       text = (await answer.json()).detail;
     } catch {
-      // Not JSON: what stands above has to do.
+      // Not JSON: keep the text above.
     }
     throw new Refused(answer.status, text);
   }
@@ -77,7 +77,7 @@ export async function post(path, body) {
   return ask(path, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
-// A picture or clip as an address that an element can show: only fetch can send the key.
+// A picture or clip as a URL that an element can show: only fetch can send the key.
 export async function blob(path) {
   return URL.createObjectURL(await (await ask(path)).blob());
 }

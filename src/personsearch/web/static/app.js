@@ -1,18 +1,18 @@
-// The page: who is looked for on one side, who was found on the other.
+// The page: the query on one side, the results on the other.
 
 import { changeKey, get, hasKey, post } from "./api.js";
 import { $, make, say } from "./dom.js";
 import * as filters from "./filters.js";
 import * as queries from "./queries.js";
-import { card, chip, tellEmpty } from "./results.js";
+import { card, chip, showEmpty } from "./results.js";
 import * as timeline from "./timeline.js";
 import * as viewer from "./viewer.js";
 
 const state = {
   store: null,
-  right: new Map(), // people of the archive who are searched by
-  wrong: new Map(), // and those who are not meant
-  marks: new Map(), // on the hits that are shown
+  right: new Map(), // people of the archive who are examples
+  wrong: new Map(), // people of the archive who are counterexamples
+  marks: new Map(), // right or wrong, of the shown hits
   selected: new Map(),
   answer: null,
   running: 0,
@@ -22,7 +22,7 @@ async function loadStore() {
   try {
     state.store = await get("/api/v1/store");
   } catch (error) {
-    tellEmpty(make("p", { textContent: error.message }));
+    showEmpty(make("p", { textContent: error.message }));
     return;
   }
   const { store } = state;
@@ -36,19 +36,19 @@ async function loadStore() {
   filters.offer("sources", store.sources, 2);
   if (store.network === "failed") say(store.problem, true);
   if (!store.scopes.includes("search")) {
-    tellEmpty(make("p", { textContent: "This key does not allow searching." }));
+    showEmpty(make("p", { textContent: "This key does not allow searching." }));
   } else if (store.people === 0) {
-    tellEmpty(
-      make("p", { textContent: "Nobody is in this archive yet. Index photos or videos with:" }),
-      make("pre", { tabIndex: 0, textContent: `personsearch index FOLDER --store ${store.place}` }),
-      make("p", { className: "hint", textContent: "Then load this page again." }),
+    showEmpty(
+      make("p", { textContent: "This archive is empty. Index photos or videos with:" }),
+      make("pre", { tabIndex: 0, textContent: `personsearch index FOLDER --store ${store.uri}` }),
+      make("p", { className: "hint", textContent: "Then reload this page." }),
     );
   } else if (state.answer === null) {
-    tellEmpty(
-      make("p", { textContent: "Whoever is like the person you choose appears here." }),
+    showEmpty(
+      make("p", { textContent: "People who are similar to the chosen person appear here." }),
       make("p", {
         className: "hint",
-        textContent: "Pictures that you send stay in the server's memory and are forgotten soon.",
+        textContent: "Query pictures stay in the server's memory for a short time.",
       }),
     );
   }
@@ -119,9 +119,9 @@ function showAnswer(answer) {
   timeline.draw(answer.timeline, open);
   $("actions").hidden = hits.length === 0;
   $("note").hidden = hits.length === 0;
-  if (hits.length) tellEmpty();
-  else tellEmpty(make("p", { textContent: "Nobody is left by these filters." }));
-  tellMarks();
+  if (hits.length) showEmpty();
+  else showEmpty(make("p", { textContent: answer.reason ? `No hits: ${answer.reason}.` : "No hits." }));
+  showMarks();
   say(`${hits.length} found in ${answer.seconds.toFixed(2)} s.`);
   if (window.matchMedia("(max-width: 60rem)").matches) $("results").scrollIntoView();
 }
@@ -133,16 +133,16 @@ function open(person) {
 function mark(person, how) {
   if (how) state.marks.set(person, how);
   else state.marks.delete(person);
-  tellMarks();
+  showMarks();
 }
 
 function select(person, on) {
   if (on) state.selected.set(person.id, person);
   else state.selected.delete(person.id);
-  tellMarks();
+  showMarks();
 }
 
-function tellMarks() {
+function showMarks() {
   $("again").hidden = state.marks.size === 0;
   $("erase").hidden = state.selected.size === 0;
   $("erase").textContent = `Erase ${state.selected.size}…`;
@@ -179,7 +179,7 @@ async function report(format) {
     const address = URL.createObjectURL(await answer.blob());
     make("a", { href: address, download: `personsearch-report.${format}` }).click();
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
-    say("The report was made.");
+    say("The report was downloaded.");
   } catch (error) {
     say(error.message, true);
   }
@@ -189,8 +189,8 @@ function askToErase() {
   const people = [...state.selected.values()];
   const one = people.length === 1;
   $("confirm-text").textContent = `${one ? "This person is" : `These ${people.length} people are`} \
-erased from the archive, with every view of their tracks. Nobody can bring them back. The photos \
-and videos themselves stay as they are.`;
+erased from the archive, with every view of their tracks. This cannot be undone. The photos and \
+videos themselves are not changed.`;
   $("confirm-people").replaceChildren(...people.map((p) => chip(p, `person ${p.id}`, null)));
   $("confirm").showModal();
 }
@@ -246,7 +246,7 @@ function wire() {
     event.preventDefault();
     search();
   });
-  $("filters").addEventListener("input", filters.tell);
+  $("filters").addEventListener("input", filters.show);
   $("clear-filters").onclick = filters.clear;
   $("again").onclick = again;
   $("report-html").onclick = () => report("html");

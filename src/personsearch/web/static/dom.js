@@ -1,4 +1,4 @@
-// Small helpers: everything that comes from data is put in as text, never as markup.
+// Small helpers: data is inserted as text, never as markup.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -20,7 +20,7 @@ export function drawn(tag, attributes = {}, ...children) {
   return node;
 }
 
-// Puts a box in pixels over a picture that is scaled, in percent.
+// Places a box in pixels over a scaled picture, in percent.
 export function place(node, box, width, height) {
   const [x1, y1, x2, y2] = box;
   node.style.left = `${(100 * Math.max(x1, 0)) / width}%`;
@@ -41,7 +41,7 @@ export function clock(seconds) {
   return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
 }
 
-// A name alone, such as "1", would not say what it is.
+// A bare name such as "1" would be unclear.
 export function cameraOf(person) {
   return person.camera === null ? "" : `camera ${person.camera}`;
 }

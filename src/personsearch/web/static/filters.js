@@ -1,10 +1,10 @@
-// Which people are searched.
+// The filters of a search.
 
 import { $, make } from "./dom.js";
 
 const FIELDS = ["since", "until", "min-height", "min-score"];
 
-// Offers what the archive has: "cameras" or "sources". What is chosen stays so.
+// Lists the "cameras" or "sources" of the archive; chosen ones stay chosen.
 export function offer(kind, choices, least) {
   const before = new Set(chosen(kind));
   $(kind).replaceChildren(
@@ -47,10 +47,10 @@ export function clear() {
   for (const input of document.querySelectorAll("#cameras input, #sources input")) {
     input.checked = false;
   }
-  tell();
+  show();
 }
 
-export function tell() {
+export function show() {
   const set =
     FIELDS.filter((id) => $(id).value !== "").length +
     chosen("cameras").length +

@@ -1,4 +1,4 @@
-// Query pictures: sent once, then shown with a box for everyone who was found in them.
+// Query pictures: sent once, then shown with a box for everyone detected in them.
 
 import { ask, show } from "./api.js";
 import { $, make, place, say } from "./dom.js";
@@ -22,7 +22,7 @@ export function chooseNobody() {
   }
 }
 
-// The server has forgotten a picture: it has to be sent again.
+// The server keeps a picture for a short time; afterwards it has to be sent again.
 export function forgetAll() {
   for (const query of [...queries]) remove(query);
 }
@@ -33,7 +33,7 @@ export async function addFiles(files) {
       say(`${file.name || "This"} is not a picture.`, true);
       continue;
     }
-    say("Looking for people in the picture…");
+    say("Detecting people in the picture…");
     try {
       const headers = { "Content-Type": file.type || "application/octet-stream" };
       const answer = await ask("/api/v1/queries", { method: "POST", headers, body: file });
@@ -69,8 +69,8 @@ function add(found, name) {
   drawing(query);
   const count = found.people.length;
   if (count === 0) say("Nobody was found. Draw a box around the person.");
-  else if (count === 1) say("One person was found, and chosen.");
-  else say(`${count} people were found. Choose the one you are looking for.`);
+  else if (count === 1) say("One person was found and chosen.");
+  else say(`${count} people were found. Choose the person to search for.`);
   $("choose").hidden = false;
   changed();
 }
@@ -119,7 +119,7 @@ function setChosen(person, on) {
   person.node.setAttribute("aria-pressed", String(on));
 }
 
-// A box of the user's own, by dragging.
+// A box drawn by dragging.
 function drawing(query) {
   const { stage } = query;
   let from = null;
@@ -165,11 +165,11 @@ function drawing(query) {
 
 function own(query, box) {
   setChosen(addPerson(query, box, null), true);
-  say("Your box was added, and chosen.");
+  say("Your box was added and chosen.");
   changed();
 }
 
-// The same by keyboard.
+// A box typed as numbers.
 function byNumbers(query) {
   const fields = ["left", "top", "right", "bottom"].map((name, row) =>
     make("input", {

@@ -63,8 +63,8 @@ export function card(hit, on) {
       probability === null
         ? null
         : make("p", {
-            className: "chance",
-            textContent: `${percent(probability)} chance of the same person`,
+            className: "probability",
+            textContent: `${percent(probability)} probability of the same person`,
           }),
       ...lines.map((text, row) =>
         make("p", { className: row ? "hint" : "camera-name", textContent: text }),
@@ -89,9 +89,9 @@ export function card(hit, on) {
 }
 
 // Never as certain.
-function percent(chance) {
-  if (chance > 0.99) return "> 99 %";
-  return chance < 0.01 ? "< 1 %" : `${Math.round(100 * chance)} %`;
+function percent(probability) {
+  if (probability > 0.99) return "> 99 %";
+  return probability < 0.01 ? "< 1 %" : `${Math.round(100 * probability)} %`;
 }
 
 export function chip(person, label, remove) {
@@ -114,7 +114,7 @@ export function chip(person, label, remove) {
   );
 }
 
-export function tellEmpty(...children) {
+export function showEmpty(...children) {
   $("empty").replaceChildren(...children);
   $("empty").hidden = children.length === 0;
 }
