@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,34 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from personsearch.cli.main import main
 from personsearch.store import FileStamp, FoundPeople, ModelIdentity, open_store
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in a folder that has a store; gives status, what it printed, and errors."""
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two people: in a photo of 2001, and in one whose time is not known."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PERSONSEARCH_STORE", str(tmp_path / "store"))
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["personsearch", *arguments])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = int(error.code or 0)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """Two people: in a photo of 2001, and in one whose time is not known."""
     written = io.BytesIO()
     Image.new("RGB", (16, 40), "red").save(written, "JPEG")
     model = ModelIdentity("omz", "a" * 64, 4)
