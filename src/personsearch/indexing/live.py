@@ -47,16 +47,11 @@ def index_streams(
     A source that breaks is reconnected after growing pauses. Segments that a killed run left open
     are finished first.
 
-    Args:
-        model: any system.
-        writer: of a store that this model's embeddings are in.
+    Args, where they differ from those of `index_media`:
         streams: from `parse_streams`; an empty list indexes nothing.
-        every: seconds between pictures of a source (0 for all), or a `Sampling`.
-        score_threshold: the least score of the people that are kept.
         segment: seconds; segments end at its multiples since 1970, so that of an hour on the hour.
         duration: seconds after which to end; None for never.
         patience: with breaks.
-        progress: called after each picture, once it is written, by the writing thread.
 
     Raises:
         DataError: a segment or duration that is not positive.

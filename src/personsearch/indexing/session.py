@@ -38,15 +38,10 @@ class IndexRequest:
         sources: files and folders; none of them is empty.
         streams: live sources, from `parse_streams`.
         camera: of all files; None for the name of the folder that a file lies in.
-        pattern: reads camera and time out of names.
         zone: time zone of times without an offset; None for this machine's.
         model: argument of `personsearch.load`; None for the store's own, else omz.
         device: of the network; with Ray, that of the workers: auto, cpu or cuda.
-        sampling: which frames of videos and cameras.
-        score_threshold: the least score of the people that are kept.
-        tracks: join people in a video to tracks, and keep the best views of each.
         watch: keep scanning the folders, until Ctrl-C or for `duration`.
-        prune: erase people of files that are gone.
         segment: seconds of a live source that are one file of the store.
         duration: seconds after which watching and live sources end; None for never.
         ray: address of a Ray cluster that does the work; None for this process.
@@ -93,7 +88,6 @@ class IndexRequest:
             )
 
     def find(self, sources: Sequence[Path]) -> tuple[list[Media], list[Skipped]]:
-        """List the photos and videos in files and folders."""
         return find_media(sources, self.camera, pattern=self.pattern, zone=self.zone)
 
 

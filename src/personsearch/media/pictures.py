@@ -1,4 +1,7 @@
-"""Read pictures, which are untrusted: the size is checked before a pixel is decoded."""
+"""Read pictures, which are untrusted: the size is checked before a pixel is decoded.
+
+Everything raises `PictureError` for a file that is missing, damaged, too large or not a picture.
+"""
 
 import io
 import shutil
@@ -40,11 +43,7 @@ _TURNS = {
 
 
 def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Return (width, height) as shown, EXIF rotation applied; only PNG needs its pixels decoded.
-
-    Raises:
-        PictureError: missing, unreadable or too large.
-    """
+    """Return (width, height) as shown, EXIF rotation applied; only PNG needs its pixels decoded."""
     path = Path(path)
     with _opened(path, max_pixels) as image:
         if image.format == "PNG":
@@ -58,28 +57,17 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Return the whole picture as RGB (H, W, 3) uint8, EXIF rotation applied.
 
     Of an animation this is the first picture.
-
-    Raises:
-        PictureError: missing, truncated, not a picture, or too large.
     """
     return read_photo(Path(path), max_pixels)[0]
 
 
 def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode a picture in memory as `read_picture` does; `name` stands for it in messages.
-
-    Raises:
-        PictureError: truncated, not a picture, or too large.
-    """
+    """Decode a picture in memory as `read_picture` does; `name` stands for it in messages."""
     return read_photo(Path(name), max_pixels, data)[0]
 
 
 def read_scene(scene: Scene, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Return the picture of a scene as RGB (H, W, 3) uint8: its file, or its frame of a video.
-
-    Raises:
-        PictureError: missing, truncated, not a picture or video, or too large.
-    """
+    """Return the picture of a scene as RGB (H, W, 3) uint8: its file, or its frame of a video."""
     if scene.frame is None:
         return read_picture(scene.path, max_pixels)
     return read_frame(scene.path, scene.frame, max_pixels)
@@ -90,10 +78,6 @@ def save_scene(scene: Scene, path: Path) -> None:
 
     A frame of a video, or a picture of another format, is encoded anew, as JPEG of quality 95 or
     by whatever the ending of `path` asks for.
-
-    Raises:
-        PictureError: the picture is missing, no picture or too large; or truncated, where it is
-            encoded anew. The same bytes are copied as they are.
     """
     jpeg = (".jpg", ".jpeg")
     kinds = (scene.path.suffix.lower(), path.suffix.lower())

@@ -1,4 +1,7 @@
-"""Read frames of videos, exactly: frame k is the k-th that plays from the start."""
+"""Read frames of videos, exactly: frame k is the k-th that plays from the start.
+
+Everything raises `PictureError` for a file that is missing, damaged, too large or not a video.
+"""
 
 import os
 import threading
@@ -133,9 +136,6 @@ def read_frame(path: Path, index: int, max_pixels: int = MAX_PIXELS) -> NDArray[
     """Return frame `index` (from zero) of a video as RGB (H, W, 3) uint8, turned upright.
 
     A few videos stay open in each thread, so that frames read in order are decoded once.
-
-    Raises:
-        PictureError: missing, not a video, too large, damaged, or without such a frame.
     """
     video = _opened(Path(path))
     check_pixels(Path(path), video.size, max_pixels, " a frame")
@@ -149,11 +149,7 @@ def play(
 
     Seconds count from the first frame, by the frames' own timestamps; where those start over in the
     middle, as in recordings that were joined, they go on from the frame before. Damaged parts in
-    the middle are left out.
-
-    Raises:
-        PictureError: missing, not a video, too large, without frames; or, after all the frames that
-            could be read, damaged in the middle.
+    the middle are left out, and raise `PictureError` after all the frames that could be read.
     """
     path, index = Path(path), -1
     broken: list[tuple[int, Exception]] = []
@@ -233,43 +229,27 @@ def thumbnail(frame: Any) -> NDArray[np.uint8]:
 
 
 def frame_count(path: Path) -> int:
-    """Count the frames of a video, without decoding them: headers may be wrong.
-
-    Raises:
-        PictureError: missing, damaged, or not a video.
-    """
+    """Count the frames of a video, without decoding them: headers may be wrong."""
     with decoding(path), open_video(Path(path)) as container:
         packets = container.demux(container.streams.video[0])
         return sum(1 for packet in packets if packet.size and not packet.is_discard)
 
 
 def video_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Return (width, height) of a video's frames as shown; its first frame is decoded.
-
-    Raises:
-        PictureError: missing, not a video, too large, or damaged.
-    """
+    """Return (width, height) of a video's frames as shown; its first frame is decoded."""
     height, width = read_frame(path, 0, max_pixels).shape[:2]
     return width, height
 
 
 def frame_rate(path: Path) -> float | None:
-    """Return the frames a second of a video, or None where it does not say.
-
-    Raises:
-        PictureError: missing, or not a video.
-    """
+    """Return the frames a second of a video, or None where it does not say."""
     with open_video(Path(path)) as container:
         rate = container.streams.video[0].average_rate
         return float(rate) if rate else None
 
 
 def open_video(path: Path) -> Any:
-    """Open a video file with PyAV, which may read nothing but that file.
-
-    Raises:
-        PictureError: missing, or not a video.
-    """
+    """Open a video file with PyAV, which may read nothing but that file."""
     try:
         container = av.open(str(path), options=_LIMITS)
     except FileNotFoundError:
