@@ -169,7 +169,7 @@ def test_what_is_for_readers_only_may_be_missing(saved: Path, part: str) -> None
 @pytest.mark.parametrize("text", ["", "3", "[]", "{}", '{"stage": "scenes"}', "{"])
 def test_a_damaged_training_state_is_an_error(saved: Path, text: str) -> None:
     (saved / "training.json").write_text(text)
-    with pytest.raises(CheckpointError, match="cannot go on"):
+    with pytest.raises(CheckpointError, match="cannot resume from"):
         load_progress(saved)
 
 
@@ -184,7 +184,7 @@ def test_a_truncated_model_is_an_error(saved: Path, kept: int) -> None:
 def test_a_truncated_training_state_is_an_error(saved: Path) -> None:
     file = saved / "training.safetensors"
     file.write_bytes(file.read_bytes()[:-2])
-    with pytest.raises(CheckpointError, match="cannot go on"):
+    with pytest.raises(CheckpointError, match="cannot resume from"):
         load_progress(saved)
 
 

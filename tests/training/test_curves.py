@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from personsearch.training.curves import plot_precision_recall, plot_training
+from personsearch.training.curves import plot_training
 
 
 def report(stage: str, iteration: int, validation: dict[str, float] | None = None) -> Any:
@@ -56,12 +56,3 @@ def test_every_loss_has_its_own_colour(tmp_path: Path) -> None:
 def test_a_short_or_odd_log_is_drawn_without_a_warning(tmp_path: Path, log: list[Any]) -> None:
     plot_training(log, tmp_path / "short.png")
     drawn(tmp_path / "short.png")
-
-
-def test_precision_over_recall_is_drawn(tmp_path: Path) -> None:
-    path = tmp_path / "pr.png"
-    plot_precision_recall({"oim": ([0.0, 0.5, 1.0], np.array([1.0, 0.9, 0.4]))}, path, "test")
-    one = drawn(path)
-    plot_precision_recall({}, path)
-    assert one.shape == drawn(path).shape
-    assert (one != drawn(path)).any()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sampled import batches
 
 from personsearch.errors import DataError, RecipeError
 from personsearch.training.pairs import PairSampler
@@ -33,7 +34,7 @@ def _crowd() -> list[list[int]]:
 def test_every_picture_shares_an_identity_with_another_of_its_group(size: int, group: int) -> None:
     people = _crowd()
     sampler = PairSampler(_scenes(people), size, 0, group)
-    for batch in sampler.batches(0, 60):
+    for batch in batches(sampler, 0, 60):
         assert len(set(batch)) == size
         for start in range(0, size, group):
             assert min(_partners(people, batch[start : start + group])) >= 1
@@ -41,13 +42,13 @@ def test_every_picture_shares_an_identity_with_another_of_its_group(size: int, g
 
 def test_a_group_shows_one_identity_where_it_is_in_enough_pictures() -> None:
     people = [[k % 5, -1] for k in range(40)]
-    for batch in PairSampler(_scenes(people), 8, 0, 8).batches(0, 20):
+    for batch in batches(PairSampler(_scenes(people), 8, 0, 8), 0, 20):
         assert len({people[p][0] for p in batch}) == 1
 
 
 def test_others_fill_a_group_two_by_two() -> None:
     people = [[0], [0], [0], [1], [1], [2], [2], [3]]
-    for batch in PairSampler(_scenes(people), 4, 0, 4).batches(0, 30):
+    for batch in batches(PairSampler(_scenes(people), 4, 0, 4), 0, 30):
         assert sorted(Counter(people[p][0] for p in batch).values()) == [2, 2]
 
 
@@ -56,7 +57,7 @@ def test_identities_lead_equally_often() -> None:
     people = [[0]] * 30 + [[1]] * 2 + [[2]] * 2 + [[3]] * 2 + [[4]]
     sampler = PairSampler(_scenes(people), 4, 1)
     leaders = Counter(
-        people[batch[start]][0] for batch in sampler.batches(0, 20) for start in (0, 2)
+        people[batch[start]][0] for batch in batches(sampler, 0, 20) for start in (0, 2)
     )
     # With 40 groups in ten epochs of four; a second group of the batch may need other pictures.
     assert set(leaders) == {0, 1, 2, 3}
@@ -67,25 +68,25 @@ def test_one_pair_a_batch_is_an_epoch_of_identities() -> None:
     people = [[k // 2] for k in range(14)]
     sampler = PairSampler(_scenes(people), 2, 3)
     for epoch in range(4):
-        batches = list(sampler.batches(7 * epoch, 7 * epoch + 7))
-        assert sorted(people[a][0] for a, _ in batches) == list(range(7))
-        assert all(people[a] == people[b] for a, b in batches)
+        drawn = batches(sampler, 7 * epoch, 7 * epoch + 7)
+        assert sorted(people[a][0] for a, _ in drawn) == list(range(7))
+        assert all(people[a] == people[b] for a, b in drawn)
 
 
 def test_a_batch_depends_on_seed_and_iteration_alone() -> None:
     scenes = _scenes(_crowd())
-    forth = list(PairSampler(scenes, 4, 1).batches(0, 30))
+    forth = batches(PairSampler(scenes, 4, 1), 0, 30)
     used = PairSampler(scenes, 4, 1)
     assert [used.batch(i) for i in reversed(range(30))][::-1] == forth
-    assert list(PairSampler(scenes, 4, 1).batches(20, 30)) == forth[20:]
-    assert list(PairSampler(scenes, 4, 2).batches(0, 30)) != forth
+    assert batches(PairSampler(scenes, 4, 1), 20, 30) == forth[20:]
+    assert batches(PairSampler(scenes, 4, 2), 0, 30) != forth
 
 
 def test_pictures_come_again_only_where_there_are_no_others() -> None:
     people = [[0], [0], [-1], [-1]]
-    for batch in PairSampler(_scenes(people), 4, 0).batches(0, 9):
+    for batch in batches(PairSampler(_scenes(people), 4, 0), 0, 9):
         assert sorted(batch) == [0, 0, 1, 1]
-    for batch in PairSampler(_scenes(people), 4, 0, 4).batches(0, 9):
+    for batch in batches(PairSampler(_scenes(people), 4, 0, 4), 0, 9):
         assert sorted(batch) == [0, 0, 1, 1]
 
 

@@ -14,7 +14,7 @@ from personsearch.errors import RecipeError
 from personsearch.systems.oim import OIM
 from personsearch.systems.regions import RegionSettings
 from personsearch.training.catalogue import SYSTEMS
-from personsearch.training.recipe import Recipe, make_recipe, read_recipe
+from personsearch.training.recipe import OTHER_NAMES, Recipe, make_recipe, read_recipe
 
 MINIMAL: dict[str, Any] = {"system": "oim", "iterations": 10, "lr": 0.01}
 
@@ -54,6 +54,7 @@ def test_every_key_of_a_recipe_is_written_and_described() -> None:
         ("momentun", "momentum"),
         ("embeding_dim", "embedding_dim"),
         ("decay-at", "decay_at"),
+        *OTHER_NAMES.items(),
     ],
 )
 def test_an_unknown_key_names_itself_and_the_nearest_valid_one(key: str, near: str) -> None:
@@ -114,7 +115,7 @@ def test_a_wrong_value_is_refused_and_named(key: str, value: object) -> None:
 
 
 def test_the_refused_value_is_shown() -> None:
-    with pytest.raises(RecipeError, match="came '256'"):
+    with pytest.raises(RecipeError, match="received '256'"):
         make_recipe(MINIMAL | {"embedding_dim": "256"})
 
 
@@ -123,7 +124,7 @@ def test_a_missing_key_is_named_without_showing_all_the_others(key: str) -> None
     values = {k: v for k, v in MINIMAL.items() if k != key}
     with pytest.raises(RecipeError, match=f"{key}: Field required") as caught:
         make_recipe(values)
-    assert "came" not in str(caught.value)
+    assert "received" not in str(caught.value)
 
 
 def test_a_whole_number_is_a_valid_float() -> None:
@@ -149,7 +150,7 @@ def test_keys_that_contradict_each_other_are_both_named(
     with pytest.raises(RecipeError) as caught:
         make_recipe(MINIMAL | changes)
     assert all(word in str(caught.value) for word in named)
-    assert "came" not in str(caught.value)
+    assert "received" not in str(caught.value)
 
 
 def test_a_recipe_cannot_be_changed() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sampled import batches
 
 from personsearch.errors import DataError
 from personsearch.training.samplers import IdentitySampler, RandomSampler, generator
@@ -27,7 +28,7 @@ def test_generator_depends_on_its_numbers_alone() -> None:
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_every_picture_once_an_epoch(size: int) -> None:
     sampler = RandomSampler(_scenes([[]] * 7), size, seed=4)
-    order = [index for batch in sampler.batches(0, 7 * 3) for index in batch]
+    order = [index for batch in batches(sampler, 0, 7 * 3) for index in batch]
     for epoch in range(3 * size):
         assert sorted(order[7 * epoch : 7 * epoch + 7]) == list(range(7))
     assert len({tuple(order[7 * e : 7 * e + 7]) for e in range(3 * size)}) > 1
@@ -38,12 +39,12 @@ def test_a_batch_depends_on_seed_and_iteration_alone(
     kind: type[RandomSampler] | type[IdentitySampler],
 ) -> None:
     scenes = _scenes([[k % 4, -1] for k in range(12)])
-    forth = list(kind(scenes, 5, seed=1).batches(0, 9))
+    forth = batches(kind(scenes, 5, seed=1), 0, 9)
     used = kind(scenes, 5, seed=1)
     back = [used.batch(i) for i in reversed(range(9))][::-1]
     assert forth == back
-    assert list(kind(scenes, 5, seed=1).batches(6, 9)) == forth[6:]
-    assert list(kind(scenes, 5, seed=2).batches(0, 9)) != forth
+    assert batches(kind(scenes, 5, seed=1), 6, 9) == forth[6:]
+    assert batches(kind(scenes, 5, seed=2), 0, 9) != forth
     assert all(len(batch) == 5 for batch in forth)
 
 
@@ -60,7 +61,7 @@ def test_identities_repeat_in_a_batch_and_are_drawn_equally_often() -> None:
     people = [[0]] * 30 + [[1]] * 3 + [[2]] * 3 + [[3]] * 3
     sampler = IdentitySampler(_scenes(people), 4, seed=0)
     seen: Counter[int] = Counter()
-    for batch in sampler.batches(0, 400):
+    for batch in batches(sampler, 0, 400):
         assert len(set(batch)) == 4
         counts = Counter(people[index][0] for index in batch)
         assert sorted(counts.values()) == [2, 2]
@@ -70,14 +71,14 @@ def test_identities_repeat_in_a_batch_and_are_drawn_equally_often() -> None:
 
 def test_short_batches_are_filled_with_other_pictures() -> None:
     people = [[0], [0], [-1], [-1], [1], []]
-    for batch in IdentitySampler(_scenes(people), 5, seed=0).batches(0, 20):
+    for batch in batches(IdentitySampler(_scenes(people), 5, seed=0), 0, 20):
         assert len(set(batch)) == 5
         assert {0, 1} <= set(batch)
 
 
 def test_more_pictures_an_identity() -> None:
     people = [[k // 4] for k in range(16)]
-    for batch in IdentitySampler(_scenes(people), 8, 0, pictures_per_identity=4).batches(0, 20):
+    for batch in batches(IdentitySampler(_scenes(people), 8, 0, pictures_per_identity=4), 0, 20):
         assert sorted(Counter(i // 4 for i in batch).values()) == [4, 4]
 
 

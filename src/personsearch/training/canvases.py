@@ -1,8 +1,7 @@
-"""People cut out of their pictures and packed onto canvases, many to a canvas.
+"""People cut out of their pictures and packed onto canvases.
 
-A whole picture shows a handful of people and much else. On a canvas the same convolutions see four
-times as many, at the scales they have in the pictures, which is a cheap way to teach a network what
-tells people apart before it has to find them.
+A canvas shows four times as many people as a picture, at the same scales. So a network learns
+cheaply to tell people apart before it has to find them.
 """
 
 from collections.abc import Sequence
@@ -28,11 +27,11 @@ class Canvases:
 
     Args:
         scenes: the training scenes.
-        pictures: where their pixels come from.
+        pictures: their pictures.
         augmentation: of each person; people are not scaled by it.
-        seed: of everything that is drawn.
+        seed: of all random numbers.
         size: (width, height) of a canvas.
-        most: people on a canvas at the most.
+        most: largest number of people on a canvas.
         count: canvases in a batch.
 
     Raises:
@@ -40,8 +39,8 @@ class Canvases:
     """
 
     margins = (0.05, 0.35)
-    """Surroundings that are cut out with a person, in sides of the box, drawn for each cut: where
-    a cut ends must not tell where the person ends."""
+    """Range of the margin around a person, as a fraction of the box's sides. It is random because
+    the border of a cut must not reveal the border of the person."""
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class Canvases:
         self._people = people
 
     def batch(self, iteration: int) -> Batch:
-        """The canvases of one iteration, counted from zero."""
+        """Return the canvases of one iteration, counted from zero."""
         images, targets, names = [], [], []
         for place in range(self.count):
             rng = generator(self.seed, 4, iteration, place)
@@ -80,7 +79,7 @@ class Canvases:
     def _pack(
         self, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
-        """Fills a canvas in rows from left to right until the next person does not fit."""
+        """Fill a canvas in rows from left to right until the next person does not fit."""
         width, height = self.size
         canvas = np.empty((height, width, 3), dtype=np.uint8)
         canvas[:] = rng.integers(60, 190, 3)
@@ -104,7 +103,7 @@ class Canvases:
     def _cut(
         self, index: int, row: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], Boxes]:
-        """One person with surroundings, augmented, and the person's box within the cut."""
+        """Cut out one person with a margin; return the augmented cut and the box within it."""
         picture = self.pictures[index]
         height, width = picture.shape[:2]
         x1, y1, x2, y2 = self.scenes[index].boxes[row].tolist()
@@ -114,13 +113,12 @@ class Canvases:
         bottom = min(height, int(y2 + after[1]) + 1)
         cut = picture[top:bottom, left:right]
         box = np.array([x1 - left, y1 - top, x2 - left, y2 - top])
-        # A person may not fill more than 5 / 8 of the canvas's height or all of its width, and
-        # comes in varied scales.
+        # The scale varies. A person fills at most 5 / 8 of the canvas's height and its width.
         fits = min(1.0, self.size[1] / 2 / (y2 - y1), self.size[0] / 1.25 / cut.shape[1])
         scale = float(rng.uniform(0.75, 1.25)) * fits
         w, h = max(8, round(cut.shape[1] * scale)), max(8, round(cut.shape[0] * scale))
         sx, sy = w / cut.shape[1], h / cut.shape[0]
         cut = cv2.resize(cut, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-        # A box may reach over the border of its picture.
+        # A box may extend beyond its picture.
         box = np.clip(box * (sx, sy, sx, sy), 0, (w, h, w, h))
         return self.augmentation.crop(cut, box, rng)

@@ -2,13 +2,13 @@
 
     model.safetensors     weights and memories
     recipe.toml           what trained it
-    metrics.json          how far it was trained, and how good it was
+    metrics.json          how long it was trained, and how good it was
     README.md             the model card
-    training.safetensors  optimizer state   } only in the checkpoints that a run can go on from
-    training.json         where the run was }
+    training.safetensors  optimizer state      } only in checkpoints that a run can resume from
+    training.json         stage and iteration  }
 
-A folder is written beside its final place and moved there whole: a full disk or a kill leaves the
-last good one.
+A folder is written beside its final path and then moved, so a full disk or a kill leaves the last
+good checkpoint.
 """
 
 import json
@@ -34,13 +34,13 @@ FORMAT = "personsearch-checkpoint-1"
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run was when its checkpoint was written.
+    """State of a run when its checkpoint was written.
 
     Attributes:
-        stage: the stage's name.
+        stage: name of the stage.
         iteration: iterations of that stage that are done.
         best: the best validation score so far, or None.
-        optimizer: the optimizer's state as tensors.
+        optimizer: state of the optimizer as tensors.
     """
 
     stage: str
@@ -57,10 +57,10 @@ def save_checkpoint(
     metrics: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> None:
-    """Writes a checkpoint folder, in one move at the end.
+    """Write a checkpoint folder.
 
     Raises:
-        CheckpointError: it cannot be written; what was at `folder` before is still there.
+        CheckpointError: it cannot be written; what was at `folder` before is kept.
     """
     folder = Path(folder)
     fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
@@ -76,12 +76,9 @@ def save_checkpoint(
         (fresh / "README.md").write_text(card, encoding="utf-8")
         if progress is not None:
             save_file(dict(progress.optimizer), fresh / "training.safetensors")
-            where = {
-                "stage": progress.stage,
-                "iteration": progress.iteration,
-                "best": progress.best,
-            }
-            (fresh / "training.json").write_text(json.dumps(where) + "\n", encoding="utf-8")
+            state_of_run = {k: v for k, v in vars(progress).items() if k != "optimizer"}
+            text = json.dumps(state_of_run) + "\n"
+            (fresh / "training.json").write_text(text, encoding="utf-8")
         for file in (*fresh.iterdir(), fresh):
             sync(file)
         if folder.exists():
@@ -95,16 +92,16 @@ def save_checkpoint(
             recover_checkpoint(folder)
         shutil.rmtree(fresh, ignore_errors=True)
         raise CheckpointError(
-            f"{folder}: the checkpoint cannot be written ({error}); free room or choose another "
+            f"{folder}: the checkpoint cannot be written ({error}); free space or choose another "
             "folder. The last good checkpoint is kept"
         ) from None
 
 
 def load_checkpoint(folder: Path) -> tuple[PersonSearchModel, Recipe]:
-    """The model of a checkpoint, in evaluation mode, and the recipe that trained it.
+    """Load the model of a checkpoint, in evaluation mode, and the recipe that trained it.
 
     Raises:
-        CheckpointError: a part is missing or damaged, or it is of another system.
+        CheckpointError: a part is missing or damaged, or the parts are of different systems.
     """
     folder = find_checkpoint(folder)
     try:
@@ -117,7 +114,7 @@ def load_checkpoint(folder: Path) -> tuple[PersonSearchModel, Recipe]:
             f"{folder}: model.safetensors is of system {metadata.get('system')!r}, recipe.toml of "
             f"{recipe.system!r}; the two belong to different checkpoints"
         )
-    # The weights come from the checkpoint, so the backbone's first ones are not looked for.
+    # The weights come from the checkpoint, so the backbone's initial weights are not needed.
     blank = recipe.model_copy(update={"weights": "none"})
     model = blank.build(int(metadata["num_ids"]))
     restore(model, folder)
@@ -125,14 +122,14 @@ def load_checkpoint(folder: Path) -> tuple[PersonSearchModel, Recipe]:
 
 
 def recover_checkpoint(folder: Path) -> None:
-    """Puts back the last good checkpoint of a save that ended between its two moves."""
+    """Put back the last good checkpoint of a save that ended between its two moves."""
     old = folder.with_name(folder.name + ".old")
     if old.is_dir() and not folder.exists():
         old.rename(folder)
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """The folder itself, or the best or last checkpoint of the run in it.
+    """Return the folder itself, or the best or last checkpoint of the run in it.
 
     Raises:
         CheckpointError: there is none, or a part of it is missing.
@@ -155,10 +152,10 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def load_progress(folder: Path) -> Progress:
-    """Where the run of this checkpoint was.
+    """Load the state of the run of this checkpoint.
 
     Raises:
-        CheckpointError: the checkpoint does not say.
+        CheckpointError: the checkpoint does not hold it.
     """
     try:
         where = json.loads((folder / "training.json").read_text(encoding="utf-8"))
@@ -166,22 +163,19 @@ def load_progress(folder: Path) -> Progress:
         return Progress(str(where["stage"]), int(where["iteration"]), where["best"], optimizer)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{folder}: cannot go on from this checkpoint ({error}); only the 'last' checkpoint "
+            f"{folder}: cannot resume from this checkpoint ({error}); only the 'last' checkpoint "
             "of a run holds its training state"
         ) from None
 
 
 def restore(model: PersonSearchModel, folder: Path) -> None:
-    """Puts a checkpoint's tensors into a model of the same recipe.
+    """Load a checkpoint's tensors into a model of the same recipe.
 
     Raises:
         CheckpointError: the tensors do not fit.
     """
     try:
-        state = load_file(folder / "model.safetensors")
-        model.load_state_dict(state)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: model.safetensors cannot be read ({error})") from None
+        model.load_state_dict(_read_tensors(folder))
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
         raise CheckpointError(
@@ -190,12 +184,15 @@ def restore(model: PersonSearchModel, folder: Path) -> None:
 
 
 def load_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name.
+    """Load the tensors of a checkpoint by name.
 
     Raises:
         CheckpointError: no such checkpoint, or it cannot be read.
     """
-    folder = find_checkpoint(folder)
+    return _read_tensors(find_checkpoint(folder))
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(folder / "model.safetensors")
     except (OSError, SafetensorError) as error:
@@ -203,7 +200,7 @@ def load_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def restore_matching(model: PersonSearchModel, folder: Path) -> list[str]:
-    """Puts those tensors of a checkpoint into a model whose names and shapes agree.
+    """Load the tensors of a checkpoint that agree with the model's in name and shape.
 
     Returns:
         Their names.
@@ -224,7 +221,7 @@ def restore_matching(model: PersonSearchModel, folder: Path) -> list[str]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's state as named tensors."""
+    """Return the state of an optimizer as named tensors."""
     return {
         f"{index}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
         for index, values in optimizer.state_dict()["state"].items()
@@ -234,14 +231,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Puts named tensors back into an optimizer over the same parameters."""
+    """Load named tensors into an optimizer over the same parameters."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         like = parameters[int(index)]
-        # In memory as its parameter is (channels last): another order is slower, and may round
-        # another way.
+        # In the memory format of the parameter (channels last): another one is slower and may
+        # round differently.
         if value.shape == like.shape:
             value = torch.empty_like(like, dtype=value.dtype, device="cpu").copy_(value)
         state.setdefault(int(index), {})[name] = value
@@ -253,17 +250,17 @@ def _metadata(file: Path) -> dict[str, str]:
         with safe_open(file, framework="pt") as opened:
             metadata: dict[str, str] = opened.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file}: is damaged or no safetensors file ({error})") from None
+        raise CheckpointError(f"{file}: is damaged or not a safetensors file ({error})") from None
     if metadata.get("format") != FORMAT or not metadata.get("num_ids", "").isdecimal():
         raise CheckpointError(f"{file}: was not written by personsearch; expected {FORMAT}")
     return metadata
 
 
-def _figures(metrics: Mapping[str, Any]) -> list[str]:
+def _metric_lines(metrics: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, value in metrics.items():
         if isinstance(value, Mapping):
-            lines += _figures({f"{name}, {inner}": v for inner, v in value.items()})
+            lines += _metric_lines({f"{name}, {inner}": v for inner, v in value.items()})
         else:
             lines.append(f"- {name}: {value}")
     return lines
@@ -281,9 +278,9 @@ def _model_card(recipe: Recipe, num_ids: int, metrics: Mapping[str, Any], number
         "",
         "## Measured",
         "",
-        *_figures(metrics),
+        *_metric_lines(metrics),
         "",
-        "A match is a similarity, not an identity. Figures hold for data like those they were",
-        "measured on.",
+        "A match is a similarity, not an identity. Metrics hold for data like the data that they",
+        "were measured on.",
     ]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
-"""People and pieces of background, cut out one by one and resized to one size.
+"""Crops of people and of background, resized to one size.
 
-Half of a batch are labelled people, half are boxes that show nobody (Xiao et al. 2016, section
-4.2). Dozens of identities are in a batch, where whole pictures would show a handful.
+Half of a batch are labelled people, half are boxes without people (Xiao et al. 2016, section 4.2).
+A batch holds dozens of identities, where whole pictures would show a handful.
 """
 
 from collections.abc import Sequence
@@ -14,34 +14,32 @@ from personsearch import boxes as box_arithmetic
 from personsearch.errors import DataError
 from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
-from personsearch.training.samplers import SceneSampler, generator
+from personsearch.training.samplers import EpochOrder, SceneSampler, generator
 from personsearch.training.training_set import PictureCache, Slot, TrainingSet
 from personsearch.training.transforms import Augmentation, Picture
 from personsearch.types import BACKGROUND, FloatArray, Scene
 
 TRIES = 200
-"""Random places that are looked at for a piece of background."""
+"""Random boxes that are tried to find background."""
 
 
 class Crops(TrainingSet):
-    """Crops by slot: an iteration, a place in its batch, and whom to show.
-
-    Whom: a row of `people`, or `BACKGROUND`.
+    """Crops by slot: an iteration, a position in its batch, and a row of `people` or `BACKGROUND`.
 
     Args:
         scenes: the training scenes.
-        pictures: where their pixels come from.
-        augmentation: of the crops; crops are not scaled.
-        seed: of everything that is drawn.
+        pictures: their pictures.
+        augmentation: of the crops; crops are not scaled by it.
+        seed: of all random numbers.
         size: (height, width) of a crop in pixels.
-        margin: surroundings that are cut out with a box at the most, in its sides, drawn for each.
-        jitter: how far the sides of the crop's box are then moved at the most, in its sides.
+        margin: largest random margin around a box, as a fraction of its sides.
+        jitter: largest random shift of the sides of the box in the crop, as a fraction of them.
 
     Attributes:
-        people: scene and row of everyone who is labelled and in the picture.
+        people: scene and row of each labelled person who is inside the picture.
 
     Raises:
-        DataError: no labelled people, or a size, margin or jitter that cannot be.
+        DataError: no labelled people, or a size, margin or jitter out of range.
     """
 
     def __init__(
@@ -75,7 +73,7 @@ class Crops(TrainingSet):
         self._shapes = np.concatenate(shapes)
 
     def __getitem__(self, slot: Slot) -> tuple[torch.Tensor, Target, str]:
-        """The crop (3, h, w), its box (1, 4) and id (1,), and the name of its scene."""
+        """Crop (3, h, w), its box (1, 4) and id (1,), and the name of its scene."""
         iteration, place, whom = slot
         rng = generator(self.seed, 7, iteration, place)
         if whom == BACKGROUND:
@@ -89,7 +87,7 @@ class Crops(TrainingSet):
         return to_tensor(crop), target, self.scenes[index].name
 
     def background(self, rng: np.random.Generator) -> tuple[int, FloatArray]:
-        """A scene and a box (4,) in it that overlaps nobody, as large as people are, or smaller.
+        """Draw a scene and a box (4,) in it that overlaps nobody, at most as large as people.
 
         Raises:
             DataError: the pictures are full of people.
@@ -106,14 +104,14 @@ class Crops(TrainingSet):
             if not box_arithmetic.intersection(box[None], scene.boxes).any():
                 return index, box
         raise DataError(
-            f"no background was found at {TRIES} places that overlaps nobody; the pictures are "
-            "full of people, leave the stage on crops out"
+            f"{TRIES} random boxes all overlap people, so there is no background to crop; set "
+            "classifier_iterations = 0"
         )
 
     def _cut(
         self, picture: Picture, box: FloatArray, rng: np.random.Generator
     ) -> tuple[Picture, FloatArray]:
-        """The box with surroundings, resized and augmented, and where the box is in it."""
+        """Cut out the box with a margin, resized and augmented; return the box within it too."""
         height, width = picture.shape[:2]
         sides = np.tile(box[2:] - box[:2], 2)
         outer = box + rng.uniform(0, self.margin, 4) * sides * [-1, -1, 1, 1]
@@ -131,38 +129,30 @@ class Crops(TrainingSet):
 
 
 class CropSampler(SceneSampler):
-    """Every labelled person once an epoch, in an order drawn anew, and as much background.
+    """Every labelled person once per epoch, in random order, and as much background.
 
-    People and background take turns, so that processes that share a batch get both.
+    People and background alternate, so that processes that share a batch get both.
 
     Args:
-        crops: what the batches are of.
-        batch_size: crops in a batch.
+        crops: the crops to draw from.
+        batch_size: crops in a batch, an even number.
         seed: of the order.
 
     Raises:
-        DataError: a batch that has no two equal halves.
+        DataError: an odd batch size.
     """
 
     def __init__(self, crops: Crops, batch_size: int, seed: int) -> None:
         if batch_size < 2 or batch_size % 2:
             raise DataError(
-                f"a batch of {batch_size} crops was asked for, expected an even number: half of it "
-                "are people, half background"
+                f"the batch size is {batch_size}, expected an even number: half of the crops are "
+                "people, half background"
             )
         self.scenes, self.batch_size, self.seed = crops.scenes, batch_size, seed
-        self.count = len(crops.people)
-        self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
-
-    def _at(self, position: int) -> int:
-        epoch, offset = divmod(position, self.count)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = generator(self.seed, 8, epoch).permutation(self.count)
-        return int(self._order[offset])
+        self._order = EpochOrder(len(crops.people), seed, stream=8)
 
     def batch(self, iteration: int) -> list[int]:
-        """Whom each crop of the batch shows, as in `Crops`."""
+        """Rows of `Crops.people`, alternating with `BACKGROUND`."""
         half = self.batch_size // 2
         start = iteration * half
-        return [whom for p in range(start, start + half) for whom in (self._at(p), BACKGROUND)]
+        return [whom for p in range(start, start + half) for whom in (self._order[p], BACKGROUND)]

@@ -1,11 +1,11 @@
-"""Pooled features on disk, so that what is not trained is not computed again.
+"""Pooled features on disk, so that frozen layers run only once.
 
-    people.safetensors           whose features they are, in order
-    features-00000.safetensors   the features, some hundred megabytes a file
+    people.safetensors           id and picture of each row
+    features-00000.safetensors   the features, some hundred megabytes per file
     ...
 
-Each file's metadata holds a fingerprint of all that the features depend on. Rows are read through
-memory maps: a cache may be larger than memory.
+The metadata of each file holds a fingerprint of everything that the features depend on. Rows are
+read through memory maps, so a cache may be larger than memory.
 """
 
 import shutil
@@ -27,7 +27,7 @@ SHARD_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Rows:
-    """Features of R people and whose they are.
+    """Features of R people.
 
     Attributes:
         features: (R, C, h, w) float32.
@@ -44,15 +44,15 @@ class FeatureCache:
     """The features in a folder.
 
     Args:
-        folder: as `write_features` left it.
-        fingerprint: of all that the features depend on now.
+        folder: written by `write_features`.
+        fingerprint: of everything that the features depend on now.
 
     Attributes:
-        ids: (R,) int64, whose features each row holds.
-        scenes: (R,) int64, the index of the picture that each row comes from.
+        ids: (R,) int64, the person of each row.
+        scenes: (R,) int64, the index of each row's picture.
 
     Raises:
-        DataError: no cache, damaged, or of another fingerprint.
+        DataError: no cache, a damaged one, or one with another fingerprint.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -82,7 +82,7 @@ class FeatureCache:
         return len(self.ids)
 
     def __getitem__(self, rows: Sequence[int]) -> Tensor:
-        """The features (R, C, h, w) of some rows, one or more."""
+        """Features (R, C, h, w) of one or more rows."""
         parts = []
         for row in rows:
             shard = int(torch.searchsorted(self._starts, row, right=True)) - 1
@@ -92,12 +92,12 @@ class FeatureCache:
 
 
 def write_features(folder: Path, fingerprint: str, parts: Iterable[Rows]) -> None:
-    """Writes features as they come; what was at `folder` is replaced at the end, in one move.
+    """Write features as they arrive; `folder` is replaced at the end, in one move.
 
     Args:
         folder: of the cache.
-        fingerprint: of all that the features depend on.
-        parts: the features, at least one row in all.
+        fingerprint: of everything that the features depend on.
+        parts: the features, at least one row in total.
 
     Raises:
         DataError: it cannot be written, or there are no rows.
@@ -137,7 +137,7 @@ def write_features(folder: Path, fingerprint: str, parts: Iterable[Rows]) -> Non
         fresh.rename(folder)
     except (OSError, SafetensorError) as error:
         raise DataError(
-            f"{folder}: the features cannot be written ({error}); free room, or set feature_cache "
+            f"{folder}: the features cannot be written ({error}); free space, or set feature_cache "
             "to another folder"
         ) from None
     finally:

@@ -1,30 +1,30 @@
-"""Pictures that share identities, for networks that compare them (Zhang et al. 2019, section 3)."""
+"""Pictures that share identities, for networks that compare (Zhang et al. 2019, section 3)."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from personsearch.errors import DataError, RecipeError
-from personsearch.training.samplers import SceneSampler, generator
+from personsearch.training.samplers import SceneSampler, generator, pictures_by_identity
 from personsearch.types import Scene
 
 
 class PairSampler(SceneSampler):
-    """Groups of pictures, each picture sharing an identity with another one of its group.
+    """Groups of pictures, each sharing an identity with another picture of its group.
 
-    Each identity that several pictures show leads a group once an epoch, in an order drawn anew
-    each epoch. Pictures of an identity are taken two by two; where the leader has too few for the
-    group, other identities fill it. A picture comes once in a batch as long as there are others.
+    Each identity that several pictures show leads one group per epoch, in random order. Pictures of
+    an identity are drawn in twos; if the leader has too few for the group, other identities fill
+    it. A picture is repeated in a batch only if there are no others.
 
     Args:
         scenes: the training scenes.
         batch_size: pictures in a batch, a multiple of the group's.
-        seed: of all that is drawn.
+        seed: of all random numbers.
         pictures_per_group: 2 in the paper, which also tries 4 and 8 (table 8).
 
     Raises:
         DataError: no identity is in two pictures, or fewer scenes than a batch.
-        RecipeError: groups that are odd or do not fill the batch.
+        RecipeError: the group size is odd or does not divide the batch size.
     """
 
     def __init__(
@@ -38,11 +38,7 @@ class PairSampler(SceneSampler):
                 "images_per_iteration"
             )
         self.pictures_per_group = pictures_per_group
-        shown: dict[int, list[int]] = {}
-        for index, scene in enumerate(scenes):
-            for identity in np.unique(scene.ids[scene.ids >= 0]).tolist():
-                shown.setdefault(identity, []).append(index)
-        self._shown = [shown[identity] for identity in sorted(shown) if len(shown[identity]) > 1]
+        self._shown = [pictures for _, pictures in sorted(pictures_by_identity(scenes).items())]
         if not self._shown:
             raise DataError(
                 "the pair sampler needs an identity in two pictures, the training set has none; "
@@ -50,7 +46,7 @@ class PairSampler(SceneSampler):
             )
 
     def batch(self, iteration: int) -> list[int]:
-        """The groups of this iteration, one after the other."""
+        """The groups of this iteration, concatenated."""
         rng = generator(self.seed, 5, iteration)
         groups = self.batch_size // self.pictures_per_group
         chosen: list[int] = []
@@ -59,7 +55,7 @@ class PairSampler(SceneSampler):
         return chosen
 
     def _leader(self, position: int) -> int:
-        """The place in `_shown` of the identity that leads the group at this position."""
+        """Index into `_shown` of the identity that leads the group at this position."""
         epoch, offset = divmod(position, len(self._shown))
         return int(generator(self.seed, 6, epoch).permutation(len(self._shown))[offset])
 
@@ -67,7 +63,7 @@ class PairSampler(SceneSampler):
         group: list[int] = []
         rest = rng.permutation(len(self._shown))
         order = [leader, *rest[rest != leader].tolist()]
-        for again in (False, True):  # if nothing else is left, pictures come again
+        for again in (False, True):  # if nothing else is left, pictures are repeated
             for place in order:
                 free = [p for p in self._shown[place] if again or p not in taken]
                 count = min(len(free), self.pictures_per_group - len(group)) // 2 * 2
@@ -76,5 +72,5 @@ class PairSampler(SceneSampler):
                 taken.update(picked)
                 if len(group) == self.pictures_per_group:
                     return group
-        # Only the few pictures of one or two identities: the leader's fill the group over and over.
+        # There are only a few pictures of one or two identities: repeat the leader's.
         return (group + self._shown[leader] * self.pictures_per_group)[: self.pictures_per_group]

@@ -1,9 +1,8 @@
-"""Recipes: one flat, complete TOML says all that a training run depends on.
+"""Recipes: one flat TOML file with everything that a training run depends on.
 
-The keys are the fields of `Recipe`, plus the keyword arguments of the system's constructor and of
-its stages' constructors: their signatures are their recipe. A keyword argument that is a dataclass
-stands for its fields. Nothing is inherited, nothing is guessed: an unknown or mistyped key is an
-error that names the nearest valid one.
+The keys are the fields of `Recipe`, plus the keyword arguments of the constructors of the system
+and its stages. A keyword argument that is a dataclass stands for its fields. Nothing is inherited;
+an unknown key is an error that names the nearest valid one.
 """
 
 import importlib
@@ -22,61 +21,82 @@ from personsearch.errors import RecipeError
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training.catalogue import STAGES, SYSTEMS
 
+OTHER_NAMES = {
+    "amp": "precision",
+    "batch_size": "images_per_iteration",
+    "epochs": "iterations",
+    "grad_clip": "clip_norm",
+    "learning_rate": "lr",
+    "lr_schedule": "schedule",
+    "max_iterations": "iterations",
+    "model": "system",
+    "num_workers": "loader_workers",
+    "pretrained": "weights",
+    "random_seed": "seed",
+    "steps": "iterations",
+    "warmup_iterations": "warmup",
+}
+"""What other programs call some keys, to suggest ours."""
+
 
 class Recipe(BaseModel):
-    """What every training run depends on, whatever its system.
+    """The keys that all systems share.
 
-    Durations (`warmup`, `decay_at`, `evaluate_every`, `checkpoint_every`) are in iterations, an
-    iteration being one optimizer step.
+    Durations (`warmup`, `decay_at`, `evaluate_every`, `checkpoint_every`) are in iterations; an
+    iteration is one optimizer step.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    system: str = Field(description="which system is trained")
-    object_class: str = Field("person", description="what the boxes hold")
+    system: str = Field(description="system to train")
+    object_class: str = Field("person", description="class of the boxes")
 
     # data
-    data: str = Field("", description="data set folder; the command line may give it instead")
-    data_format: str = Field("", description="format of the data set; empty: found out")
+    data: str = Field("", description="data set folder; --data replaces it")
+    data_format: str = Field("", description="format of the data set; empty: detected")
     validation_fraction: float = Field(
         0.1, ge=0, lt=1, description="share of the training ids held out to choose the checkpoint"
     )
     sampler: Literal["random", "identity", "pairs"] = Field(
         "random", description="random pictures, a few identities' pictures, or pairs that share one"
     )
-    pictures_per_identity: int = Field(2, ge=2, description="of the two other samplers")
+    pictures_per_identity: int = Field(2, ge=2, description="for 'identity' and 'pairs'")
     cache_pictures: bool = Field(False, description="keep decoded pictures in memory")
     loader_workers: int = Field(2, ge=0, description="processes that decode pictures")
 
     # augmentation
-    flip: float = Field(0.5, ge=0, le=1, description="chance of a horizontal flip")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     scale_jitter: float = Field(
         0.0, ge=0, lt=1, description="pictures are scaled by 1 +- this, then cut or padded"
     )
     color_jitter: float = Field(
         0.0, ge=0, lt=1, description="channel gains, brightness and gamma vary by 1 +- this"
     )
-    erase: float = Field(0.0, ge=0, le=1, description="chance that part of a person is covered")
+    erase: float = Field(
+        0.0, ge=0, le=1, description="probability that part of a person is covered"
+    )
 
     # network
     backbone: str = Field("resnet50", description="'small' or a torchvision classifier")
     backbone_width: int = Field(32, gt=0, description="channels of 'small' at stride 2")
     weights: str = Field("none", description="'none', 'imagenet' or a file")
     norm: Literal["batch", "frozen"] = Field("batch", description="batch normalisation")
-    frozen_stages: int = Field(0, ge=0, description="children of the stem that are not trained")
-    init: str = Field("", description="checkpoint whose tensors of equal name and shape start it")
+    frozen_stages: int = Field(0, ge=0, description="leading children of the stem that are frozen")
+    init: str = Field("", description="checkpoint to start from: tensors of equal name and shape")
 
     # first stage: people cut out and packed onto canvases
     crop_iterations: int = Field(0, ge=0, description="length of the first stage")
     crop_lr: float = Field(0.0, ge=0, description="its learning rate")
-    crops_per_canvas: int = Field(24, gt=0, description="people on a canvas at the most")
+    crops_per_canvas: int = Field(24, gt=0, description="largest number of people on a canvas")
     canvases_per_iteration: int = Field(4, gt=0, description="canvases in a step")
 
     # schedule
     iterations: int = Field(ge=0, description="length of the main stage")
     images_per_iteration: int = Field(4, gt=0, description="pictures in a forward pass")
     accumulate: int = Field(1, gt=0, description="forward passes in an iteration")
-    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="with defaults of torch")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd", description="otherwise with PyTorch's defaults"
+    )
     lr: float = Field(gt=0, description="learning rate after the warm-up")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of every weight")
@@ -92,11 +112,13 @@ class Recipe(BaseModel):
     )
 
     # supervision of the run
-    seed: int = Field(0, ge=0, description="of everything that is drawn")
+    seed: int = Field(0, ge=0, description="of all random numbers")
     evaluate_every: int = Field(1000, gt=0, description="iterations between validations")
     checkpoint_every: int = Field(500, gt=0, description="iterations between checkpoints")
     log_every: int = Field(20, gt=0, description="iterations between reports")
-    eval_score_threshold: float = Field(0.5, ge=0, le=1, description="of detections in search")
+    eval_score_threshold: float = Field(
+        0.5, ge=0, le=1, description="score threshold of detections in search"
+    )
     tensorboard: bool = Field(False, description="also write TensorBoard files (an extra)")
 
     settings: dict[str, Any] = Field({}, exclude=True, description="the system's own keys")
@@ -116,10 +138,10 @@ class Recipe(BaseModel):
         return self
 
     def build(self, num_ids: int) -> PersonSearchModel:
-        """The untrained system for `num_ids` labelled identities.
+        """Build the untrained system for `num_ids` labelled identities.
 
         Raises:
-            ModelError: the backbone or its weights cannot be had.
+            ModelError: the backbone or its weights cannot be loaded.
         """
         from personsearch.detectors import backbones
 
@@ -136,7 +158,7 @@ class Recipe(BaseModel):
         return model
 
     def keywords(self, function: Any) -> dict[str, Any]:
-        """The keyword arguments of a system's or stage's constructor that the recipe gives it."""
+        """Return the keyword arguments that the recipe holds for a constructor."""
         given: dict[str, Any] = {}
         for parameter in _keyword_only(function):
             hint = parameter.hint
@@ -150,7 +172,7 @@ class Recipe(BaseModel):
         return given
 
     def to_toml(self) -> str:
-        """The whole recipe, one documented key a line; reads back as an equal recipe."""
+        """Format the recipe, one documented key per line; it reads back as an equal recipe."""
         lines = []
         for key, value in self.model_dump().items():
             about = type(self).model_fields[key].description
@@ -161,10 +183,10 @@ class Recipe(BaseModel):
 
 
 def read_recipe(path: Path) -> Recipe:
-    """A recipe from a TOML file.
+    """Read a recipe from a TOML file.
 
     Raises:
-        RecipeError: no such file, not TOML, or a key or value that does not belong.
+        RecipeError: no such file, not TOML, or a wrong key or value.
     """
     path = Path(path)
     try:
@@ -179,7 +201,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
-    """A recipe from keys and values; what the system's signature has and `values` lack is default.
+    """Make a recipe from keys and values; missing keys have their defaults.
 
     Raises:
         RecipeError: an unknown key, a wrong type, or a contradiction.
@@ -194,7 +216,8 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     known = common | set(own.model_fields)
     for key in values:
         if key not in known:
-            near = get_close_matches(key, known, n=1, cutoff=0.5)
+            near = [OTHER_NAMES[key]] if key in OTHER_NAMES else []
+            near += get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise RecipeError(f"{where}: unknown key {key!r}{hint}")
     lists_as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
@@ -207,8 +230,8 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        # What is missing, or contradicts another key, came as nothing of its own.
-        came = f" (came {first['input']!r})" if key and first["type"] != "missing" else ""
+        # A missing key has no value to show, nor has a contradiction between keys.
+        came = f" (received {first['input']!r})" if key and first["type"] != "missing" else ""
         message = first["msg"].removeprefix("Value error, ")
         raise RecipeError(f"{where}: {f'{key}: ' if key else ''}{message}{came}") from None
 
@@ -226,7 +249,7 @@ def _named(path: str) -> Any:
 
 
 def stage_constructors(system: str) -> list[Any]:
-    """The stages of a system, in order."""
+    """Return the stages of a system, in order."""
     return [_named(STAGES[name]) for name in SYSTEMS[system].stages]
 
 
@@ -238,7 +261,7 @@ def _keyword_only(function: Any) -> Iterator[_Keyword]:
 
 
 def _settings_model(system: str) -> type[BaseModel]:
-    """The keyword arguments of a system's and its stages' constructors, strictly typed."""
+    """Make a strict model of the keyword arguments of a system and its stages."""
     keys: dict[str, Any] = {}
     constructors = [_named(SYSTEMS[system].constructor), *stage_constructors(system)]
     for constructor in constructors:
@@ -267,6 +290,6 @@ def _field(hint: Any, default: Any) -> tuple[Any, Any]:
 def _toml(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_toml, value))}]"
-    # JSON's numbers and booleans are TOML's, and so are its strings but for what it escapes: TOML
-    # knows no surrogate pairs, and wants DEL escaped.
+    # JSON writes numbers, booleans and strings as TOML does, except that TOML has no surrogate
+    # pairs and requires DEL to be escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

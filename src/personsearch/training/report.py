@@ -1,4 +1,4 @@
-"""What a training run says while it goes on, and who is told."""
+"""Progress reports of a training run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Report:
-    """The state of a run at one iteration.
+    """State of a run at one iteration.
 
     Attributes:
-        stage: the stage's name.
+        stage: name of the stage.
         iteration: iterations of the stage that are done.
-        iterations: of the stage in all.
+        iterations: length of the stage.
         losses: mean of each named loss since the last report.
         learning_rate: of the last iteration.
         images_per_second: since the last report.
-        seconds_left: of the stage, at this rate.
-        validation: figures on the validation split, where they were just measured.
+        seconds_left: until the end of the stage, at this rate.
+        validation: metrics on the validation split; empty if they were not just measured.
     """
 
     stage: str

@@ -1,10 +1,10 @@
-"""Which pictures make up an iteration: a pure function of seed and iteration.
+"""Which pictures make up a batch: a pure function of seed and iteration.
 
-A run that was stopped goes on exactly where it was, because no sampler holds any state.
+Samplers hold no state, so an interrupted run resumes exactly.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,8 +13,32 @@ from personsearch.types import Scene
 
 
 def generator(seed: int, *stream: int) -> np.random.Generator:
-    """Random numbers that depend on nothing but `seed` and the numbers that name the stream."""
+    """Return a random generator that depends only on `seed` and the numbers of its stream."""
     return np.random.default_rng(np.random.SeedSequence([seed, *stream]))
+
+
+def pictures_by_identity(scenes: Sequence[Scene]) -> dict[int, list[int]]:
+    """Return the indices of the scenes of each identity that several scenes show."""
+    shown: dict[int, list[int]] = {}
+    for index, scene in enumerate(scenes):
+        for identity in np.unique(scene.ids[scene.ids >= 0]).tolist():
+            shown.setdefault(identity, []).append(index)
+    return {identity: pictures for identity, pictures in shown.items() if len(pictures) > 1}
+
+
+class EpochOrder:
+    """An endless sequence of the indices 0..count - 1, shuffled anew in each epoch."""
+
+    def __init__(self, count: int, seed: int, stream: int) -> None:
+        self.count, self.seed, self.stream = count, seed, stream
+        self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
+
+    def __getitem__(self, position: int) -> int:
+        epoch, offset = divmod(position, self.count)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = generator(self.seed, self.stream, epoch).permutation(self.count)
+        return int(self._order[offset])
 
 
 class SceneSampler(ABC):
@@ -41,37 +65,29 @@ class SceneSampler(ABC):
     def batch(self, iteration: int) -> list[int]:
         """Indices into `scenes` of the batch of this iteration, counted from zero."""
 
-    def batches(self, start: int, stop: int) -> Iterator[list[int]]:
-        """The batches of iterations `start`..`stop` - 1."""
-        for iteration in range(start, stop):
-            yield self.batch(iteration)
-
 
 class RandomSampler(SceneSampler):
-    """Every picture once an epoch, in an order drawn anew each epoch."""
+    """Every picture once per epoch, in random order."""
 
     def __init__(self, scenes: Sequence[Scene], batch_size: int, seed: int) -> None:
         super().__init__(scenes, batch_size, seed)
-        self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
-
-    def _at(self, position: int) -> int:
-        epoch, offset = divmod(position, len(self.scenes))
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = generator(self.seed, 1, epoch).permutation(len(self.scenes))
-        return int(self._order[offset])
+        self._order = EpochOrder(len(scenes), seed, stream=1)
 
     def batch(self, iteration: int) -> list[int]:
         """The next `batch_size` pictures; a batch may span two epochs."""
         start = iteration * self.batch_size
-        return [self._at(p) for p in range(start, start + self.batch_size)]
+        return [self._order[p] for p in range(start, start + self.batch_size)]
 
 
 class IdentitySampler(SceneSampler):
     """Pictures that repeat a few identities, every identity equally often.
 
     Args:
-        pictures_per_identity: pictures of each drawn identity, different ones where there are.
+        scenes, batch_size, seed: as in `SceneSampler`.
+        pictures_per_identity: pictures of each drawn identity, different ones if possible.
+
+    Raises:
+        DataError: no identity is in two pictures, or fewer scenes than a batch.
     """
 
     def __init__(
@@ -83,11 +99,7 @@ class IdentitySampler(SceneSampler):
     ) -> None:
         super().__init__(scenes, batch_size, seed)
         self.pictures_per_identity = pictures_per_identity
-        shown: dict[int, list[int]] = {}
-        for index, scene in enumerate(scenes):
-            for identity in np.unique(scene.ids[scene.ids >= 0]).tolist():
-                shown.setdefault(identity, []).append(index)
-        self._shown = [pictures for pictures in shown.values() if len(pictures) > 1]
+        self._shown = list(pictures_by_identity(scenes).values())
         if not self._shown:
             raise DataError(
                 "the identity sampler needs an identity in two pictures, the training set has "

@@ -1,4 +1,4 @@
-"""Writes a run's reports for TensorBoard, an extra."""
+"""Write the reports of a run for TensorBoard, an extra."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +9,10 @@ from personsearch.training.report import Report
 
 
 class TensorBoardWriter:
-    """A curve a loss and a curve a validation figure, over the iterations of all stages.
+    """One curve per loss and per validation metric, over the iterations of all stages.
 
     Args:
-        folder: where the event files go.
+        folder: of the event files.
         lengths: iterations of each stage by name, in order.
 
     Raises:
@@ -34,10 +34,10 @@ class TensorBoardWriter:
         self._writer: Any = None
 
     def __call__(self, report: Report) -> None:
-        """Adds the figures of one report."""
+        """Add one report."""
         step = self._offsets[report.stage] + report.iteration
         if self._writer is None:
-            # What a killed run wrote from here on is shown no more; it will be written again.
+            # Purge what a killed run wrote from here on; it will be written again.
             self._writer = self._open(str(self._folder), purge_step=step)
         values = {f"loss/{name}": value for name, value in report.losses.items()}
         values |= {f"validation/{name}": value for name, value in report.validation.items()}
@@ -46,7 +46,7 @@ class TensorBoardWriter:
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the file; a later report begins another one."""
+        """Close the file; a later report opens another one."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -1,7 +1,7 @@
-"""Training pictures as tensors: decoded, augmented, with who is in them.
+"""Training pictures as tensors: decoded, augmented, with their labels.
 
-What happens to a picture depends on (seed, iteration, place in the batch) alone, so any number of
-loader processes, and any stop in between, gives the same run.
+The augmentation of a picture depends only on seed, iteration and position in the batch. So any
+number of loader processes, and any interruption, gives the same run.
 """
 
 import signal
@@ -24,12 +24,12 @@ from personsearch.training.transforms import Augmentation
 from personsearch.types import Scene
 
 Slot = tuple[int, int, int]
-"""An iteration, a place in its batch, and the scene that fills it."""
+"""An iteration, a position in its batch, and the scene that fills it."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures (3, H, W) in 0..1, who is in them, and the names to put into an error."""
+    """Pictures (3, H, W) in 0..1, their labels, and their names for error messages."""
 
     images: list[Tensor]
     targets: list[Target]
@@ -37,7 +37,7 @@ class Batch:
 
 
 class PictureCache:
-    """Reads the pictures of scenes, and keeps them if asked to."""
+    """Reads the pictures of scenes, and keeps them in memory if `keep`."""
 
     def __init__(self, scenes: Sequence[Scene], keep: bool) -> None:
         self.scenes, self.keep = scenes, keep
@@ -57,8 +57,8 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
 
     Args:
         scenes: the training scenes.
-        pictures: where their pixels come from.
-        augmentation: what may happen to them.
+        pictures: their pictures.
+        augmentation: applied to each.
         seed: of the augmentation.
     """
 
@@ -82,8 +82,8 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
 
 
 class _Readable(Dataset[Any]):
-    """A training set that hands an error on as a value: from a loader process it would come back
-    as another one, with a traceback for its message.
+    """A training set that returns errors as values: raised in a loader process, an error would
+    arrive as another type, with a traceback as its message.
     """
 
     def __init__(self, training_set: TrainingSet) -> None:
@@ -114,12 +114,12 @@ def _raise_errors(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches loader processes, too; the process that trains decides what it means."""
+    """Leave Ctrl-C, which loader processes receive too, to the process that trains."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Slots:
-    """The slots of each batch from `start` on, of one process among several."""
+    """Slots of each batch from `start` on, for one process of several."""
 
     def __init__(self, sampler: SceneSampler, start: int, stop: int, rank: int, world: int) -> None:
         self.sampler, self.start, self.stop = sampler, start, stop
@@ -145,9 +145,9 @@ def load_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """The batches of iterations `start`..`stop` - 1, decoded ahead by `workers` processes.
+    """Return the batches of iterations `start`..`stop` - 1, decoded ahead by `workers` processes.
 
-    Under several processes each gets its share of every batch, in rank order.
+    Several training processes share every batch, in rank order.
 
     Raises:
         DataError: when a batch with a picture that cannot be read is due.
@@ -160,7 +160,7 @@ def load_batches(
         collate_fn=_join,
         prefetch_factor=2 if workers else None,
         worker_init_fn=_ignore_interrupts,
-        # A loader draws a seed for its processes; what the network draws may not depend on it.
+        # A loader draws a seed for its processes, which must not affect the network's generator.
         generator=torch.Generator(),
     )
     return _raise_errors(iter(loader))

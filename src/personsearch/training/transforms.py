@@ -1,4 +1,4 @@
-"""Augmentation of whole pictures with their boxes, on uint8 arrays, from a given generator."""
+"""Augmentation of pictures and their boxes, on uint8 arrays."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training picture; each part is off at 0.
+    """Random changes of a training picture; 0 turns each off.
 
     Attributes:
-        flip: chance of a horizontal flip.
+        flip: probability of a horizontal flip.
         scale_jitter: pictures are scaled by a factor in 1 +- this, then cut or padded to size.
-        color_jitter: per-channel gain, brightness and gamma vary by a factor in 1 +- this, which
-            is how two cameras differ.
-        erase: chance, for each person, that a block of the box is covered with noise.
+        color_jitter: channel gains, brightness and gamma vary by a factor in 1 +- this, as between
+            two cameras.
+        erase: probability, for each person, that a block of the box is covered with noise.
     """
 
     flip: float = 0.0
@@ -33,16 +33,16 @@ class Augmentation:
     def __call__(
         self, picture: Picture, boxes: FloatArray, rng: np.random.Generator
     ) -> tuple[Picture, FloatArray, NDArray[np.bool_]]:
-        """An augmented copy.
+        """Return an augmented copy.
 
         Args:
             picture: RGB (H, W, 3) uint8.
             boxes: (N, 4).
-            rng: where chance comes from.
+            rng: the random generator.
 
         Returns:
-            The picture, (H, W, 3) as before; the boxes of the people who are still at least half
-            in the picture; and which those are, (N,) bool.
+            The picture (H, W, 3); the boxes of the people of whom at least half is still inside;
+            and a mask (N,) bool of those people.
         """
         kept = np.ones(len(boxes), dtype=bool)
         if self.color_jitter > 0:
@@ -63,7 +63,7 @@ class Augmentation:
         Args:
             picture: RGB (h, w, 3) uint8.
             box: (4,) the person's box in the crop.
-            rng: where chance comes from.
+            rng: the random generator.
         """
         if self.color_jitter > 0:
             picture = recolor(picture, rng, self.color_jitter)
@@ -77,7 +77,7 @@ class Augmentation:
 
 
 def flip(picture: Picture, boxes: Boxes) -> tuple[Picture, Boxes]:
-    """Picture and boxes mirrored left to right."""
+    """Mirror picture and boxes left to right."""
     width = picture.shape[1]
     mirrored = boxes.copy()
     mirrored[:, 0], mirrored[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
@@ -85,7 +85,7 @@ def flip(picture: Picture, boxes: Boxes) -> tuple[Picture, Boxes]:
 
 
 def recolor(picture: Picture, rng: np.random.Generator, strength: float) -> Picture:
-    """Channel gains, brightness and gamma drawn in 1 +- `strength`, by one table a channel."""
+    """Vary channel gains, brightness and gamma in 1 +- `strength`."""
     gains = 1.0 + rng.uniform(-strength, strength, 3) * 0.5
     brightness = 1.0 + rng.uniform(-strength, strength) * 0.5
     gamma = np.exp(rng.uniform(-strength, strength))
@@ -97,14 +97,14 @@ def recolor(picture: Picture, rng: np.random.Generator, strength: float) -> Pict
 def rescale(
     picture: Picture, boxes: FloatArray, rng: np.random.Generator, strength: float
 ) -> tuple[Picture, FloatArray, NDArray[np.bool_]]:
-    """The picture scaled about a random point, cut or padded with grey to its old size.
+    """Scale the picture about a random point, and cut or pad it with grey to its old size.
 
-    People of whom less than half remains in the picture are left out.
+    People of whom less than half is still inside are dropped.
     """
     height, width = picture.shape[:2]
     factor = 1.0 + rng.uniform(-strength, strength)
     shift = rng.random(2) * (1.0 - factor) * np.array([width, height])
-    # Boxes count from the edge of a pixel, the warp from its centre.
+    # Boxes are relative to pixel edges, the warp to pixel centres.
     x, y = shift + 0.5 * (factor - 1.0)
     matrix = np.array([[factor, 0.0, x], [0.0, factor, y]])
     grey = (124, 116, 104)
@@ -116,7 +116,7 @@ def rescale(
 
 
 def erase(picture: Picture, box: FloatArray, rng: np.random.Generator) -> None:
-    """Covers a block of the box with noise, in place (Zhong et al. 2020, random erasing)."""
+    """Cover a block of the box with noise, in place (Zhong et al. 2020, random erasing)."""
     x1, y1, x2, y2 = (round(float(v)) for v in box)
     width, height = x2 - x1, y2 - y1
     if width < 8 or height < 8:
