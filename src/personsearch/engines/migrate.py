@@ -1,14 +1,14 @@
-"""Copies everyone from one engine to another, and proves that they are there.
+"""Copies everyone from one engine to another, and compares both.
 
-People go in ascending order of their ids and keep them, so what was copied is known by the largest
-id that is there: after a kill the same call goes on from there. Should a batch have been cut, the
-counts tell, and every batch is looked at once more.
+People are copied in ascending order of their ids and keep them, so the largest id in the target
+tells what was copied: after a kill the same call continues there. If a batch was cut, the counts
+differ, and every batch is checked once more.
 """
 
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,13 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class MigrationReport:
-    """What a migration did.
+    """The result of a migration.
 
     Attributes:
         people: in both, at the end.
-        copied: written now.
-        compared: read from both sides and equal in everything; all of them.
-        seconds: that it took.
+        copied: people written by this call.
+        compared: people read from both sides and equal in everything; all of them.
+        seconds: duration.
     """
 
     people: int = 0
@@ -41,25 +41,25 @@ class MigrationReport:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values."""
-        return dict(vars(self))
+        return asdict(self)
 
 
 def migrate(
     source: Engine, target: Engine, *, batch: int = _BATCH, progress: Progress | None = None
 ) -> MigrationReport:
-    """Copies everyone, then reads both sides and compares.
+    """Copy everyone, then read and compare both sides.
 
-    What only a store in a folder knows of its files stays behind: which were indexed, could not be
-    read, or were erased. Nobody may write to either side meanwhile.
+    What only a store in a folder knows of its files stays behind: which were indexed, unreadable or
+    erased. Nobody may write to either side meanwhile.
 
     Args:
-        source: from which people are read.
-        target: to which they go; empty, or what an earlier call has left.
+        source: engine to read from.
+        target: engine to write to; empty, or left by an interrupted call.
         batch: people written at once.
         progress: called after each batch.
 
     Raises:
-        StoreError: another model, other people in the target, or someone who came out different.
+        StoreError: another model, other people in the target, or a person who differs.
     """
     if source.model.fingerprint != target.model.fingerprint or (
         (source.model.dim, source.model.weighted) != (target.model.dim, target.model.weighted)
@@ -71,18 +71,20 @@ def migrate(
         )
     began = time.perf_counter()
     report = MigrationReport(people=source.count())
+    tell = progress or (lambda *_: None)
     there = target.count()
-    after = largest_id(target) if there else 0
-    _copy(source, target, report, batch, after, there, progress)
+    for records in source.iterate(after=largest_id(target) if there else 0, batch=batch):
+        report.copied += target.upsert(records)
+        tell("copying", there + report.copied, report.people)
     if target.count() != report.people:
-        _fill(source, target, report, batch, progress)
-    _compare(source, target, report, batch, progress)
+        _fill(source, target, report, batch, tell)
+    _compare(source, target, report, batch, tell)
     report.seconds = time.perf_counter() - began
     return report
 
 
 def largest_id(engine: Engine) -> int:
-    """The largest id there is; 0 if nobody is there."""
+    """Return the largest id; 0 if nobody is there."""
     least, most = 0, (1 << 63) - 1
     while least < most:
         middle = least + (most - least) // 2
@@ -94,82 +96,48 @@ def largest_id(engine: Engine) -> int:
     return least
 
 
-def _copy(
-    source: Engine,
-    target: Engine,
-    report: MigrationReport,
-    batch: int,
-    after: int,
-    done: int,
-    progress: Progress | None,
-) -> None:
-    """Everyone above an id."""
-    for records in source.iterate(after=after, batch=batch):
-        report.copied += target.upsert(records)
-        if progress:
-            progress("copying", done + report.copied, report.people)
-
-
 def _fill(
-    source: Engine,
-    target: Engine,
-    report: MigrationReport,
-    batch: int,
-    progress: Progress | None,
+    source: Engine, target: Engine, report: MigrationReport, batch: int, tell: Progress
 ) -> None:
-    """Batches of which someone is missing: one was cut, or other people were in the target.
-
-    Raises:
-        StoreError: still not as many are there as were read.
-    """
+    """Write the batches that are incomplete in the target."""
     seen = 0
     for records in source.iterate(batch=batch):
         there = target.count(Filters(people=[one.person.id for one in records]))
         if there != len(records):
             report.copied += target.upsert(records) - there
         seen += len(records)
-        if progress:
-            progress("checking", seen, report.people)
+        tell("checking", seen, report.people)
     if (found := target.count()) != seen:
         raise StoreError(
             f"{target.uri}: has {found} people, {source.uri} has {seen}; others were there, or "
-            "somebody writes; migrate into an empty store while nobody does"
+            "another process writes; migrate into an empty store while none does"
         )
     report.people = seen
 
 
 def _compare(
-    source: Engine,
-    target: Engine,
-    report: MigrationReport,
-    batch: int,
-    progress: Progress | None,
+    source: Engine, target: Engine, report: MigrationReport, batch: int, tell: Progress
 ) -> None:
-    """Reads everyone from both sides.
-
-    Raises:
-        StoreError: someone is not the same.
-    """
     chained = itertools.chain.from_iterable
     mine, theirs = chained(source.iterate(batch=batch)), chained(target.iterate(batch=batch))
     for one, other in itertools.zip_longest(mine, theirs):
         if one is None or other is None or not same(one, other):
-            named = other if one is None else one
+            person = (one or other).person
             raise StoreError(
-                f"{target.uri}: person {named.person.id} is not as in {source.uri}; migrate "
-                "into an empty store while nobody writes"
+                f"{target.uri}: person {person.id} is not as in {source.uri}; migrate into an "
+                "empty store while no process writes"
             )
         report.compared += 1
-        if progress and not report.compared % batch:
-            progress("comparing", report.compared, report.people)
+        if not report.compared % batch:
+            tell("comparing", report.compared, report.people)
 
 
 def same(one: PersonRecord, other: PersonRecord) -> bool:
     """Whether all that is kept of two people is equal, to the last bit."""
-    arrays = ((one.vector, other.vector), (one.person.box, other.person.box))
     plain = [{**vars(record.person), "box": None} for record in (one, other)]
     return (
-        all(np.array_equal(a, b) for a, b in arrays)
+        np.array_equal(one.vector, other.vector)
+        and np.array_equal(one.person.box, other.person.box)
         and one.thumbnail == other.thumbnail
         and plain[0] == plain[1]
     )
