@@ -59,10 +59,7 @@ class Part:
     ) -> Mask | None:
         """(N,) whether each row matches, see `Filters.mask`; None where all do."""
         found = filters.mask(self.rows, files, without)
-        if found is None or self.alive is None:
-            return self.alive if found is None else found
-        both: Mask = found & self.alive
-        return both
+        return self.alive if found is None else found if self.alive is None else found & self.alive
 
 
 @dataclass(frozen=True, eq=False)

@@ -272,11 +272,7 @@ class MilvusEngine(Engine):
 
 
 def has_people(uri: str) -> bool:
-    """Whether a collection exists.
-
-    Raises:
-        StoreError: the server cannot be reached.
-    """
+    """Whether a collection exists."""
     address = parse_address(uri)
     if address.lite and not Path(address.server).exists():
         return False

@@ -62,11 +62,7 @@ class MilvusAddress:
 
 
 def parse_address(uri: str) -> MilvusAddress:
-    """Parse ``milvus://HOST:PORT/COLLECTION``, ``milvus+https://...`` or ``milvus-lite:PATH.db``.
-
-    Raises:
-        StoreError: another scheme or form.
-    """
+    """Parse ``milvus://HOST:PORT/COLLECTION``, ``milvus+https:...`` or ``milvus-lite:PATH.db``."""
     scheme, _, rest = uri.partition(":")
     if scheme == LITE:
         if not rest.endswith(".db"):
@@ -99,11 +95,7 @@ def reported(uri: str) -> Iterator[None]:
 
 
 def connect(address: MilvusAddress, timeout: float = 10.0) -> Any:
-    """Connect to the server, or to a local file.
-
-    Raises:
-        StoreError: it cannot be reached, or pymilvus is not installed.
-    """
+    """Connect to the server, or to a local file."""
     try:
         import pymilvus
     except ModuleNotFoundError:
@@ -149,11 +141,9 @@ _LOCK = threading.Lock()
 
 @dataclass(frozen=True)
 class Expression:
-    """A boolean expression of Milvus with named values; without a text it matches everyone.
+    """A boolean expression of Milvus; without a text it matches everyone.
 
-    Attributes:
-        text: with ``{name}`` in place of each value.
-        values: by name; never part of the text that a server receives.
+    The text has ``{name}`` in place of each value; values are never part of what a server parses.
     """
 
     text: str = ""
@@ -262,11 +252,7 @@ FIELDS = (
 
 
 def row_of(collection: Collection, record: PersonRecord) -> dict[str, Any]:
-    """Return a person as a row.
-
-    Raises:
-        StoreError: the thumbnail is too large for Milvus.
-    """
+    """Return a person as a row."""
     person = record.person
     if len(record.thumbnail) > _JPEG:
         raise StoreError(
@@ -334,11 +320,7 @@ def thumbnail_of(row: Mapping[str, Any]) -> bytes:
 def open_collection(
     client: Any, address: MilvusAddress, model: ModelIdentity | None, create: bool
 ) -> tuple[Collection, Collection, ModelIdentity]:
-    """Open the collections of people and files, created on request, and read their model.
-
-    Raises:
-        StoreError: there is none, or it is something else, of a newer version, or another model's.
-    """
+    """Open the collections of people and files, created on request, and read their model."""
     uri, name = address.uri, address.collection
     with reported(uri):
         lite = str(client.get_server_version()).startswith("milvus_lite")

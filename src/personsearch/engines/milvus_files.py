@@ -51,16 +51,7 @@ def erase_files(
 ) -> int:
     """Erase files of a source with the people in them; return the number of people.
 
-    A file stays known by its name as erased, so that indexing leaves it out from then on.
-
-    Args:
-        uri: of the collection, for messages.
-        people, files: collections.
-        source: as it was indexed.
-        names: of its files; None for all of them, an empty list for none.
-
-    Raises:
-        StoreError: there is no such source or file.
+    See `Engine.erase_files`. The files stay known as erased, so that indexing leaves them out.
     """
     known = known_files(files, source)
     for page in people.pages(Expression("source == {source}", {"source": source}), ["id", "name"]):

@@ -46,11 +46,7 @@ def open_engine(
 
 
 def check_scheme(uri: Path | str) -> None:
-    """Refuse a URI of an unknown scheme.
-
-    Raises:
-        StoreError: the scheme is unknown.
-    """
+    """Raise `StoreError` for an unknown scheme."""
     scheme = scheme_of(uri)
     if scheme in ("", "milvus", "milvus+https", "milvus-lite"):
         return
@@ -61,11 +57,7 @@ def check_scheme(uri: Path | str) -> None:
 
 
 def made_by(uri: Path | str) -> ModelIdentity | None:
-    """Return the model that made a store's embeddings; None if there is no store yet.
-
-    Raises:
-        StoreError: the store cannot be read.
-    """
+    """Return the model that made a store's embeddings; None if there is no store yet."""
     check_scheme(uri)
     if not scheme_of(uri):
         if not (Path(uri) / DATABASE).is_file():

@@ -38,12 +38,8 @@ def check_store(store: Store, progress: Progress | None = None) -> list[str]:
         with store.snapshot():
             if damage := store.damage():
                 return [damage]
-            problems = [
-                f"{count} {what}"
-                for what, rule in _RULES.items()
-                for (count,) in store.query(rule)
-                if count
-            ]
+            found = {what: next(store.query(rule))[0] for what, rule in _RULES.items()}
+            problems = [f"{count} {what}" for what, count in found.items() if count]
             return problems + _check_people(store, progress)
     except StoreError as error:
         return [str(error).removeprefix(f"{store.folder}: ")]

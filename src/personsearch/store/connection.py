@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -24,16 +24,6 @@ class Connection:
     def __init__(self, folder: Path, connection: sqlite3.Connection, model: ModelIdentity) -> None:
         self.folder, self.model = folder, model
         self._connection = connection
-
-    def close(self) -> None:
-        """Close the database."""
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def revision(self) -> int:
         """Number of the last committed transaction."""
@@ -127,11 +117,7 @@ def connect(folder: Path, write: bool) -> sqlite3.Connection:
 
 @contextmanager
 def write_lock(folder: Path) -> Iterator[None]:
-    """Hold the right to write, which one process at a time has.
-
-    Raises:
-        StoreError: another process holds it.
-    """
+    """Hold the right to write, which one process at a time has."""
     path = folder / LOCK
     # Read first: some versions of filelock empty the file that they fail to lock.
     holder = path.read_text().strip() if path.is_file() else ""

@@ -89,11 +89,7 @@ def write_parquet(path: Path, columns: tuple[Column, ...]) -> Iterator[Write]:
 
 
 def read_jsonl(path: Path, columns: tuple[Column, ...]) -> Iterator[Row]:
-    """Read the rows of a file.
-
-    Raises:
-        StoreError: a row is not as expected.
-    """
+    """Read the rows of a file, each checked."""
     names = [name for name, _, _ in columns]
     with path.open("rb") as file:
         for number, line in enumerate(file):
@@ -109,11 +105,7 @@ def read_jsonl(path: Path, columns: tuple[Column, ...]) -> Iterator[Row]:
 
 
 def read_parquet(path: Path, columns: tuple[Column, ...]) -> Iterator[Row]:
-    """Read the rows of a file.
-
-    Raises:
-        StoreError: a row is not as expected, or pyarrow is not installed.
-    """
+    """Read the rows of a file, each checked."""
     arrow = load_pyarrow()
     import pyarrow.parquet
 
@@ -146,11 +138,7 @@ def _typed(path: Path, number: int, columns: tuple[Column, ...], row: Row) -> Ro
 
 
 def load_pyarrow() -> Any:
-    """Import pyarrow.
-
-    Raises:
-        StoreError: it is not installed.
-    """
+    """Import pyarrow, or explain how to install it."""
     try:
         import pyarrow
     except ImportError:

@@ -8,12 +8,13 @@ import operator
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
+from personsearch.store.people import EmbeddingRows
 
 Mask = NDArray[np.bool_]
 
@@ -33,16 +34,6 @@ _BOUNDS = (
 )
 _COMPARE = {">=": operator.ge, "<": operator.lt}
 _LARGEST = sys.float_info.max  # Milvus has no infinity
-
-
-class Columns(Protocol):
-    """What a mask is computed from; see `EmbeddingRows`."""
-
-    @property
-    def ids(self) -> NDArray[np.int64]: ...
-
-    @property
-    def files(self) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)
@@ -112,7 +103,7 @@ class Filters:
         return (f"WHERE {' AND '.join(parts)}" if parts else "", values)
 
     def mask(
-        self, rows: Columns, files: NDArray[np.int64] | None, without: NDArray[np.int64]
+        self, rows: EmbeddingRows, files: NDArray[np.int64] | None, without: NDArray[np.int64]
     ) -> Mask | None:
         """(N,) the selected rows; None where all are.
 
@@ -162,11 +153,8 @@ class Filters:
 
 
 def selection(name: str, values: Iterable[Any] | None) -> tuple[Any, ...] | None:
-    """The values of a selection; None where it was not given.
-
-    Raises:
-        StoreError: a text, whose letters would be taken for values.
-    """
+    """Return the values of a selection; None where it was not given."""
+    # The letters of a text would be taken for values.
     if isinstance(values, str) and values:
         raise StoreError(f"{name} is the text {values!r}, expected a list such as [{values!r}]")
     return None if values is None else tuple(values)

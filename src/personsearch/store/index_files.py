@@ -59,12 +59,7 @@ class IndexFile:
 
 @contextmanager
 def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Hold the right to change the index files of a store; False if it cannot be had.
-
-    Args:
-        folder: of the store.
-        patience: seconds to wait for another process or thread that holds it.
-    """
+    """Hold the right to change the index files; False if it cannot be had in so many seconds."""
     lock = FileLock(folder / FOLDER / LOCK)
     with suppress(OSError):  # of which a timeout is one
         (folder / FOLDER).mkdir(exist_ok=True)
@@ -81,13 +76,7 @@ def without_blocks(
 ) -> Iterator[None]:
     """Delete the files that hold people of some blocks of ids, and prevent new ones meanwhile.
 
-    Args:
-        folder: of the store.
-        blocks: ids // 1024 of deleted or replaced people.
-        centroids_too: also delete all centroids, which were learned from everyone.
-
-    Raises:
-        StoreError: a file cannot be deleted.
+    With `centroids_too` all centroids are deleted: they were learned from everyone.
     """
     if not len(blocks) or not (folder / FOLDER).is_dir():
         yield
@@ -146,11 +135,7 @@ def spans(folder: Path) -> list[Span]:
 
 
 def write(path: Path, index: Any, columns: Mapping[str, NDArray[Any]], about: Any) -> None:
-    """Write a file as a whole or not at all; call it with the lock only.
-
-    Raises:
-        OSError: no room, or no right to.
-    """
+    """Write a file completely or not at all; call it with the lock only."""
     import faiss
 
     unfinished = path.with_name(_TEMPORARY)

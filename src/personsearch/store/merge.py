@@ -94,11 +94,7 @@ class FileUnit:
         return f"{self.source}/{self.name}" if self.name else self.source
 
     def check(self, dim: int) -> None:
-        """Check what comes from elsewhere before it is written.
-
-        Raises:
-            StoreError: a store may not take the file, and why.
-        """
+        """Raise `StoreError` if a store may not take the file."""
         if wrong := self._wrong(dim):
             raise StoreError(f"file {self.path!r}: {wrong}")
 
@@ -297,11 +293,7 @@ def _take_one(store: Store, unit: FileUnit, report: ExchangeReport) -> None:
 
 @contextmanager
 def open_or_create(into: Path, model: ModelIdentity, retention: float | None) -> Iterator[Store]:
-    """A store of a model, open for writing; a new one gets the retention time, too.
-
-    Raises:
-        StoreError: it is of another model, damaged, or in use.
-    """
+    """A store of a model, open for writing; a new one gets the retention time, too."""
     new = not (into / DATABASE).is_file() or not (into / DATABASE).stat().st_size
     with open_store(into, model=model if new else None, write=True) as store:
         there = store.model

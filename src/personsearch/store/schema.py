@@ -91,11 +91,7 @@ CREATE INDEX tracks_by_file ON tracks (file);
 
 
 def prepare(folder: Path, connection: sqlite3.Connection, model: "ModelIdentity | None") -> None:
-    """Create the tables of an empty database, or migrate an older one, in one transaction.
-
-    Raises:
-        StoreError: it is empty and no model is named, is no store, or is of a newer version.
-    """
+    """Create the tables of an empty database, or migrate an older one, in one transaction."""
     if model is None or not _empty(connection):
         check_version(folder, connection, older=True)
     # Only now: a database of something else is left unchanged.
@@ -118,11 +114,7 @@ def prepare(folder: Path, connection: sqlite3.Connection, model: "ModelIdentity 
 
 
 def check_version(folder: Path, connection: sqlite3.Connection, older: bool = False) -> None:
-    """Check that a database is a store of this version, or of an older one if that is allowed.
-
-    Raises:
-        StoreError: it is not.
-    """
+    """Raise `StoreError` unless it is a store of this version, or an older one if allowed."""
     if _empty(connection):
         raise StoreError(
             f"{folder}: its database is empty; make a store with: personsearch index SOURCE "

@@ -72,11 +72,7 @@ def open_store(
 
 
 def check_fingerprint(uri: str, made_by: ModelIdentity, model: ModelIdentity, where: str) -> None:
-    """Refuse a model whose embeddings cannot be compared with those of a store.
-
-    Raises:
-        StoreError: the fingerprints differ; use the store's model, or index somewhere else.
-    """
+    """Raise `StoreError` for a model whose embeddings cannot be compared with a store's."""
     if model.fingerprint != made_by.fingerprint:
         raise StoreError(
             f"{uri}: was made by model {made_by.name!r} ({made_by.fingerprint[:12]}), this is "
