@@ -122,7 +122,7 @@ def test_why_a_camera_sends_nothing(secret: str, stall: float, reason: str) -> N
         stream, stop = camera(broadcast, secret), threading.Event()
         report = StreamReport(stream.uri, stream.camera)
         reader = StreamReader(
-            *(stream, 0, Newest(), report),
+            *(stream, Newest(), report),
             sampling=Sampling(),
             patience=Patience(stall, 0.01, 0.02),
             stop=stop,

@@ -55,12 +55,9 @@ def test_the_newest_picture_is_taken_and_every_source_has_its_turn() -> None:
     def frame(index: int) -> Frame:
         return Frame(np.zeros((2, 2, 3), np.uint8), index, 0.0, 0.0)
 
-    newest = Newest()
+    newest, gate, hall = Newest(), parse_stream("rtsp://gate"), parse_stream("rtsp://hall")
     assert newest.take(0.01) is None
-    assert [newest.put(7, frame(0)), newest.put(8, frame(1)), newest.put(7, frame(2))] == [
-        False,
-        False,
-        True,
-    ]
+    replaced = [newest.put(one, frame(k)) for k, one in enumerate((gate, hall, gate))]
+    assert replaced == [False, False, True]
     taken = [newest.take(0.01), newest.take(0.01), newest.take(0.01)]
-    assert [one and (one[0], one[1].index) for one in taken] == [(7, 2), (8, 1), None]
+    assert [one and (one[0], one[1].index) for one in taken] == [(gate, 2), (hall, 1), None]

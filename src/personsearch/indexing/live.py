@@ -113,17 +113,17 @@ class LiveFrames:
         patience: Patience,
     ) -> None:
         self.waited = 0.0
-        self._streams, self._length, self._duration = streams, segment, duration
+        self._length, self._duration = segment, duration
         self._stop, self._newest = threading.Event(), Newest()
-        self._open: dict[int, _Segment] = {}
+        self._open: dict[Stream, _Segment] = {}
         self._readers = [
             StreamReader(
-                *(stream, number, self._newest, report),
+                *(stream, self._newest, report),
                 sampling=sampling,
                 patience=patience,
                 stop=self._stop,
             )
-            for number, (stream, report) in enumerate(zip(streams, reports, strict=True))
+            for stream, report in zip(streams, reports, strict=True)
         ]
 
     def __enter__(self) -> Self:
@@ -146,23 +146,23 @@ class LiveFrames:
             if taken is None:
                 yield from self._ends(time.time())
                 continue
-            number, frame = taken
+            stream, frame = taken
             assert frame.time is not None
             yield from self._ends(frame.time)
-            segment = self._open.get(number) or self._begin(number, frame.time)
+            segment = self._open.get(stream) or self._begin(stream, frame.time)
             yield segment.media, replace(frame, position=frame.time - segment.begins)
-            self._open[number] = segment  # now, so that Ctrl-C leaves no segment without pictures
+            self._open[stream] = segment  # now, so that Ctrl-C leaves no segment without pictures
 
     def unfinished(self) -> list[Ended]:
         return list(self._ends(float("inf")))
 
     def _ends(self, now: float) -> Iterator[Ended]:
-        for number, segment in list(self._open.items()):
+        for stream, segment in list(self._open.items()):
             if segment.ends <= now:
-                del self._open[number]
+                del self._open[stream]
                 yield Ended(segment.media)
 
-    def _begin(self, number: int, now: float) -> _Segment:
+    def _begin(self, stream: Stream, now: float) -> _Segment:
         name = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-        media = _segment(self._streams[number], name, FileStamp(0, int(now * 1e9)))
+        media = _segment(stream, name, FileStamp(0, int(now * 1e9)))
         return _Segment(media, now, (now // self._length + 1.0) * self._length)

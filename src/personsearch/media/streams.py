@@ -136,18 +136,18 @@ class Newest:
     """Holds the newest picture of each live source; a newer one replaces it."""
 
     def __init__(self) -> None:
-        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._frames: OrderedDict[Stream, Frame] = OrderedDict()
         self._changed = threading.Condition()
 
-    def put(self, source: int, frame: Frame) -> bool:
+    def put(self, stream: Stream, frame: Frame) -> bool:
         """Set the picture of a source; return whether it replaced one that nobody took."""
         with self._changed:
-            replaced = source in self._frames
-            self._frames[source] = frame
+            replaced = stream in self._frames
+            self._frames[stream] = frame
             self._changed.notify()
         return replaced
 
-    def take(self, patience: float) -> tuple[int, Frame] | None:
+    def take(self, patience: float) -> tuple[Stream, Frame] | None:
         """Take the picture of the source that waits longest; None if none comes in `patience` s."""
         with self._changed:
             self._changed.wait_for(lambda: self._frames, patience)
@@ -164,7 +164,6 @@ class StreamReader:
     def __init__(
         self,
         stream: Stream,
-        number: int,
         newest: Newest,
         report: StreamReport,
         *,
@@ -172,7 +171,7 @@ class StreamReader:
         patience: Patience,
         stop: threading.Event,
     ) -> None:
-        self._stream, self._number, self._newest, self._report = stream, number, newest, report
+        self._stream, self._newest, self._report = stream, newest, report
         self._patience, self._stop = patience, stop
         self._wanted, self._index = sampling.chooser(), -1
         self._began = time.monotonic()
@@ -230,7 +229,7 @@ class StreamReader:
             return
         check_pixels(Path(self._stream.camera), (frame.width, frame.height), MAX_PIXELS, " a frame")
         taken = Frame(upright(frame), self._index, seconds, time.time())
-        if self._newest.put(self._number, taken):
+        if self._newest.put(self._stream, taken):
             self._report.dropped += 1
 
 
