@@ -5,6 +5,7 @@ import pytest
 
 from personsearch.synthetic.drawing import draw, extent
 from personsearch.synthetic.people import person
+from personsearch.synthetic.randomness import Random
 from personsearch.synthetic.wardrobe import (
     BAGS,
     BOTTOMS,
@@ -21,7 +22,7 @@ VIEWS = range(0, 360, 45)
 @pytest.fixture
 def look():
     plain = Cloth("plain", (200, 40, 40), (255, 255, 255))
-    someone = random_look(np.random.Generator(np.random.PCG64(1)))
+    someone = random_look(Random(1))
     return replace(
         someone,
         upper=plain,

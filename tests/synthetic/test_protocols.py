@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 
 from personsearch.synthetic.protocols import make_protocols
+from personsearch.synthetic.randomness import Random
 from personsearch.types import UNLABELLED, Scene
-
-
-def chance(seed=0):
-    return np.random.Generator(np.random.PCG64(seed))
 
 
 @pytest.fixture
@@ -30,7 +27,7 @@ def world():
 def test_the_usual_protocol_comes_first_and_crosses_cameras(world):
     scenes, visible = world
     by_name = {scene.name: scene for scene in scenes}
-    protocols = make_protocols(scenes, visible, (5, 20, 500), chance())
+    protocols = make_protocols(scenes, visible, (5, 20, 500), Random(0))
     assert list(protocols) == [
         "cross-camera",
         "all",
@@ -55,7 +52,7 @@ def test_the_usual_protocol_comes_first_and_crosses_cameras(world):
 
 def test_every_scene_with_the_person_is_a_target(world):
     scenes, visible = world
-    protocol = make_protocols(scenes, visible, (5,), chance())["cross-camera"]
+    protocol = make_protocols(scenes, visible, (5,), Random(0))["cross-camera"]
     for query, targets in zip(protocol.queries, protocol.targets, strict=True):
         expected = {
             scene.name
@@ -67,7 +64,7 @@ def test_every_scene_with_the_person_is_a_target(world):
 
 def test_gallery_sizes_and_share_of_targets(world):
     scenes, visible = world
-    protocol = make_protocols(scenes, visible, (6,), chance())["gallery-6"]
+    protocol = make_protocols(scenes, visible, (6,), Random(0))["gallery-6"]
     for gallery, targets in zip(protocol.galleries, protocol.targets, strict=True):
         assert len(set(gallery)) == len(gallery) == 6
         assert 1 <= len(targets) <= 3
@@ -80,7 +77,7 @@ def test_queries_of_the_subsets_are_hidden_or_small(world):
         for scene in scenes
         for box, share in zip(scene.boxes, visible[scene.name], strict=True)
     }
-    protocols = make_protocols(scenes, visible, (6,), chance())
+    protocols = make_protocols(scenes, visible, (6,), Random(0))
     shares = {
         name: [rows[q.scene, tuple(q.box.tolist())] for q in protocol.queries]
         for name, protocol in protocols.items()
@@ -96,7 +93,7 @@ def test_the_same_chance_gives_the_same_protocols(world):
     scenes, visible = world
 
     def told(seed):
-        protocols = make_protocols(scenes, visible, (6,), chance(seed))
+        protocols = make_protocols(scenes, visible, (6,), Random(seed))
         return [
             (name, [q.scene for q in p.queries], [list(g) for g in p.galleries])
             for name, p in protocols.items()
@@ -112,4 +109,4 @@ def test_nobody_labelled_means_no_protocol(world):
         Scene(s.name, s.path, s.size, s.boxes, np.full(3, UNLABELLED), camera=s.camera)
         for s in scenes
     ]
-    assert make_protocols(nobody, visible, (6,), chance()) == {}
+    assert make_protocols(nobody, visible, (6,), Random(0)) == {}

@@ -6,7 +6,8 @@ import pytest
 
 from personsearch.synthetic.layouts import Placement, Prop, ScenePlan
 from personsearch.synthetic.optics import Camera
-from personsearch.synthetic.render import take
+from personsearch.synthetic.randomness import Random
+from personsearch.synthetic.render import render
 from personsearch.synthetic.wardrobe import random_look
 
 CAMERA = Camera(
@@ -27,7 +28,7 @@ CAMERA = Camera(
 
 
 def somebody(number, x, foot, unit=120.0, **more):
-    look = random_look(np.random.Generator(np.random.PCG64(number)))
+    look = random_look(Random(number))
     look = replace(look, hat="none", bag="none")
     return Placement(look, number, x, foot, unit, view=0, step=0, **more)
 
@@ -36,9 +37,9 @@ def plan(*people, props=()):
     return ScenePlan("s.jpg", "person", "test", (0, 1), CAMERA, 0.0, people, tuple(props))
 
 
-def test_boxes_hug_the_figures_in_the_decoded_picture():
-    with_person = take(plan(somebody(4, 160.0, 200.0)))
-    without = take(plan())
+def test_boxes_hug_the_people_in_the_decoded_picture():
+    with_person = render(plan(somebody(4, 160.0, 200.0)))
+    without = render(plan())
     first = cv2.imdecode(np.frombuffer(with_person.jpeg, np.uint8), cv2.IMREAD_COLOR)
     second = cv2.imdecode(np.frombuffer(without.jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert first.shape == (240, 320, 3)
@@ -53,24 +54,24 @@ def test_boxes_hug_the_figures_in_the_decoded_picture():
     assert columns.max() <= x2 + 2
 
 
-def test_who_stands_behind_is_less_visible_and_keeps_the_whole_box():
-    alone = take(plan(somebody(1, 160.0, 180.0))).people[0]
-    both = take(plan(somebody(1, 160.0, 180.0), somebody(2, 178.0, 190.0))).people
+def test_a_person_behind_another_is_less_visible_and_keeps_the_whole_box():
+    alone = render(plan(somebody(1, 160.0, 180.0))).people[0]
+    both = render(plan(somebody(1, 160.0, 180.0), somebody(2, 178.0, 190.0))).people
     assert [person.id for person in both] == [1, 2]
     assert both[0].box == alone.box
     assert 0.35 <= both[0].visible < 0.9
     assert both[1].visible == 1.0
 
 
-def test_who_is_hidden_or_outside_is_not_annotated():
-    hidden = take(plan(somebody(1, 160.0, 180.0), somebody(2, 160.0, 182.0)))
+def test_hidden_people_and_people_outside_are_not_annotated():
+    hidden = render(plan(somebody(1, 160.0, 180.0), somebody(2, 160.0, 182.0)))
     assert [person.id for person in hidden.people] == [2]
-    assert take(plan(somebody(1, -60.0, 180.0))).people == ()
-    assert take(plan(somebody(1, 160.0, 180.0, unit=20.0))).people == ()
+    assert render(plan(somebody(1, -60.0, 180.0))).people == ()
+    assert render(plan(somebody(1, 160.0, 180.0, unit=20.0))).people == ()
 
 
 def test_the_border_cuts_boxes():
-    (seen,) = take(plan(somebody(1, 160.0, 260.0))).people
+    (seen,) = render(plan(somebody(1, 160.0, 260.0))).people
     assert seen.box[3] == 240.0
     assert 0.6 < seen.visible < 0.95
 
@@ -78,18 +79,18 @@ def test_the_border_cuts_boxes():
 def test_things_in_front_hide_and_things_behind_do_not():
     person = somebody(1, 160.0, 200.0)
     bush = Prop("bush", 3, 160.0, 205.0, 120.0)
-    hidden = take(plan(person, props=[bush])).people[0].visible
+    hidden = render(plan(person, props=[bush])).people[0].visible
     assert 0.4 < hidden < 0.85
-    assert take(plan(person, props=[replace(bush, foot=195.0)])).people[0].visible == 1.0
+    assert render(plan(person, props=[replace(bush, foot=195.0)])).people[0].visible == 1.0
 
 
 def test_a_given_box_is_filled_and_kept():
     box = (100.25, 60.5, 141.75, 170.5)
-    with_person = take(plan(somebody(5, 121.0, 170.5, box=box, fill=box)))
+    with_person = render(plan(somebody(5, 121.0, 170.5, box=box, fill=box)))
     (seen,) = with_person.people
     assert seen.box == box
     first = cv2.imdecode(np.frombuffer(with_person.jpeg, np.uint8), cv2.IMREAD_COLOR)
-    second = cv2.imdecode(np.frombuffer(take(plan()).jpeg, np.uint8), cv2.IMREAD_COLOR)
+    second = cv2.imdecode(np.frombuffer(render(plan()).jpeg, np.uint8), cv2.IMREAD_COLOR)
     rows, columns = np.nonzero(np.abs(first.astype(int) - second).max(axis=2)[:160] > 50)
     assert abs(rows.min() - 60) <= 3
     assert 98 <= columns.min() <= 112

@@ -3,24 +3,20 @@ import pytest
 
 from personsearch.synthetic.drawing import draw, extent
 from personsearch.synthetic.optics import make_cameras
+from personsearch.synthetic.randomness import Random
 from personsearch.synthetic.tattoos import (
+    MARKS,
     PLACES,
     STRAPS,
     Mark,
     Tattoo,
     backdrop,
     limb,
-    make_tattoos,
     random_tattoo,
     strap,
     tattoo,
+    tattoo_group,
 )
-
-KINDS = ("star", "ring", "spiral", "leaf", "wave", "bolt", "rose", "cross", "heart", "moon", "dots")
-
-
-def chance(seed=0):
-    return np.random.Generator(np.random.PCG64(seed))
 
 
 def cover(look, view):
@@ -28,12 +24,12 @@ def cover(look, view):
 
 
 def test_marks_are_told_apart_by_shape():
-    drawn = {cover(Tattoo((Mark(k, 0, 0, 0.4, 0, (0, 0, 0)),), 1.0), 0).tobytes() for k in KINDS}
-    assert len(drawn) == len(KINDS)
+    drawn = {cover(Tattoo((Mark(k, 0, 0, 0.4, 0, (0, 0, 0)),), 1.0), 0).tobytes() for k in MARKS}
+    assert len(drawn) == len(MARKS)
 
 
 def test_turning_keeps_the_ink_and_moves_it():
-    look = random_tattoo(chance(2))
+    look = random_tattoo(Random(2))
     upright, turned = cover(look, 0), cover(look, 90)
     assert int(turned.sum()) == pytest.approx(int(upright.sum()), rel=0.05)
     assert upright.shape != turned.shape or not np.array_equal(upright, turned)
@@ -41,7 +37,7 @@ def test_turning_keeps_the_ink_and_moves_it():
 
 def test_a_tattoo_lies_about_its_middle_within_the_limb():
     for seed in range(20):
-        x1, y1, x2, y2 = extent(tattoo(random_tattoo(chance(seed)), seed * 31, 0))
+        x1, y1, x2, y2 = extent(tattoo(random_tattoo(Random(seed)), seed * 31, 0))
         assert max(-x1, x2) < 0.65
         assert max(-0.5 - y1, y2 + 0.5) < 0.65
     lx1, ly1, lx2, ly2 = extent(limb(3))
@@ -52,9 +48,8 @@ def test_a_tattoo_lies_about_its_middle_within_the_limb():
 
 
 def test_groups_share_inks_and_outer_marks():
-    looks = make_tattoos(12, (2,), chance(1))
-    for k in range(0, 12, 3):
-        group = looks[k : k + 3]
+    for seed in range(4):
+        group = tattoo_group((2,), Random(seed))
         assert len({look.marks[1:] for look in group}) == 1
         assert len({look.marks[0].ink for look in group}) == 1
         assert len({look.marks[0].kind for look in group}) == 3

@@ -1,40 +1,25 @@
 import numpy as np
 import pytest
 
+from personsearch.synthetic.randomness import Random
 from personsearch.synthetic.wardrobe import (
     BROAD,
     SPARSE,
     Cloth,
     Draped,
-    look_alike,
-    make_looks,
-    random_look,
+    look_group,
 )
-
-
-def chance(seed=0):
-    return np.random.Generator(np.random.PCG64(seed))
 
 
 def drape(pattern, view, count=4):
     cloth = Cloth(pattern, (0, 0, 0), (255, 255, 255), count)
-    texture = Draped(cloth, centre=0.0, half_width=1.0, top=0.0, bottom=1.0, view=view)
+    texture = Draped(cloth, half_width=1.0, top=0.0, bottom=1.0, view=view)
     return texture(np.linspace(-0.98, 0.98, 99), np.linspace(0.005, 0.995, 100))[..., 0] > 0
-
-
-def test_looks_follow_the_seed_and_differ_from_each_other():
-    looks = make_looks(60, (0, 0, 1, 2, 3), chance(3))
-    assert looks == make_looks(60, (0, 0, 1, 2, 3), chance(3))
-    assert looks != make_looks(60, (0, 0, 1, 2, 3), chance(4))
-    assert len(set(looks)) == 60
 
 
 def test_look_alikes_share_colours_but_neither_pattern_nor_person():
     for seed in range(30):
-        rng = chance(seed)
-        group = [random_look(rng)]
-        for _ in range(3):
-            group.append(look_alike(group[0], group, rng))
+        group = look_group((3,), Random(seed))
         first = group[0]
         assert len({look.upper.pattern for look in group}) == 4
         for other in group[1:]:
@@ -44,12 +29,6 @@ def test_look_alikes_share_colours_but_neither_pattern_nor_person():
             )
             assert other.lower == first.lower
             assert other.bag_colour == first.bag_colour
-
-
-def test_groups_have_the_sizes_asked_for():
-    looks = make_looks(12, (3,), chance())
-    colours = [(look.upper.first, look.upper.second) for look in looks]
-    assert [colours.count(pair) for pair in colours] == [4] * 12
 
 
 @pytest.mark.parametrize("pattern", BROAD)

@@ -1,7 +1,8 @@
-"""Takes the arrangement of people from a real data set."""
+"""Chooses scenes of a real data set whose boxes, identities and cameras drawn scenes repeat."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median_high
 
 import numpy as np
 
@@ -68,20 +69,16 @@ def _divided(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
 def _recurring(scenes: Sequence[Scene], count: int) -> list[Scene]:
     """Choose `count` scenes: up to eight of each identity, those of most cameras first."""
     shown: dict[int, list[int]] = {}
-    for place, scene in enumerate(scenes):
+    for index, scene in enumerate(scenes):
         for identity in sorted(set(scene.ids.tolist()) - {UNLABELLED}):
-            shown.setdefault(identity, []).append(place)
-    cameras = {k: len({scenes[place].camera for place in held}) for k, held in shown.items()}
+            shown.setdefault(identity, []).append(index)
+    cameras = {k: len({scenes[index].camera for index in held}) for k, held in shown.items()}
     chosen: dict[int, None] = {}
     for identity in sorted(shown, key=lambda k: (-cameras[k], -len(shown[k]), k)):
-        held = sorted(shown[identity], key=lambda place: (_camera(scenes[place]), place))
+        held = sorted(shown[identity], key=lambda index: scenes[index].camera or 0)
         chosen |= dict.fromkeys(held[:: max(1, len(held) // _PER_ID)][:_PER_ID])
     chosen |= dict.fromkeys(range(len(scenes)))
-    return [scenes[place] for place in sorted(list(chosen)[:count])]
-
-
-def _camera(scene: Scene) -> int:
-    return 0 if scene.camera is None else scene.camera
+    return [scenes[index] for index in sorted(list(chosen)[:count])]
 
 
 def viewpoint(scenes: Sequence[Scene]) -> tuple[float, float, float]:
@@ -93,10 +90,8 @@ def viewpoint(scenes: Sequence[Scene]) -> tuple[float, float, float]:
     height = float(scenes[0].size[1])
     feet = sorted((y2, y2 - y1) for scene in scenes for _, y1, _, y2 in scene.boxes.tolist())
     half = max(1, len(feet) // 2)
-    far, near = feet[:half], feet[-half:]
-    far_foot, near_foot = far[len(far) // 2][0], near[len(near) // 2][0]
-    far_tall = sorted(tall for _, tall in far)[len(far) // 2]
-    near_tall = sorted(tall for _, tall in near)[len(near) // 2]
+    far_foot, far_tall = map(median_high, zip(*feet[:half], strict=True))
+    near_foot, near_tall = map(median_high, zip(*feet[-half:], strict=True))
     slope = (near_tall - far_tall) / (near_foot - far_foot) if near_foot > far_foot else 0.0
     slope = min(2.0, max(0.3, slope))
     horizon = min(0.45, max(0.02, (far_foot - far_tall / slope) / height))

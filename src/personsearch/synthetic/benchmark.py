@@ -5,7 +5,7 @@ look alike on purpose: the same colours in another pattern, cut or bag. Others h
 Nobody is real, nothing is downloaded.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ from personsearch.datasets.dataset import Dataset, Dropped, renumbering, with_id
 from personsearch.errors import DataError
 from personsearch.processors import usable_processors
 from personsearch.synthetic import annotated_layouts
-from personsearch.synthetic.drawing import generator
 from personsearch.synthetic.layouts import Box, Deck, Placement, ScenePlan
 from personsearch.synthetic.object_classes import OBJECT_CLASSES, ObjectClass
 from personsearch.synthetic.optics import Camera, make_cameras
 from personsearch.synthetic.protocols import make_protocols
-from personsearch.synthetic.render import Photograph, take
+from personsearch.synthetic.randomness import Random
+from personsearch.synthetic.render import Rendered, render
 from personsearch.types import UNLABELLED, Scene
 
 PICTURE_SIZE = (640, 480)
@@ -34,27 +34,16 @@ PICTURE_SIZE = (640, 480)
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a benchmark.
+    """Size of a benchmark; pairs are for ``train`` and ``test``."""
 
-    Attributes:
-        ids: number of identities of ``train`` and ``test``.
-        pictures: number of scenes of ``train`` and ``test``.
-        cameras: number of cameras.
-        galleries: gallery sizes of the protocols.
-        crowd: largest number of identities in a scene.
-        alike: numbers of lookalikes; see `wardrobe.make_looks`.
-        layout_scenes: largest number of scenes taken from an annotation file; None takes all.
-        picture: width and height of a scene.
-    """
-
-    ids: tuple[int, int]
-    pictures: tuple[int, int]
+    ids: tuple[int, int]  # identities
+    pictures: tuple[int, int]  # scenes
     cameras: int
-    galleries: tuple[int, ...]
-    crowd: int
-    alike: tuple[int, ...]
-    layout_scenes: int | None
-    picture: tuple[int, int] = PICTURE_SIZE
+    galleries: tuple[int, ...]  # gallery sizes of protocols
+    crowd: int  # identities in a scene, at most
+    alike: tuple[int, ...]  # numbers of lookalikes; see `ObjectClass.make_looks`
+    layout_scenes: int | None  # scenes taken from an annotation file, at most; None takes all
+    picture: tuple[int, int] = PICTURE_SIZE  # width and height of a scene
 
 
 SIZES = {
@@ -127,49 +116,44 @@ def make_benchmark(
     (out / "images").mkdir(parents=True, exist_ok=True)
     splits: dict[str, list[Scene]] = {"train": [], "test": []}
     visible: dict[str, list[float]] = {}
-    for done, (plan, photograph) in enumerate(_photographs(plans, workers), start=1):
+    for done, (plan, rendered) in enumerate(
+        zip(plans, _rendered(plans, workers), strict=True), start=1
+    ):
         path = out / "images" / plan.name
-        path.write_bytes(photograph.jpeg)
-        splits[plan.split].append(_scene(plan, photograph, path))
-        visible[plan.name] = [person.visible for person in photograph.people]
+        path.write_bytes(rendered.jpeg)
+        people = rendered.people
+        splits[plan.split].append(
+            Scene(
+                name=plan.name,
+                path=path,
+                size=plan.camera.size,
+                boxes=np.array([person.box for person in people], dtype=np.float32),
+                ids=np.array([person.id for person in people], dtype=np.int64),
+                camera=plan.camera.index,
+                time=plan.time,
+            )
+        )
+        visible[plan.name] = [person.visible for person in people]
         if progress is not None:
             progress(done, len(plans))
     numbers = renumbering(k for scene in splits["train"] for k in scene.ids.tolist())
     splits["train"] = [with_ids(scene, numbers) for scene in splits["train"]]
-    protocols = make_protocols(splits["test"], visible, amount.galleries, generator(seed, 4))
+    protocols = make_protocols(splits["test"], visible, amount.galleries, Random(seed, 4))
     dataset = Dataset(name, out, splits, protocols, dropped, object_class, list(numbers))
     scenes.write(dataset, out)
     return dataset
 
 
-def _scene(plan: ScenePlan, photograph: Photograph, path: Path) -> Scene:
-    people = photograph.people
-    return Scene(
-        name=plan.name,
-        path=path,
-        size=plan.camera.size,
-        boxes=np.array([person.box for person in people], dtype=np.float32),
-        ids=np.array([person.id for person in people], dtype=np.int64),
-        camera=plan.camera.index,
-        time=plan.time,
-    )
-
-
-def _photographs(
-    plans: Sequence[ScenePlan], workers: int | None
-) -> Iterator[tuple[ScenePlan, Photograph]]:
-    """Yield each plan and its picture, in order."""
+def _rendered(plans: Sequence[ScenePlan], workers: int | None) -> Iterator[Rendered]:
     if workers is None:
         # Starting a process takes as long as drawing about 100 scenes.
         workers = max(1, min(len(plans) // 200, usable_processors()))
     if workers == 1:
-        for plan in plans:
-            yield plan, take(plan)
+        yield from map(render, plans)
         return
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            drawn = pool.map(take, plans, chunksize=8)
-            yield from zip(plans, drawn, strict=True)
+            yield from pool.map(render, plans, chunksize=8)
     except BrokenProcessPool:
         raise DataError(
             f"the {workers} drawing processes ended early; guard the calling script with "
@@ -179,26 +163,27 @@ def _photographs(
 
 def _plan(size: Size, object_class: str, seed: int) -> list[ScenePlan]:
     shown = OBJECT_CLASSES[object_class]
-    cameras = [
-        replace(camera, blur=_window(camera.blur, size.picture))
-        for camera in make_cameras(size.cameras, size.picture, shown.places, seed)
-    ]
+    cameras = make_cameras(size.cameras, size.picture, shown.places, seed)
     plans: list[ScenePlan] = []
     first = 0
     for part, split in enumerate(("train", "test")):
-        rng = generator(seed, 1, part)
+        rng = Random(seed, 1, part)
         looks = dict(enumerate(shown.make_looks(size.ids[part], size.alike, rng), start=first))
-        decks = [Deck(_visitors(looks, camera, size.cameras), rng) for camera in cameras]
+        # Where there are four or more cameras, everyone misses one of them.
+        decks = [
+            Deck([k for k in looks if size.cameras < 4 or k % size.cameras != camera.index], rng)
+            for camera in cameras
+        ]
         for number in range(size.pictures[part]):
             index = len(plans)
             camera = cameras[number % size.cameras]
-            rng = generator(seed, 2, index)
-            known = decks[camera.index].deal(2 + int(rng.integers(size.crowd - 1)))
+            rng = Random(seed, 2, index)
+            known = decks[camera.index].deal(rng.randrange(2, size.crowd + 1))
             crowd: list[tuple[int, Any]] = [(identity, looks[identity]) for identity in known]
             # Sometimes a group of strangers passes.
-            strangers = int(rng.integers(3)) + (5 if int(rng.integers(12)) == 0 else 0)
+            strangers = rng.randrange(0, 3) + (5 if rng.randrange(0, 12) == 0 else 0)
             crowd += [(UNLABELLED, shown.random_look(rng)) for _ in range(strangers)]
-            people = shown.stand(camera, [crowd[int(k)] for k in rng.permutation(len(crowd))], rng)
+            people = shown.stand(camera, rng.shuffled(crowd), rng)
             plans.append(
                 ScenePlan(
                     name=f"c{camera.index + 1}_{index:05d}.jpg",
@@ -215,16 +200,6 @@ def _plan(size: Size, object_class: str, seed: int) -> list[ScenePlan]:
     return plans
 
 
-def _window(blur: int, picture: tuple[int, int]) -> int:
-    """Scale a blur window from the usual picture size to this one."""
-    return blur * picture[1] // PICTURE_SIZE[1] // 2 * 2 + 1 if blur > 1 else 1
-
-
-def _visitors(ids: Iterable[int], camera: Camera, cameras: int) -> list[int]:
-    """Return who passes this camera: of four or more cameras, everyone misses one."""
-    return [k for k in ids if cameras < 4 or k % cameras != camera.index]
-
-
 def _plan_like(source: Dataset, size: Size, object_class: str, seed: int) -> list[ScenePlan]:
     """Return plans that repeat the arrangement of a data set's scenes."""
     chosen = annotated_layouts.choose(source, size.layout_scenes)
@@ -236,11 +211,11 @@ def _plan_like(source: Dataset, size: Size, object_class: str, seed: int) -> lis
         for identity in sorted({k for scene in part for k in scene.ids.tolist()} - {UNLABELLED})
     ]
     numbers = {key: number for number, key in enumerate(known)}
-    looks = shown.make_looks(len(numbers), size.alike, generator(seed, 1, 0))
+    looks = shown.make_looks(len(numbers), size.alike, Random(seed, 1, 0))
     plans: list[ScenePlan] = []
     for split, scene in ((split, scene) for split, part in chosen.items() for scene in part):
         index = len(plans)
-        rng = generator(seed, 2, index)
+        rng = Random(seed, 2, index)
         people = []
         for box, identity in zip(scene.boxes.tolist(), scene.ids.tolist(), strict=True):
             number = numbers.get((split, identity), UNLABELLED)
@@ -278,9 +253,7 @@ def _cameras_of(
     return cameras
 
 
-def _in_box(
-    box: Box, identity: int, look: Any, size: tuple[int, int], rng: np.random.Generator
-) -> Placement:
+def _in_box(box: Box, identity: int, look: Any, size: tuple[int, int], rng: Random) -> Placement:
     """Return a person who fills a box, and extends below it if the lower border cuts the box."""
     x1, y1, x2, y2 = box
     wide, tall = x2 - x1, y2 - y1
@@ -293,8 +266,8 @@ def _in_box(
         x=(x1 + x2) / 2,
         foot=y1 + whole,
         unit=whole,
-        view=(axis[int(rng.integers(2))] + int(rng.integers(-40, 41))) % 360,
-        step=int(rng.integers(360)),
+        view=(rng.pick(axis) + rng.randrange(-40, 41)) % 360,
+        step=rng.randrange(0, 360),
         box=box,
         fill=(x1, y1, x2, y1 + whole),
     )

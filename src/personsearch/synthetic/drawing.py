@@ -7,9 +7,8 @@ overlapping outlines blend without seams.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,14 +21,8 @@ _SINE = tuple(round(math.sin(math.radians(degree)) * 65536) / 65536 for degree i
 Points = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
-
-
-class Texture(Protocol):
-    """Colour that varies over a shape."""
-
-    def __call__(self, columns: Points, rows: Points) -> Picture:
-        """Return (H, W, 3) uint8 colours at the shape's coordinates, columns (W,) and rows (H,)."""
-        ...
+Texture = Callable[[Points, Points], Picture]
+"""Colours (H, W, 3) at a shape's own coordinates, columns (W,) and rows (H,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +35,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Sprite:
-    """A drawing that can be laid over a picture.
+    """A drawing that can be laid over a picture."""
 
-    Attributes:
-        pixels: (H, W, 4) uint8, blue, green, red multiplied by coverage, and coverage.
-        left: column of the picture where the sprite begins; may be negative.
-        top: row of the picture where the sprite begins; may be negative.
-    """
-
-    pixels: Picture
-    left: int
-    top: int
-
-
-def generator(*seeds: int) -> np.random.Generator:
-    """Return the random numbers of these seeds, the same on every machine."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seeds)))
+    pixels: Picture  # (H, W, 4): blue, green, red multiplied by coverage, and coverage
+    left: int  # column of the picture where the sprite begins; may be negative
+    top: int  # row of the picture where the sprite begins; may be negative
 
 
 def sine(degrees: int) -> float:
@@ -70,10 +52,20 @@ def cosine(degrees: int) -> float:
     return _SINE[(degrees + 90) % 360]
 
 
+def arc(start: int, stop: int, step: int) -> list[tuple[float, float]]:
+    """Return points of the unit circle at each of ``range(start, stop, step)`` degrees."""
+    return [(cosine(degrees), sine(degrees)) for degrees in range(start, stop, step)]
+
+
 def shade(colour: Colour, percent: int) -> Colour:
     """Return the colour darkened (below 100) or lightened (above)."""
     b, g, r = (min(255, max(0, part * percent // 100)) for part in colour)
     return b, g, r
+
+
+def palette(codes: str) -> tuple[Colour, ...]:
+    """Return colours from hexadecimal codes of red, green and blue."""
+    return tuple((b, g, r) for r, g, b in map(bytes.fromhex, codes.split()))
 
 
 def polygon(points: Iterable[tuple[float, float]], paint: Colour | Texture) -> Shape:
@@ -81,46 +73,45 @@ def polygon(points: Iterable[tuple[float, float]], paint: Colour | Texture) -> S
     return Shape(np.array(list(points), dtype=np.float64), paint)
 
 
+def trapezoid(
+    top: tuple[float, float, float], bottom: tuple[float, float, float], paint: Colour
+) -> Shape:
+    """Return a shape between two level edges, each given as x, x and y."""
+    (a, b, y1), (c, d, y2) = top, bottom
+    return polygon(((a, y1), (b, y1), (d, y2), (c, y2)), paint)
+
+
 def rectangle(x1: float, y1: float, x2: float, y2: float, paint: Colour | Texture) -> Shape:
     """Return an upright rectangle."""
     return polygon(((x1, y1), (x2, y1), (x2, y2), (x1, y2)), paint)
 
 
-_CIRCLE = tuple((cosine(a), sine(a)) for a in range(0, 360, 18))
+_CIRCLE = np.array(arc(0, 360, 18))
+_HALF_CIRCLE = np.array(arc(-90, 91, 18))
 
 
-def ellipse(
-    x: float, y: float, rx: float, ry: float, paint: Colour | Texture, tilt: int = 0
-) -> Shape:
-    """Return an ellipse about (x, y), turned clockwise by `tilt` degrees."""
-    c, s = cosine(tilt), sine(tilt)
-    return polygon(
-        ((x + rx * u * c - ry * v * s, y + rx * u * s + ry * v * c) for u, v in _CIRCLE),
-        paint,
-    )
-
-
-_HALF_CIRCLE = tuple((cosine(a), sine(a)) for a in range(-90, 91, 18))
+def ellipse(x: float, y: float, rx: float, ry: float, paint: Colour) -> Shape:
+    """Return an upright ellipse about (x, y)."""
+    return Shape(_CIRCLE * (rx, ry) + (x, y), paint)
 
 
 def capsule(
     start: tuple[float, float], r1: float, end: tuple[float, float], r2: float, paint: Colour
 ) -> Shape:
     """Return a tapered limb with round ends: radius `r1` at `start`, `r2` at `end`."""
-    (x1, y1), (x2, y2) = start, end
-    dx, dy = x2 - x1, y2 - y1
+    dx, dy = end[0] - start[0], end[1] - start[1]
     length = math.sqrt(dx * dx + dy * dy)
     ux, uy = (dx / length, dy / length) if length > 1e-6 else (0.0, 1.0)
-    far = [(x2 + r2 * (c * ux - s * uy), y2 + r2 * (c * uy + s * ux)) for c, s in _HALF_CIRCLE]
-    near = [(x1 - r1 * (c * ux - s * uy), y1 - r1 * (c * uy + s * ux)) for c, s in _HALF_CIRCLE]
-    return polygon(far + near, paint)
+    c, s = _HALF_CIRCLE.T
+    cap = np.stack([c * ux - s * uy, c * uy + s * ux], axis=1)
+    return Shape(np.concatenate([cap * r2 + end, -cap * r1 + start]), paint)
 
 
 def extent(shapes: Sequence[Shape]) -> tuple[float, float, float, float]:
     """Return x1, y1, x2, y2 around all shapes, in their units."""
-    low = np.min([shape.points.min(axis=0) for shape in shapes], axis=0)
-    high = np.max([shape.points.max(axis=0) for shape in shapes], axis=0)
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    points = np.concatenate([shape.points for shape in shapes])
+    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return x1, y1, x2, y2
 
 
 def draw(shapes: Sequence[Shape], scale: tuple[float, float], at: tuple[float, float]) -> Sprite:
@@ -137,40 +128,26 @@ def draw(shapes: Sequence[Shape], scale: tuple[float, float], at: tuple[float, f
     width = math.ceil(x2 * scale[0] + at[0]) + 2 - left
     height = math.ceil(y2 * scale[1] + at[1]) + 2 - top
     pixels = np.zeros((height, width, 4), dtype=np.uint8)
-    factor = np.array(scale) * _ONE
-    # The centre of a pixel is at 8 sixteenths here, at 0 in OpenCV.
-    offset = np.array([(at[0] - left) * _ONE - _ONE / 2, (at[1] - top) * _ONE - _ONE / 2])
+    origin = (at[0] - left, at[1] - top)
+    # A sixteenth-pixel coordinate of 8 is a pixel's centre for us, 0 for OpenCV.
+    offset = np.array(origin) * _ONE - _ONE / 2
     for shape in shapes:
-        corners = np.rint(shape.points * factor + offset).astype(np.int32)
+        corners = np.rint(shape.points * (np.array(scale) * _ONE) + offset).astype(np.int32)
         if isinstance(shape.paint, tuple):
             cv2.fillPoly(pixels, [corners], (*shape.paint, 255), cv2.LINE_AA, _SHIFT)
-        else:
-            _fill_textured(pixels, corners, shape.paint, scale, (at[0] - left, at[1] - top))
+            continue
+        c1, r1 = np.maximum(corners.min(axis=0) // _ONE - 1, 0).tolist()
+        c2, r2 = np.minimum(corners.max(axis=0) // _ONE + 3, (width, height)).tolist()
+        cover = np.zeros((r2 - r1, c2 - c1), dtype=np.uint8)
+        corners -= np.array([c1, r1], np.int32) * _ONE
+        cv2.fillPoly(cover, [corners], 255, cv2.LINE_AA, _SHIFT)
+        colours = np.full((r2 - r1, c2 - c1, 4), 255, dtype=np.uint8)
+        colours[..., :3] = shape.paint(
+            (np.arange(c1, c2) + 0.5 - origin[0]) / scale[0],
+            (np.arange(r1, r2) + 0.5 - origin[1]) / scale[1],
+        )
+        _over(pixels[r1:r2, c1:c2], times(colours, cover[..., None]), cover)
     return Sprite(pixels, left, top)
-
-
-def _fill_textured(
-    pixels: Picture,
-    corners: NDArray[np.int32],
-    texture: Texture,
-    scale: tuple[float, float],
-    origin: tuple[float, float],
-) -> None:
-    height, width = pixels.shape[:2]
-    c1, r1 = (max(0, int(v) // _ONE - 1) for v in corners.min(axis=0))
-    c2 = min(width, int(corners[:, 0].max()) // _ONE + 3)
-    r2 = min(height, int(corners[:, 1].max()) // _ONE + 3)
-    if c2 <= c1 or r2 <= r1:
-        return
-    cover = np.zeros((r2 - r1, c2 - c1), dtype=np.uint8)
-    cv2.fillPoly(cover, [corners - np.array([c1, r1], np.int32) * _ONE], 255, cv2.LINE_AA, _SHIFT)
-    colours = np.empty((r2 - r1, c2 - c1, 4), dtype=np.uint8)
-    colours[..., :3] = texture(
-        (np.arange(c1, c2) + 0.5 - origin[0]) / scale[0],
-        (np.arange(r1, r2) + 0.5 - origin[1]) / scale[1],
-    )
-    colours[..., 3] = 255
-    _over(pixels[r1:r2, c1:c2], times(colours, cover[..., None]), cover)
 
 
 def times(pixels: Picture, factor: NDArray[np.uint8]) -> Picture:
@@ -182,10 +159,7 @@ def times(pixels: Picture, factor: NDArray[np.uint8]) -> Picture:
 
 def fade(sprite: Sprite, opacity: int) -> Sprite:
     """Return the sprite with its coverage multiplied by `opacity` 255ths."""
-    if opacity == 255:
-        return sprite
-    faded = times(sprite.pixels, np.array(opacity, dtype=np.uint8))
-    return Sprite(faded, sprite.left, sprite.top)
+    return replace(sprite, pixels=times(sprite.pixels, np.array(opacity, dtype=np.uint8)))
 
 
 def _over(under: Picture, upper: Picture, coverage: Picture) -> None:

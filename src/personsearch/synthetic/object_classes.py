@@ -4,60 +4,49 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from personsearch.synthetic import layouts, people, streets, tattoos, wardrobe
 from personsearch.synthetic.drawing import Picture, Shape
 from personsearch.synthetic.layouts import Placement, Prop
 from personsearch.synthetic.optics import Camera
+from personsearch.synthetic.randomness import Random
 
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """Appearance and surroundings of one object class.
+    """Appearance and surroundings of one object class; opacities are in 255ths."""
 
-    Attributes:
-        make_looks: makes looks in groups that look alike; see `wardrobe.make_looks`.
-        random_look: makes the look of an unlabelled object.
-        shapes: draws a look at a view angle and step, as shapes on (0, 0), one unit tall.
-        opacity: opacity of those shapes, in 255ths.
-        under: draws what is on the ground below a placed object.
-        under_opacity: opacity of that, in 255ths.
-        places: kinds of scenery of the cameras.
-        backdrop: draws the empty scenery.
-        stand: places identities and looks on a camera's ground.
-        furnish: makes objects that hide some of them.
-        prop: draws such an object from its kind and seed.
-    """
-
-    make_looks: Callable[[int, Sequence[int], np.random.Generator], Sequence[Any]]
-    random_look: Callable[[np.random.Generator], Any]
+    random_look: Callable[[Random], Any]  # of an unlabelled object
+    look_group: Callable[[Sequence[int], Random], Sequence[Any]]  # looks that are alike
+    # Draws a look at a view angle and step, as shapes on (0, 0), one unit tall.
     shapes: Callable[[Any, int, int], list[Shape]]
     opacity: int
-    under: Callable[[Placement], list[Shape]]
+    under: Callable[[Placement], list[Shape]]  # drawn on the ground below
     under_opacity: int
-    places: tuple[str, ...]
-    backdrop: Callable[[Camera], Picture]
-    stand: Callable[[Camera, Sequence[tuple[int, Any]], np.random.Generator], list[Placement]]
-    furnish: Callable[[Camera, Sequence[Placement], np.random.Generator], list[Prop]]
-    prop: Callable[[str, int], list[Shape]]
+    places: Sequence[str]  # kinds of scenery
+    backdrop: Callable[[Camera], Picture]  # the empty scenery
+    # Places identities and looks on a camera's ground, and objects that hide some of them.
+    stand: Callable[[Camera, Sequence[tuple[int, Any]], Random], list[Placement]]
+    furnish: Callable[[Camera, Sequence[Placement], Random], list[Prop]]
+    prop: Callable[[str, int], list[Shape]]  # draws such an object from its kind and seed
 
+    def make_looks(self, count: int, alike: Sequence[int], rng: Random) -> list[Any]:
+        """Return `count` looks, many in groups that look alike.
 
-def _shadow(placement: Placement) -> list[Shape]:
-    return people.shadow()
-
-
-def _limb(placement: Placement) -> list[Shape]:
-    return tattoos.limb(int(placement.x) * 4096 + int(placement.foot))
+        Each group draws its number of lookalikes from `alike`.
+        """
+        looks: list[Any] = []
+        while len(looks) < count:
+            looks += self.look_group(alike, rng)
+        return looks[:count]
 
 
 OBJECT_CLASSES = {
     "person": ObjectClass(
-        make_looks=wardrobe.make_looks,
         random_look=wardrobe.random_look,
+        look_group=wardrobe.look_group,
         shapes=people.person,
         opacity=255,
-        under=_shadow,
+        under=lambda _: people.shadow(),
         under_opacity=90,
         places=streets.PLACES,
         backdrop=streets.backdrop,
@@ -66,11 +55,11 @@ OBJECT_CLASSES = {
         prop=streets.prop,
     ),
     "tattoo": ObjectClass(
-        make_looks=tattoos.make_tattoos,
         random_look=tattoos.random_tattoo,
+        look_group=tattoos.tattoo_group,
         shapes=tattoos.tattoo,
         opacity=222,
-        under=_limb,
+        under=lambda placed: tattoos.limb(int(placed.x) * 4096 + int(placed.foot)),
         under_opacity=255,
         places=tattoos.PLACES,
         backdrop=tattoos.backdrop,

@@ -9,45 +9,28 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from personsearch.synthetic.drawing import Picture, generator
+from personsearch.synthetic.drawing import Picture
+from personsearch.synthetic.randomness import Random
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """The permanent properties of one camera.
+    """The permanent properties of one camera."""
 
-    Attributes:
-        index: index from zero, as in `Scene.camera`.
-        seed: seed of view, furniture and noise.
-        place: kind of scenery; see `ObjectClass.places`.
-        size: (width, height) of the pictures.
-        horizon: row of the horizon as a share of the height.
-        eye: height above the ground in people: a person whose feet are `eye` units below the
-            horizon is one unit tall in the picture.
-        far: row where the ground begins, as a share of the height.
-        near: row of the nearest feet, as a share of the height; above 1 legs are cut off.
-        gain: factors of blue, green and red in 256ths.
-        bend: lift (above 0) or drop of the middle tones, in 256ths of a parabola.
-        saturation: saturation in 256ths.
-        blur: side of the Gaussian window, 1 for none.
-        noise: half the range of the sensor's noise, in grey levels.
-    """
-
-    index: int
-    seed: int
-    place: str
-    size: tuple[int, int]
-    horizon: float
-    eye: float
-    far: float
-    near: float
-    gain: tuple[int, int, int]
-    bend: int
-    saturation: int
-    blur: int
-    noise: int
+    index: int  # from zero, as in `Scene.camera`
+    seed: int  # of its view, furniture and noise
+    place: str  # kind of scenery; see `ObjectClass.places`
+    size: tuple[int, int]  # width and height of its pictures
+    horizon: float  # row of the horizon as a share of the height
+    eye: float  # a person whose feet are `eye` units below the horizon is one unit tall
+    far: float  # row where the ground begins, as a share of the height
+    near: float  # row of the nearest feet, as a share of the height; above 1 legs are cut off
+    gain: tuple[int, int, int]  # factors of blue, green and red in 256ths
+    bend: int  # lift (above 0) or drop of the middle tones, in 256ths of a parabola
+    saturation: int  # in 256ths
+    blur: int  # side of the Gaussian window, 1 for none
+    noise: int  # half the range of the sensor's noise, in grey levels
 
     def unit(self, foot: float) -> float:
         """Return the height in pixels of an average person with the feet at row `foot`."""
@@ -72,52 +55,43 @@ def make_cameras(
     """Return cameras that differ in all properties."""
     cameras = []
     for index in range(count):
-        rng = generator(seed, 11, index)
-        horizon = int(rng.integers(8, 30)) / 100
-        eye = (118 + int(rng.integers(70))) / 100 * (1.15 - horizon)
-        smallest = int(rng.integers(84, 112)) / 480
+        rng = Random(seed, 11, index)
+        horizon = rng.hundredths(8, 30)
+        eye = rng.hundredths(118, 188) * (1.15 - horizon)
+        smallest = rng.randrange(84, 112) / 480
+        camera_seed, near = rng.randrange(0, 1 << 31), rng.hundredths(98, 112)
+        b, g, r = (part + rng.randrange(-8, 9) for part in _GAINS[index % len(_GAINS)])
+        bend, saturation = rng.randrange(-32, 48), rng.randrange(200, 264)
+        blur = rng.pick((1, 3, 3, 5))
         cameras.append(
             Camera(
                 index=index,
-                seed=int(rng.integers(1 << 31)),
+                seed=camera_seed,
                 place=places[index % len(places)],
                 size=size,
                 horizon=horizon,
                 eye=eye,
                 far=horizon + smallest * eye,
-                near=int(rng.integers(98, 112)) / 100,
-                gain=_jitter(_GAINS[index % len(_GAINS)], rng),
-                bend=int(rng.integers(-32, 48)),
-                saturation=int(rng.integers(200, 264)),
-                blur=(1, 3, 3, 5)[int(rng.integers(4))],
-                noise=int(rng.integers(3, 13)),
+                near=near,
+                gain=(b, g, r),
+                bend=bend,
+                saturation=saturation,
+                # An odd window that is as large a part of a smaller picture.
+                blur=blur * size[1] // 480 // 2 * 2 + 1 if blur > 1 else 1,
+                noise=rng.randrange(3, 13),
             )
         )
     return cameras
 
 
-def _jitter(gain: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, int, int]:
-    b, g, r = (part + int(rng.integers(-8, 9)) for part in gain)
-    return b, g, r
-
-
-def expose(picture: Picture, camera: Camera, rng: np.random.Generator) -> Picture:
-    """Return the scene as this camera takes it, under random light.
-
-    Args:
-        picture: (H, W, 3) uint8 blue, green, red as drawn; it is overwritten.
-        camera: the camera.
-        rng: random numbers for the light of this picture.
-    """
-    exposure = int(rng.integers(234, 280))
-    warmth = int(rng.integers(-8, 9))
-    taken = _saturate(picture, camera.saturation)
-    taken = np.asarray(cv2.LUT(taken, _tone(camera, exposure, warmth)), dtype=np.uint8)
+def expose(picture: Picture, camera: Camera, rng: Random) -> Picture:
+    """Return the scene (H, W, 3) as this camera takes it, under random light."""
+    table = _tone(camera, rng.randrange(234, 280), rng.randrange(-8, 9))
+    taken = cv2.LUT(_saturate(picture, camera.saturation), table)
     if camera.blur > 1:
-        window = (camera.blur, camera.blur)
-        taken = np.asarray(cv2.GaussianBlur(taken, window, 0), dtype=np.uint8)
+        taken = cv2.GaussianBlur(taken, (camera.blur, camera.blur), 0)
     lighter, darker = _grain(camera)
-    y, x = int(rng.integers(_SLACK)), int(rng.integers(_SLACK))
+    y, x = rng.randrange(0, _SLACK), rng.randrange(0, _SLACK)
     height, width = picture.shape[:2]
     part = (slice(y, y + height), slice(x, x + width))
     noisy: Picture = np.asarray(
@@ -151,12 +125,10 @@ _SLACK = 64
 
 
 @lru_cache(maxsize=16)
-def _grain(camera: Camera) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    rng = generator(camera.seed, 12)
-    width, height = camera.size
-    shape = (height + _SLACK, width + _SLACK, 3)
-    half = camera.noise + 1
-    grain = rng.integers(0, half, shape, dtype=np.int16) - rng.integers(
-        0, half, shape, dtype=np.int16
-    )
+def _grain(camera: Camera) -> tuple[Picture, Picture]:
+    """Return the noise that is added and that is subtracted, larger than a picture by `_SLACK`."""
+    rng = Random(camera.seed, 12)
+    shape = (camera.size[1] + _SLACK, camera.size[0] + _SLACK, 3)
+    plus, minus = (rng.integers(0, camera.noise + 1, shape, dtype=np.int16) for _ in range(2))
+    grain = plus - minus
     return np.clip(grain, 0, 255).astype(np.uint8), np.clip(-grain, 0, 255).astype(np.uint8)

@@ -5,12 +5,11 @@ person in the same light, which any colour histogram matches.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from itertools import compress
 
 from personsearch.datasets.galleries import other_cameras, other_scenes
-from personsearch.datasets.protocols import Appearances, make_protocol
+from personsearch.datasets.protocols import Appearances
+from personsearch.synthetic.randomness import Random
 from personsearch.types import UNLABELLED, Query, Scene, SearchProtocol
 
 CLEAR, HIDDEN = 0.75, 0.7
@@ -23,20 +22,11 @@ USUAL_GALLERY = 100
 _PER_ID = 2  # queries of one identity, except where each camera has one
 
 
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """One labelled box as a query, with its visible share and its height in pixels."""
-
-    query: Query
-    visible: float
-    height: float
-
-
 def make_protocols(
     scenes: Sequence[Scene],
     visible: Mapping[str, Sequence[float]],
     galleries: Sequence[int],
-    rng: np.random.Generator,
+    rng: Random,
 ) -> dict[str, SearchProtocol]:
     """Return the protocols of a test split, the usual one first.
 
@@ -60,74 +50,73 @@ def make_protocols(
     fewest = min((len(names) for names in elsewhere.values()), default=0)
     sizes = [size for size in galleries if size < fewest]
     usual = min(sizes or [max(1, fewest // 2)], key=lambda size: abs(size - USUAL_GALLERY))
-    few = _first_of_each(clear, _PER_ID)
+    few = _first_of_each(clear)
     shown = Appearances(scenes)
+
+    def draw(queries: Sequence[Query], size: int) -> list[list[str]]:
+        return [_draw(query, elsewhere[query.camera], shown, size, rng) for query in queries]
+
     names = [scene.name for scene in scenes]
-    protocols = [
-        make_protocol("cross-camera", scenes, clear, other_cameras(clear, scenes)),
-        make_protocol("all", scenes, clear, other_scenes(clear, names)),
+    made: list[tuple[str, list[Query], Sequence[Sequence[str]]]] = [
+        ("cross-camera", clear, other_cameras(clear, scenes)),
+        ("all", clear, other_scenes(clear, names)),
+        *((f"gallery-{size}", few, draw(few, size)) for size in sizes),
+        ("occlusion", hidden, draw(hidden, usual)),
+        ("resolution", small, draw(small, usual)),
     ]
-    for name, queries, size in (
-        *((f"gallery-{size}", few, size) for size in sizes),
-        ("occlusion", hidden, usual),
-        ("resolution", small, usual),
-    ):
-        drawn = [_draw(query, elsewhere[query.camera], shown, size, rng) for query in queries]
-        protocols.append(make_protocol(name, scenes, queries, drawn))
-    answerable = (_answerable(protocol) for protocol in protocols)
-    return {protocol.name: protocol for protocol in answerable if len(protocol.queries)}
+    protocols = {}
+    for name, queries, searched in made:
+        targets = [shown.targets(q, names) for q, names in zip(queries, searched, strict=True)]
+        if any(targets):
+            protocols[name] = SearchProtocol(
+                name=name,
+                queries=list(compress(queries, targets)),
+                galleries=list(compress(searched, targets)),
+                targets=[found for found in targets if found],
+            )
+    return protocols
 
 
 def _queries(
-    scenes: Sequence[Scene], visible: Mapping[str, Sequence[float]], rng: np.random.Generator
+    scenes: Sequence[Scene], visible: Mapping[str, Sequence[float]], rng: Random
 ) -> tuple[list[Query], list[Query], list[Query]]:
     """Return clear queries, one per identity and camera; hidden ones; small ones."""
-    sights = [
-        _Sight(
-            Query(scene.name, box, identity, scene.camera),
-            visible[scene.name][row],
-            float(box[3] - box[1]),
-        )
+    boxes = [
+        (Query(scene.name, box, identity, scene.camera), share)
         for scene in scenes
-        for row, (box, identity) in enumerate(zip(scene.boxes, scene.ids.tolist(), strict=True))
+        for box, identity, share in zip(
+            scene.boxes, scene.ids.tolist(), visible[scene.name], strict=True
+        )
         if identity != UNLABELLED
     ]
-    heights = sorted(sight.height for sight in sights)
+    heights = sorted(_height(query) for query, _ in boxes)
     limit = heights[len(heights) // SMALL_SHARE] if heights else 0.0
-    mixed = [sights[int(k)] for k in rng.permutation(len(sights))]
-    mixed.sort(key=lambda sight: sight.query.id)
-    clear: dict[tuple[int, int | None], Query] = {}
-    for sight in mixed:
-        if sight.visible >= CLEAR:
-            clear.setdefault((sight.query.id, sight.query.camera), sight.query)
-    hidden = [sight.query for sight in mixed if sight.visible <= HIDDEN]
-    small = [s.query for s in mixed if s.visible >= CLEAR and s.height <= limit]
-    return list(clear.values()), _first_of_each(hidden, _PER_ID), _first_of_each(small, _PER_ID)
+    mixed = sorted(rng.shuffled(boxes), key=lambda pair: pair[0].id)
+    clear = [query for query, share in mixed if share >= CLEAR]
+    each: dict[tuple[int, int | None], Query] = {}
+    for query in clear:
+        each.setdefault((query.id, query.camera), query)
+    hidden = [query for query, share in mixed if share <= HIDDEN]
+    small = [query for query in clear if _height(query) <= limit]
+    return list(each.values()), _first_of_each(hidden), _first_of_each(small)
 
 
-def _first_of_each(queries: Sequence[Query], count: int) -> list[Query]:
+def _height(query: Query) -> float:
+    return float(query.box[3] - query.box[1])
+
+
+def _first_of_each(queries: Sequence[Query]) -> list[Query]:
     taken: dict[int, list[Query]] = {}
     for query in queries:
         taken.setdefault(query.id, []).append(query)
-    return [query for same in taken.values() for query in same[:count]]
+    return [query for same in taken.values() for query in same[:_PER_ID]]
 
 
 def _draw(
-    query: Query, names: Sequence[str], shown: Appearances, size: int, rng: np.random.Generator
+    query: Query, names: Sequence[str], shown: Appearances, size: int, rng: Random
 ) -> list[str]:
     """Draw `size` names, those with the target first and at most half of all."""
     targets = shown.targets(query, names)
-    others = [name for name in names if name not in targets]
-    wanted = [name for name in names if name in targets]
-    kept = [wanted[int(k)] for k in rng.permutation(len(wanted))[: max(1, size // 2)]]
-    return kept + [others[int(k)] for k in rng.permutation(len(others))[: size - len(kept)]]
-
-
-def _answerable(protocol: SearchProtocol) -> SearchProtocol:
-    kept = [k for k, targets in enumerate(protocol.targets) if targets]
-    return SearchProtocol(
-        name=protocol.name,
-        queries=[protocol.queries[k] for k in kept],
-        galleries=[protocol.galleries[k] for k in kept],
-        targets=[protocol.targets[k] for k in kept],
-    )
+    kept = rng.shuffled([name for name in names if name in targets])[: max(1, size // 2)]
+    others = rng.shuffled([name for name in names if name not in targets])
+    return kept + others[: size - len(kept)]

@@ -1,13 +1,13 @@
 """The looks of drawn people, and of others who resemble them on purpose."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.synthetic.drawing import Colour, Picture, Points, shade
+from personsearch.synthetic.drawing import Colour, Picture, Points, palette
+from personsearch.synthetic.randomness import Random
 
 COLOURS: dict[str, Colour] = {
     "black": (38, 34, 34),
@@ -31,24 +31,8 @@ COLOURS: dict[str, Colour] = {
 }
 """Colours of clothes, bags and hats, as blue, green, red."""
 
-_SKINS: tuple[Colour, ...] = (
-    (176, 204, 240),
-    (150, 184, 228),
-    (120, 156, 208),
-    (92, 126, 178),
-    (66, 92, 138),
-    (46, 64, 98),
-)
-_HAIRS: tuple[Colour, ...] = (
-    (28, 26, 28),
-    (34, 46, 66),
-    (44, 68, 104),
-    (92, 146, 188),
-    (150, 186, 214),
-    (46, 82, 160),
-    (150, 150, 150),
-    (206, 206, 206),
-)
+_SKINS = palette("f0ccb0 e4b896 d09c78 b27e5c 8a5c42 62402e")
+_HAIRS = palette("1c1a1c 422e22 68442c bc925c d6ba96 a0522e 969696 cecece")
 _SHOES = ("black", "white", "brown", "grey", "red", "blue", "navy", "beige", "yellow")
 _LOWERS = ("black", "navy", "blue", "charcoal", "grey", "beige", "brown", "olive", "white", "red")
 
@@ -57,7 +41,8 @@ BROAD = ("hoops", "stripes", "checks", "halves", "two_tone", "diamonds", "diagon
 SPARSE = ("dots", "band", "yoke", "panels", "sash", "plaid", "badge", "open", "bands")
 """Patterns with little of the second colour."""
 TOPS = ("tee", "long", "jacket", "coat", "vest")
-BOTTOMS = ("trousers", "shorts", "skirt", "long_skirt")
+_SKIRTS = ("skirt", "long_skirt")
+BOTTOMS = ("trousers", "shorts", *_SKIRTS)
 HAIR_STYLES = ("short", "long", "bun", "bald", "ponytail", "curly", "bob")
 BAGS = ("none", "none", "backpack", "backpack", "handbag", "satchel")
 HATS = ("none", "none", "none", "none", "cap", "beanie", "brim")
@@ -102,163 +87,112 @@ class Look:
     beard: bool
 
 
-_T = TypeVar("_T")
-
-
-def _pick(rng: np.random.Generator, values: Sequence[_T]) -> _T:
-    return values[int(rng.integers(len(values)))]
-
-
-def _chance(rng: np.random.Generator, percent: int) -> bool:
-    return int(rng.integers(100)) < percent
-
-
-def _tint(rng: np.random.Generator, name: str) -> Colour:
+def _tint(rng: Random, name: str) -> Colour:
     """Return a named colour, a little lighter or darker."""
-    return shade(COLOURS[name], 88 + int(rng.integers(25)))
+    return rng.tint(COLOURS[name], 88, 113)
 
 
-def _factor(rng: np.random.Generator, low: int, high: int) -> float:
-    return int(rng.integers(low, high + 1)) / 100
-
-
-def random_look(rng: np.random.Generator) -> Look:
+def random_look(rng: Random) -> Look:
     """Return a random look."""
-    skirts = _chance(rng, 35)
-    first, second = (str(name) for name in rng.choice(list(COLOURS), 2, replace=False))
-    family = BROAD if _chance(rng, 55) else SPARSE
-    pattern = "plain" if _chance(rng, 25) else _pick(rng, family)
-    upper = Cloth(pattern, _tint(rng, first), _tint(rng, second), int(rng.integers(3, 6)))
-    hair = _pick(rng, _HAIRS)
-    skin = _pick(rng, _SKINS)
+    skirts = rng.happens(35)
+    names = list(COLOURS)
+    first, second = rng.choice(names, 2, replace=False).tolist()
+    family = BROAD if rng.happens(55) else SPARSE
+    pattern = "plain" if rng.happens(25) else rng.pick(family)
+    upper = Cloth(pattern, _tint(rng, first), _tint(rng, second), rng.randrange(3, 6))
+    hair = rng.pick(_HAIRS)
+    skin = rng.pick(_SKINS)
     return Look(
-        stature=_factor(rng, 90, 108),
-        build=_factor(rng, 86, 122),
-        waist=_factor(rng, 78, 92) if skirts else _factor(rng, 88, 108),
-        skin=shade(skin, 94 + int(rng.integers(13))),
+        stature=rng.hundredths(90, 109),
+        build=rng.hundredths(86, 123),
+        waist=rng.hundredths(78, 93) if skirts else rng.hundredths(88, 109),
+        skin=rng.tint(skin, 94, 107),
         hair=hair,
-        hair_style=_pick(rng, HAIR_STYLES),
-        top=_pick(rng, TOPS),
+        hair_style=rng.pick(HAIR_STYLES),
+        top=rng.pick(TOPS),
         upper=upper,
-        bottom=_pick(rng, BOTTOMS[2:]) if skirts else _pick(rng, ("trousers", *BOTTOMS[:2])),
+        bottom=rng.pick(_SKIRTS) if skirts else rng.pick(("trousers", *BOTTOMS[:2])),
         lower=_random_lower(rng),
-        fit=int(rng.integers(3)),
-        shoes=_tint(rng, _pick(rng, _SHOES)),
-        sleeves=upper.second if _chance(rng, 25) else upper.first,
-        bag=_pick(rng, BAGS),
-        bag_colour=_tint(rng, _pick(rng, list(COLOURS))),
-        hat=_pick(rng, HATS),
-        hat_colour=_tint(rng, _pick(rng, list(COLOURS))),
-        scarf=_tint(rng, _pick(rng, list(COLOURS))) if _chance(rng, 12) else None,
-        glasses=_chance(rng, 25),
-        beard=not skirts and _chance(rng, 25),
+        fit=rng.randrange(0, 3),
+        shoes=_tint(rng, rng.pick(_SHOES)),
+        sleeves=upper.second if rng.happens(25) else upper.first,
+        bag=rng.pick(BAGS),
+        bag_colour=_tint(rng, rng.pick(names)),
+        hat=rng.pick(HATS),
+        hat_colour=_tint(rng, rng.pick(names)),
+        scarf=_tint(rng, rng.pick(names)) if rng.happens(12) else None,
+        glasses=rng.happens(25),
+        beard=not skirts and rng.happens(25),
     )
 
 
-def _random_lower(rng: np.random.Generator) -> Cloth:
-    first, second = (_tint(rng, _pick(rng, _LOWERS)) for _ in range(2))
-    pattern = _pick(rng, ("plain", "plain", "plain", "panels", "checks", "hoops"))
-    return Cloth(pattern, first, second, int(rng.integers(3, 6)))
+def _random_lower(rng: Random) -> Cloth:
+    first, second = (_tint(rng, rng.pick(_LOWERS)) for _ in range(2))
+    pattern = rng.pick(("plain", "plain", "plain", "panels", "checks", "hoops"))
+    return Cloth(pattern, first, second, rng.randrange(3, 6))
 
 
-def look_alike(look: Look, taken: Sequence[Look], rng: np.random.Generator) -> Look:
-    """Return a look in the same colours that differs in pattern, cut, bag, hair or hat.
+def look_alike(group: Sequence[Look], rng: Random) -> Look:
+    """Return a look in the colours of the group's first, with another pattern, cut, bag or hair.
 
     The pattern comes from the same family, so that the shares of the two colours hardly differ.
-
-    Args:
-        look: the look to resemble.
-        taken: other lookalikes, whose patterns are avoided.
-        rng: random numbers.
     """
-    used = {other.upper.pattern for other in taken}
+    look = group[0]
+    used = {member.upper.pattern for member in group}
     family = BROAD if look.upper.pattern in BROAD else SPARSE
-    free = [pattern for pattern in family if pattern not in used] or list(family)
+    free = [pattern for pattern in family if pattern not in used] or family
     other = random_look(rng)
-    upper = replace(look.upper, pattern=_pick(rng, free), count=other.upper.count)
-    skirts = other.bottom in BOTTOMS[2:]
+    upper = replace(look.upper, pattern=rng.pick(free), count=other.upper.count)
     return replace(
         other,
         upper=upper,
         lower=look.lower,
         sleeves=upper.second if other.sleeves == other.upper.second else upper.first,
-        shoes=look.shoes if _chance(rng, 50) else other.shoes,
+        shoes=look.shoes if rng.happens(50) else other.shoes,
         bag_colour=look.bag_colour,
-        skin=look.skin if _chance(rng, 50) else other.skin,
-        hair=look.hair if _chance(rng, 50) else other.hair,
-        beard=other.beard and not skirts,
+        skin=look.skin if rng.happens(50) else other.skin,
+        hair=look.hair if rng.happens(50) else other.hair,
     )
 
 
-def make_looks(count: int, alike: Sequence[int], rng: np.random.Generator) -> list[Look]:
-    """Return `count` looks, many in groups that look alike.
-
-    Args:
-        count: number of looks.
-        alike: numbers of lookalikes; each group draws one of them.
-        rng: random numbers.
-    """
-    looks: list[Look] = []
-    while len(looks) < count:
-        group = [random_look(rng)]
-        for _ in range(_pick(rng, alike)):
-            group.append(look_alike(group[0], group, rng))
-        looks.extend(group)
-    return looks[:count]
+def look_group(alike: Sequence[int], rng: Random) -> list[Look]:
+    """Return a look and a number, from `alike`, of others that resemble it."""
+    group = [random_look(rng)]
+    for _ in range(rng.pick(alike)):
+        group.append(look_alike(group, rng))
+    return group
 
 
 _STEPS = 64
 # Degrees of the arcsine of -1..1 in 64ths, and how bright cloth is there under light from the left.
 _ARCSINE = np.rint(np.degrees(np.arcsin(np.arange(-_STEPS, _STEPS + 1) / _STEPS))).astype(np.int32)
-_LIGHT = np.array(
-    [
-        low + (high - low) * (at - start) // (stop - start)
-        for start, stop, low, high in (
-            (-64, -40, 196, 246),
-            (-40, -10, 246, 255),
-            (-10, 30, 255, 218),
-            (30, 65, 218, 150),
-        )
-        for at in range(start, stop)
-    ],
-    dtype=np.uint8,
-)
+_LIGHT = np.floor(
+    # The small number keeps whole results whole on every machine.
+    np.interp(range(-_STEPS, _STEPS + 1), (-64, -40, -10, 30, 65), (196, 246, 255, 218, 150)) + 1e-3
+).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Draped:
-    """Cloth around a body part seen from one side: a texture for `drawing.draw`.
-
-    Attributes:
-        cloth: pattern and colours.
-        centre: middle column of the part.
-        half_width: distance from the middle to the silhouette.
-        top: first row of the garment.
-        bottom: last row of the garment.
-        view: rotation of the body in degrees; 0 faces the camera.
-    """
+    """Cloth around a body part seen from one side: a texture for `drawing.draw`."""
 
     cloth: Cloth
-    centre: float
-    half_width: float
-    top: float
-    bottom: float
-    view: int
+    half_width: float  # from the middle to the silhouette
+    top: float  # first row of the garment
+    bottom: float  # its last row
+    view: int  # degrees that the body is turned; 0 faces the camera
 
     def __call__(self, columns: Points, rows: Points) -> Picture:
         """Return (H, W, 3) uint8 colours at columns (W,) and rows (H,)."""
-        across = np.floor((columns - self.centre) * (_STEPS / self.half_width) + 0.5)
+        across = np.floor(columns * (_STEPS / self.half_width) + 0.5)
         index = np.clip(across, -_STEPS, _STEPS).astype(np.int32) + _STEPS
         # Longitude on the body: 0 in front, 90 at its left side.
         around = (_ARCSINE[index] - self.view) % 360
         down = np.floor((rows - self.top) * (1024 / (self.bottom - self.top))).astype(np.int32)
         second = _is_second(self.cloth, around[None, :], np.clip(down, 0, 1023)[:, None])
-        colours = np.where(
-            second[..., None],
-            np.array(self.cloth.second, dtype=np.uint8),
-            np.array(self.cloth.first, dtype=np.uint8),
-        )
+        paints = np.array((self.cloth.first, self.cloth.second), dtype=np.uint8)
         light = _LIGHT[index].astype(np.uint16)
+        colours = paints[second.astype(np.intp)]
         lit: Picture = ((colours * light[None, :, None] + 255) >> 8).astype(np.uint8)
         return lit
 
@@ -267,48 +201,30 @@ def _is_second(
     cloth: Cloth, around: NDArray[np.int32], down: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
     """Return where the second colour is: `around` (1, W) in 0..359, `down` (H, 1) in 0..1023."""
-    n = cloth.count
-    nothing = np.zeros((down.shape[0], around.shape[1]), dtype=np.bool_)
-    row, column = down * n, around * (2 * n)
+    row, column = down * cloth.count, around * (2 * cloth.count)
     front = np.minimum(around, 360 - around)
-    match cloth.pattern:
-        case "hoops":
-            mask = ((row * 2) >> 10) & 1 == 1
-        case "stripes":
-            mask = (column * 2 // 360) & 1 == 1
-        case "checks":
-            mask = (((row * 2) >> 10) ^ (column * 2 // 360)) & 1 == 1
-        case "halves":
-            mask = around < 180
-        case "two_tone":
-            mask = down > 500
-        case "diamonds":
-            mask = np.abs((row & 1023) - 512) + np.abs(column % 360 - 180) * 1024 // 360 < 512
-        case "diagonals":
-            mask = ((row + column * 1024 // 360) >> 9) & 1 == 1
-        case "dots":
-            v, u = (row & 1023) - 512, (column % 360 - 180) * 1024 // 360
-            mask = u * u + v * v < 280 * 280
-        case "band":
-            mask = (down > 300) & (down < 480)
-        case "bands":
-            mask = (down > 250) & (down < 650) & ((down // 80) & 1 == 1)
-        case "yoke":
-            mask = down < 250
-        case "panels":
-            mask = np.abs(front - 90) < 24
-        case "sash":
-            mask = np.abs(down - 500 + _sway(around)) < 90
-        case "plaid":
-            mask = ((row & 1023) < 230) | (column % 360 < 80)
-        case "badge":
-            mask = (front < 34) & (down > 220) & (down < 500)
-        case "open":
-            mask = front < 17
-        case _:
-            mask = nothing
-    whole: NDArray[np.bool_] = mask | nothing
-    return whole
+    # Within one repeat, -512..511 down and across.
+    v, u = (row & 1023) - 512, (column % 360 - 180) * 1024 // 360
+    masks: dict[str, Callable[[], NDArray[np.bool_]]] = {
+        "plain": lambda: down < 0,
+        "hoops": lambda: (row >> 9) & 1 == 1,
+        "stripes": lambda: (column // 180) & 1 == 1,
+        "checks": lambda: ((row >> 9) ^ (column // 180)) & 1 == 1,
+        "halves": lambda: around < 180,
+        "two_tone": lambda: down > 500,
+        "diamonds": lambda: np.abs(v) + np.abs(column % 360 - 180) * 1024 // 360 < 512,
+        "diagonals": lambda: ((row + column * 1024 // 360) >> 9) & 1 == 1,
+        "dots": lambda: u * u + v * v < 280 * 280,
+        "band": lambda: (down > 300) & (down < 480),
+        "bands": lambda: (down > 250) & (down < 650) & ((down // 80) & 1 == 1),
+        "yoke": lambda: down < 250,
+        "panels": lambda: np.abs(front - 90) < 24,
+        "sash": lambda: np.abs(down - 500 + _sway(around)) < 90,
+        "plaid": lambda: (v < -282) | (column % 360 < 80),
+        "badge": lambda: (front < 34) & (down > 220) & (down < 500),
+        "open": lambda: front < 17,
+    }
+    return np.broadcast_to(masks[cloth.pattern](), (down.shape[0], around.shape[1]))
 
 
 def _sway(around: NDArray[np.int32]) -> NDArray[np.int32]:
