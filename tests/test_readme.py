@@ -33,8 +33,8 @@ anchor_sizes = [20, 40, 80]
 aspect_ratios = [2.0]
 score_threshold = 0.001
 eval_score_threshold = 0.001
-rpn_train_proposals = 40
-rpn_test_proposals = 20
+rpn_post_nms_top_n_train = 40
+rpn_post_nms_top_n_test = 20
 rois_per_image = 16
 """
 

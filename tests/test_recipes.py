@@ -37,7 +37,7 @@ def test_takes_a_step(path: Path) -> None:
     if "fc_weights" in values:
         reduced["fc_weights"] = "none"
     # As many as the little people leave room for: every one goes through the large network.
-    for key, few in {"rois_per_image": 16, "rpn_train_proposals": 64}.items():
+    for key, few in {"rois_per_image": 16, "rpn_post_nms_top_n_train": 64}.items():
         if key in values:
             reduced[key] = min(values[key], few)
     model = make_recipe(values | reduced).build(num_ids=3)

@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "precision": "float32",
             "min_size": 120,
             "max_size": 160,
-            "rpn_test_proposals": 20,
+            "rpn_post_nms_top_n_test": 20,
             "score_threshold": 0.0,
         }
     )

@@ -57,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe_file(folder: Path, **changes: Any) -> Path:
     values: dict[str, Any] = {"system": "oim", "iterations": 2, "lr": 0.01, "backbone": "small"}
     values |= {"backbone_width": 8, "embedding_dim": 8, "queue_size": 4, "roi_size": [4, 2]}
-    values |= {"min_size": 64, "max_size": 96, "anchor_sizes": [25], "rpn_train_proposals": 20}
+    values |= {"min_size": 64, "max_size": 96, "anchor_sizes": [25], "rpn_post_nms_top_n_train": 20}
     values |= {"images_per_iteration": 2, "loader_workers": 1, "log_every": 1}
     values |= {"validation_fraction": 0.0, "precision": "float32"}
     path = folder / "recipe.toml"

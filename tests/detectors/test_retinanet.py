@@ -101,8 +101,8 @@ def _slow_losses(network: RetinaNet, predictions: Predictions) -> tuple[float, f
             owner = int(overlaps[a].argmax()) if len(boxes) else -1
             # The nearest anchors of a box show the nearest box to them.
             forced = any(overlaps[a, n] == best[n] for n in range(len(boxes)))
-            shows = near >= settings.positive_iou or forced
-            if settings.negative_iou <= near < settings.positive_iou and not shows:
+            shows = near >= settings.fg_iou_threshold or forced
+            if settings.bg_iou_threshold <= near < settings.fg_iou_threshold and not shows:
                 continue
             p = 1 / (1 + math.exp(-predictions.logits[b, a].item()))
             p_t = p if shows else 1 - p

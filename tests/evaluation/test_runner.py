@@ -61,7 +61,7 @@ def model() -> PersonSearchModel:
     values: dict[str, Any] = {"system": "oim", "iterations": 1, "lr": 0.1, "backbone": "small"}
     values |= {"backbone_width": 8, "embedding_dim": 16, "queue_size": 4, "roi_size": [8, 4]}
     values |= {"min_size": 64, "max_size": 96, "anchor_sizes": [16, 32], "score_threshold": 0.0}
-    values |= {"rpn_test_proposals": 12, "max_detections": 10}
+    values |= {"rpn_post_nms_top_n_test": 12, "max_detections": 10}
     return make_recipe(values).build(3)
 
 

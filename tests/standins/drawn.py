@@ -17,9 +17,9 @@ REGIONS: dict[str, Any] = {
     "max_size": 160,
     "anchor_sizes": (24, 40),
     "aspect_ratios": (2.0,),
-    "rpn_train_proposals": 40,
-    "rpn_test_proposals": 20,
-    "rpn_anchors_per_image": 32,
+    "rpn_post_nms_top_n_train": 40,
+    "rpn_post_nms_top_n_test": 20,
+    "rpn_batch_size_per_image": 32,
     "rois_per_image": 16,
 }
 """Region settings for pictures of 96 x 128 pixels."""

@@ -80,7 +80,7 @@ def test_pictures_without_people_or_names(case: str, changes: dict[str, object])
 
 
 def test_one_proposal() -> None:
-    model = _model(rpn_train_proposals=1, rpn_test_proposals=1, rois_per_image=1)
+    model = _model(rpn_post_nms_top_n_train=1, rpn_post_nms_top_n_test=1, rois_per_image=1)
     images, targets = scenes()
     for _ in range(2):
         losses = model(images[:2], targets[:2])

@@ -89,7 +89,7 @@ def test_regions_are_sampled_as_asked() -> None:
     boxes = [torch.tensor([[3.0, 5, 100, 90]])]
     pooled = []
     for points in (1, 4):
-        pooled.append(_model(roi_sampling=points, roi_size=(2, 3)).pool(view, boxes))
+        pooled.append(_model(sampling_ratio=points, roi_size=(2, 3)).pool(view, boxes))
         expected = roi_align(features, boxes, (2, 3), 1 / 8, points, aligned=True)
         assert torch.equal(pooled[-1], expected)
     assert not torch.allclose(*pooled, atol=0.01)
@@ -119,7 +119,7 @@ def test_detection_apart_leaves_the_head_to_the_embedding(
 def _found_and_embedded(model: OIM, images: list[Tensor]) -> list[tuple[Detections, Tensor]]:
     """Detections of each picture, some suppressed, and what `embed` says of their boxes."""
     found = model.eval().detect(images)
-    assert all(1 < len(one) < SETTINGS["rpn_test_proposals"] for one in found)
+    assert all(1 < len(one) < SETTINGS["rpn_post_nms_top_n_test"] for one in found)
     assert len({len(one) for one in found}) > 1
     embeddings = model.embed(images, [torch.tensor(one.boxes) for one in found])
     return list(zip(found, embeddings, strict=True))

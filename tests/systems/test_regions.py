@@ -68,7 +68,7 @@ def test_boxes_are_scaled_with_their_picture_and_back() -> None:
 
 
 def test_a_region_is_pooled_from_the_shared_map_at_the_size_asked() -> None:
-    model = Averages(roi_sampling=3)
+    model = Averages(sampling_ratio=3)
     view = model.look([torch.rand(3, 64, 96)])
     boxes = [torch.tensor([[3.0, 5, 40, 60]])]
     expected = roi_align(view.features, boxes, (4, 2), 1 / 8, 3, aligned=True)

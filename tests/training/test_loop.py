@@ -88,8 +88,8 @@ def small_recipe(**changes: Any) -> Recipe:
     values: dict[str, Any] = {"system": "oim", "iterations": 6, "lr": 0.02, "backbone": "small"}
     values |= {"backbone_width": 8, "embedding_dim": 16, "queue_size": 4, "roi_size": [8, 4]}
     values |= {"min_size": 64, "max_size": 96, "anchor_sizes": [25], "aspect_ratios": [2.5]}
-    values |= {"rpn_train_proposals": 40, "rpn_test_proposals": 20, "rois_per_image": 16}
-    values |= {"rpn_anchors_per_image": 32, "max_detections": 10}
+    values |= {"rpn_post_nms_top_n_train": 40, "rpn_post_nms_top_n_test": 20, "rois_per_image": 16}
+    values |= {"rpn_batch_size_per_image": 32, "max_detections": 10}
     values |= {"loader_workers": 0, "images_per_iteration": 2, "precision": "float32"}
     values |= {"log_every": 2, "checkpoint_every": 2, "evaluate_every": 3, "clip_norm": 10.0}
     return make_recipe(values | changes)

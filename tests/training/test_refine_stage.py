@@ -20,8 +20,12 @@ def _recipe(**changes: Any) -> Recipe:
     values: dict[str, Any] = {"system": "rdlr", "iterations": 0, "lr": 0.01, "backbone": "small"}
     values |= {"backbone_width": 4, "min_size": 64, "max_size": 96, "crop_size": [32, 16]}
     values |= {"pyramid_channels": 8, "head_depth": 1, "anchor_sizes": [16, 25, 40]}
-    values |= {"aspect_ratios": [2.5], "rpn_train_proposals": 40, "rpn_test_proposals": 20}
-    values |= {"rpn_anchors_per_image": 32, "roi_size": [4, 2], "rois_per_image": 16}
+    values |= {
+        "aspect_ratios": [2.5],
+        "rpn_post_nms_top_n_train": 40,
+        "rpn_post_nms_top_n_test": 20,
+    }
+    values |= {"rpn_batch_size_per_image": 32, "roi_size": [4, 2], "rois_per_image": 16}
     values |= {"detection_hidden": 16, "score_threshold": 0.0, "match_iou": 0.1}
     values |= {"loader_workers": 0, "images_per_iteration": 2, "precision": "float32"}
     values |= {"validation_fraction": 0.0, "clip_norm": 10.0, "canvases_per_iteration": 1}

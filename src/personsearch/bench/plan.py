@@ -11,6 +11,7 @@ from personsearch.bench.data import Drawn, Source
 from personsearch.bench.runs import Run
 from personsearch.errors import RecipeError
 from personsearch.training.recipe import make_recipe
+from personsearch.training.renamed_keys import current_keys
 
 Progress = Callable[[int, int], None]
 
@@ -68,8 +69,11 @@ class Planner:
         Raises:
             RecipeError: an unknown key, a wrong type, or a contradiction.
         """
-        base = self.base(variant.recipe or ablation.recipe)
-        values = base | ablation.set | variant.set | {"seed": seed}
+        parts = (self.base(variant.recipe or ablation.recipe), ablation.set, variant.set)
+        values: dict[str, Any] = {}
+        for part in parts:
+            values |= current_keys(part, ablation.name)
+        values["seed"] = seed
         recipe = make_recipe(values, f"{ablation.name}, variant {variant.name!r}")
         return recipe.model_dump() | recipe.settings | {"data": "", "seed": seed}
 

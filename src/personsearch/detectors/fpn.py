@@ -1,8 +1,8 @@
-"""Faster R-CNN on a feature pyramid, thin over torchvision (Lin et al. 2017, FPN).
+"""Faster R-CNN on a feature pyramid over torchvision (Lin et al. 2017, FPN).
 
-maps C2 to C5 -> pyramid P2 to P6 -> proposals on each level -> each region is pooled from the level
-of its size -> two fully connected layers -> person or not, box. Like `retinanet.RetinaNet` it gives
-predictions, losses and detections in three steps, with gradient to the boxes.
+maps C2 to C5 -> pyramid P2 to P6 -> proposals on each level -> each region pooled from the level
+of its size -> two fully connected layers -> person or not, box. As in `retinanet.RetinaNet`,
+predictions, losses and detections are three steps, and boxes carry a gradient.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,18 +11,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, clip_boxes_to_image
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     ProposalNetwork,
     RegionSampler,
+    decode_boxes,
     detection_losses,
     grid,
-    select_detections,
+    split_like,
 )
-from personsearch.detectors.retinanet import Found, RetinaNetSettings
+from personsearch.detectors.retinanet import DetectedBoxes, RetinaNetSettings, keep_best
 from personsearch.errors import ModelError
 from personsearch.types import UNLABELLED
 
@@ -32,20 +33,20 @@ LEVELS = ("C2", "C3", "C4", "C5")
 
 @dataclass(frozen=True)
 class PyramidSettings(RetinaNetSettings):
-    """What both detectors on a pyramid have, and what Faster R-CNN has besides.
+    """The settings of both detectors on a pyramid, and those of Faster R-CNN alone.
 
     Attributes:
-        rpn_train_proposals, rpn_test_proposals: proposals kept of a picture.
-        rpn_anchors_per_image: anchors in the proposal losses.
+        rpn_post_nms_top_n_train, rpn_post_nms_top_n_test: proposals kept of a picture.
+        rpn_batch_size_per_image: anchors in the proposal losses.
         roi_size: height and width of a pooled region.
         rois_per_image: regions in the losses.
-        roi_positive_fraction: the most of them that show a person.
+        roi_positive_fraction: the largest share of them that shows a person.
         detection_hidden: width of the two fully connected layers.
     """
 
-    rpn_train_proposals: int = 2000
-    rpn_test_proposals: int = 1000
-    rpn_anchors_per_image: int = 256
+    rpn_post_nms_top_n_train: int = 2000
+    rpn_post_nms_top_n_test: int = 1000
+    rpn_batch_size_per_image: int = 256
     roi_size: Sequence[int] = (7, 7)
     rois_per_image: int = 512
     roi_positive_fraction: float = 0.25
@@ -58,10 +59,10 @@ PUBLISHED = PyramidSettings()
 
 @dataclass(frozen=True)
 class RegionPredictions:
-    """What the network says of the regions of each picture.
+    """Predictions for the regions of each picture.
 
     Attributes:
-        regions: per picture (R_i, 4) in pixels of the batch.
+        regions: (R_i, 4) of each picture, in pixels of the batch.
         logits: (sum R_i, 2), background first.
         deltas: (sum R_i, 4), from the region to the person's box.
     """
@@ -93,9 +94,9 @@ class PyramidFasterRCNN(nn.Module):
         count = len(settings.anchor_sizes)
         if not 1 <= count <= 5 or not len(settings.aspect_ratios):
             raise ModelError(
-                f"anchor_sizes {list(settings.anchor_sizes)} and aspect_ratios "
-                f"{list(settings.aspect_ratios)} came; expected 1 to 5 sizes (P2 on) and 1 ratio "
-                "or more"
+                f"anchor_sizes is {list(settings.anchor_sizes)} and aspect_ratios "
+                f"{list(settings.aspect_ratios)}; expected 1 to 5 sizes (from P2 on) and at least "
+                "1 ratio"
             )
         self.settings = settings
         self.levels = LEVELS[: min(count, len(LEVELS))]
@@ -106,9 +107,9 @@ class PyramidFasterRCNN(nn.Module):
             width,
             settings.anchor_sizes,
             settings.aspect_ratios,
-            settings.rpn_train_proposals,
-            settings.rpn_test_proposals,
-            settings.rpn_anchors_per_image,
+            settings.rpn_post_nms_top_n_train,
+            settings.rpn_post_nms_top_n_test,
+            settings.rpn_batch_size_per_image,
             pyramid=True,
         )
         self.sampler = RegionSampler(settings.rois_per_image, settings.roi_positive_fraction)
@@ -121,30 +122,27 @@ class PyramidFasterRCNN(nn.Module):
     def forward(
         self, batch: ImageList, maps: Mapping[str, Tensor], boxes: Sequence[Tensor] | None = None
     ) -> tuple[RegionPredictions, dict[str, Tensor]]:
-        """What the network says of its proposals, and the losses where `boxes` are given.
+        """Return predictions for the proposals, and losses if given `boxes`.
 
         Args:
             batch: for its sizes.
             maps: (B, C, h, w) of each block by name.
-            boxes: per picture the true boxes (N_i, 4) in pixels of the batch.
+            boxes: true boxes (N_i, 4) of each picture, in pixels of the batch.
 
         Returns:
-            The predictions, of the sample that the losses see where there are losses; ``{}``, or
+            The predictions, for the sample that the losses see if there are losses; ``{}``, or
             ``rpn_objectness``, ``rpn_box``, ``detection`` and ``box``.
         """
         pyramid = self.pyramid({k: maps[k] for k in self.levels})
-        levels = list(pyramid.values())
-        if boxes is None:
-            regions, _ = self.proposals(batch, levels)
-            return self._predict(batch, pyramid, regions), {}
-        true = [b.float() for b in boxes]
-        proposals, losses = self.proposals(batch, levels, true)
+        true = None if boxes is None else [b.float() for b in boxes]
+        proposals = self.proposals(batch, list(pyramid.values()), true)
+        if true is None:
+            return self._predict(batch, pyramid, proposals.boxes), {}
         nobody = [torch.full((len(b),), UNLABELLED, device=b.device) for b in true]
-        sampled = self.sampler(proposals, true, nobody)
+        sampled = self.sampler(proposals.boxes, true, nobody)
         predictions = self._predict(batch, pyramid, sampled.boxes)
-        losses |= detection_losses(predictions.logits, predictions.deltas, sampled)
-        weight = self.settings.detection_weight
-        return predictions, {name: loss * weight for name, loss in losses.items()}
+        losses = detection_losses(predictions.logits, predictions.deltas, sampled)
+        return predictions, proposals.losses | losses
 
     def _predict(
         self, batch: ImageList, pyramid: Mapping[str, Tensor], regions: list[Tensor]
@@ -155,8 +153,10 @@ class PyramidFasterRCNN(nn.Module):
         logits, deltas = self.box_predictor(pooled)
         return RegionPredictions(regions, logits.float(), deltas.float())
 
-    def find(self, predictions: RegionPredictions, sizes: Sequence[tuple[int, int]]) -> list[Found]:
-        """The people in each picture, best first, boxes with gradient to the deltas.
+    def postprocess(
+        self, predictions: RegionPredictions, sizes: Sequence[tuple[int, int]]
+    ) -> list[DetectedBoxes]:
+        """Return the people in each picture, best first, with gradient to the deltas.
 
         Args:
             predictions: of B pictures.
@@ -165,21 +165,9 @@ class PyramidFasterRCNN(nn.Module):
         Raises:
             ModelError: a score is NaN.
         """
-        settings = self.settings
-        counts = [len(r) for r in predictions.regions]
-        decoded = self.sampler.coder.decode_single(
-            predictions.deltas, torch.cat(predictions.regions)
-        ).split(counts)
-        scores = predictions.logits.softmax(dim=1)[:, 1].split(counts)
-        found = []
-        for b, s, size in zip(decoded, scores, sizes, strict=True):
-            inside = clip_boxes_to_image(b, size)
-            kept = select_detections(
-                inside.detach(),
-                s.detach(),
-                settings.score_threshold,
-                settings.nms_iou,
-                settings.max_detections,
-            )
-            found.append(Found(kept, inside[kept], s[kept]))
-        return found
+        scores = split_like(predictions.logits.softmax(dim=1)[:, 1], predictions.regions)
+        boxes = decode_boxes(self.sampler.coder, predictions.deltas, predictions.regions, sizes)
+        return [
+            keep_best(torch.arange(len(b), device=b.device), b, s, self.settings)
+            for b, s in zip(boxes, scores, strict=True)
+        ]

@@ -1,9 +1,8 @@
-"""RetinaNet's parts, thin over torchvision (Lin et al. 2017, Focal loss).
+"""A one-class RetinaNet over torchvision (Lin et al. 2017, Focal loss).
 
 maps C3, C4, C5 -> feature pyramid P3 to P7 -> on each level a classifier and a box regressor, slid
-over anchors. The network has one class. As with the parts of Faster R-CNN nothing looks at the
-training mode: predictions, losses and detections are three steps, and a system takes those that it
-needs. Gradients reach the box deltas through the detections, too.
+over anchors. Predictions, losses and detections are three steps, none of which depends on the
+training mode. Detected boxes carry a gradient to the box deltas.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FeaturePyramidNetwork, box_iou, clip_boxes_to_image, sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from personsearch.detectors.faster_rcnn import select_detections
+from personsearch.detectors.faster_rcnn import match_boxes, select_detections
 from personsearch.errors import ModelError
 
 LEVELS = ("C3", "C4", "C5")
@@ -36,18 +35,18 @@ class RetinaNetSettings:
 
     Attributes:
         pyramid_channels: of each level.
-        head_depth: 3 x 3 convolutions of each branch before its prediction, 4 at the most.
+        head_depth: 3 x 3 convolutions of each branch before its prediction, 0 to 4.
         head_norm: group normalisation after each of them, or none as in the paper.
         anchor_sizes: square root of the smallest anchors' areas, in scaled pixels, one number a
             level from P3 on; three numbers or fewer leave P6 and P7 out.
-        anchor_octaves: anchors of each ratio at a place, each 2^(1 / anchor_octaves) larger.
+        anchor_octaves: anchors of each ratio at a cell, each 2^(1 / anchor_octaves) larger.
         aspect_ratios: height to width.
-        positive_iou, negative_iou: an anchor at least this near is an object, below it is not.
+        fg_iou_threshold, bg_iou_threshold: an anchor with at least the first IoU is foreground,
+            below the second background.
         focal_alpha, focal_gamma: of the focal loss.
-        box_beta: where smooth L1 turns from a parabola into a line, in units of box deltas.
-        detection_weight: of both losses in the sum.
-        score_threshold, nms_iou, max_detections: what is kept of a picture.
-        candidates: how many anchors of a level, best first, go into suppression.
+        box_beta: where smooth L1 turns from square to linear, in units of box deltas.
+        score_threshold, nms_iou, max_detections: which detections of a picture are kept.
+        topk_candidates: best anchors of each level that go into suppression.
     """
 
     # network
@@ -59,17 +58,16 @@ class RetinaNetSettings:
     anchor_octaves: int = 3
     aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)
     # losses
-    positive_iou: float = 0.5
-    negative_iou: float = 0.4
+    fg_iou_threshold: float = 0.5
+    bg_iou_threshold: float = 0.4
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
     box_beta: float = 1 / 9
-    detection_weight: float = 1.0
     # detections
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     max_detections: int = 100
-    candidates: int = 1000
+    topk_candidates: int = 1000
 
 
 PUBLISHED = RetinaNetSettings()
@@ -78,13 +76,13 @@ PUBLISHED = RetinaNetSettings()
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the network says of A anchors in each of B pictures, float32.
+    """Predictions for A anchors in each of B pictures, float32.
 
     Attributes:
-        logits: (B, A), of the anchor showing an object.
+        logits: (B, A), that the anchor shows an object.
         deltas: (B, A, 4), from the anchor to the object's box.
         anchors: (A, 4) in pixels of the batch, the same in all pictures.
-        levels: how many of them are of each level, P3 first.
+        levels: anchors of each level, P3 first.
     """
 
     logits: Tensor
@@ -94,11 +92,11 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The objects found in one picture, best first.
+class DetectedBoxes:
+    """The objects detected in one picture, best first.
 
     Attributes:
-        rows: (K,) int64, the anchors that they come from.
+        rows: (K,) int64, the anchors or regions that they come from.
         boxes: (K, 4) in pixels of the batch, with gradient to the deltas.
         scores: (K,) in 0..1, with gradient to the logits.
     """
@@ -108,11 +106,29 @@ class Found:
     scores: Tensor
 
 
+def keep_best(
+    rows: Tensor, boxes: Tensor, scores: Tensor, settings: RetinaNetSettings
+) -> DetectedBoxes:
+    """Return the detections of a picture after threshold and suppression.
+
+    Raises:
+        ModelError: a score is NaN.
+    """
+    kept = select_detections(
+        boxes.detach(),
+        scores.detach(),
+        settings.score_threshold,
+        settings.nms_iou,
+        settings.max_detections,
+    )
+    return DetectedBoxes(rows[kept], boxes[kept], scores[kept])
+
+
 class RetinaNet(nn.Module):
     """A one-class RetinaNet on the maps of a trunk.
 
     Args:
-        channels: of C3, C4 and C5, by these names; others are not looked at.
+        channels: of C3, C4 and C5, by these names; others are ignored.
         settings: pyramid, anchors, losses and detections.
 
     Raises:
@@ -126,9 +142,9 @@ class RetinaNet(nn.Module):
         count, octaves = len(settings.anchor_sizes), settings.anchor_octaves
         if count not in (1, 2, 3, 5) or octaves < 1 or not len(settings.aspect_ratios):
             raise ModelError(
-                f"anchor_sizes {list(settings.anchor_sizes)}, anchor_octaves {octaves} and "
-                f"aspect_ratios {list(settings.aspect_ratios)} came; expected 1, 2, 3 or 5 sizes "
-                "(P3 on), 1 octave or more and 1 ratio or more"
+                f"anchor_sizes is {list(settings.anchor_sizes)}, anchor_octaves {octaves} and "
+                f"aspect_ratios {list(settings.aspect_ratios)}; expected 1, 2, 3 or 5 sizes (from "
+                "P3 on), at least 1 octave and at least 1 ratio"
             )
         if not 0 <= settings.head_depth <= 4:
             raise ModelError(f"head_depth is {settings.head_depth}, expected 0 to 4")
@@ -148,100 +164,81 @@ class RetinaNet(nn.Module):
         for branch in (self.head.classification_head, self.head.regression_head):
             branch.conv = branch.conv[: settings.head_depth]
         self.matcher = Matcher(
-            settings.positive_iou, settings.negative_iou, allow_low_quality_matches=True
+            settings.fg_iou_threshold, settings.bg_iou_threshold, allow_low_quality_matches=True
         )
         self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
 
     def forward(
         self, batch: ImageList, maps: Mapping[str, Tensor], boxes: Sequence[Tensor] | None = None
     ) -> tuple[Predictions, dict[str, Tensor]]:
-        """What the network says of each anchor, and the losses where `boxes` are given.
+        """Return predictions for each anchor, and losses if given `boxes`.
 
         Args:
             batch: for its sizes.
             maps: (B, C, h, w) of each block by name.
-            boxes: per picture the true boxes (N_i, 4) in pixels of the batch.
+            boxes: true boxes (N_i, 4) of each picture, in pixels of the batch.
 
         Returns:
             The predictions; ``{}``, or the losses ``focal`` and ``box``.
         """
         pyramid = list(self.pyramid({k: maps[k] for k in self.levels}).values())
         outputs = self.head(pyramid)
-        per_place = self.anchors.num_anchors_per_location()
+        per_cell = self.anchors.num_anchors_per_location()
         predictions = Predictions(
             outputs["cls_logits"].squeeze(2).float(),
             outputs["bbox_regression"].float(),
             self.anchors(batch, pyramid)[0],
-            tuple(p.shape[2] * p.shape[3] * n for p, n in zip(pyramid, per_place, strict=True)),
+            tuple(p.shape[2] * p.shape[3] * n for p, n in zip(pyramid, per_cell, strict=True)),
         )
         return predictions, {} if boxes is None else self.losses(predictions, boxes)
 
     def losses(self, predictions: Predictions, boxes: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The focal loss (eq. 5) and smooth L1, summed and divided by the anchors on objects.
+        """Return the focal loss (eq. 5) and smooth L1, summed and divided by foreground anchors.
 
         Args:
             predictions: of B pictures.
-            boxes: B times the true boxes (N_i, 4) in pixels of the batch.
+            boxes: true boxes (N_i, 4) of each picture, in pixels of the batch.
 
         Returns:
-            ``focal`` over all anchors but those between `negative_iou` and `positive_iou`, and
-            ``box`` over those on objects; both times `detection_weight`.
+            ``focal`` over all anchors but those between the IoU thresholds, and ``box`` over those
+            on objects.
         """
         settings, anchors = self.settings, predictions.anchors
         matches = torch.stack([self.match(anchors, b) for b in boxes])
-        found = matches >= 0
+        foreground = matches >= 0
         clear = matches != Matcher.BETWEEN_THRESHOLDS
-        scale = settings.detection_weight / max(1, int(found.sum()))
+        scale = 1.0 / max(1, int(foreground.sum()))
         focal = sigmoid_focal_loss(
             predictions.logits[clear],
-            found[clear].float(),
+            foreground[clear].float(),
             settings.focal_alpha,
             settings.focal_gamma,
             reduction="sum",
         )
-        wanted = torch.cat(
+        true_deltas = torch.cat(
             [
                 self.coder.encode_single(b[m[f]].float(), anchors[f])
-                for b, m, f in zip(boxes, matches, found, strict=True)
+                for b, m, f in zip(boxes, matches, foreground, strict=True)
             ]
         )
         box = functional.smooth_l1_loss(
-            predictions.deltas[found], wanted, beta=settings.box_beta, reduction="sum"
+            predictions.deltas[foreground], true_deltas, beta=settings.box_beta, reduction="sum"
         )
         return {"focal": focal * scale, "box": box * scale}
 
     @torch.no_grad()
     def match(self, anchors: Tensor, boxes: Tensor) -> Tensor:
-        """The row of `boxes` (N, 4) that each of `anchors` (A, 4) shows, (A,) int64.
+        """Return the row of `boxes` (N, 4) that each of `anchors` (A, 4) shows, (A,) int64.
 
         -1 is background, -2 between the thresholds. The nearest anchors of a box show it even
-        below `positive_iou`.
+        below `fg_iou_threshold`.
         """
-        if not len(boxes):
-            return torch.full((len(anchors),), Matcher.BELOW_LOW_THRESHOLD, device=anchors.device)
-        matches: Tensor = self.matcher(box_iou(boxes.float(), anchors))
-        return matches
+        return match_boxes(self.matcher, box_iou(boxes.float(), anchors))
 
-    def decode(
-        self, predictions: Predictions, rows: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
-    ) -> list[Tensor]:
-        """Boxes (K_i, 4) that the deltas make of some anchors of each picture.
-
-        Args:
-            predictions: of B pictures.
-            rows: B times which anchors, (K_i,) int64.
-            sizes: (height, width) of each picture in the batch; boxes are cut to it.
-
-        Returns:
-            In pixels of the batch, with gradient to the deltas.
-        """
-        return [
-            clip_boxes_to_image(self.coder.decode_single(d[r], predictions.anchors[r]), size)
-            for d, r, size in zip(predictions.deltas, rows, sizes, strict=True)
-        ]
-
-    def find(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[Found]:
-        """The objects in each picture: the best anchors of each level, then suppression.
+    def postprocess(
+        self, predictions: Predictions, sizes: Sequence[tuple[int, int]]
+    ) -> list[DetectedBoxes]:
+        """Return the objects in each picture: the best anchors of each level, then suppression.
 
         Args:
             predictions: of B pictures.
@@ -250,32 +247,25 @@ class RetinaNet(nn.Module):
         Raises:
             ModelError: a score is NaN.
         """
-        settings = self.settings
-        rows = [self._best(logits, predictions.levels) for logits in predictions.logits.detach()]
-        decoded = self.decode(predictions, rows, sizes)
-        found = []
-        for logits, r, b in zip(predictions.logits, rows, decoded, strict=True):
-            scores = logits[r].sigmoid()
-            kept = select_detections(
-                b.detach(),
-                scores.detach(),
-                settings.score_threshold,
-                settings.nms_iou,
-                settings.max_detections,
-            )
-            found.append(Found(r[kept], b[kept], scores[kept]))
-        return found
+        detected = []
+        for logits, deltas, size in zip(predictions.logits, predictions.deltas, sizes, strict=True):
+            rows = self._best(logits.detach(), predictions.levels)
+            boxes = self.coder.decode_single(deltas[rows], predictions.anchors[rows])
+            boxes = clip_boxes_to_image(boxes, size)
+            detected.append(keep_best(rows, boxes, logits[rows].sigmoid(), self.settings))
+        return detected
 
     def _best(self, logits: Tensor, levels: Sequence[int]) -> Tensor:
-        """The rows of the best `candidates` of each level."""
+        """Return the rows of the best anchors of each level."""
         rows, start = [], 0
         for level in logits.split(list(levels)):
-            rows.append(level.topk(min(len(level), self.settings.candidates)).indices + start)
+            best = level.topk(min(len(level), self.settings.topk_candidates)).indices
+            rows.append(best + start)
             start += len(level)
         return torch.cat(rows)
 
     def load_published(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes over pyramid and head of a torchvision RetinaNet, of its classes the person.
+        """Load pyramid and head of a torchvision RetinaNet; of its classes, the person alone.
 
         Args:
             tensors: its state dictionary, with or without the ResNet.
@@ -288,10 +278,10 @@ class RetinaNet(nn.Module):
             part: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             for part, prefix in ((self.pyramid, pyramid), (self.head, head))
         }
-        places = self.head.classification_head.num_anchors
+        per_cell = self.head.classification_head.num_anchors
         for name, tensor in parts[self.head].items():
-            if ".cls_logits." in name and not tensor.shape[0] % places:
-                parts[self.head][name] = tensor.unflatten(0, (places, -1))[:, _COCO_PERSON]
+            if ".cls_logits." in name and not tensor.shape[0] % per_cell:
+                parts[self.head][name] = tensor.unflatten(0, (per_cell, -1))[:, _COCO_PERSON]
         try:
             for part, state in parts.items():
                 part.load_state_dict(state)

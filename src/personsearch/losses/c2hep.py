@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from personsearch.errors import TrainingError
 from personsearch.losses.hep import cross_entropy_in_pool
+from personsearch.losses.identities import check_ids
 
 
 def class_center_hep_loss(
@@ -24,8 +24,8 @@ def class_center_hep_loss(
 
     Args:
         embeddings: x (N, D).
-        targets: (N,) int64; n counts those that are not negative, unlabelled people have no class.
-            A class outside of P adds nothing to the sum.
+        targets: (N,) int64, negative for unlabelled people, who have no class and are not counted
+            in n. A class outside of P adds nothing to the sum.
         centers: c (C, D), of any length; one that is zero is equally far from everyone.
         priority_classes: P (T,) int64, distinct.
         scale: lambda.
@@ -34,13 +34,9 @@ def class_center_hep_loss(
         0 where no sample is labelled.
 
     Raises:
-        TrainingError: a target beyond the centers.
+        TrainingError: a target is out of range.
     """
-    if len(targets) and int(targets.max()) >= len(centers):
-        raise TrainingError(
-            f"identity {int(targets.max())} came, there are centers of 0..{len(centers) - 1}; "
-            "renumber the training identities without gaps"
-        )
+    check_ids(targets, len(centers), "the table of class centers")
     with torch.autocast(embeddings.device.type, enabled=False):
         directions = functional.normalize(centers.detach()[priority_classes].float(), dim=1)
         cosines = functional.normalize(embeddings.float(), dim=1) @ directions.t()
@@ -48,12 +44,12 @@ def class_center_hep_loss(
 
 
 class ClassCenters(nn.Module):
-    """The center of each identity's embeddings; zero until the identity is first seen.
+    """The center of each identity's embeddings; zero before the first embedding.
 
     Args:
         num_ids: C, how many identities.
         dim: D, the length of an embedding.
-        momentum: phi, the share of the old center that an update keeps.
+        momentum: phi, share of the old center in an update.
     """
 
     values: Tensor
@@ -65,7 +61,7 @@ class ClassCenters(nn.Module):
 
     @torch.no_grad()
     def update(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Moves centers by ``c <- phi c + (1 - phi) x`` (eq. 7), one sample after the other.
+        """Move centers by ``c <- phi c + (1 - phi) x`` (eq. 7), one sample after the other.
 
         Args:
             embeddings: x (N, D).

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from personsearch.errors import TrainingError
+from personsearch.losses.identities import check_ids
 
 
 class CosineSoftmax(nn.Module):
     """Cross-entropy of ``scale * cos(x, w_j)`` over the identities j (NormFace, eq. 6).
 
-    Starting from random weights it learns faster than a lookup table, whose rows are averages of
-    embeddings that do not mean anything yet.
+    From random weights it learns faster than a lookup table, whose rows are then averages of
+    meaningless embeddings.
 
     Args:
         num_ids: how many identities.
@@ -26,20 +26,16 @@ class CosineSoftmax(nn.Module):
         nn.init.normal_(self.weight, std=0.05)
 
     def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """The loss, a float32 scalar; 0 where no sample is labelled.
+        """Return the loss, a float32 scalar; 0 if no sample is labelled.
 
         Args:
             embeddings: (N, D), unit length.
             ids: (N,) int64; negative ids are left out.
 
         Raises:
-            TrainingError: an id beyond the classifier.
+            TrainingError: an id is out of range.
         """
-        if len(ids) and int(ids.max()) >= len(self.weight):
-            raise TrainingError(
-                f"identity {int(ids.max())} came, the classifier holds 0..{len(self.weight) - 1}; "
-                "renumber the training identities without gaps"
-            )
+        check_ids(ids, len(self.weight), "the classifier")
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             labelled = ids >= 0

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from personsearch.errors import TrainingError
+from personsearch.losses.identities import check_ids
 
 
 def hard_example_priority_loss(logits: Tensor, targets: Tensor, priority_classes: Tensor) -> Tensor:
@@ -14,21 +14,17 @@ def hard_example_priority_loss(logits: Tensor, targets: Tensor, priority_classes
 
     Args:
         logits: s (N, C + 1), background is class C.
-        targets: (N,) int64; n counts those that are not negative, unlabelled people have no class.
-            A class outside of P adds nothing to the sum.
+        targets: (N,) int64, negative for unlabelled people, who have no class and are not counted
+            in n. A class outside of P adds nothing to the sum.
         priority_classes: P (T,) int64, distinct.
 
     Returns:
         0 where no sample is labelled.
 
     Raises:
-        TrainingError: a target beyond the classes.
+        TrainingError: a target is out of range.
     """
-    if len(targets) and int(targets.max()) >= logits.shape[1]:
-        raise TrainingError(
-            f"class {int(targets.max())} came, the logits are of classes 0..{logits.shape[1] - 1}; "
-            "renumber the training identities without gaps"
-        )
+    check_ids(targets, logits.shape[1], "the classifier")
     with torch.autocast(logits.device.type, enabled=False):
         return cross_entropy_in_pool(
             logits.float()[:, priority_classes], targets, priority_classes, logits.shape[1]
@@ -38,7 +34,7 @@ def hard_example_priority_loss(logits: Tensor, targets: Tensor, priority_classes
 def cross_entropy_in_pool(
     scores: Tensor, targets: Tensor, priority_classes: Tensor, num_classes: int
 ) -> Tensor:
-    """The sums of eq. 5 and of eq. 9, given scores (N, T) of the pool's classes."""
+    """Return the sums of eq. 5 and eq. 9, given scores (N, T) of the pool's classes."""
     labelled = targets >= 0
     if not labelled.any():
         return scores.sum() * 0.0
@@ -59,15 +55,15 @@ def select_priority_classes(
     count: int,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The pool P of priority classes (section 3.3, figure 4).
+    """Return the pool P of priority classes (section 3.3, figure 4).
 
-    First the classes that are present, then those of the hardest negatives, then random ones.
+    The classes present come first, then those of the hardest negatives, then random ones.
 
     Args:
-        labels: ids of the batch; negative ones have no class.
+        labels: ids of the batch; negative ids have no class.
         hard_labels: ids of the hardest negatives, the most important first.
         num_classes: how many classes there are.
-        count: T, the size of the pool; where there are not as many classes, all are in it.
+        count: T, the size of the pool; all classes are in it if there are fewer.
         generator: of the random classes, on the CPU.
 
     Returns:
@@ -86,19 +82,19 @@ def select_priority_classes(
 def hardest_labels(
     anchors: Tensor, negatives: Tensor, labels: Tensor, valid: Tensor, hardest: int
 ) -> Tensor:
-    """The ids of each anchor's `hardest` negatives, the anchors' hardest ones first.
+    """Return the ids of each anchor's `hardest` negatives, each anchor's hardest first.
 
-    Hardest are the most similar: the paper's largest d, which is a cosine (section 3.3).
+    The hardest are the most similar: the paper's largest d, a cosine (section 3.3).
 
     Args:
         anchors: (M, D), unit length.
         negatives: (K, D), unit length.
         labels: (K,) int64, the negatives' ids.
-        valid: (M, K) bool, which negatives are one of which anchor.
+        valid: (M, K) bool, whether each is a negative of each anchor.
         hardest: r, negatives of each anchor.
 
     Returns:
-        (L,) int64 with L at most M r; may repeat, and holds negative ids of unlabelled people.
+        (L,) int64 with L at most M r, with repetitions; ids of unlabelled people are negative.
     """
     most = min(hardest, len(negatives))
     similarity = (anchors.detach().float() @ negatives.float().t()).masked_fill(~valid, -torch.inf)

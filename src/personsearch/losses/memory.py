@@ -1,7 +1,7 @@
 """Memories that outlive a step: buffers, saved with the model, the same in every process.
 
-Each update first gathers the embeddings of all processes in rank order, so that N processes hold
-what one process would hold after the joined batch.
+Before each update, losses gather the embeddings of all processes in rank order, so that N processes
+hold what one process would hold after the joined batch.
 """
 
 import warnings
@@ -15,12 +15,12 @@ from personsearch import distributed
 
 
 class LookupTable(nn.Module):
-    """One running unit embedding an identity; zero until the identity is first seen.
+    """One running unit embedding an identity; zero before the first update.
 
     Args:
         num_ids: how many identities.
         dim: D, the length of an embedding.
-        momentum: the share of the old value that an update keeps.
+        momentum: share of the old value in an update.
     """
 
     values: Tensor
@@ -32,19 +32,14 @@ class LookupTable(nn.Module):
 
     @torch.no_grad()
     def update(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Moves the rows of `ids` (N,) toward `embeddings` (N, D), one sample after the other."""
+        """Move the rows of `ids` (N,) toward `embeddings` (N, D), one sample after the other."""
         for embedding, row in zip(embeddings.float(), ids.tolist(), strict=True):
             moved = self.momentum * self.values[row] + (1.0 - self.momentum) * embedding
             self.values[row] = functional.normalize(moved, dim=0)
 
 
-class CircularQueue(nn.Module):
-    """The latest `size` embeddings; zero where nothing was written yet.
-
-    Args:
-        size: how many it holds; 0 holds none.
-        dim: D, the length of an embedding.
-    """
+class _Ring(nn.Module):
+    """The latest `size` embeddings, each written over the oldest; rows never written are zero."""
 
     values: Tensor
     position: Tensor
@@ -53,58 +48,62 @@ class CircularQueue(nn.Module):
         super().__init__()
         self.register_buffer("values", torch.zeros(size, dim))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    def _advance(self, count: int) -> Tensor:
+        """Return the rows of the latest of `count` new embeddings, and move the position on."""
+        size = len(self.values)
+        kept = min(count, size)
+        rows = torch.arange(kept, device=self.values.device)
+        if not kept:
+            return rows
+        start = int(self.position) + count - kept
+        self.position.fill_((start + kept) % size)
+        return (start + rows) % size
+
+
+class CircularQueue(_Ring):
+    """The latest `size` embeddings; rows never written are zero.
+
+    Args:
+        size: capacity, may be 0.
+        dim: D, the length of an embedding.
+    """
 
     @torch.no_grad()
     def push(self, embeddings: Tensor) -> None:
-        """Writes `embeddings` (N, D) over the oldest."""
-        size = len(self.values)
-        if size == 0 or len(embeddings) == 0:
-            return
-        start = (int(self.position) + max(len(embeddings) - size, 0)) % size
-        embeddings = embeddings[-size:].float()
-        rows = (start + torch.arange(len(embeddings), device=self.values.device)) % size
-        self.values[rows] = embeddings
-        self.position.fill_((start + len(embeddings)) % size)
+        """Write `embeddings` (N, D) over the oldest."""
+        rows = self._advance(len(embeddings))
+        self.values[rows] = embeddings[len(embeddings) - len(rows) :].float()
 
 
-class FeatureDictionary(nn.Module):
+class FeatureDictionary(_Ring):
     """The latest `size` embeddings of people with their ids (Zhang et al. 2019, section 3.2).
 
     Attributes:
-        values: (S, D), zero where nothing was written yet.
-        ids: (S,) int64, `UNLABELLED` (-1) for people without an identity, -2 where nothing was
-            written yet.
+        values: (S, D); rows never written are zero.
+        ids: (S,) int64, `UNLABELLED` (-1) for people without an identity, -2 in rows never written.
 
     Args:
-        size: S, how many it holds; 0 holds none.
+        size: S, capacity, may be 0.
         dim: D, the length of an embedding.
     """
 
-    values: Tensor
     ids: Tensor
-    position: Tensor
 
     def __init__(self, size: int, dim: int) -> None:
-        super().__init__()
-        self.register_buffer("values", torch.zeros(size, dim))
+        super().__init__(size, dim)
         self.register_buffer("ids", torch.full((size,), -2))
-        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
     def negatives(self, ids: Tensor) -> Tensor:
-        """(N, S) bool: which rows show someone else than each of `ids` (N,)."""
+        """Return (N, S) bool: whether each row shows another person than each of `ids` (N,)."""
         return (self.ids != ids[:, None]) & (self.ids > -2)
 
     @torch.no_grad()
     def push(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Writes `embeddings` (N, D) of people and their `ids` (N,) over the oldest."""
-        size = len(self.values)
-        if size == 0 or len(ids) == 0:
-            return
-        start = (int(self.position) + max(len(ids) - size, 0)) % size
-        embeddings, ids = embeddings[-size:].float(), ids[-size:]
-        rows = (start + torch.arange(len(ids), device=self.values.device)) % size
-        self.values[rows], self.ids[rows] = embeddings, ids
-        self.position.fill_((start + len(ids)) % size)
+        """Write `embeddings` (N, D) of people and their `ids` (N,) over the oldest."""
+        rows = self._advance(len(ids))
+        first = len(ids) - len(rows)
+        self.values[rows], self.ids[rows] = embeddings[first:].float(), ids[first:]
 
 
 if not TYPE_CHECKING:

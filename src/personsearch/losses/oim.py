@@ -5,21 +5,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.distributed import gather
-from personsearch.errors import TrainingError
+from personsearch.losses.identities import check_ids
 from personsearch.losses.memory import CircularQueue, LookupTable
 
 
 class OnlineInstanceMatching(nn.Module):
-    """A softmax over what is remembered: labelled identities and recent unlabelled people.
+    """A softmax over labelled identities and recent unlabelled people.
 
     With lookup table V (one unit row an identity) and circular queue U (unlabelled people), the
     probability that unit embedding x shows identity t is
 
         p_t = exp(v_t . x / tau) / (sum_j exp(v_j . x / tau) + sum_k exp(u_k . x / tau))   (eq. 1)
 
-    and the loss is the mean of -log p_t over the labelled samples (eq. 4). After the loss,
-    in training mode, v_t <- normalise(gamma v_t + (1 - gamma) x), and unlabelled samples are
-    pushed into U.
+    and the loss is the mean of -log p_t over the labelled samples (eq. 4). In training mode then
+    v_t <- normalise(gamma v_t + (1 - gamma) x), and unlabelled samples are pushed into U.
 
     Args:
         num_ids: L, how many labelled identities.
@@ -43,21 +42,16 @@ class OnlineInstanceMatching(nn.Module):
         self.queue = CircularQueue(queue_size, dim)
 
     def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """The loss, a float32 scalar; 0 where no sample is labelled.
+        """Return the loss, a float32 scalar; 0 if no sample is labelled.
 
         Args:
             embeddings: (N, D), unit length, of people only.
             ids: (N,) int64, `UNLABELLED` (-1) for people without an identity.
 
         Raises:
-            TrainingError: an id beyond the lookup table.
+            TrainingError: an id is out of range.
         """
-        num_ids = len(self.lookup.values)
-        if len(ids) and int(ids.max()) >= num_ids:
-            raise TrainingError(
-                f"identity {int(ids.max())} came, the lookup table holds 0..{num_ids - 1}; "
-                "renumber the training identities without gaps"
-            )
+        check_ids(ids, len(self.lookup.values), "the lookup table")
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             memory = torch.cat([self.lookup.values, self.queue.values])
@@ -68,11 +62,11 @@ class OnlineInstanceMatching(nn.Module):
             else:
                 loss = embeddings.sum() * 0.0
         if self.training:
-            self.remember(embeddings, ids)
+            self.update_memory(embeddings, ids)
         return loss
 
-    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Updates the lookup table and the queue with `embeddings` (N, D) of `ids` (N,)."""
+    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Update the lookup table and the queue with `embeddings` (N, D) of `ids` (N,)."""
         everyone, their_ids = gather(embeddings, ids)
         known = their_ids >= 0
         self.lookup.update(everyone[known], their_ids[known])

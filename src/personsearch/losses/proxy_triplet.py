@@ -5,25 +5,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.distributed import gather
-from personsearch.errors import TrainingError
+from personsearch.losses.identities import check_ids
 
 
 class ProxyTriplet(nn.Module):
-    """Triplets of a sample with the hardest of what is remembered of its and other identities.
+    """Triplets of a sample with the hardest remembered embeddings of its and other identities.
 
     A table T keeps the latest K embeddings of each of N identities. With D the squared Euclidean
     distance, the loss is the mean over the labelled samples of (eq. 5)
 
         [m + max_p D(f(I_i), T_(i, p)) - min_(j != i, n) D(f(I_i), T_(j, n))]_+
 
-    In training mode the samples then replace the oldest proxies of their identity, first in, first
-    out. A slot never written is no proxy: a sample without a positive or a negative one is left
-    out.
+    In training mode the samples then replace the oldest proxies of their identity. A slot never
+    written is no proxy; a sample without a positive or a negative proxy is left out.
 
     Args:
-        num_ids: N, how many labelled identities.
+        num_ids: N, labelled identities.
         dim: D, the length of an embedding.
-        slots: K, embeddings that are kept of each.
+        slots: K, embeddings kept of each.
         margin: m.
     """
 
@@ -37,26 +36,22 @@ class ProxyTriplet(nn.Module):
         self.register_buffer("written", torch.zeros(num_ids, dtype=torch.int64))
 
     def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """The loss, a float32 scalar; 0 where no sample has both proxies.
+        """Return the loss, a float32 scalar; 0 if no sample has both proxies.
 
         Args:
             embeddings: (R, D), unit length.
             ids: (R,) int64; negative ids are left out.
 
         Raises:
-            TrainingError: an id beyond the table.
+            TrainingError: an id is out of range.
         """
-        if len(ids) and int(ids.max()) >= len(self.values):
-            raise TrainingError(
-                f"identity {int(ids.max())} came, the proxy table holds 0.."
-                f"{len(self.values) - 1}; renumber the training identities without gaps"
-            )
+        check_ids(ids, len(self.values), "the proxy table")
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             loss = self._loss(embeddings[ids >= 0], ids[ids >= 0])
         if self.training:
             everyone, their_ids = gather(embeddings, ids)
-            self.remember(everyone[their_ids >= 0], their_ids[their_ids >= 0])
+            self.update_memory(everyone[their_ids >= 0], their_ids[their_ids >= 0])
         return loss
 
     def _loss(self, anchors: Tensor, ids: Tensor) -> Tensor:
@@ -82,8 +77,8 @@ class ProxyTriplet(nn.Module):
         return functional.relu(self.margin + difference).mean()
 
     @torch.no_grad()
-    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Writes `embeddings` (R, D) over the oldest proxies of `ids` (R,), one after the other."""
+    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Write `embeddings` (R, D) over the oldest proxies of `ids` (R,), one after the other."""
         slots = self.values.shape[1]
         for embedding, row in zip(embeddings.float(), ids.tolist(), strict=True):
             self.values[row, int(self.written[row]) % slots] = embedding

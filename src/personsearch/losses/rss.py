@@ -5,7 +5,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from personsearch.errors import TrainingError
-from personsearch.losses.softmax import check_targets, softmax_loss
+from personsearch.losses.identities import check_ids
+from personsearch.losses.softmax import softmax_loss
 
 
 def random_sampling_softmax(
@@ -18,22 +19,22 @@ def random_sampling_softmax(
 
         l~ = -sum_i t~_i log y~_i,  y~_i = exp(x~_i) / sum_j exp(x~_j),  i, j = 1..K   (eq. 2)
 
-    where x~ and t~ are the scores and the label of the classes that `sample_classes` draws. Few
-    people are in a batch; over all classes, each step would push down thousands of absent ones.
+    where x~ and t~ are the scores and the label of the classes that `sample_classes` draws. A batch
+    shows few people; over all classes, each step would push down thousands of absent ones.
 
     Args:
         logits: x (N, C + 1), background is class C.
         targets: (N,) int64; samples below zero (unlabelled people) are left out.
-        num_sampled: K; from C + 1 on it is the softmax over all classes.
-        generator: of the draw, on its own device; torch's, on that of `logits`, where None.
+        num_sampled: K; from C + 1 on this is the softmax over all classes.
+        generator: of the draw, on its own device; None: torch's, on the device of `logits`.
 
     Returns:
-        The mean over the samples; 0 where no sample has a class.
+        The mean over the samples; 0 if no sample has a class.
 
     Raises:
-        TrainingError: a target beyond the classes, or K below 2.
+        TrainingError: a target is out of range, or K is below 2.
     """
-    check_targets(logits, targets)
+    check_ids(targets, logits.shape[1], "the classifier")
     if num_sampled < 2:
         raise TrainingError(
             f"num_sampled is {num_sampled}, expected at least 2: the label and the background"
@@ -52,16 +53,16 @@ def random_sampling_softmax(
 def sample_classes(
     targets: Tensor, num_classes: int, count: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """The indices i_1..i_K of each sample, by the paper's three rules.
+    """Return the indices i_1..i_K of each sample, by the paper's three rules.
 
-    i_1 is the label c. Where c is an identity, i_2 is the background. The others are drawn from the
+    i_1 is the label c. If c is an identity, i_2 is the background. The others are drawn from the
     remaining identities, uniformly and each at most once.
 
     Args:
         targets: c (N,) int64, 0..C.
         num_classes: C + 1.
         count: K, 2..C + 1.
-        generator: of the draw; torch's, on the device of `targets`, where None.
+        generator: of the draw; None: torch's, on the device of `targets`.
 
     Returns:
         (N, K) int64 on the device of `targets`.

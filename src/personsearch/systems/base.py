@@ -13,7 +13,7 @@ from personsearch.types import Detections
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a training picture shows, on the network's device.
+    """The people in a training picture, on the network's device.
 
     Attributes:
         boxes: (N, 4) float32 tensor.
@@ -35,12 +35,12 @@ class Target:
             )
 
     def to(self, device: torch.device | str) -> "Target":
-        """The same target on another device."""
+        """Return the same target on another device."""
         return Target(self.boxes.to(device), self.ids.to(device))
 
 
 class PersonSearchModel(nn.Module, ABC):
-    """Detects everyone in whole pictures and gives each an embedding.
+    """Detect people in whole pictures and embed each.
 
     Images are float32 RGB in 0..1, (3, H, W), of any size; boxes are in their pixels.
 
@@ -54,22 +54,28 @@ class PersonSearchModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """The named training losses, scalars. Does not depend on the training mode.
+        """Return the named training losses, scalars, in training and evaluation mode alike.
 
         Args:
             images: B pictures, (3, H, W) each.
-            targets: who is in each.
+            targets: the people in each.
         """
 
     @abstractmethod
     def detect(self, images: list[Tensor]) -> list[Detections]:
-        """Everyone in each picture, boxes in the picture's pixels, by descending score."""
+        """Return the people in each picture, in its own pixels, by descending score."""
 
     @abstractmethod
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """Embeddings (N_i, D) float32 of unit length of given boxes (N_i, 4) in each picture."""
+        """Return unit embeddings (N_i, D), float32, of given boxes (N_i, 4) in each picture."""
 
 
 def split_targets(targets: Sequence[Target]) -> tuple[list[Tensor], list[Tensor]]:
     """Return the boxes and the ids of each target."""
     return [t.boxes.float() for t in targets], [t.ids for t in targets]
+
+
+def jitter_boxes(boxes: Tensor, share: float) -> Tensor:
+    """Move each side of boxes (N, 4) at random, by at most `share` of the box's size."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    return boxes + (2.0 * torch.rand_like(boxes) - 1.0) * share * sides

@@ -15,12 +15,18 @@ from torch.nn import functional
 from torchvision.ops import box_iou
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import BoxPredictor, decode_boxes, detection_losses, grid
-from personsearch.systems.base import Target
-from personsearch.systems.inet import fully_connected, picture_of_each
+from personsearch.detectors.faster_rcnn import BoxPredictor, decode_boxes, fully_connected, grid
+from personsearch.systems.inet import picture_of_each
 from personsearch.systems.pairing import PairingLosses, PairingSettings
-from personsearch.systems.regions import RegionSettings, RegionSystem, View
-from personsearch.types import UNLABELLED, Detections
+from personsearch.systems.regions import (
+    ALL,
+    DetectionStep,
+    FeatureMaps,
+    RegionSettings,
+    RegionSystem,
+    Rows,
+)
+from personsearch.types import UNLABELLED
 
 PAPER_LOSSES = PairingSettings(pairing_loss="olp", identity_loss="c2hep")
 """Eq. 10."""
@@ -31,7 +37,7 @@ PAPER_REGIONS = RegionSettings(
 """Nine anchors a cell, and VGG16's RoI pooling, fc6 and fc7 for detection (section 3.1)."""
 
 
-class DCINet(RegionSystem):
+class DCINet(RegionSystem[Tensor]):
     """Detection first; then the refined boxes are pooled again and embedded by other layers.
 
     Only the stem is shared. The backbone's head (conv5 of a ResNet, nothing of VGG16) is in the
@@ -47,11 +53,14 @@ class DCINet(RegionSystem):
             is width times height.
         embedding_grid: rows and columns that the head's output is averaged over.
         hidden: width of the re-identifier's two fully connected layers; 0 has none.
-        reid_min_iou: refined boxes nearer than this to a person's box are embedded in training.
+        reid_min_iou: least IoU with a person's box of the refined boxes that are embedded in
+            training.
         confidence_weighted: multiply similarity by the gallery detection's score.
         pairing: the re-identification losses.
         regions: pictures, proposals, regions and detections.
     """
+
+    embed_boxes = True
 
     def __init__(
         self,
@@ -85,56 +94,50 @@ class DCINet(RegionSystem):
         self.embedder = nn.Linear(width, embedding_dim)
         self.reid = PairingLosses(num_ids, embedding_dim, pairing)
 
-    def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Losses ``rpn_objectness``, ``rpn_box``, ``detection``, ``box``, and those of eq. 10 that
-        are named by their kind, such as ``olp`` and ``c2hep``.
-        """
-        view = self.look(images)
-        boxes, ids = self.scale(view, targets)
-        losses, refined = self._detection_losses(view, boxes, ids)
-        people = [self._people(r, b, i) for r, b, i in zip(refined, boxes, ids, strict=True)]
-        near = [r for r, _ in people]
-        embeddings = self.embed_regions(view, near)
-        owners = torch.cat([i for _, i in people])
-        reid: dict[str, Tensor] = self.reid(embeddings, owners, picture_of_each(near))
-        return losses | reid
-
-    def detection_losses(
-        self, view: View, boxes: list[Tensor], ids: list[Tensor]
-    ) -> dict[str, Tensor]:
-        """The four detection losses."""
-        return self._detection_losses(view, boxes, ids)[0]
-
-    def _detection_losses(
-        self, view: View, boxes: list[Tensor], ids: list[Tensor]
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The four detection losses, and each picture's refined regions, which have no graph."""
-        proposals, losses = self.proposals(view.batch, view.features, boxes)
-        regions = self.sampler(proposals, boxes, ids)
-        logits, deltas = self._predict(view, regions.boxes)
-        losses |= detection_losses(logits, deltas, regions)
-        weight = self.settings.detection_weight
+    def identity_losses(self, step: DetectionStep[Tensor]) -> dict[str, Tensor]:
+        """Return the losses of eq. 10 on refined boxes, named by their kind, such as ``c2hep``."""
+        # No gradient goes through a box.
         refined = decode_boxes(
-            self.sampler.coder, deltas.detach(), regions.boxes, view.batch.image_sizes
+            self.sampler.coder,
+            step.deltas.detach(),
+            step.regions.boxes,
+            step.maps.batch.image_sizes,
         )
-        return {name: loss * weight for name, loss in losses.items()}, refined
+        people = [
+            self._people(r, b, i) for r, b, i in zip(refined, step.boxes, step.ids, strict=True)
+        ]
+        near = [r for r, _ in people]
+        embeddings = self.embed_regions(step.maps, near)
+        losses: dict[str, Tensor] = self.reid(
+            embeddings, torch.cat([i for _, i in people]), picture_of_each(near)
+        )
+        return losses
 
     def _people(self, refined: Tensor, boxes: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The refined boxes of a picture that are near a person's box, and their ids."""
+        """Return the refined boxes of a picture that are near a person's box, and their ids."""
         if not len(boxes):
             return refined[:0], ids.new_full((0,), UNLABELLED)
         ious, owners = box_iou(refined, boxes).max(dim=1)
         near = ious >= self.reid_min_iou
         return refined[near], ids[owners[near]]
 
-    def _predict(self, view: View, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits and box deltas of `boxes` in pixels of the batch."""
-        logits, deltas = self.box_predictor(self.detection_head(self.pool(view, boxes)))
+    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
+        """Return what the detection branch reads of `boxes`."""
+        features: Tensor = self.detection_head(self.pool(maps, boxes))
+        return features
+
+    def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (R, 2) and deltas (R, 4)."""
+        logits, deltas = self.box_predictor(features)
         return logits, deltas
 
-    def embed_regions(self, view: View, boxes: list[Tensor]) -> Tensor:
-        """Unit embeddings (R, D) of `boxes` in pixels of the batch."""
-        pooled = self.pool(view, boxes, self.reid_roi_size)
+    def embed_regions(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
+        """Return unit embeddings (R, D) of `boxes` in pixels of the batch."""
+        return self.embed_features(self.pool(maps, boxes, self.reid_roi_size))
+
+    def embed_features(self, features: Tensor, rows: Rows = ALL) -> Tensor:
+        """Return unit embeddings (K, D) of regions (R, C, h, w) pooled to `reid_roi_size`."""
+        pooled = features[rows]
         if not len(pooled):
             return pooled.new_zeros((0, self.embedding_dim))
         averaged = functional.adaptive_avg_pool2d(self.head(pooled), self.embedding_grid)
@@ -142,26 +145,12 @@ class DCINet(RegionSystem):
         return functional.normalize(embeddings.float(), dim=1)
 
     def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """The losses of eq. 10 on true boxes, each as if it were from a picture of its own."""
+        """Return the losses of eq. 10 on true boxes, each as if from a picture of its own."""
         losses: dict[str, Tensor] = self.reid(
             embeddings, ids, torch.arange(len(ids), device=ids.device)
         )
         return losses
 
-    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Fills the dictionary and the class centers, so that the next stage starts with them."""
-        self.reid.remember(embeddings, ids)
-
-    @torch.no_grad()
-    def detect(self, images: list[Tensor]) -> list[Detections]:
-        """Everyone in each picture, boxes in the picture's pixels, by descending score."""
-        view = self.look(images)
-        proposals, _ = self.proposals(view.batch, view.features)
-        logits, deltas = self._predict(view, proposals)
-        scores = logits.float().softmax(dim=1)[:, 1].split([len(p) for p in proposals])
-        decoded = decode_boxes(self.sampler.coder, deltas, proposals, view.batch.image_sizes)
-        kept = self.select(decoded, scores)
-        boxes = [b[k] for b, k in zip(decoded, kept, strict=True)]
-        embeddings = self.embed_regions(view, boxes).split([len(k) for k in kept])
-        sure = [s[k] for s, k in zip(scores, kept, strict=True)]
-        return self.finish(view, boxes, sure, embeddings)
+    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Update dictionary and class centers, so that the next stage starts with them."""
+        self.reid.update_memory(embeddings, ids)

@@ -1,32 +1,45 @@
 """NAE: norm-aware embedding for efficient person search (Chen et al. 2020).
 
 As OIM, but one vector serves two tasks: its length says whether a region shows a person, its
-direction says whom. The vector joins what is pooled from the shared map and what the head makes of
-it.
+direction says which. The vector joins the pooled region and the head's output.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import RegionSampler, SampledRegions, decode_boxes, grid
+from personsearch.detectors.faster_rcnn import (
+    Proposals,
+    RegionSampler,
+    SampledRegions,
+    box_loss,
+    fully_connected,
+    grid,
+    split_like,
+)
 from personsearch.errors import ModelError
 from personsearch.losses.norm_aware import NormAware, RowNorm, person_loss
 from personsearch.losses.oim import OnlineInstanceMatching
-from personsearch.systems.base import Target
-from personsearch.systems.regions import RegionSettings, RegionSystem, View
-from personsearch.types import Detections
+from personsearch.systems.regions import (
+    ALL,
+    DetectionStep,
+    FeatureMaps,
+    RegionSettings,
+    RegionSystem,
+    Rows,
+)
 
 PUBLISHED = RegionSettings(min_size=900, max_size=1500)
 """The region settings that NAE was published with."""
 
 
 class NormAwareHead(nn.Module):
-    """A pooled region as a unit embedding and a person logit.
+    """A unit embedding and a person logit of a region.
 
     Args:
         shallow, deep: channels of the pooled region and of the head's output.
@@ -52,10 +65,10 @@ class NormAwareHead(nn.Module):
         self.norm_aware = NormAware()
 
     def forward(self, pooled: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit embeddings (R, D) and person logits (R,) of maps (R, C, h, w), (R, C', h', w')."""
+        """Return embeddings (R, D) and logits (R,) of maps (R, C, h, w) and (R, C', h', w')."""
         halves = [
-            projection(functional.adaptive_max_pool2d(seen, self.cells).flatten(1))
-            for projection, seen in zip(self.projections, (pooled, deep), strict=True)
+            projection(functional.adaptive_max_pool2d(x, self.cells).flatten(1))
+            for projection, x in zip(self.projections, (pooled, deep), strict=True)
         ]
         split: tuple[Tensor, Tensor] = self.norm_aware(torch.cat(halves, dim=1))
         return split
@@ -72,23 +85,106 @@ class BoxRegressor(nn.Module):
 
     def __init__(self, shallow: int, deep: int, settings: RegionSettings, normalised: bool) -> None:
         super().__init__()
-        hidden, cells = settings.detection_hidden, grid("detection_grid", settings.detection_grid)
-        self.apart = hidden > 0
+        cells = grid("detection_grid", settings.detection_grid)
+        self.apart = settings.detection_hidden > 0
         width = (shallow if self.apart else deep) * math.prod(cells)
-        layers: list[nn.Module] = []
-        if self.apart:
-            layers = [nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
-        last = normalised_linear(hidden or width, 4)
+        layers, width = fully_connected(width, settings.detection_hidden)
+        last = normalised_linear(width, 4)
         pool = nn.AdaptiveAvgPool2d(cells) if self.apart else nn.AdaptiveMaxPool2d(cells)
         self.layers = nn.Sequential(pool, nn.Flatten(), *layers, last if normalised else last[0])
 
     def forward(self, pooled: Tensor, deep: Tensor) -> Tensor:
-        """Deltas (R, 4)."""
+        """Return deltas (R, 4)."""
         deltas: Tensor = self.layers(pooled if self.apart else deep)
         return deltas
 
 
-class NAE(RegionSystem):
+@dataclass(frozen=True)
+class NormAwareFeatures:
+    """What the norm-aware head makes of R regions.
+
+    Attributes:
+        pooled: (R, C, h, w).
+        deep: the head's output (R, C', h', w').
+        embeddings: (R, D), unit length.
+        logits: (R,), that a region shows a person.
+    """
+
+    pooled: Tensor
+    deep: Tensor
+    embeddings: Tensor
+    logits: Tensor
+
+
+class NormAwareSystem(RegionSystem[NormAwareFeatures]):
+    """The base of NAE and SeqNet: a norm-aware head, a box regressor and an OIM loss.
+
+    Subclasses set the weights and call `_add_heads`.
+    """
+
+    oim_weight: float
+    oim_min_iou: float
+    box_weight: float
+    box_beta: float
+
+    def _add_heads(
+        self,
+        backbone: Backbone,
+        embedding_grid: Sequence[int],
+        box_norm: bool,
+        oim: OnlineInstanceMatching,
+    ) -> None:
+        shallow, deep = backbone.stem_channels, backbone.head_channels
+        cells = grid("embedding_grid", embedding_grid)
+        self.embedder = NormAwareHead(shallow, deep, self.embedding_dim, cells)
+        self.regressor = BoxRegressor(shallow, deep, self.settings, box_norm)
+        self.oim = oim
+
+    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> NormAwareFeatures:
+        """Pool `boxes` and run the head and the norm-aware head."""
+        pooled = self.pool(maps, boxes)
+        deep = self.head(pooled)
+        return NormAwareFeatures(pooled, deep, *self.embedder(pooled, deep))
+
+    def predict(self, features: NormAwareFeatures) -> tuple[Tensor, Tensor]:
+        """Return person logits (R,) and deltas (R, 4)."""
+        return features.logits, self.regressor(features.pooled, features.deep)
+
+    def score(
+        self, features: NormAwareFeatures, logits: Tensor, proposals: Proposals
+    ) -> Sequence[Tensor]:
+        """Return the sigmoid of the logits of each picture's regions."""
+        return split_like(logits.sigmoid(), proposals.boxes)
+
+    def region_losses(
+        self, logits: Tensor, deltas: Tensor, regions: SampledRegions
+    ) -> dict[str, Tensor]:
+        """Return the losses ``detection`` and ``box``."""
+        return {
+            "detection": person_loss(logits, regions.foreground),
+            "box": box_loss(deltas, regions, self.box_beta) * self.box_weight,
+        }
+
+    def embed_features(self, features: NormAwareFeatures, rows: Rows = ALL) -> Tensor:
+        """Return unit embeddings (K, D) of some regions."""
+        return features.embeddings[rows]
+
+    def identity_losses(self, step: DetectionStep[NormAwareFeatures]) -> dict[str, Tensor]:
+        """Return the loss ``oim`` of people's regions."""
+        regions = step.regions
+        person = regions.foreground & (regions.ious >= self.oim_min_iou)
+        return self.crop_loss(step.features.embeddings[person], regions.ids[person])
+
+    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        """Return the loss ``oim`` of embeddings (R, D)."""
+        return {"oim": self.oim(embeddings, ids) * self.oim_weight}
+
+    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Update lookup table and queue, so that the next stage starts with them."""
+        self.oim.update_memory(embeddings, ids)
+
+
+class NAE(NormAwareSystem):
     """Faster R-CNN whose person classifier is the length of the embedding.
 
     Args:
@@ -96,21 +192,21 @@ class NAE(RegionSystem):
         num_ids: labelled identities in the training set.
 
         embedding_dim: length of an embedding, half from the shared map, half from the head.
-        queue_size: unlabelled people that are remembered; 5,000 for CUHK-SYSU, 500 for PRW.
-        oim_momentum: the share of the old value in an update of the lookup table.
-        oim_temperature: of the softmax over what is remembered.
+        queue_size: unlabelled embeddings in the queue; 5,000 for CUHK-SYSU, 500 for PRW.
+        oim_momentum: share of the old value in an update of the lookup table.
+        oim_temperature: of the softmax over lookup table and queue.
         oim_weight: of the OIM loss in the sum.
-        oim_min_iou: regions nearer than this to a person's box are told apart in training.
+        oim_min_iou: least IoU with a person's box of the regions in the OIM loss.
         embedding_grid: rows and columns that the maps are max-pooled to; (1, 1) as published.
-        background_iou: a region nearer than this to a person, but not near enough to show it, is
-            in no loss. The published program has 0.1; at 0.5 every region is one or the other.
+        background_iou: regions below this IoU are background; those between it and 0.5 are in no
+            loss. The published program has 0.1; at 0.5 every region is in a loss.
         box_weight: of the box regression loss.
         box_beta: where smooth L1 turns from square to linear.
         box_norm: batch normalisation of the box deltas.
-        embed_boxes: embed the final boxes instead of the proposals that they come from.
+        embed_boxes: embed the final boxes instead of the proposals that they are regressed from.
         confidence_weighted: multiply similarity by the gallery detection's score, as published.
-        regions: pictures, proposals, regions and detections; `detection_hidden` stands for the
-            box regressor alone.
+        regions: pictures, proposals, regions and detections; `detection_hidden` is for the box
+            regressor alone.
 
     Raises:
         ModelError: an odd `embedding_dim`, or `background_iou` outside of 0..0.5.
@@ -142,103 +238,22 @@ class NAE(RegionSystem):
         self.embed_boxes, self.confidence_weighted = embed_boxes, confidence_weighted
         if not 0.0 < background_iou <= 0.5:
             raise ModelError(
-                f"background_iou is {background_iou}, expected above 0 and at most 0.5, where a "
-                "region begins to show a person"
+                f"background_iou is {background_iou}, expected above 0 and at most 0.5, from where "
+                "on a region shows a person"
             )
         self.sampler = RegionSampler(
-            regions.rois_per_image, regions.roi_positive_fraction, negative_iou=background_iou
+            regions.rois_per_image, regions.roi_positive_fraction, bg_iou_threshold=background_iou
         )
-        shallow, deep = backbone.stem_channels, backbone.head_channels
-        self.embedder = NormAwareHead(
-            shallow, deep, embedding_dim, grid("embedding_grid", embedding_grid)
-        )
-        self.regressor = BoxRegressor(shallow, deep, regions, box_norm)
-        self.oim = OnlineInstanceMatching(
+        oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
         )
-
-    def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Losses ``rpn_objectness``, ``rpn_box``, ``detection``, ``box`` and ``oim``."""
-        view = self.look(images)
-        boxes, ids = self.scale(view, targets)
-        losses, regions, embeddings = self._detection_losses(view, boxes, ids)
-        person = regions.foreground & (regions.ious >= self.oim_min_iou)
-        losses["oim"] = self.oim(embeddings[person], regions.ids[person]) * self.oim_weight
-        return losses
-
-    def detection_losses(
-        self, view: View, boxes: list[Tensor], ids: list[Tensor]
-    ) -> dict[str, Tensor]:
-        """The four detection losses."""
-        return self._detection_losses(view, boxes, ids)[0]
-
-    def _detection_losses(
-        self, view: View, boxes: list[Tensor], ids: list[Tensor]
-    ) -> tuple[dict[str, Tensor], SampledRegions, Tensor]:
-        proposals, losses = self.proposals(view.batch, view.features, boxes)
-        regions = self.sampler(proposals, boxes, ids)
-        embeddings, logits, deltas = self._see(view, regions.boxes)
-        losses |= {
-            "detection": person_loss(logits, regions.foreground),
-            "box": box_loss(deltas, regions, self.box_beta) * self.box_weight,
-        }
-        weight = self.settings.detection_weight
-        return {name: loss * weight for name, loss in losses.items()}, regions, embeddings
-
-    def _see(self, view: View, boxes: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit embeddings (R, D), person logits (R,) and box deltas (R, 4)."""
-        pooled = self.pool(view, boxes)
-        deep = self.head(pooled)
-        embeddings, logits = self.embedder(pooled, deep)
-        return embeddings, logits, self.regressor(pooled, deep)
-
-    def embed_regions(self, view: View, boxes: list[Tensor]) -> Tensor:
-        """Unit embeddings (R, D) of `boxes` in pixels of the batch."""
-        pooled = self.pool(view, boxes)
-        embeddings: Tensor = self.embedder(pooled, self.head(pooled))[0]
-        return embeddings
-
-    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """Loss ``oim`` on true boxes."""
-        return {"oim": self.oim(embeddings, ids) * self.oim_weight}
-
-    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Fills the lookup table, so that the next stage starts with it."""
-        self.oim.remember(embeddings, ids)
-
-    @torch.no_grad()
-    def detect(self, images: list[Tensor]) -> list[Detections]:
-        """Everyone in each picture, boxes in the picture's pixels, by descending score."""
-        view = self.look(images)
-        proposals, _ = self.proposals(view.batch, view.features)
-        embeddings, logits, deltas = self._see(view, proposals)
-        counts = [len(p) for p in proposals]
-        scores = logits.sigmoid().split(counts)
-        decoded = decode_boxes(self.sampler.coder, deltas, proposals, view.batch.image_sizes)
-        kept = self.select(decoded, scores)
-        boxes = [b[k] for b, k in zip(decoded, kept, strict=True)]
-        per_image = (
-            self.embed_regions(view, boxes).split([len(k) for k in kept])
-            if self.embed_boxes
-            else [e[k] for e, k in zip(embeddings.split(counts), kept, strict=True)]
-        )
-        sure = [s[k] for s, k in zip(scores, kept, strict=True)]
-        return self.finish(view, boxes, sure, per_image)
+        self._add_heads(backbone, embedding_grid, box_norm, oim)
 
 
 def normalised_linear(channels: int, dim: int) -> nn.Sequential:
-    """A linear layer and batch normalisation, both with small random weights, as published."""
+    """Return a linear layer and batch normalisation, with small random weights as published."""
     linear, norm = nn.Linear(channels, dim), RowNorm(dim)
     for layer in (linear, norm):
         nn.init.normal_(layer.weight, std=0.01)
         nn.init.zeros_(layer.bias)
     return nn.Sequential(linear, norm)
-
-
-def box_loss(deltas: Tensor, regions: SampledRegions, beta: float) -> Tensor:
-    """Smooth L1 on the deltas (R, 4) of people, over R: background counts in the average."""
-    person = regions.foreground
-    total = functional.smooth_l1_loss(
-        deltas.float()[person], regions.deltas[person], beta=beta, reduction="sum"
-    )
-    return total / max(len(person), 1)

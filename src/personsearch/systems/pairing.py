@@ -1,4 +1,4 @@
-"""How I-Net and DC-I-Net learn to tell people apart: a pairing loss and an identity loss.
+"""The re-identification losses of I-Net and DC-I-Net: a pairing loss and an identity loss.
 
 embeddings -> pairs across pictures + dictionary -> pairing loss (OLP)
            -> hardest negatives -> priority classes -> identity loss (HEP, C2HEP)
@@ -31,7 +31,7 @@ class PairingSettings:
     """The re-identification losses (Zhang et al. 2019); each field is a recipe key.
 
     Attributes:
-        pairing_loss: ``"olp"``, or what it is compared with (tables 5 and 8), or ``"none"``.
+        pairing_loss: ``"olp"``, the losses of tables 5 and 8 beside it, or ``"none"``.
         identity_loss: ``"hep"`` in I-Net, ``"c2hep"`` in DC-I-Net (table 4); ``"softmax"`` is HEP
             over all classes.
         alpha: weight of the pairing loss (eq. 6 and 10, figure 13a).
@@ -41,11 +41,11 @@ class PairingSettings:
             all but uniform.
         hep_scale: of the scores of HEP's classifier, which reads unit embeddings; 1 in the paper.
         priority_classes: T, size of the pool of classes (table 7); 0 takes all.
-        hardest_negatives: r, negatives of each anchor whose classes go into the pool; the paper
-            gives none.
-        center_momentum: phi, the share of the old class center in an update (eq. 7).
+        hardest_negatives: r, negatives of each anchor whose classes go into the pool; not given in
+            the paper.
+        center_momentum: phi, share of the old class center in an update (eq. 7).
         center_scale: lambda, of the cosines to the centers (eq. 8).
-        triplet_margin, contrastive_margin: of these losses; the paper gives none.
+        triplet_margin, contrastive_margin: of these losses; not given in the paper.
     """
 
     pairing_loss: Literal["olp", "triplet", "contrastive", "none"] = "olp"
@@ -92,7 +92,7 @@ class PairingLosses(nn.Module):
             self.centers = ClassCenters(num_ids, dim, settings.center_momentum)
 
     def forward(self, embeddings: Tensor, ids: Tensor, pictures: Tensor) -> dict[str, Tensor]:
-        """The weighted losses, named by their kind; then, in training mode, the memories learn.
+        """Return the weighted losses, named by their kind. Training mode updates the memories.
 
         Args:
             embeddings: (N, D), unit length, of people only.
@@ -105,9 +105,9 @@ class PairingLosses(nn.Module):
         losses: dict[str, Tensor] = {}
         if settings.pairing_loss == "olp":
             # A copy: the dictionary changes before the backward pass reads it.
-            remembered = self.dictionary.values.clone()
+            dictionary = self.dictionary.values.clone()
             losses["olp"] = settings.alpha * paired_rows_loss(
-                embeddings, pairs, remembered, negatives, settings.olp_scale
+                embeddings, pairs, dictionary, negatives, settings.olp_scale
             )
         elif settings.pairing_loss == "triplet":
             triplets = batch_hard(embeddings, ids)
@@ -122,13 +122,13 @@ class PairingLosses(nn.Module):
             loss = self._identity_loss(embeddings, ids, pairs[0].unique(), negatives)
             losses[settings.identity_loss] = settings.beta * loss
         if self.training:
-            self.remember(embeddings, ids)
+            self.update_memory(embeddings, ids)
         return losses
 
     def _identity_loss(
         self, embeddings: Tensor, ids: Tensor, anchors: Tensor, negatives: Tensor
     ) -> Tensor:
-        """The softmax loss, eq. 5 or eq. 9."""
+        """Return the softmax loss, eq. 5 or eq. 9."""
         if self.centers is not None:
             centers = self.centers.values
             pool = self._pool(embeddings, ids, anchors, negatives, len(centers))
@@ -145,7 +145,7 @@ class PairingLosses(nn.Module):
     def _pool(
         self, embeddings: Tensor, ids: Tensor, anchors: Tensor, negatives: Tensor, classes: int
     ) -> Tensor:
-        """The priority classes, given the rows that are anchors of a pair."""
+        """Return the priority classes, given the rows that are anchors of a pair."""
         settings = self.settings
         if not settings.priority_classes:
             return torch.arange(classes, device=ids.device)
@@ -158,8 +158,8 @@ class PairingLosses(nn.Module):
         )
         return select_priority_classes(ids, hard, classes, settings.priority_classes)
 
-    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Stores `embeddings` (N, D) of `ids` (N,) in the dictionary and moves class centers."""
+    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Push `embeddings` (N, D) of `ids` (N,) into the dictionary and move class centers."""
         everyone, their_ids = gather(embeddings, ids)
         self.dictionary.push(everyone, their_ids)
         if self.centers is not None:

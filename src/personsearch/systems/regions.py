@@ -1,32 +1,49 @@
-"""Systems that look at regions of one shared map: what they have in common.
+"""Systems on regions of one shared map: the steps that they share.
 
-picture -> stem -> shared map -> proposals -> pooled regions -> whatever the system makes of them.
-A system says how a region becomes an embedding and how it is told from background; pictures,
-scales, proposals, samples, and the first stage on people cut out are the same for all.
+picture -> transform -> backbone -> proposals -> RoI features -> scores and boxes -> selection ->
+embeddings -> postprocessing, the order of torchvision's `GeneralizedRCNN.forward`. `forward` and
+`detect` go through these steps; each step is a method, and a system overrides those that its paper
+changes.
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import accumulate
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import roi_align
+from torchvision.ops import roi_align, roi_pool
 
-from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
+    BoxPredictor,
     PictureTransform,
     ProposalNetwork,
+    Proposals,
     RegionSampler,
+    SampledRegions,
+    decode_boxes,
+    detection_losses,
     grid,
     select_detections,
+    split_like,
 )
 from personsearch.errors import ModelError
 from personsearch.losses.cosine_softmax import CosineSoftmax
-from personsearch.systems.base import PersonSearchModel, Target, split_targets
+from personsearch.systems.base import PersonSearchModel, Target, jitter_boxes, split_targets
 from personsearch.types import Detections
+
+Features = TypeVar("Features")
+"""What a system computes of R regions; each system has its own type."""
+
+Rows = Tensor | slice
+"""Indices or a mask of regions."""
+
+ALL = slice(None)
+"""Every region."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +53,22 @@ class RegionSettings:
     Attributes:
         min_size, max_size: the picture is scaled to this shorter side, within this longer side.
         anchor_sizes, aspect_ratios: anchors in scaled pixels, and their height to width.
-        rpn_train_proposals, rpn_test_proposals: proposals kept of a picture.
-        rpn_anchors_per_image: anchors in the proposal losses.
+        rpn_post_nms_top_n_train, rpn_post_nms_top_n_test: proposals kept of a picture.
+        rpn_batch_size_per_image: anchors in the proposal losses.
         roi_size: height and width of a pooled region.
-        roi_sampling: points a side that RoIAlign averages in each of its cells.
+        sampling_ratio: points a side that RoIAlign averages in each of its cells.
         rois_per_image: regions in the losses.
-        roi_positive_fraction: the most of them that show a person.
+        roi_positive_fraction: the largest share of them that shows a person.
         detection_grid: rows and columns that the person classifier and the box regressor average
-            what they read over.
+            their input over.
         detection_hidden: width of two fully connected layers of their own, on the pooled region
             before the head; at 0 they read the head's output, as published systems do.
-        detection_weight: of the detection losses in the sum.
-        score_threshold, nms_iou, max_detections: what `detect` keeps.
-        crop_loss: ``"own"`` or ``"softmax"``, what tells people apart in the crop stage: the
-            system's own loss, or a classifier over cosines that only this stage has.
-        crop_jitter: how far the sides of the boxes that it embeds are moved at the most, as a part
-            of the box's size: the boxes of a detector are never exact.
-        crop_detection: whether the crop stage also learns to find the people on its canvases.
+        score_threshold, nms_iou, max_detections: which detections are kept.
+        crop_loss: identity loss of the crop stage: the system's ``"own"``, or ``"softmax"``, a
+            classifier over cosines that only this stage has.
+        crop_jitter: how far the sides of the embedded boxes are moved in the crop stage, at most,
+            as a share of the box's size: the boxes of a detector are never exact.
+        crop_detection: whether the crop stage also trains detection.
     """
 
     # input
@@ -61,18 +77,17 @@ class RegionSettings:
     # proposals
     anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512)
     aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)
-    rpn_train_proposals: int = 2000
-    rpn_test_proposals: int = 300
-    rpn_anchors_per_image: int = 256
+    rpn_post_nms_top_n_train: int = 2000
+    rpn_post_nms_top_n_test: int = 300
+    rpn_batch_size_per_image: int = 256
     # regions
     roi_size: Sequence[int] = (14, 14)
-    roi_sampling: int = 2
+    sampling_ratio: int = 2
     rois_per_image: int = 128
     roi_positive_fraction: float = 0.5
     # detection branch
     detection_grid: Sequence[int] = (1, 1)
     detection_hidden: int = 0
-    detection_weight: float = 1.0
     # detections
     score_threshold: float = 0.01
     nms_iou: float = 0.4
@@ -84,11 +99,11 @@ class RegionSettings:
 
 
 @dataclass(frozen=True)
-class View:
-    """Pictures and what the stem saw of them.
+class FeatureMaps:
+    """Pictures and the map that the stem makes of them.
 
     Attributes:
-        images: as they came, (3, H, W) each.
+        images: as given, (3, H, W) each.
         batch: scaled, normalised and padded.
         features: the shared map (B, C, h, w).
     """
@@ -98,7 +113,30 @@ class View:
     features: Tensor
 
 
-class RegionSystem(PersonSearchModel):
+@dataclass(frozen=True)
+class DetectionStep(Generic[Features]):
+    """The detection losses of a training step, and what the identity losses may need besides.
+
+    Attributes:
+        maps: the pictures.
+        boxes, ids: true boxes (N_i, 4) of each picture in pixels of the batch, and ids (N_i,).
+        losses: the detection losses, by name.
+        regions: the sampled regions.
+        features: of these regions.
+        logits, deltas: as `RegionSystem.predict` returns them.
+    """
+
+    maps: FeatureMaps
+    boxes: list[Tensor]
+    ids: list[Tensor]
+    losses: dict[str, Tensor]
+    regions: SampledRegions
+    features: Features
+    logits: Tensor
+    deltas: Tensor
+
+
+class RegionSystem(PersonSearchModel, Generic[Features]):
     """The base of systems on one shared map with proposals.
 
     Args:
@@ -106,7 +144,15 @@ class RegionSystem(PersonSearchModel):
         num_ids: labelled identities in the training set.
         embedding_dim: D, the length of an embedding.
         settings: pictures, proposals, regions and detections.
+
+    Attributes:
+        roi_pooling: ``"align"`` is RoIAlign, ``"max"`` RoI pooling.
+        embed_boxes: whether the final boxes are embedded, instead of the regions that they are
+            regressed from. Queries are embedded on their boxes either way.
     """
+
+    roi_pooling: Literal["max", "align"] = "align"
+    embed_boxes: bool = False
 
     def __init__(
         self, backbone: Backbone, num_ids: int, embedding_dim: int, settings: RegionSettings
@@ -115,18 +161,9 @@ class RegionSystem(PersonSearchModel):
         self.embedding_dim = embedding_dim
         self.settings = settings
         self.roi_size = grid("roi_size", settings.roi_size)
-        self.transform = PictureTransform(
-            settings.min_size, settings.max_size, IMAGENET_MEAN, IMAGENET_STD
-        )
+        self.transform = PictureTransform(settings.min_size, settings.max_size)
         self.stem, self.head, self.stride = backbone.stem, backbone.head, backbone.stride
-        self.proposals = ProposalNetwork(
-            backbone.stem_channels,
-            settings.anchor_sizes,
-            settings.aspect_ratios,
-            settings.rpn_train_proposals,
-            settings.rpn_test_proposals,
-            settings.rpn_anchors_per_image,
-        )
+        self.proposals = self.build_proposals(backbone)
         self.sampler = RegionSampler(settings.rois_per_image, settings.roi_positive_fraction)
         self.softmax: CosineSoftmax | None = None
         if settings.crop_loss == "softmax":
@@ -134,99 +171,253 @@ class RegionSystem(PersonSearchModel):
             with torch.random.fork_rng(devices=[]):
                 self.softmax = CosineSoftmax(num_ids, embedding_dim)
 
-    @abstractmethod
-    def embed_regions(self, view: View, boxes: list[Tensor]) -> Tensor:
-        """Unit embeddings (R, D) of `boxes` in pixels of the batch; gradients reach the network."""
-
-    @abstractmethod
-    def detection_losses(
-        self, view: View, boxes: list[Tensor], ids: list[Tensor]
-    ) -> dict[str, Tensor]:
-        """The named losses of finding people, given the true `boxes` in pixels of the batch."""
-
-    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """The system's own identity loss on true boxes, for ``crop_loss = "own"``.
-
-        Raises:
-            ModelError: the system has none.
-        """
-        raise ModelError(
-            f"{type(self).__name__} has no identity loss of its own on people cut out; set "
-            'crop_loss = "softmax", or crop_iterations = 0'
+    def build_proposals(self, backbone: Backbone) -> ProposalNetwork:
+        """Return a new proposal network."""
+        settings = self.settings
+        return ProposalNetwork(
+            backbone.stem_channels,
+            settings.anchor_sizes,
+            settings.aspect_ratios,
+            settings.rpn_post_nms_top_n_train,
+            settings.rpn_post_nms_top_n_test,
+            settings.rpn_batch_size_per_image,
         )
 
-    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Told of the embeddings (R, D) of the crop stage, to fill the system's memories."""
+    def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Return the detection losses and the identity losses of whole pictures."""
+        maps = self.extract_features(images)
+        boxes, ids = self.scale(maps, targets)
+        step = self.detection_step(maps, boxes, ids)
+        return step.losses | self.identity_losses(step)
 
-    def look(self, images: Sequence[Tensor]) -> View:
-        """Pictures through the stem."""
+    @torch.no_grad()
+    def detect(self, images: list[Tensor]) -> list[Detections]:
+        """Return the people in each picture, in its own pixels, by descending score."""
+        maps = self.extract_features(images)
+        proposals = self.propose(maps)
+        features = self.roi_features(maps, proposals.boxes)
+        logits, deltas = self.predict(features)
+        scores = self.score(features, logits, proposals)
+        decoded = decode_boxes(self.sampler.coder, deltas, proposals.boxes, maps.batch.image_sizes)
+        kept = self.select(decoded, scores)
+        boxes = [b[k] for b, k in zip(decoded, kept, strict=True)]
+        if self.embed_boxes:
+            embeddings = self.embed_regions(maps, boxes)
+        else:
+            starts = accumulate((len(b) for b in decoded[:-1]), initial=0)
+            rows = torch.cat([k + start for k, start in zip(kept, starts, strict=True)])
+            embeddings = self.embed_features(features, rows)
+        kept_scores = [s[k] for s, k in zip(scores, kept, strict=True)]
+        return self.postprocess(maps, boxes, kept_scores, embeddings)
+
+    @torch.no_grad()
+    def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        """Return the embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
+        maps = self.extract_features(images)
+        scaled = self.transform.scale(boxes, images, maps.batch)
+        return split_like(self.embed_regions(maps, scaled), boxes)
+
+    def detection_step(
+        self, maps: FeatureMaps, boxes: list[Tensor], ids: list[Tensor]
+    ) -> DetectionStep[Features]:
+        """Propose and sample regions, and compute the detection losses.
+
+        Args:
+            maps: the pictures.
+            boxes: true boxes (N_i, 4) of each picture, in pixels of the batch.
+            ids: (N_i,) of each picture.
+        """
+        proposals = self.propose(maps, boxes, ids)
+        regions = self.sampler(proposals.boxes, boxes, ids)
+        features = self.roi_features(maps, regions.boxes)
+        logits, deltas = self.predict(features)
+        losses = proposals.losses | self.region_losses(logits, deltas, regions)
+        return DetectionStep(maps, boxes, ids, losses, regions, features, logits, deltas)
+
+    def extract_features(self, images: Sequence[Tensor]) -> FeatureMaps:
+        """Scale and join pictures, and run the stem."""
         batch = self.transform.to_batch(images)
-        return View(list(images), batch, self.stem(batch.tensors))
+        return FeatureMaps(list(images), batch, self.stem(batch.tensors))
 
-    def scale(self, view: View, targets: Sequence[Target]) -> tuple[list[Tensor], list[Tensor]]:
-        """True boxes in pixels of the batch, and ids, of each picture."""
+    def scale(
+        self, maps: FeatureMaps, targets: Sequence[Target]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the true boxes of each picture in pixels of the batch, and the ids."""
         boxes, ids = split_targets(targets)
-        return self.transform.scale(boxes, view.images, view.batch), ids
+        return self.transform.scale(boxes, maps.images, maps.batch), ids
 
-    def pool(self, view: View, boxes: list[Tensor], size: tuple[int, int] | None = None) -> Tensor:
-        """RoIAlign (R, C, h, w) of `boxes` in pixels of the batch, `roi_size` unless told."""
-        # RoIAlign has no bfloat16 kernel on every device.
-        pooled: Tensor = roi_align(
-            view.features.float(),
-            boxes,
-            size or self.roi_size,
-            1.0 / self.stride,
-            self.settings.roi_sampling,
-            aligned=True,
+    def propose(
+        self,
+        maps: FeatureMaps,
+        boxes: list[Tensor] | None = None,
+        ids: list[Tensor] | None = None,
+    ) -> Proposals:
+        """Propose regions; with losses if given the true `boxes` and `ids`."""
+        proposals: Proposals = self.proposals(maps.batch, maps.features, boxes)
+        return proposals
+
+    def pool(
+        self, maps: FeatureMaps, boxes: list[Tensor], size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Pool `boxes`, in pixels of the batch, to (R, C, h, w) of `size` (`roi_size` if None)."""
+        # Neither pooling has a bfloat16 kernel on every device.
+        features, size, scale = maps.features.float(), size or self.roi_size, 1.0 / self.stride
+        pooled: Tensor = (
+            roi_pool(features, boxes, size, scale)
+            if self.roi_pooling == "max"
+            else roi_align(features, boxes, size, scale, self.settings.sampling_ratio, aligned=True)
         )
         return pooled
 
+    @abstractmethod
+    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> Features:
+        """Compute what `predict` and `embed_features` read of `boxes` in pixels of the batch."""
+
+    @abstractmethod
+    def predict(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Return person logits, (R, 2) with background first, and box deltas (R, 4)."""
+
+    def region_losses(
+        self, logits: Tensor, deltas: Tensor, regions: SampledRegions
+    ) -> dict[str, Tensor]:
+        """Return the losses ``detection`` and ``box`` of the sampled regions."""
+        return detection_losses(logits, deltas, regions)
+
+    @abstractmethod
+    def identity_losses(self, step: DetectionStep[Features]) -> dict[str, Tensor]:
+        """Return the losses that tell people apart, on the regions of a training step."""
+
+    def score(self, features: Features, logits: Tensor, proposals: Proposals) -> Sequence[Tensor]:
+        """Return the score (R_i,) of each region that detections are ranked by."""
+        return split_like(logits.float().softmax(dim=1)[:, 1], proposals.boxes)
+
     def select(self, boxes: Sequence[Tensor], scores: Sequence[Tensor]) -> list[Tensor]:
-        """Rows to keep of each picture's `boxes` (R_i, 4) and `scores` (R_i,), best first."""
+        """Return the rows to keep of each picture's `boxes` (R_i, 4), best first."""
         limits = self.settings
         return [
             select_detections(b, s, limits.score_threshold, limits.nms_iou, limits.max_detections)
             for b, s in zip(boxes, scores, strict=True)
         ]
 
-    def finish(
+    @abstractmethod
+    def embed_features(self, features: Features, rows: Rows = ALL) -> Tensor:
+        """Return unit embeddings (K, D) of some regions; gradients reach the network."""
+
+    def embed_regions(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
+        """Return unit embeddings (R, D) of `boxes` in pixels of the batch."""
+        return self.embed_features(self.roi_features(maps, boxes))
+
+    def postprocess(
         self,
-        view: View,
+        maps: FeatureMaps,
         boxes: Sequence[Tensor],
         scores: Sequence[Tensor],
-        embeddings: Sequence[Tensor],
+        embeddings: Tensor,
     ) -> list[Detections]:
-        """Detections in the pictures' own pixels of boxes in pixels of the batch."""
-        unscaled = self.transform.unscale(boxes, view.images, view.batch)
-        return [Detections(b, s, e) for b, s, e in zip(unscaled, scores, embeddings, strict=True)]
+        """Return detections in the pictures' own pixels.
+
+        Args:
+            maps: the pictures.
+            boxes: (N_i, 4) of each picture, in pixels of the batch.
+            scores: (N_i,) of each picture.
+            embeddings: (sum N_i, D).
+        """
+        unscaled = self.transform.unscale(boxes, maps.images, maps.batch)
+        rows = split_like(embeddings, boxes)
+        return [Detections(b, s, e) for b, s, e in zip(unscaled, scores, rows, strict=True)]
 
     def crop_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Loss ``softmax``, or the system's own, on true boxes; detection losses if wanted."""
-        view = self.look(images)
-        boxes, ids = self.scale(view, targets)
+        """Return the losses of the crop stage: identity on true boxes, and detection if wanted."""
+        maps = self.extract_features(images)
+        boxes, ids = self.scale(maps, targets)
         losses: dict[str, Tensor] = {}
         if self.settings.crop_detection:
-            losses = self.detection_losses(view, boxes, ids)
-        embeddings = self.embed_regions(view, [self._jitter(b) for b in boxes])
-        everyone = torch.cat(ids)
+            losses = self.detection_step(maps, boxes, ids).losses
+        jitter = self.settings.crop_jitter
+        embeddings = self.embed_regions(maps, [jitter_boxes(b, jitter) for b in boxes])
+        all_ids = torch.cat(ids)
         if self.softmax is None:
-            return losses | self.crop_loss(embeddings, everyone)
+            return losses | self.crop_loss(embeddings, all_ids)
         if self.training:
-            self.remember(embeddings, everyone)
-        losses["softmax"] = self.softmax(embeddings, everyone)
-        return losses
+            self.update_memory(embeddings, all_ids)
+        return losses | {"softmax": self.softmax(embeddings, all_ids)}
 
     def crop_parameters(self) -> list[nn.Parameter]:
-        """What `crop_losses` train: everything that is not frozen."""
+        """Return what `crop_losses` trains: everything that is not frozen."""
         return [p for p in self.parameters() if p.requires_grad]
 
-    def _jitter(self, boxes: Tensor) -> Tensor:
-        sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-        return boxes + (2.0 * torch.rand_like(boxes) - 1.0) * self.settings.crop_jitter * sides
+    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        """Return the system's own identity loss on true boxes, for ``crop_loss = "own"``.
 
-    @torch.no_grad()
-    def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """Embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
-        view = self.look(images)
-        scaled = self.transform.scale(boxes, images, view.batch)
-        return list(self.embed_regions(view, scaled).split([len(b) for b in boxes]))
+        Raises:
+            ModelError: the system has none.
+        """
+        raise ModelError(
+            f"{type(self).__name__} has no identity loss of its own for the crop stage; set "
+            'crop_loss = "softmax", or crop_iterations = 0'
+        )
+
+    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Store the embeddings (R, D) of the crop stage in the memories of the system, if any."""
+
+
+class SharedHeadSystem(RegionSystem[Tensor]):
+    """The base of systems in which detection and embedding read the output of one head.
+
+    With `detection_hidden`, detection reads the pooled region instead, and the head runs for
+    embeddings only; RoI features are then the pooled regions, else the head's output.
+
+    Attributes:
+        box_predictor: the detection branch.
+        detection_apart: whether it has layers of its own.
+    """
+
+    box_predictor: BoxPredictor
+
+    def __init__(
+        self, backbone: Backbone, num_ids: int, embedding_dim: int, settings: RegionSettings
+    ) -> None:
+        super().__init__(backbone, num_ids, embedding_dim, settings)
+        self.detection_apart = settings.detection_hidden > 0
+
+    def build_box_predictor(self, backbone: Backbone, width: int) -> BoxPredictor:
+        """Return layers on the pooled region if detection stands apart, else on `width` values."""
+        if not self.detection_apart:
+            return BoxPredictor(width)
+        cells = grid("detection_grid", self.settings.detection_grid)
+        return BoxPredictor(backbone.stem_channels, cells, self.settings.detection_hidden)
+
+    def run_head(self, pooled: Tensor) -> Tensor:
+        """Return the head's output (R, C', h', w') of pooled regions (R, C, h, w)."""
+        output: Tensor = self.head(pooled)
+        return output
+
+    @abstractmethod
+    def embedding(self, output: Tensor) -> Tensor:
+        """Return unit embeddings (R, D) of the head's output (R, C', h', w')."""
+
+    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
+        """Return the head's output, or the pooled regions if detection stands apart."""
+        pooled = self.pool(maps, boxes)
+        return pooled if self.detection_apart else self.run_head(pooled)
+
+    def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (R, 2) and deltas (R, 4) of the detection branch."""
+        logits, deltas = self.box_predictor(features)
+        return logits, deltas
+
+    def embed_features(self, features: Tensor, rows: Rows = ALL) -> Tensor:
+        """Return unit embeddings (K, D) of some regions."""
+        chosen = features[rows]
+        return self.embedding(self.run_head(chosen) if self.detection_apart else chosen)
+
+    def embed_people(self, step: DetectionStep[Tensor], min_iou: float) -> tuple[Tensor, Tensor]:
+        """Embed the sampled regions with at least this IoU with a person's box.
+
+        Returns:
+            Unit embeddings (K, D), and the mask (R,) of these regions.
+        """
+        person = step.regions.foreground & (step.regions.ious >= min_iou)
+        if not person.any():
+            return step.features.new_zeros((0, self.embedding_dim)), person
+        return self.embed_features(step.features, person), person

@@ -1,4 +1,4 @@
-"""A re-identification network on crops: what RDLR leans on, and IDNet of the two-step baselines.
+"""A re-identification network on crops: RDLR's, and IDNet of the two-step baselines.
 
 crop -> trunk C1 to C5 -> average -> embedding -> a classifier of the training identities.
 """
@@ -14,16 +14,16 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Trunk
 from personsearch.detectors.faster_rcnn import grid
-from personsearch.errors import TrainingError
 from personsearch.losses.cosine_softmax import CosineSoftmax
+from personsearch.losses.identities import check_ids
 
 
 class ReidNetwork(nn.Module):
     """Unit embeddings of crops, and the softmax loss of their identities.
 
     Args:
-        trunk: blocks C1 to C5; ResNet-50's in the paper. All of it is trained, batch normalisation
-            too: a recipe's `norm` and `frozen_stages` are of detectors.
+        trunk: blocks C1 to C5; ResNet-50's in the paper. All of it is trained, also its batch
+            normalisation: a recipe's `norm` and `frozen_stages` are for detectors.
         num_ids: labelled identities in the training set.
         embedding_dim: D, the length of an embedding; 0 takes the average as it is.
         embedding_grid: rows and columns that the last block's output is averaged over.
@@ -57,37 +57,32 @@ class ReidNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Embeddings (R, D) float32, not yet of unit length, of `crops` (R, 3, h, w) in 0..1."""
+        """Return embeddings (R, D), not of unit length, of `crops` (R, 3, h, w) in 0..1."""
         if not len(crops):
             return crops.new_zeros((0, self.embedding_dim))
-        seen = self.blocks((crops - self.mean) / self.std)
-        averaged = functional.adaptive_avg_pool2d(seen, self.embedding_grid).flatten(1)
+        maps = self.blocks((crops - self.mean) / self.std)
+        averaged = functional.adaptive_avg_pool2d(maps, self.embedding_grid).flatten(1)
         embeddings: Tensor = self.embedder(averaged).float()
         return embeddings
 
     def embed(self, crops: Tensor) -> Tensor:
-        """Unit embeddings (R, D) of `crops` (R, 3, h, w) in 0..1; gradients reach the crops."""
+        """Return unit embeddings (R, D) of `crops`; gradients reach the crops."""
         return functional.normalize(self(crops), dim=1)
 
     def softmax_loss(self, features: Tensor, ids: Tensor) -> Tensor:
-        """Cross-entropy of the training identities, a float32 scalar.
+        """Return the cross-entropy of the training identities, 0 if no sample is labelled.
 
         Args:
-            features: (R, D) as `forward` gives them.
-            ids: (R,) int64; negative ids are left out, and without any other the loss is 0.
+            features: (R, D) as `forward` returns them.
+            ids: (R,) int64; negative ids are left out.
 
         Raises:
-            TrainingError: an id beyond the classifier.
+            TrainingError: an id is out of range.
         """
         if isinstance(self.classifier, CosineSoftmax):
             loss: Tensor = self.classifier(functional.normalize(features, dim=1), ids)
             return loss
-        known = self.classifier.out_features
-        if len(ids) and int(ids.max()) >= known:
-            raise TrainingError(
-                f"identity {int(ids.max())} came, the classifier holds 0..{known - 1}; "
-                "renumber the training identities without gaps"
-            )
+        check_ids(ids, self.classifier.out_features, "the classifier")
         labelled = ids >= 0
         if not labelled.any():
             return features.sum() * 0.0
@@ -98,7 +93,7 @@ class ReidNetwork(nn.Module):
 
 
 def _thaw(module: nn.Module) -> nn.Module:
-    """The same module with batch normalisation that is trained, from the statistics it has."""
+    """Return the module with trained batch normalisation in place of the frozen one."""
     if isinstance(module, FrozenBatchNorm2d):
         norm = nn.BatchNorm2d(len(module.weight), module.eps)
         norm.load_state_dict(module.state_dict(), strict=False)

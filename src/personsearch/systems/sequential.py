@@ -3,30 +3,28 @@
 picture -> shared blocks -> remaining blocks, pyramid, anchors: people
                         \\-> RoI pooling -> copies of the remaining blocks, average: embeddings
 
-Two steps train it: detection, on pictures with boxes; then the copies, on pooled features that the
-first step's network gives once and for all. Nothing flows back into the shared blocks.
+Two stages train it: detection, on pictures with boxes; then the copies, on pooled features that the
+network of the first stage computes once. No gradient flows back into the shared blocks.
 """
 
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align, roi_pool
 
-from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Trunk
-from personsearch.detectors.faster_rcnn import PictureTransform, grid
+from personsearch.detectors.backbones import Trunk
+from personsearch.detectors.faster_rcnn import grid, split_like
 from personsearch.detectors.retinanet import PUBLISHED, RetinaNet, RetinaNetSettings
 from personsearch.errors import ModelError
 from personsearch.losses.mining import batch_hard, semi_hard
 from personsearch.losses.triplet import triplet_loss
-from personsearch.systems.base import PersonSearchModel, Target, split_targets
-from personsearch.types import Detections
+from personsearch.systems.base import Target, split_targets
+from personsearch.systems.pyramids import BlockMaps, PyramidSystem
 
 SHARED = {
     "J2": ("C1", "C2"),
@@ -37,29 +35,20 @@ SHARED = {
 """The blocks that detection and re-identification share (figure 1)."""
 
 
-@dataclass(frozen=True)
-class _View:
-    """Pictures as they came and as one batch, and the output of each block by name."""
-
-    images: list[Tensor]
-    batch: ImageList
-    maps: dict[str, Tensor]
-
-
-class Sequential(PersonSearchModel):
+class Sequential(PyramidSystem):
     """RetinaNet with a re-identification branch on its shared map, or beside it.
 
     Args:
-        trunk: blocks C1 to C5; ResNet-50's in the paper. Each branch begins with its weights.
-        num_ids: labelled identities in the training set; triplets need no number of them.
+        trunk: blocks C1 to C5; ResNet-50's in the paper. Each branch starts with its weights.
+        num_ids: labelled identities in the training set; unused by triplets.
 
         sharing: ``"J2"``, ``"J3"`` or ``"J4"``, the last block that both branches share; or
             ``"disjoint"``, RetinaNet and then a whole network on crops of the picture, the pair
             that the paper compares with.
         min_size, max_size: the picture is scaled to this shorter side, within this longer side.
-        region_size: height and width, in pixels, that a person is seen at: the pooled map has
-            this size over the stride of the shared map, so that J2, J3 and J4 end with a map of
-            one size, as their times in table 1b say. Each at least the stride.
+        region_size: height and width of a region in pixels, each at least the stride: the pooled
+            map has this size over the stride of the shared map, so that J2, J3 and J4 end with
+            maps of one size, as their times in table 1b imply.
         region_pooling: ``"max"``, the paper's RoI pooling, or ``"align"``, RoIAlign.
         crop_size: height and width of a crop of the disjoint pair.
         embedding_grid: rows and columns that the last block's output is averaged over; (1, 1) is
@@ -69,10 +58,8 @@ class Sequential(PersonSearchModel):
         detector: pyramid, anchors, losses and detections.
 
     Attributes:
-        trunk: the detector's blocks.
-        detector: what stands on them.
         branch: the re-identification branch, copies of the blocks that are not shared.
-        shared: the names of those that are.
+        shared: the names of the shared blocks.
 
     Raises:
         ModelError: a setting that no network can have.
@@ -94,7 +81,7 @@ class Sequential(PersonSearchModel):
         confidence_weighted: bool = False,
         detector: RetinaNetSettings = PUBLISHED,
     ) -> None:
-        super().__init__()
+        super().__init__(trunk, min_size, max_size)
         if sharing not in SHARED:
             raise ModelError(
                 f"sharing is {sharing!r}, expected one of {', '.join(map(repr, SHARED))}"
@@ -113,8 +100,6 @@ class Sequential(PersonSearchModel):
                 f"every {self.stride} pixels; expected at least one cell a side"
             )
         self.region_grid = (height, width)
-        self.transform = PictureTransform(min_size, max_size, IMAGENET_MEAN, IMAGENET_STD)
-        self.trunk = trunk.blocks
         self.branch = nn.ModuleDict(
             {
                 name: deepcopy(block)
@@ -127,30 +112,18 @@ class Sequential(PersonSearchModel):
             self.detector.load_published(trunk.detector)
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Losses ``focal``, ``box`` and ``triplet`` (batch-hard): the objective L_det + L_reid.
+        """Return ``focal``, ``box`` and ``triplet`` (batch-hard): the objective L_det + L_reid.
 
-        The two steps minimise the same terms one after the other. Here, too, the gradient of
-        ``triplet`` ends where the shared blocks do.
+        The two stages minimise the same terms one after the other. Here, too, the gradient of
+        ``triplet`` ends at the shared blocks.
         """
-        view = self._look(images)
+        maps = self.extract_features(images)
         boxes, ids = split_targets(targets)
-        scaled = self.transform.scale(boxes, images, view.batch)
-        losses: dict[str, Tensor] = self.detector(view.batch, view.maps, scaled)[1]
+        scaled = self.transform.scale(boxes, images, maps.batch)
+        losses: dict[str, Tensor] = self.detector(maps.batch, maps.maps, scaled)[1]
         with torch.no_grad():
-            features = self._pool(view, scaled)
+            features = self._pool(maps, scaled)
         return losses | self.identity_losses(features, torch.cat(ids))
-
-    def detection_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Losses ``focal`` and ``box``, L_det: all that the first step minimises."""
-        view = self._look(images)
-        boxes = self.transform.scale(split_targets(targets)[0], images, view.batch)
-        losses: dict[str, Tensor] = self.detector(view.batch, view.maps, boxes)[1]
-        return losses
-
-    def detection_parameters(self) -> list[nn.Parameter]:
-        """What the first step trains: trunk, pyramid and head."""
-        parts = (self.trunk, self.detector)
-        return [p for part in parts for p in part.parameters() if p.requires_grad]
 
     def identity_losses(
         self,
@@ -158,12 +131,12 @@ class Sequential(PersonSearchModel):
         ids: Tensor,
         mining: Literal["semi-hard", "batch-hard"] = "batch-hard",
     ) -> dict[str, Tensor]:
-        """Loss ``triplet``, L_reid: all that the second step minimises.
+        """Return the loss ``triplet``, L_reid: all of the second stage.
 
         Args:
-            features: (R, C, h, w) as `features` gives them.
+            features: (R, C, h, w) as `features` returns them.
             ids: (R,) int64.
-            mining: which triplets of the batch count.
+            mining: how triplets of the batch are chosen.
         """
         embeddings = self.embed_features(features)
         triplets = (
@@ -175,22 +148,22 @@ class Sequential(PersonSearchModel):
 
     @torch.no_grad()
     def features(self, images: list[Tensor], boxes: list[Tensor]) -> Tensor:
-        """What the re-identification branch reads, float32: pooled shared features, or crops.
+        """Return the input of the branch, float32: pooled shared features, or crops.
 
         Args:
             images: (3, H, W) each.
             boxes: (N_i, 4) in each picture's pixels.
 
         Returns:
-            (R, C, h, w), the boxes of picture 0 first.
+            (R, C, h, w), those of picture 0 first.
         """
         if not self.shared:
             return self._crops(images, boxes)
-        view = self._look(images, self.shared[-1])
-        return self._pool(view, self.transform.scale(boxes, images, view.batch))
+        maps = self.extract_features(images, self.shared[-1])
+        return self._pool(maps, self.transform.scale(boxes, images, maps.batch))
 
     def feature_state(self) -> dict[str, Tensor]:
-        """The tensors that `features` depends on: those of the shared blocks."""
+        """Return the tensors that `features` depends on: those of the shared blocks."""
         return {
             f"{name}.{key}": value
             for name in self.shared
@@ -198,7 +171,7 @@ class Sequential(PersonSearchModel):
         }
 
     def embed_features(self, features: Tensor) -> Tensor:
-        """Unit embeddings (R, D) of `features` (R, C, h, w)."""
+        """Return unit embeddings (R, D) of `features` (R, C, h, w)."""
         if not len(features):
             return features.new_zeros((0, self.embedding_dim))
         for block in self.branch.values():
@@ -206,41 +179,21 @@ class Sequential(PersonSearchModel):
         averaged = functional.adaptive_avg_pool2d(features.float(), self.embedding_grid).flatten(1)
         return functional.normalize(averaged, dim=1)
 
-    @torch.no_grad()
-    def detect(self, images: list[Tensor]) -> list[Detections]:
-        """Everyone in each picture, boxes in the picture's pixels, by descending score."""
-        view = self._look(images)
-        predictions, _ = self.detector(view.batch, view.maps)
-        found = self.detector.find(predictions, view.batch.image_sizes)
-        boxes = [f.boxes for f in found]
-        embeddings = self.embed_features(self._pool(view, boxes)).split([len(b) for b in boxes])
-        unscaled = self.transform.unscale(boxes, images, view.batch)
-        return [
-            Detections(b, f.scores, e) for b, f, e in zip(unscaled, found, embeddings, strict=True)
-        ]
+    def embed_detected(self, maps: BlockMaps, boxes: list[Tensor]) -> Tensor:
+        """Return unit embeddings (R, D) of `boxes` in pixels of the batch."""
+        return self.embed_features(self._pool(maps, boxes))
 
     @torch.no_grad()
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """Embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
-        embeddings = self.embed_features(self.features(images, boxes))
-        return list(embeddings.split([len(b) for b in boxes]))
+        """Return the embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
+        return split_like(self.embed_features(self.features(images, boxes)), boxes)
 
-    def _look(self, images: Sequence[Tensor], last: str = "C5") -> _View:
-        """Pictures through the trunk, up to the block `last`."""
-        batch = self.transform.to_batch(images)
-        maps, x = {}, batch.tensors
-        for name, block in self.trunk.items():
-            maps[name] = x = block(x)
-            if name == last:
-                break
-        return _View(list(images), batch, maps)
-
-    def _pool(self, view: _View, boxes: Sequence[Tensor]) -> Tensor:
-        """What the branch reads (R, C, h, w) of `boxes` in pixels of the batch."""
+    def _pool(self, maps: BlockMaps, boxes: Sequence[Tensor]) -> Tensor:
+        """Return the input of the branch (R, C, h, w) for `boxes` in pixels of the batch."""
         if not self.shared:
-            return self._crops(view.images, self.transform.unscale(boxes, view.images, view.batch))
+            return self._crops(maps.images, self.transform.unscale(boxes, maps.images, maps.batch))
         # Neither pooling has a bfloat16 kernel on every device.
-        features, scale = view.maps[self.shared[-1]].float(), 1.0 / self.stride
+        features, scale = maps.maps[self.shared[-1]].float(), 1.0 / self.stride
         rows = [b.float() for b in boxes]
         pooled: Tensor = (
             roi_pool(features, rows, self.region_grid, scale)
@@ -250,9 +203,9 @@ class Sequential(PersonSearchModel):
         return pooled
 
     def _crops(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Normalised crops (R, 3, h, w) of `boxes` in the pictures' own pixels."""
+        """Return normalised crops (R, 3, h, w) of `boxes` in the pictures' own pixels."""
         crops = [
-            # Each cell averages all the pixels that it stands for.
+            # Without sampling_ratio, each cell averages all the pixels in it.
             roi_align(
                 self.transform.normalize(image)[None], [b.float()], self.crop_size, aligned=True
             )

@@ -9,71 +9,69 @@ weighs the gradients of the other two.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import (
-    BoxPredictor,
-    SampledRegions,
-    decode_boxes,
-    detection_losses,
-    grid,
-)
+from personsearch.detectors.faster_rcnn import BoxPredictor, SampledRegions, grid
 from personsearch.distributed import gather
-from personsearch.errors import ModelError, TrainingError
+from personsearch.errors import ModelError
 from personsearch.losses import agwf
+from personsearch.losses.identities import check_ids
 from personsearch.losses.memory import CircularQueue, LookupTable
-from personsearch.systems.base import Target
-from personsearch.systems.regions import RegionSettings, RegionSystem, View
-from personsearch.types import Detections
+from personsearch.systems.regions import (
+    ALL,
+    DetectionStep,
+    FeatureMaps,
+    RegionSettings,
+    RegionSystem,
+    Rows,
+)
 
 PUBLISHED = RegionSettings(min_size=900, max_size=1500, roi_size=(24, 8))
 """The region settings of the paper: those of NAE but for the size of a pooled region."""
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What the network makes of regions: g-hat, g, and the detection branch's logits and deltas.
+class TridentFeatures:
+    """What the branches read of R regions: g-hat, and g if the detection branch needs it.
 
-    g is None where the detection branch does not read it.
+    Attributes:
+        pooled: g-hat (R, C, h, w).
+        deep: g (R, C', h', w'), the head's output; None with `detection_hidden`.
     """
 
     pooled: Tensor
     deep: Tensor | None
-    logits: Tensor
-    deltas: Tensor
 
 
-class Trident(RegionSystem):
+class Trident(RegionSystem[TridentFeatures]):
     """Faster R-CNN with three branches, trained together with adaptive gradient weights.
+
+    No gradient goes through alpha, nor through S_bar of L_un.
 
     Args:
         backbone: the cut network; ResNet-50 in the paper.
         num_ids: labelled identities in the training set.
 
         embedding_dim: length of an embedding, half from each of the two encoders.
-        queue_size: embeddings without an identity that are remembered; 5,000 for CUHK-SYSU, 500
-            for PRW.
+        queue_size: embeddings without an identity in the queue; 5,000 for CUHK-SYSU, 500 for PRW.
         queue_background: whether those of background are among them.
-        table_momentum: the share of the old value in an update of the lookup table.
+        table_momentum: share of the old value in an update of the lookup table.
         identity_temperature, binary_temperature, part_temperature: tau_1, tau_2, tau_3.
         identity_weight: of L_re-id in the sum.
         binary_weight: of L_bin in L_re-id; 0 leaves the term out (table 2).
         unlabelled_weight: lambda (eq. 6); 0 leaves the term out (table 2).
-        adaptive: whether alpha weighs the gradients; without, alpha is 1 in every loss (table 1).
-        confidence_gradient: whether the losses' gradients reach alpha.
-        reference_gradient: whether those of L_un reach S_bar.
-        parts: N_p; 0 has no part classification (table 1). Where it does not divide the rows of
-            g, neighbouring parts share a row.
+        adaptive: whether alpha weighs the gradients; if not, alpha is 1 in every loss (table 1).
+        parts: N_p; 0 has no part classification (table 1). If it does not divide the rows of g,
+            neighbouring parts share a row.
         part_weight: of L_part in the sum.
-        min_iou: a region at least this near to a person's box is in L_re-id.
+        min_iou: least IoU with a person's box of the regions in L_re-id.
         embedding_grid: rows and columns that the encoders' inputs are max-pooled to; (1, 1) in
             the paper.
-        embed_boxes: embed the final boxes instead of the proposals that they come from.
+        embed_boxes: embed the final boxes instead of the proposals that they are regressed from.
         confidence_weighted: multiply similarity by the gallery detection's score, as the paper's
             search does.
         regions: pictures, proposals, regions and detections. With `detection_hidden` the detection
@@ -99,8 +97,6 @@ class Trident(RegionSystem):
         binary_weight: float = 1.0,
         unlabelled_weight: float = 0.1,
         adaptive: bool = True,
-        confidence_gradient: bool = False,
-        reference_gradient: bool = False,
         parts: int = 6,
         part_weight: float = 1.0,
         min_iou: float = 0.5,
@@ -123,7 +119,6 @@ class Trident(RegionSystem):
         self.identity_weight, self.binary_weight = identity_weight, binary_weight
         self.unlabelled_weight, self.part_weight = unlabelled_weight, part_weight
         self.adaptive = adaptive
-        self.confidence_gradient, self.reference_gradient = confidence_gradient, reference_gradient
         self.parts, self.min_iou, self.queue_background = parts, min_iou, queue_background
         self.embedding_grid = grid("embedding_grid", embedding_grid)
         self.embed_boxes, self.confidence_weighted = embed_boxes, confidence_weighted
@@ -153,59 +148,48 @@ class Trident(RegionSystem):
         self.lookup = LookupTable(num_ids, embedding_dim, table_momentum)
         self.queue = CircularQueue(queue_size, embedding_dim)
 
-    def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """The four detection losses, ``identity``, ``binary``, ``unlabelled`` and ``part``."""
-        view = self.look(images)
-        boxes, ids = self.scale(view, targets)
-        losses, regions, seen = self._detection_losses(view, boxes, ids)
-        alpha = seen.logits.float().softmax(dim=1)[:, 1]
-        if not self.confidence_gradient:
-            alpha = alpha.detach()
+    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> TridentFeatures:
+        """Pool `boxes`, and run the head if the detection branch reads it."""
+        pooled = self.pool(maps, boxes)
+        return TridentFeatures(pooled, None if self.detection is not None else self.head(pooled))
+
+    def predict(self, features: TridentFeatures) -> tuple[Tensor, Tensor]:
+        """Return logits (R, 2), background first, and deltas (R, 4)."""
+        if self.detection is not None:
+            logits, deltas = self.detection(features.pooled)
+            return logits, deltas
+        assert features.deep is not None
+        vector = functional.adaptive_max_pool2d(features.deep, 1).flatten(1)
+        return self.foreground(vector), self.regressor(vector)
+
+    def embed_features(self, features: TridentFeatures, rows: Rows = ALL) -> Tensor:
+        """Return unit embeddings (K, D) of some regions."""
+        pooled = features.pooled[rows]
+        deep = self.head(pooled) if features.deep is None else features.deep[rows]
+        return self._embedding(pooled, deep)
+
+    def identity_losses(self, step: DetectionStep[TridentFeatures]) -> dict[str, Tensor]:
+        """Return ``identity``, ``binary``, ``unlabelled`` (eq. 6) and ``part`` (eq. 11)."""
+        alpha = step.logits.float().softmax(dim=1)[:, 1].detach()
         if not self.adaptive:
             alpha = torch.ones_like(alpha)
-        deep = self.head(seen.pooled) if seen.deep is None else seen.deep
-        losses |= self._identity_losses(self._embedding(seen.pooled, deep), alpha, regions)
-        losses |= self._part_losses(deep, alpha, regions.foreground)
-        return losses
-
-    def detection_losses(
-        self, view: View, boxes: list[Tensor], ids: list[Tensor]
-    ) -> dict[str, Tensor]:
-        """The four detection losses."""
-        return self._detection_losses(view, boxes, ids)[0]
-
-    def _detection_losses(
-        self, view: View, boxes: list[Tensor], ids: list[Tensor]
-    ) -> tuple[dict[str, Tensor], SampledRegions, _Seen]:
-        """The four detection losses, the regions that they are of, and what was seen there."""
-        proposals, losses = self.proposals(view.batch, view.features, boxes)
-        regions = self.sampler(proposals, boxes, ids)
-        seen = self._see(view, regions.boxes)
-        losses |= detection_losses(seen.logits, seen.deltas, regions)
-        weight = self.settings.detection_weight
-        return {name: loss * weight for name, loss in losses.items()}, regions, seen
-
-    def _see(self, view: View, boxes: list[Tensor]) -> _Seen:
-        """Shows `boxes`, in pixels of the batch, to the detection branch."""
-        pooled = self.pool(view, boxes)
-        if self.detection is not None:
-            return _Seen(pooled, None, *self.detection(pooled))
-        deep = self.head(pooled)
-        vector = functional.adaptive_max_pool2d(deep, 1).flatten(1)
-        return _Seen(pooled, deep, self.foreground(vector), self.regressor(vector))
+        pooled, deep = step.features.pooled, step.features.deep
+        deep = self.head(pooled) if deep is None else deep
+        losses = self._region_identity_losses(self._embedding(pooled, deep), alpha, step.regions)
+        return losses | self._part_losses(deep, alpha, step.regions.foreground)
 
     def _embedding(self, pooled: Tensor, deep: Tensor) -> Tensor:
-        """Unit embeddings (R, D) of g-hat (R, C, h, w) and g (R, C', h', w')."""
+        """Return unit embeddings (R, D) of g-hat (R, C, h, w) and g (R, C', h', w')."""
         halves = [
-            encoder(functional.adaptive_max_pool2d(seen, self.embedding_grid).flatten(1))
-            for encoder, seen in ((self.shallow_encoder, pooled), (self.deep_encoder, deep))
+            encoder(functional.adaptive_max_pool2d(x, self.embedding_grid).flatten(1))
+            for encoder, x in ((self.shallow_encoder, pooled), (self.deep_encoder, deep))
         ]
         return functional.normalize(torch.cat(halves, dim=1).float(), dim=1)
 
-    def _identity_losses(
+    def _region_identity_losses(
         self, embeddings: Tensor, alpha: Tensor, regions: SampledRegions
     ) -> dict[str, Tensor]:
-        """L_re-id (eq. 6) by its terms; in training mode the memories then learn.
+        """Return L_re-id (eq. 6) by its terms. Training mode updates the memories.
 
         Background proposals are in no term, but go into the queue.
         """
@@ -213,17 +197,13 @@ class Trident(RegionSystem):
         losses = self._memory_losses(embeddings[near], alpha[near], regions.ids[near])
         if self.training:
             kept = near | ~regions.foreground if self.queue_background else near
-            self.remember(embeddings[kept], regions.ids[kept])
+            self.update_memory(embeddings[kept], regions.ids[kept])
         return losses
 
     def _memory_losses(self, embeddings: Tensor, alpha: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """The terms of eq. 6 on people's `embeddings` (R, D) of `ids` (R,)."""
+        """Return the terms of eq. 6 on people's `embeddings` (R, D) of `ids` (R,)."""
         num_ids = len(self.lookup.values)
-        if len(ids) and int(ids.max()) >= num_ids:
-            raise TrainingError(
-                f"identity {int(ids.max())} came, the lookup table holds 0..{num_ids - 1}; "
-                "renumber the training identities without gaps"
-            )
+        check_ids(ids, num_ids, "the lookup table")
         with torch.autocast(embeddings.device.type, enabled=False):
             # A copy: the memories change before gradients are asked for.
             memory = torch.cat([self.lookup.values, self.queue.values])
@@ -252,17 +232,17 @@ class Trident(RegionSystem):
                 * agwf.unlabelled_loss(
                     similarity[others, :num_ids],
                     alpha[others],
-                    reference if self.reference_gradient else reference.detach(),
+                    reference.detach(),
                     self.identity_temperature,
                 )
             )
         return losses
 
     def _part_losses(self, deep: Tensor, alpha: Tensor, foreground: Tensor) -> dict[str, Tensor]:
-        """L_part (eq. 11) on g (R, C', h', w'), if wanted.
+        """Return L_part (eq. 11) on g (R, C', h', w'), if wanted.
 
-        The parts of a person are of classes 0 to N_p - 1 from top to bottom, those of background
-        all of class N_p.
+        The parts of a person have classes 0 to N_p - 1 from top to bottom, all parts of background
+        class N_p.
         """
         if self.part_classifier is None:
             return {}
@@ -277,45 +257,16 @@ class Trident(RegionSystem):
         loss = agwf.part_loss(self.part_classifier(h), alpha, targets, self.part_temperature)
         return {"part": loss * self.part_weight}
 
-    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Updates the lookup table with labelled `embeddings` (R, D), the queue with all others."""
+    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        """Return L_re-id on true boxes, whose confidence is 1."""
+        losses = self._memory_losses(embeddings, torch.ones_like(embeddings[:, 0]), ids)
+        if self.training:
+            self.update_memory(embeddings, ids)
+        return losses
+
+    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Update the lookup table with labelled `embeddings` (R, D), the queue with the others."""
         everyone, their_ids = gather(embeddings, ids)
         known = their_ids >= 0
         self.lookup.update(everyone[known], their_ids[known])
         self.queue.push(everyone[~known])
-
-    def embed_regions(self, view: View, boxes: list[Tensor]) -> Tensor:
-        """Unit embeddings (R, D) of `boxes` in pixels of the batch."""
-        pooled = self.pool(view, boxes)
-        return self._embedding(pooled, self.head(pooled))
-
-    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """L_re-id on true boxes, whose confidence is 1."""
-        losses = self._memory_losses(embeddings, torch.ones_like(embeddings[:, 0]), ids)
-        if self.training:
-            self.remember(embeddings, ids)
-        return losses
-
-    @torch.no_grad()
-    def detect(self, images: list[Tensor]) -> list[Detections]:
-        """Everyone in each picture, boxes in the picture's pixels, by descending score."""
-        view = self.look(images)
-        proposals, _ = self.proposals(view.batch, view.features)
-        seen = self._see(view, proposals)
-        counts = [len(p) for p in proposals]
-        scores = seen.logits.float().softmax(dim=1)[:, 1].split(counts)
-        decoded = decode_boxes(self.sampler.coder, seen.deltas, proposals, view.batch.image_sizes)
-        kept = self.select(decoded, scores)
-        boxes = [b[k] for b, k in zip(decoded, kept, strict=True)]
-        if self.embed_boxes:
-            embeddings = self.embed_regions(view, boxes)
-        elif seen.deep is None:
-            embeddings = self.embed_regions(
-                view, [p[k] for p, k in zip(proposals, kept, strict=True)]
-            )
-        else:
-            starts = accumulate(counts[:-1], initial=0)
-            rows = torch.cat([k + start for k, start in zip(kept, starts, strict=True)])
-            embeddings = self._embedding(seen.pooled[rows], seen.deep[rows])
-        sure = [s[k] for s, k in zip(scores, kept, strict=True)]
-        return self.finish(view, boxes, sure, embeddings.split([len(k) for k in kept]))

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from personsearch.errors import RecipeError
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training.catalogue import STAGES, SYSTEMS
+from personsearch.training.renamed_keys import current_keys
 
 OTHER_NAMES = {
     "amp": "precision",
@@ -206,6 +207,7 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     Raises:
         RecipeError: an unknown key, a wrong type, or a contradiction.
     """
+    values = current_keys(values, where)
     system = values.get("system")
     if not isinstance(system, str) or system not in SYSTEMS:
         raise RecipeError(
