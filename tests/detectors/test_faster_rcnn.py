@@ -8,6 +8,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import box_iou
 
+from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     PictureTransform,
@@ -16,11 +17,10 @@ from personsearch.detectors.faster_rcnn import (
     SampledRegions,
     decode_boxes,
     detection_losses,
+    grid,
     select_detections,
-    split_targets,
 )
 from personsearch.errors import ModelError
-from personsearch.systems.base import Target
 from personsearch.types import UNLABELLED
 
 
@@ -31,7 +31,7 @@ def _random_boxes(n: int, side: float = 100.0) -> Tensor:
 
 def _network() -> ProposalNetwork:
     torch.manual_seed(0)
-    return ProposalNetwork(8, (16, 32), (1.0, 2.0), 6, 4, anchors_per_image=20)
+    return ProposalNetwork(8, (16, 32), (1.0, 2.0), 6, 4, batch_size_per_image=20)
 
 
 @pytest.mark.parametrize("with_people", [True, False])
@@ -56,29 +56,40 @@ def test_losses_and_proposals_equal_torchvisions(with_people: bool) -> None:
     for training in (True, False):
         ours.train(training)
         torch.manual_seed(1)
-        proposals, own = ours(images, features, boxes)
+        found = ours(images, features, boxes)
+        own = found.losses
         assert own["rpn_objectness"].item() == pytest.approx(losses["loss_objectness"].item())
         assert own["rpn_box"].item() == pytest.approx(losses["loss_rpn_box_reg"].item())
-        assert all(torch.equal(p, e) for p, e in zip(proposals, expected, strict=True))
+        assert all(torch.equal(p, e) for p, e in zip(found.boxes, expected, strict=True))
     expected, _ = theirs.eval()(images, {"0": features})
     for training in (True, False):
-        proposals, own = ours.train(training)(images, features)
-        assert own == {}
-        assert all(torch.equal(p, e) for p, e in zip(proposals, expected, strict=True))
-    assert [len(p) for p in proposals] == [4, 4]
+        found = ours.train(training)(images, features)
+        assert found.losses == {}
+        assert all(torch.equal(p, e) for p, e in zip(found.boxes, expected, strict=True))
+    assert [len(p) for p in found.boxes] == [4, 4]
+
+
+def test_proposals_come_with_the_probability_of_a_person() -> None:
+    ours = _network()
+    found = ours(ImageList(torch.zeros(1, 3, 96, 128), [(96, 128)]), torch.randn(1, 8, 12, 16))
+    assert found.boxes[0].shape == (4, 4)
+    assert found.scores[0].shape == (4,)
+    assert (found.scores[0].diff() <= 0).all()
+    assert 0 < found.scores[0].min() <= found.scores[0].max() < 1
 
 
 def test_losses_are_float32_under_autocast() -> None:
     ours = _network()
     images = ImageList(torch.zeros(1, 3, 96, 128), [(96, 128)])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        proposals, losses = ours(images, torch.randn(1, 8, 12, 16), [_random_boxes(2)])
-    assert all(v.dtype == torch.float32 for v in (*proposals, *losses.values()))
+        found = ours(images, torch.randn(1, 8, 12, 16), [_random_boxes(2)])
+    values = (*found.boxes, *found.scores, *found.losses.values())
+    assert all(v.dtype == torch.float32 for v in values)
 
 
 def test_the_transform_scales_and_normalises() -> None:
-    mean, std = (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)
-    transform = PictureTransform(40, 100, mean, std)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    transform = PictureTransform(40, 100)
     wide, tall = torch.rand(3, 20, 60), torch.rand(3, 80, 40)
     for training in (True, False):
         state = torch.random.get_rng_state()
@@ -94,7 +105,7 @@ def test_the_transform_scales_and_normalises() -> None:
 
 def test_unscale_undoes_scale() -> None:
     torch.manual_seed(0)
-    transform = PictureTransform(50, 90, (0.5,) * 3, (0.5,) * 3)
+    transform = PictureTransform(50, 90)
     images = [torch.rand(3, 37, 101), torch.rand(3, 64, 20)]
     batch = transform.to_batch(images)
     boxes = [_random_boxes(4), torch.tensor([[0.0, 0, 20, 64]])]
@@ -229,11 +240,25 @@ def test_a_predictor_of_no_grid_and_no_layers_reads_the_average() -> None:
 @pytest.mark.parametrize("hidden", [0, 16])
 def test_a_predictor_with_a_grid_sees_where_things_are(hidden: int) -> None:
     pooled = torch.rand(5, 6, 4, 3)
-    for grid, same in (((1, 1), True), ((2, 1), False), ((1, 3), True), ((4, 3), False)):
+    for cells, same in (((1, 1), True), ((2, 1), False), ((1, 3), True), ((4, 3), False)):
         torch.manual_seed(0)
-        predictor = BoxPredictor(6, grid, hidden)
+        predictor = BoxPredictor(6, cells, hidden)
         for upright, turned in zip(predictor(pooled), predictor(pooled.flip(2)), strict=True):
             assert torch.allclose(upright, turned, atol=1e-7) is same
+
+
+def test_a_predictor_without_a_classifier_gives_equal_logits() -> None:
+    logits, deltas = BoxPredictor(6, classify=False)(torch.randn(5, 6, 4, 3))
+    assert logits.shape == (5, 2)
+    assert not logits.any()
+    assert deltas.shape == (5, 4)
+
+
+@pytest.mark.parametrize("value", [(), (1,), (0, 2), (1, 2, 3)])
+def test_a_grid_is_two_positive_numbers(value: tuple[int, ...]) -> None:
+    assert grid("g", [2, 3]) == (2, 3)
+    with pytest.raises(ModelError, match=r"g is .*, expected two positive numbers: rows and col"):
+        grid("g", value)
 
 
 def test_a_predictor_starts_unsure_and_close_to_the_region() -> None:
@@ -246,10 +271,3 @@ def test_a_predictor_starts_unsure_and_close_to_the_region() -> None:
     layers = BoxPredictor(500, (2, 1), 8).layers
     widths = [layer.weight.shape for layer in layers if isinstance(layer, nn.Linear)]
     assert widths == [(8, 1000), (8, 8)]
-
-
-def test_split_targets() -> None:
-    targets = [Target(torch.ones(2, 4).double(), torch.tensor([1, 2]))]
-    boxes, ids = split_targets(targets)
-    assert boxes[0].dtype == torch.float32
-    assert ids[0].tolist() == [1, 2]

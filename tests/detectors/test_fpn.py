@@ -71,7 +71,7 @@ def test_detections_have_a_gradient_to_the_deltas_and_none_to_the_regions() -> N
     batch, maps = _maps()
     predictions, _ = detector(batch, maps)
     predictions.deltas.retain_grad()
-    found = detector.find(predictions, batch.image_sizes)
+    found = detector.postprocess(predictions, batch.image_sizes)
     assert [len(f.boxes) > 0 for f in found] == [True, True]
     for f, (height, width) in zip(found, batch.image_sizes, strict=True):
         assert (f.scores[:-1] >= f.scores[1:]).all()

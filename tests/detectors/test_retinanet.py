@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.models.detection import RetinaNet as Theirs
 from torchvision.models.detection import retinanet_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, clip_boxes_to_image
 
 from personsearch.detectors.backbones import build_trunk
 from personsearch.detectors.retinanet import Predictions, RetinaNet, RetinaNetSettings
@@ -75,7 +75,7 @@ def test_equals_torchvisions_network(published: Theirs, tmp_path: Any) -> None:
         [list(anchors[0].split(levels))],
         batch.image_sizes,
     )[0]
-    found = ours.find(predictions, batch.image_sizes)[0]
+    found = ours.postprocess(predictions, batch.image_sizes)[0]
     count = len(found.rows)
     assert 0 < count <= 100
     torch.testing.assert_close(found.scores, expected["scores"][:count])
@@ -134,9 +134,6 @@ def test_losses_equal_the_equations(training: bool) -> None:
     assert losses.keys() == {"focal", "box"}
     assert losses["focal"].item() == pytest.approx(focal, rel=1e-3)
     assert losses["box"].item() == pytest.approx(box, rel=1e-3)
-    weighted = _network(detection_weight=0.5)(batch, maps, PEOPLE)[1]
-    assert weighted["focal"].item() == pytest.approx(0.5 * focal, rel=1e-3)
-    assert weighted["box"].item() == pytest.approx(0.5 * box, rel=1e-3)
 
 
 def test_nobody_in_any_picture() -> None:
@@ -180,7 +177,7 @@ def test_gradients_of_found_boxes_reach_the_deltas() -> None:
     batch, maps = _input()
     predictions, _ = network(batch, maps)
     predictions.deltas.retain_grad()
-    found = network.find(predictions, batch.image_sizes)
+    found = network.postprocess(predictions, batch.image_sizes)
     # Sides that lie on the picture's border do not move.
     weights = [torch.rand(len(f.rows), 4) for f in found]
     total = torch.stack([(f.boxes * w).sum() for f, w in zip(found, weights, strict=True)]).sum()
@@ -190,20 +187,16 @@ def test_gradients_of_found_boxes_reach_the_deltas() -> None:
         touched = predictions.deltas.grad[b].abs().sum(dim=1).nonzero()[:, 0]
         assert set(touched.tolist()) <= set(one.rows.tolist())
         assert len(touched)
-        # By central differences, through `decode` alone.
+        # By central differences, through decoding and clipping alone.
         row = one.rows[int(one.rows.tolist().index(int(touched[0])))]
         place = one.rows.tolist().index(int(row))
         for side in range(4):
             values = []
             for step in (1e-2, -1e-2):
-                moved = predictions.deltas.detach().clone()
-                moved[b, row, side] += step
-                changed = Predictions(
-                    predictions.logits, moved, predictions.anchors, predictions.levels
-                )
-                rows = [torch.zeros(0, dtype=torch.int64)] * 2
-                rows[b] = row[None]
-                box = network.decode(changed, rows, batch.image_sizes)[b][0]
+                moved = predictions.deltas[b, row].detach().clone()
+                moved[side] += step
+                box = network.coder.decode_single(moved[None], predictions.anchors[row][None])
+                box = clip_boxes_to_image(box, batch.image_sizes[b])[0]
                 values.append((box * weights[b][place]).sum().item())
             slope = (values[0] - values[1]) / 2e-2
             got = predictions.deltas.grad[b, row, side].item()
@@ -211,11 +204,11 @@ def test_gradients_of_found_boxes_reach_the_deltas() -> None:
 
 
 def test_found_is_sorted_cut_to_the_picture_and_limited() -> None:
-    network = _network(score_threshold=0.0, max_detections=5, candidates=20)
+    network = _network(score_threshold=0.0, max_detections=5, topk_candidates=20)
     batch, maps = _input()
     predictions, _ = network(batch, maps)
     for one, (height, width) in zip(
-        network.find(predictions, batch.image_sizes), batch.image_sizes, strict=True
+        network.postprocess(predictions, batch.image_sizes), batch.image_sizes, strict=True
     ):
         assert len(one.rows) == 5
         assert (one.scores[:-1] >= one.scores[1:]).all()
@@ -223,9 +216,8 @@ def test_found_is_sorted_cut_to_the_picture_and_limited() -> None:
         assert (one.boxes[:, 2] <= width).all()
         assert (one.boxes[:, 3] <= height).all()
         assert box_iou(one.boxes, one.boxes).fill_diagonal_(0).max() <= 0.5
-    assert all(
-        len(f.rows) == 0 for f in _network(score_threshold=1.0).find(predictions, [(96, 128)] * 2)
-    )
+    strict = _network(score_threshold=1.0).postprocess(predictions, [(96, 128)] * 2)
+    assert all(len(f.rows) == 0 for f in strict)
 
 
 def test_a_network_that_diverged_is_named() -> None:
@@ -233,7 +225,7 @@ def test_a_network_that_diverged_is_named() -> None:
     batch, maps = _input()
     predictions, _ = network(batch, {k: v * math.nan for k, v in maps.items()})
     with pytest.raises(ModelError, match="NaN as a score"):
-        network.find(predictions, batch.image_sizes)
+        network.postprocess(predictions, batch.image_sizes)
 
 
 def test_predictions_are_float32_under_autocast() -> None:

@@ -185,11 +185,9 @@ def test_shapes_that_disagree_are_an_error() -> None:
         lambda: unlabelled_loss(torch.ones(3, 4), two, torch.tensor(0.5)),
         lambda: part_loss(torch.ones(3, 6, 7), two, torch.zeros(3, 6, dtype=torch.int64)),
     ):
-        with pytest.raises(
-            TrainingError, match=r"confidence of shape \(2,\) came, expected \(3,\)"
-        ):
+        with pytest.raises(TrainingError, match=r"confidence has shape \(2,\), expected \(3,\)"):
             loss()
-    with pytest.raises(TrainingError, match=r"targets of shape \(3,\) came, expected \(3, 6\)"):
+    with pytest.raises(TrainingError, match=r"targets has shape \(3,\), expected \(3, 6\)"):
         part_loss(torch.ones(3, 6, 7), three, ids)
-    with pytest.raises(TrainingError, match=r"targets of shape \(3,\) came, expected \(2,\)"):
+    with pytest.raises(TrainingError, match=r"targets has shape \(3,\), expected \(2,\)"):
         identity_loss(torch.ones(2, 4), two, ids)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from personsearch.errors import TrainingError
 from personsearch.losses.c2hep import ClassCenters, class_center_hep_loss
 
 
@@ -120,13 +119,6 @@ def test_centers_are_saved_and_keep_no_graph() -> None:
     assert centers.values.dtype == torch.float32
     copy.load_state_dict(centers.state_dict())
     assert torch.equal(copy.values, centers.values)
-
-
-def test_an_id_beyond_the_centers_is_named() -> None:
-    with pytest.raises(TrainingError, match=r"identity 2 came, there are centers of 0\.\.1"):
-        class_center_hep_loss(
-            torch.eye(2), torch.tensor([0, 2]), torch.eye(2), torch.tensor([0, 1])
-        )
 
 
 def test_is_float32_under_autocast() -> None:

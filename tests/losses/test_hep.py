@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from personsearch.errors import TrainingError
 from personsearch.losses.hep import (
     hard_example_priority_loss,
     hardest_labels,
@@ -85,11 +84,6 @@ def test_nobody_labelled_is_a_zero_with_a_graph(targets: list[int]) -> None:
     assert value.item() == 0.0
     assert logits.grad is not None
     assert not logits.grad.any()
-
-
-def test_a_class_beyond_the_logits_is_named() -> None:
-    with pytest.raises(TrainingError, match=r"class 4 came, the logits are of classes 0\.\.3"):
-        hard_example_priority_loss(torch.zeros(1, 4), torch.tensor([4]), torch.tensor([0]))
 
 
 def test_is_float32_under_autocast() -> None:

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from personsearch.errors import TrainingError
 from personsearch.losses.proxy_triplet import ProxyTriplet
 
 
@@ -44,7 +43,7 @@ def test_is_equation_5_over_what_was_written(margin: float) -> None:
 
 def test_the_gradient_reaches_the_samples_as_equation_5_has_it() -> None:
     loss = ProxyTriplet(3, 6, margin=2.0).eval()
-    loss.remember(_unit(4, seed=1), torch.tensor([0, 0, 1, 2]))
+    loss.update_memory(_unit(4, seed=1), torch.tensor([0, 0, 1, 2]))
     x = _unit(2, seed=2).requires_grad_()
     ids = torch.tensor([0, 1])
     loss(x, ids).backward()
@@ -65,11 +64,11 @@ def test_slots_never_written_are_no_proxies() -> None:
     loss = ProxyTriplet(4, 6).eval()
     x = _unit(3)
     assert loss(x, torch.tensor([0, 1, 2])).item() == 0.0
-    loss.remember(x[:1], torch.tensor([0]))
+    loss.update_memory(x[:1], torch.tensor([0]))
     # A positive without a negative, and the other way round.
     assert loss(x, torch.tensor([0, 0, 0])).item() == 0.0
     assert loss(x, torch.tensor([1, 2, 3])).item() == 0.0
-    loss.remember(x[1:2], torch.tensor([3]))
+    loss.update_memory(x[1:2], torch.tensor([3]))
     assert loss(-x[:1], torch.tensor([0])).item() > 0.0
 
 
@@ -107,14 +106,9 @@ def test_nobody_labelled_is_a_zero_with_a_graph(ids: list[int]) -> None:
     value.backward()
 
 
-def test_an_identity_beyond_the_table_is_an_error() -> None:
-    with pytest.raises(TrainingError, match=r"identity 3 came, the proxy table holds 0\.\.2"):
-        ProxyTriplet(3, 6)(_unit(1), torch.tensor([3]))
-
-
 def test_float32_under_autocast() -> None:
     loss = ProxyTriplet(2, 6).eval()
-    loss.remember(_unit(2), torch.tensor([0, 1]))
+    loss.update_memory(_unit(2), torch.tensor([0, 1]))
     x, ids = _unit(2, seed=3), torch.tensor([0, 1])
     plain = loss(x, ids)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -95,5 +95,5 @@ def test_is_float32_under_autocast() -> None:
 
 
 def test_another_shape_is_named() -> None:
-    with pytest.raises(TrainingError, match=r"triplets of shape \(3,\) came, expected \(T, 3\)"):
+    with pytest.raises(TrainingError, match=r"triplets have shape \(3,\), expected \(T, 3\)"):
         triplet_loss(torch.zeros(3, 2), torch.tensor([0, 1, 2]), 0.3)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from personsearch.detectors.backbones import build_backbone
 from personsearch.errors import DataError
-from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.systems.base import PersonSearchModel, Target, split_targets
 from personsearch.types import Detections
 
 
@@ -51,3 +51,10 @@ def test_backbones_are_still_found_at_their_former_place() -> None:
     with pytest.warns(DeprecationWarning, match="has moved to personsearch.detectors.backbones"):
         former = importlib.import_module("personsearch.systems.backbones")
     assert former.build_backbone is build_backbone
+
+
+def test_split_targets() -> None:
+    targets = [Target(torch.ones(2, 4).double(), torch.tensor([1, 2]))]
+    boxes, ids = split_targets(targets)
+    assert boxes[0].dtype == torch.float32
+    assert ids[0].tolist() == [1, 2]

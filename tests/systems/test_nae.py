@@ -54,9 +54,9 @@ def test_the_published_network() -> None:
 def test_a_score_is_the_length_of_the_embedding() -> None:
     model = _model(score_threshold=0.0, nms_iou=0.99).eval()
     images, _ = scenes(unlabelled=True)
-    view = model.look(images[:1])
-    proposals, _ = model.proposals(view.batch, view.features)
-    pooled = model.pool(view, proposals)
+    maps = model.extract_features(images[:1])
+    proposals = model.propose(maps).boxes
+    pooled = model.pool(maps, proposals)
     flat = [f.amax(dim=(2, 3)) for f in (pooled, model.head(pooled))]
     halves = [p(f) for p, f in zip(model.embedder.projections, flat, strict=True)]
     lengths = torch.cat(halves, dim=1).norm(dim=1)

@@ -42,7 +42,7 @@ def _filled(**settings: Any) -> tuple[PairingLosses, Tensor]:
     """Losses that remember something, and a batch."""
     losses = _losses(**settings)
     torch.manual_seed(1)
-    losses.remember(_unit(9, 4), torch.tensor([0, 1, 2, 3, 4, -1, 0, 2, 1]))
+    losses.update_memory(_unit(9, 4), torch.tensor([0, 1, 2, 3, 4, -1, 0, 2, 1]))
     return losses, _unit(7, 4).requires_grad_()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from personsearch.detectors.backbones import build_trunk
 from personsearch.detectors.fpn import PyramidSettings
-from personsearch.detectors.retinanet import Found
+from personsearch.detectors.retinanet import DetectedBoxes
 from personsearch.errors import ModelError
 from personsearch.systems.base import Target
 from personsearch.systems.rdlr import RDLR
@@ -62,7 +62,7 @@ def _fill(model: RDLR) -> None:
     """Proxies, so that triplets exist."""
     draw = torch.Generator().manual_seed(2)
     x = torch.nn.functional.normalize(torch.randn(4, model.embedding_dim, generator=draw), dim=1)
-    model.proxies.remember(x, torch.arange(4))
+    model.proxies.update_memory(x, torch.arange(4))
 
 
 @each
@@ -141,7 +141,7 @@ def test_detections_of_labelled_people_alone_are_refined() -> None:
     shown = torch.tensor(
         [[30.0, 1, 40, 21], [0, 1, 10, 21], [60, 0, 70, 20], [1, 0, 11, 20], [0, 0, 10, 19]]
     )
-    found = [Found(torch.arange(5), shown, torch.linspace(0.9, 0.5, 5))] * 2
+    found = [DetectedBoxes(torch.arange(5), shown, torch.linspace(0.9, 0.5, 5))] * 2
     ids = [torch.tensor([7, 3]), torch.tensor([-1, 3])]
     refined, owners = model._matched(found, [boxes, boxes], ids)
     assert [o.tolist() for o in owners] == [[3, 7], [3]]

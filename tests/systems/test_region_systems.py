@@ -28,32 +28,137 @@ DETECTION = frozenset({"rpn_objectness", "rpn_box", "detection", "box"})
 
 @dataclass(frozen=True)
 class Case:
-    """A system, its losses and memories, and its losses around one pinned step.
+    """A system: its losses, memories and settings.
 
-    A case without `first` has all that goes beyond this file in its own.
+    Attributes:
+        identity: names of the identity losses; `silent` are those that are zero without labelled
+            people.
+        weights: settings, and the factor by which they change each loss.
+        kinds: more settings, each with the names of its identity losses.
+        first, second: losses around one pinned step, if not pinned in the system's own file.
     """
 
-    constructor: type[RegionSystem]
-    detection: frozenset[str]
+    constructor: type[RegionSystem[Any]]
     identity: frozenset[str]
     memories: tuple[str, ...]
+    settings: dict[str, Any]
+    weights: tuple[dict[str, float], dict[str, float]]
+    silent: frozenset[str] = frozenset({"oim"})
+    detection: frozenset[str] = DETECTION
+    own_crop: frozenset[str] = frozenset({"oim"})
+    apart: dict[str, Any] = field(default_factory=lambda: APART)
+    kinds: dict[str, tuple[dict[str, Any], frozenset[str]]] = field(default_factory=dict)
     first: dict[str, float] = field(default_factory=dict)
     second: dict[str, float] = field(default_factory=dict)
-    own_crop: frozenset[str] = frozenset()
-    settings: dict[str, Any] = field(default_factory=dict)
-    apart: dict[str, Any] = field(
-        default_factory=lambda: {"detection_hidden": 16, "detection_grid": (3, 2)}
-    )
 
 
+APART = {"detection_hidden": 16, "detection_grid": (3, 2)}
 OIM_MEMORY = ("oim.lookup.values", "oim.queue.values", "oim.queue.position")
+SETTINGS: dict[str, Any] = REGIONS | {"embedding_dim": 16, "roi_size": (8, 4)}
+LAYERS: dict[str, Any] = {"hidden": 24, "embedding_grid": (3, 2), "roi_size": (6, 4)}
+PAIRS: dict[str, Any] = {"dictionary_size": 64, "priority_classes": 3}
+DICTIONARY = ("reid.dictionary.values", "reid.dictionary.ids", "reid.dictionary.position")
+GRID: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
+    "grid": ({"embedding_grid": (3, 1)}, frozenset({"oim"}))
+}
+CLASSIFIED = {"detection_score": "classifier"}
+
+
+def _pairing(own: str, other: str) -> dict[str, tuple[dict[str, Any], frozenset[str]]]:
+    """Settings of I-Net and DC-I-Net."""
+    return {
+        "no layers": ({"hidden": 0, "embedding_grid": (2, 1)}, frozenset({"olp", own})),
+        "triplets": (
+            {"identity_loss": other, "pairing_loss": "triplet"},
+            frozenset({"triplet", other}),
+        ),
+        "pairs alone": ({"identity_loss": "none"}, frozenset({"olp"})),
+        "contrastive": (
+            {"identity_loss": "softmax", "pairing_loss": "contrastive"},
+            frozenset({"contrastive", "softmax"}),
+        ),
+    }
+
+
 CASES = {
+    "oim": Case(
+        OIM,
+        frozenset({"oim"}),
+        OIM_MEMORY,
+        {"queue_size": 8},
+        ({"oim_weight": 3.0}, {"oim": 3.0}),
+        kinds=GRID,
+    ),
+    "nae": Case(
+        NAE,
+        frozenset({"oim"}),
+        OIM_MEMORY,
+        {"queue_size": 8},
+        ({"oim_weight": 3.0, "box_weight": 5.0}, {"oim": 3.0, "box": 0.5}),
+        kinds=GRID,
+        first={
+            "rpn_objectness": 0.696121,
+            "rpn_box": 0.0510396,
+            "detection": 0.81314,
+            "box": 1.02053,
+            "oim": 2.48491,
+        },
+        second={
+            "rpn_objectness": 0.694504,
+            "rpn_box": 0.0483206,
+            "detection": 0.580676,
+            "box": 1.99033,
+            "oim": 1.17104,
+        },
+    ),
+    "seqnet": Case(
+        SeqNet,
+        frozenset({"oim"}),
+        OIM_MEMORY,
+        {"queue_size": 8},
+        (
+            {"oim_weight": 3.0, "box_weight": 0.5, "proposal_box_weight": 5.0},
+            {"oim": 3.0, "box": 0.5, "proposal_box": 0.5},
+        ),
+        detection=DETECTION | {"proposal", "proposal_box"},
+        kinds=GRID,
+        first={
+            "rpn_objectness": 0.696121,
+            "rpn_box": 0.0510396,
+            "proposal": 0.816975,
+            "proposal_box": 1.00997,
+            "detection": 0.87594,
+            "box": 0.101116,
+            "oim": 2.48491,
+        },
+        second={
+            "rpn_objectness": 0.694273,
+            "rpn_box": 0.0482269,
+            "proposal": 0.503898,
+            "proposal_box": 2.98144,
+            "detection": 0.737861,
+            "box": 0.171552,
+            "oim": 8.45152,
+        },
+    ),
     "trident": Case(
         Trident,
-        DETECTION,
         frozenset({"identity", "binary", "unlabelled", "part"}),
         ("lookup.values", "queue.values", "queue.position"),
-        {
+        {"queue_size": 64, "roi_size": (12, 4)},
+        (
+            {"identity_weight": 0.5, "part_weight": 0.25},
+            {"identity": 0.5, "binary": 0.5, "unlabelled": 0.5, "part": 0.25},
+        ),
+        silent=frozenset({"identity", "binary", "unlabelled"}),
+        own_crop=frozenset({"identity", "binary", "unlabelled"}),
+        kinds={
+            "grid": (
+                {"embedding_grid": (3, 1)},
+                frozenset({"identity", "binary", "unlabelled", "part"}),
+            )
+        },
+        first={
             "rpn_objectness": 0.696121,
             "rpn_box": 0.0510396,
             "detection": 0.589471,
@@ -63,7 +168,7 @@ CASES = {
             "unlabelled": 0.160944,
             "part": 1.78502,
         },
-        {
+        second={
             "rpn_objectness": 0.693969,
             "rpn_box": 0.0482,
             "detection": 0.447919,
@@ -73,107 +178,75 @@ CASES = {
             "unlabelled": 0.144932,
             "part": 0.873261,
         },
-        frozenset({"identity", "binary", "unlabelled"}),
-        {"queue_size": 64, "roi_size": (12, 4)},
     ),
-    "nae": Case(
-        NAE,
-        DETECTION,
-        frozenset({"oim"}),
-        OIM_MEMORY,
-        {
-            "rpn_objectness": 0.696121,
-            "rpn_box": 0.0510396,
-            "detection": 0.81314,
-            "box": 1.02053,
-            "oim": 2.48491,
-        },
-        {
-            "rpn_objectness": 0.694504,
-            "rpn_box": 0.0483206,
-            "detection": 0.580676,
-            "box": 1.99033,
-            "oim": 1.17104,
-        },
-        frozenset({"oim"}),
-        {"queue_size": 8},
-    ),
-    "seqnet": Case(
-        SeqNet,
-        DETECTION | {"proposal", "proposal_box"},
-        frozenset({"oim"}),
-        OIM_MEMORY,
-        {
-            "rpn_objectness": 0.696121,
-            "rpn_box": 0.0510396,
-            "proposal": 0.816975,
-            "proposal_box": 1.00997,
-            "detection": 0.87594,
-            "box": 0.101116,
-            "oim": 2.48491,
-        },
-        {
-            "rpn_objectness": 0.694273,
-            "rpn_box": 0.0482269,
-            "proposal": 0.503898,
-            "proposal_box": 2.98144,
-            "detection": 0.737861,
-            "box": 0.171552,
-            "oim": 8.45152,
-        },
-        frozenset({"oim"}),
-        {"queue_size": 8},
-    ),
-}
-SETTINGS: dict[str, Any] = REGIONS | {"embedding_dim": 16, "roi_size": (8, 4)}
-LAYERS: dict[str, Any] = {"hidden": 24, "embedding_grid": (3, 2), "roi_size": (6, 4)}
-PAIRS: dict[str, Any] = {"dictionary_size": 64, "priority_classes": 3}
-DICTIONARY = ("reid.dictionary.values", "reid.dictionary.ids", "reid.dictionary.position")
-ALL_CASES = CASES | {
-    "oim": Case(OIM, DETECTION, frozenset({"oim"}), OIM_MEMORY, settings={"queue_size": 8}),
     "xiao2016": Case(
         Xiao2016,
-        DETECTION - {"detection"},
         frozenset({"identity"}),
         (),
-        settings=LAYERS | {"rss_sampled": 3},
+        LAYERS | {"rss_sampled": 3},
+        ({"identity_weight": 3.0}, {"identity": 3.0}),
+        silent=frozenset(),  # background is a class, too
+        detection=DETECTION - {"detection"},
+        own_crop=frozenset(),
+        apart=APART | CLASSIFIED | {"identity_scale": 16.0, "embedding_grid": (4, 1), "hidden": 0},
+        kinds={
+            "softmax": ({"identity_loss": "softmax"}, frozenset({"identity"})),
+            "RoIAlign": ({"roi_pooling": "align"}, frozenset({"identity"})),
+            "scored by identity": ({"detection_score": "identity"}, frozenset({"identity"})),
+            "classified": (CLASSIFIED, frozenset({"identity"})),
+        },
     ),
     "inet": Case(
         INet,
-        DETECTION,
         frozenset({"olp", "hep"}),
         DICTIONARY,
-        settings=LAYERS | PAIRS | {"identity_loss": "hep"},
+        LAYERS | PAIRS,
+        ({"alpha": 3.0, "beta": 0.25}, {"olp": 3.0, "hep": 0.25}),
+        silent=frozenset({"olp", "hep"}),
+        own_crop=frozenset({"olp", "hep"}),
+        kinds=_pairing("hep", "c2hep"),
     ),
     "dc-inet": Case(
         DCINet,
-        DETECTION,
         frozenset({"olp", "c2hep"}),
         (*DICTIONARY, "reid.centers.values"),
-        settings=LAYERS | PAIRS | {"identity_loss": "c2hep", "reid_roi_size": (8, 4)},
+        LAYERS | PAIRS | {"reid_roi_size": (8, 4), "identity_loss": "c2hep"},
+        ({"alpha": 3.0, "beta": 0.25}, {"olp": 3.0, "c2hep": 0.25}),
+        silent=frozenset({"olp", "c2hep"}),
+        own_crop=frozenset({"olp", "c2hep"}),
+        kinds=_pairing("c2hep", "hep"),
     ),
 }
-each = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-every = pytest.mark.parametrize("case", ALL_CASES.values(), ids=ALL_CASES)
+every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+KINDS = [
+    pytest.param(case, settings, names, id=f"{name}, {kind}")
+    for name, case in CASES.items()
+    for kind, (settings, names) in {
+        "as published": ({}, case.identity),
+        "apart": (case.apart, case.identity),
+        **case.kinds,
+    }.items()
+]
 
 
-def _model(case: Case, **changes: Any) -> RegionSystem:
+def _model(case: Case, **changes: Any) -> RegionSystem[Any]:
     return build(case.constructor, SETTINGS | case.settings | changes)
 
 
-def _changes(case: Case, kind: str) -> dict[str, Any]:
-    changes: dict[str, dict[str, Any]] = {"apart": case.apart, "grid": {"embedding_grid": (3, 1)}}
-    return changes.get(kind, {})
+def _detection(case: Case, changes: dict[str, Any]) -> frozenset[str]:
+    """Return the names of the detection losses."""
+    return case.detection | ({"detection"} if changes.items() >= CLASSIFIED.items() else set())
 
 
-@each
-@pytest.mark.parametrize("kind", ["as published", "apart", "grid"])
-def test_losses_are_named_finite_and_reach_every_weight(case: Case, kind: str) -> None:
-    model = _model(case, **_changes(case, kind))
+@pytest.mark.parametrize(("case", "changes", "names"), KINDS)
+def test_losses_are_named_finite_and_reach_every_weight(
+    case: Case, changes: dict[str, Any], names: frozenset[str]
+) -> None:
+    model = _model(case, **changes)
     images, targets = scenes(unlabelled=True)
     model(images, targets)  # fills the memories: before, the identity loss has no direction
     losses = model(images, targets)
-    assert losses.keys() == case.detection | case.identity
+    assert losses.keys() == _detection(case, changes) | names
     assert all(v.ndim == 0 and torch.isfinite(v) for v in losses.values())
     total(losses).backward()
     for name, parameter in model.named_parameters():
@@ -181,15 +254,15 @@ def test_losses_are_named_finite_and_reach_every_weight(case: Case, kind: str) -
         assert parameter.grad.abs().sum() > 0, name
 
 
-@each
-@pytest.mark.parametrize("kind", ["as published", "apart"])
+@every
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize(
     "shown", ["one picture empty", "all empty", "nobody labelled", "one region"]
 )
-def test_pictures_without_people_or_names(case: Case, kind: str, shown: str) -> None:
-    model = _model(
-        case, **_changes(case, kind) | ({"rois_per_image": 1} if shown == "one region" else {})
-    )
+def test_pictures_without_people_or_names(case: Case, apart: bool, shown: str) -> None:
+    changes = case.apart if apart else {}
+    one = {"rois_per_image": 1, "rpn_post_nms_top_n_train": 1} if shown == "one region" else {}
+    model = _model(case, **changes | one)
     images, targets = scenes(unlabelled=True)
     if shown == "one picture empty":
         targets[1] = nobody()
@@ -199,12 +272,39 @@ def test_pictures_without_people_or_names(case: Case, kind: str, shown: str) -> 
         targets = [Target(t.boxes, torch.full_like(t.ids, -1)) for t in targets]
     else:
         images, targets = images[:1], targets[:1]
-    losses = model(images, targets)
+    before = {name: model.state_dict()[name].clone() for name in case.memories}
+    for _ in range(2):
+        losses = model(images, targets)
     total(losses).backward()
-    assert losses.keys() == case.detection | case.identity
+    assert losses.keys() == _detection(case, changes) | case.identity
     assert all(torch.isfinite(v) for v in losses.values())
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(torch.isfinite(g).all() for g in gradients)
+    labelled = shown in ("one picture empty", "one region")
+    assert labelled or all(losses[name].item() == 0 for name in case.silent)
+    # Trident's queue takes background.
+    changed = {n for n, v in before.items() if not torch.equal(v, model.state_dict()[n])}
+    if shown == "all empty" and case.constructor is not Trident:
+        assert not changed
+    elif shown == "nobody labelled":
+        assert not changed & {"oim.lookup.values", "lookup.values", "reid.centers.values"}
+        assert bool(changed) is bool(case.memories)
+
+
+@every
+def test_weights_scale_the_losses(case: Case) -> None:
+    images, targets = scenes(unlabelled=True)
+    changes, factors = case.weights
+    values = []
+    for settings in ({}, changes):
+        model = _model(case, **settings)
+        for _ in range(2):  # the second time with filled memories
+            torch.manual_seed(7)
+            losses = model(images, targets)
+        values.append(losses)
+    for name, value in values[0].items():
+        expected = value.item() * factors.get(name, 1.0)
+        assert values[1][name].item() == pytest.approx(expected, rel=1e-4), name
 
 
 @every
@@ -227,11 +327,8 @@ def test_losses_do_not_depend_on_the_mode(case: Case) -> None:
 @pytest.mark.parametrize("value", [(0, 1), (2,), (1, 2, 3)])
 @pytest.mark.parametrize("name", ["embedding_grid", "detection_grid", "roi_size"])
 def test_a_grid_is_two_numbers(case: Case, name: str, value: tuple[int, ...]) -> None:
-    changes = case.apart | {name: value}
-    if case.constructor is Xiao2016:
-        changes["detection_score"] = "classifier"
-    with pytest.raises(ModelError, match=rf"{name} is .*, expected two numbers, rows and columns"):
-        _model(case, **changes)
+    with pytest.raises(ModelError, match=rf"{name} is .*, expected two positive numbers: rows and"):
+        _model(case, **case.apart | {name: value})
 
 
 @every
@@ -291,26 +388,26 @@ def test_embeddings_do_not_depend_on_the_batch(case: Case) -> None:
         assert not embedding.requires_grad
 
 
-@each
+@pytest.mark.parametrize("case", [pytest.param(c, id=n) for n, c in CASES.items() if c.own_crop])
 @pytest.mark.parametrize("crop_loss", ["own", "softmax"])
-def test_crop_losses_fill_the_table(case: Case, crop_loss: str) -> None:
+def test_crop_losses_fill_the_memories(case: Case, crop_loss: str) -> None:
     model = _model(case, crop_loss=crop_loss, crop_detection=True, **case.apart)
     expected = case.own_crop if crop_loss == "own" else {"softmax"}
     images, targets = scenes(unlabelled=True)
     losses = model.crop_losses(images, targets)
     assert losses.keys() == case.detection | expected
-    assert model.state_dict()[case.memories[0]].norm(dim=1).tolist() == pytest.approx([1] * 4)
+    assert all(model.state_dict()[name].any() for name in case.memories)
     total(model.crop_losses(images, targets)).backward()
     assert all(p.grad is not None and p.grad.any() for p in model.head.parameters())
 
 
-@each
-def test_half_an_embedding_comes_from_each_map(case: Case) -> None:
+@pytest.mark.parametrize("name", ["nae", "seqnet", "trident"])
+def test_half_an_embedding_comes_from_each_map(name: str) -> None:
     with pytest.raises(ModelError, match="embedding_dim is 15, expected an even number"):
-        _model(case, embedding_dim=15)
+        _model(CASES[name], embedding_dim=15)
 
 
-@each
+@pytest.mark.parametrize("case", [pytest.param(c, id=n) for n, c in CASES.items() if c.first])
 def test_a_step_is_pinned(case: Case) -> None:
     """Two sums of losses around one step; a change here is a changed result."""
     model = _model(case)

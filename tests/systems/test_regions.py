@@ -9,16 +9,21 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from personsearch.detectors.backbones import build_backbone
-from personsearch.detectors.faster_rcnn import grid
 from personsearch.errors import ModelError
 from personsearch.systems.base import Target
-from personsearch.systems.regions import RegionSettings, RegionSystem, View
-from personsearch.types import Detections
+from personsearch.systems.regions import (
+    ALL,
+    DetectionStep,
+    FeatureMaps,
+    RegionSettings,
+    RegionSystem,
+    Rows,
+)
 
 SETTINGS: dict[str, Any] = {"min_size": 64, "max_size": 128, "roi_size": (4, 2)}
 
 
-class Averages(RegionSystem):
+class Averages(RegionSystem[Tensor]):
     """The least a system can be: a region's averaged channels are its embedding."""
 
     def __init__(self, **settings: Any) -> None:
@@ -26,21 +31,20 @@ class Averages(RegionSystem):
         super().__init__(backbone, 3, 16, RegionSettings(**SETTINGS | settings))
         self.remembered: list[Tensor] = []
 
-    def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        raise NotImplementedError
+    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
+        return self.pool(maps, boxes).mean(dim=(2, 3))
 
-    def detect(self, images: list[Tensor]) -> list[Detections]:
-        raise NotImplementedError
+    def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return features[:, :2], features[:, :4]
 
-    def embed_regions(self, view: View, boxes: list[Tensor]) -> Tensor:
-        return functional.normalize(self.pool(view, boxes).mean(dim=(2, 3)), dim=1)
+    def identity_losses(self, step: DetectionStep[Tensor]) -> dict[str, Tensor]:
+        assert len(step.features) == len(step.regions.ids)
+        return {"identity": step.features.mean()}
 
-    def detection_losses(
-        self, view: View, boxes: list[Tensor], ids: list[Tensor]
-    ) -> dict[str, Tensor]:
-        return {"people": view.features.new_tensor(float(sum(map(len, boxes))))}
+    def embed_features(self, features: Tensor, rows: Rows = ALL) -> Tensor:
+        return functional.normalize(features[rows], dim=1)
 
-    def remember(self, embeddings: Tensor, ids: Tensor) -> None:
+    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
         self.remembered.append(ids)
 
 
@@ -54,26 +58,25 @@ def _seen() -> tuple[list[Tensor], list[Target]]:
 def test_boxes_are_scaled_with_their_picture_and_back() -> None:
     model = Averages()
     images, targets = _seen()
-    view = model.look(images)
-    boxes, ids = model.scale(view, targets)
+    maps = model.extract_features(images)
+    boxes, ids = model.scale(maps, targets)
     # 32 x 48 becomes 64 x 96, 64 x 60 becomes 68 x 64.
     torch.testing.assert_close(boxes[0], targets[0].boxes * 2)
     torch.testing.assert_close(boxes[1], targets[1].boxes * (64 / 60), rtol=0.02, atol=0)
     assert [i.tolist() for i in ids] == [[2], [0, -1]]
     scores = [torch.ones(1), torch.ones(2)]
-    embeddings = [torch.eye(16)[:1], torch.eye(16)[:2]]
-    found = model.finish(view, boxes, scores, embeddings)
+    found = model.postprocess(maps, boxes, scores, torch.eye(16)[:3])
     for one, target in zip(found, targets, strict=True):
         torch.testing.assert_close(torch.tensor(one.boxes), target.boxes)
 
 
 def test_a_region_is_pooled_from_the_shared_map_at_the_size_asked() -> None:
     model = Averages(sampling_ratio=3)
-    view = model.look([torch.rand(3, 64, 96)])
+    maps = model.extract_features([torch.rand(3, 64, 96)])
     boxes = [torch.tensor([[3.0, 5, 40, 60]])]
-    expected = roi_align(view.features, boxes, (4, 2), 1 / 8, 3, aligned=True)
-    torch.testing.assert_close(model.pool(view, boxes), expected)
-    assert model.pool(view, boxes, (7, 5)).shape == (1, 16, 7, 5)
+    expected = roi_align(maps.features, boxes, (4, 2), 1 / 8, 3, aligned=True)
+    torch.testing.assert_close(model.pool(maps, boxes), expected)
+    assert model.pool(maps, boxes, (7, 5)).shape == (1, 16, 7, 5)
 
 
 def test_rows_are_kept_by_score_and_suppression() -> None:
@@ -86,9 +89,9 @@ def test_rows_are_kept_by_score_and_suppression() -> None:
 def test_gradients_of_embed_regions_reach_the_stem_and_embed_has_none() -> None:
     model = Averages()
     images, targets = _seen()
-    view = model.look(images)
-    boxes, _ = model.scale(view, targets)
-    model.embed_regions(view, boxes).sum().backward()
+    maps = model.extract_features(images)
+    boxes, _ = model.scale(maps, targets)
+    model.embed_regions(maps, boxes).sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in model.stem.parameters())
     embeddings = model.eval().embed(images, [t.boxes for t in targets])
     assert [e.shape for e in embeddings] == [(1, 16), (2, 16)]
@@ -99,12 +102,13 @@ def test_crop_losses_are_the_classifiers_or_the_systems_own() -> None:
     images, targets = _seen()
     model = Averages(crop_loss="softmax", crop_detection=True)
     losses = model.crop_losses(images, targets)
-    assert losses.keys() == {"people", "softmax"}
-    assert losses["people"] == 3
+    detection = {"rpn_objectness", "rpn_box", "detection", "box"}
+    assert losses.keys() == detection | {"softmax"}
+    assert model(images, targets).keys() == detection | {"identity"}
     assert [i.tolist() for i in model.remembered] == [[2, 0, -1]]
     model.eval().crop_losses(images, targets)
     assert len(model.remembered) == 1
-    with pytest.raises(ModelError, match="Averages has no identity loss of its own on people"):
+    with pytest.raises(ModelError, match="Averages has no identity loss of its own for the crop"):
         Averages().crop_losses(images, targets)
 
 
@@ -116,10 +120,3 @@ def test_the_classifier_of_the_crop_stage_leaves_the_first_weights_alone() -> No
         states.append((model.state_dict(), torch.rand(1)))
     assert all(torch.equal(states[1][0][name], value) for name, value in states[0][0].items())
     assert torch.equal(states[0][1], states[1][1])
-
-
-@pytest.mark.parametrize("value", [(), (1,), (0, 2), (1, 2, 3)])
-def test_a_grid_is_two_positive_numbers(value: tuple[int, ...]) -> None:
-    assert grid("g", [2, 3]) == (2, 3)
-    with pytest.raises(ModelError, match=r"g is .*, expected two numbers, rows and columns"):
-        grid("g", value)

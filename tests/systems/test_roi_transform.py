@@ -104,5 +104,5 @@ def test_a_box_without_area_is_an_error(box: tuple[float, ...]) -> None:
 
 
 def test_another_number_of_pictures_than_boxes_is_an_error() -> None:
-    with pytest.raises(ModelError, match="2 pictures and boxes of 1 came"):
+    with pytest.raises(ModelError, match="2 pictures and 1 sets of boxes"):
         roi_transform([_picture()] * 2, [torch.ones(1, 4)], (4, 2))

@@ -267,7 +267,7 @@ def test_the_identity_loss_is_the_paper_s() -> None:
     [
         ({"sharing": "J5"}, r"sharing is 'J5', expected one of 'J2', 'J3', 'J4', 'disjoint'"),
         ({"sharing": "J4", "region_size": (64, 8)}, r"a cell every 16 pixels"),
-        ({"region_size": (64,)}, r"region_size is \[64\], expected two numbers"),
+        ({"region_size": (64,)}, r"region_size is \[64\], expected two positive numbers"),
         ({"embedding_grid": (0, 1)}, r"embedding_grid is \[0, 1\]"),
         ({"anchor_sizes": (1, 2, 3, 4)}, r"expected 1, 2, 3 or 5 sizes"),
     ],

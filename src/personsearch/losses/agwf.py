@@ -151,5 +151,5 @@ def weighting_curves(
 def _expect(name: str, value: Tensor, shape: tuple[int, ...], meaning: str) -> None:
     if value.shape != shape:
         raise TrainingError(
-            f"{name} of shape {tuple(value.shape)} came, expected {tuple(shape)}: {meaning}"
+            f"{name} has shape {tuple(value.shape)}, expected {tuple(shape)}: {meaning}"
         )

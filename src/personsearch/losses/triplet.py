@@ -27,7 +27,7 @@ def triplet_loss(embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
     """
     if triplets.ndim != 2 or triplets.shape[1] != 3:
         raise TrainingError(
-            f"triplets of shape {tuple(triplets.shape)} came, expected (T, 3): rows of anchor, "
+            f"triplets have shape {tuple(triplets.shape)}, expected (T, 3): rows of anchor, "
             "positive and negative"
         )
     with torch.autocast(embeddings.device.type, enabled=False):

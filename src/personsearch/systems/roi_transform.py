@@ -39,7 +39,7 @@ def roi_transform(
     """
     if len(images) != len(boxes):
         raise ModelError(
-            f"{len(images)} pictures and boxes of {len(boxes)} came; expected as many of both"
+            f"{len(images)} pictures and {len(boxes)} sets of boxes, expected one set a picture"
         )
     height, width = size
     crops = [

@@ -1,0 +1,71 @@
+"""Recipes of version 0.1 still open: renamed keys with a warning, removed ones at their value."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from personsearch.errors import RecipeError
+from personsearch.training.catalogue import SYSTEMS
+from personsearch.training.recipe import make_recipe, read_recipe
+from personsearch.training.renamed_keys import REMOVED, RENAMED, current_keys
+
+SEQNET: dict[str, Any] = {"system": "seqnet", "iterations": 1, "lr": 0.1}
+
+
+def test_every_new_name_is_a_key_and_no_old_one() -> None:
+    known: set[str] = set()
+    for system in SYSTEMS:
+        known |= set(make_recipe(SEQNET | {"system": system}).settings)
+    assert set(RENAMED.values()) <= known
+    assert not known & (RENAMED.keys() | REMOVED.keys())
+
+
+def test_old_keys_are_accepted_with_one_warning(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        'system = "seqnet"\niterations = 1\nlr = 0.1\n'
+        "rpn_train_proposals = 40\nrpn_test_proposals = 20\nroi_sampling = 3\n"
+        "detection_weight = 1.0\nsecond_score = false\n"
+    )
+    with pytest.warns(DeprecationWarning, match="keys of version 0.1") as warned:
+        recipe = read_recipe(path)
+    assert len(warned) == 1
+    message = str(warned[0].message)
+    assert message.startswith(f"{path}: has keys of version 0.1: rpn_train_proposals is now")
+    assert "second_score is no longer a key" in message
+    assert recipe.settings["rpn_post_nms_top_n_train"] == 40
+    assert recipe.settings["rpn_post_nms_top_n_test"] == 20
+    assert recipe.settings["sampling_ratio"] == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path.write_text(recipe.to_toml())
+        assert read_recipe(path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"second_score": True}, "second_score is True, but this key was removed and its value"),
+        ({"second_weight": 0.5}, "second_weight is 0.5, but .* fixed at 1.0; remove the key"),
+        ({"second_score": 0}, "second_score is 0, but"),
+        (
+            {"roi_sampling": 2, "sampling_ratio": 3},
+            "has both 'roi_sampling' and 'sampling_ratio'; keep 'sampling_ratio'",
+        ),
+        (
+            {"sampling_ratio": 3, "roi_sampling": 2},
+            "has both 'roi_sampling' and 'sampling_ratio'; keep 'sampling_ratio'",
+        ),
+    ],
+)
+def test_what_old_keys_cannot_say(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make_recipe(SEQNET | changes)
+
+
+def test_present_keys_stay_as_they_are() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert current_keys(SEQNET | {"sampling_ratio": 3}) == SEQNET | {"sampling_ratio": 3}
