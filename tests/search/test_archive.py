@@ -1,6 +1,8 @@
 """Searches of an archive by pictures, examples, ids and vectors; blocks of colour are people."""
 
 import hashlib
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from blocks import BROWN, GREEN, ORANGE, RED, paint
 from colored_archive import IDENTITY, index, use_blocks
 
 import personsearch
+import personsearch.search
 from personsearch.errors import DataError, StoreError
 from personsearch.search.calibration import fit_calibration, write_calibration
 from personsearch.search.labelled_pairs import Pairs
@@ -260,3 +263,21 @@ def test_threads_get_what_one_gets(store: Path, tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert [found[number] for number in range(6)] == [*expected, *expected]
+
+
+@pytest.mark.parametrize("module", ["archive", "calibration", "folder_search", "labelled_pairs"])
+def test_importing_loads_no_network_and_no_solver(module: str) -> None:
+    code = (
+        f"import sys, personsearch.search.{module}; personsearch.search.Match; "
+        "print([name for name in ('torch', 'scipy', 'faiss', 'cv2') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+def test_the_package_names_what_users_need() -> None:
+    assert dir(personsearch.search) == sorted(personsearch.search.__all__)
+    for name in personsearch.search.__all__:
+        assert getattr(personsearch.search, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = personsearch.search.nothing

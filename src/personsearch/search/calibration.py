@@ -20,15 +20,17 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from personsearch.durable import replace_file
 from personsearch.errors import DataError, StoreError
-from personsearch.search.labelled_pairs import Pairs
 from personsearch.store import ModelIdentity
+
+if TYPE_CHECKING:
+    from personsearch.search.labelled_pairs import Pairs
 
 FILE = "calibration.json"
 """File in the store's folder. It holds no people: shares of pairs by similarity."""
@@ -124,7 +126,7 @@ class Calibration:
         shares = -np.diff(self.true_rates, append=0.0)
         return float(1.0 - (shares * (1.0 - self.false_rates) ** crowd).sum())
 
-    def reliability_on(self, pairs: Pairs, crowd: float = 1.0) -> list[ReliabilityBin]:
+    def reliability_on(self, pairs: "Pairs", crowd: float = 1.0) -> list[ReliabilityBin]:
         """Return predicted and found probabilities of other labelled pairs, as if among `crowd`."""
         tested = _Shares.of(pairs.same, pairs.other, pairs, 1)
         assert tested is not None
@@ -157,7 +159,9 @@ class Calibration:
         }
 
 
-def fit_calibration(pairs: Pairs, model: ModelIdentity, data: tuple[str, ...] = ()) -> Calibration:
+def fit_calibration(
+    pairs: "Pairs", model: ModelIdentity, data: tuple[str, ...] = ()
+) -> Calibration:
     """Fit every map, and return the one with the lowest loss on held-out identities.
 
     The ratio is limited to what the number of people can show: between 1 / identities and the
@@ -226,7 +230,7 @@ class _Shares:
     least: float
 
     @classmethod
-    def of(cls, same: ArrayLike, other: ArrayLike, pairs: Pairs, folds: int) -> "_Shares | None":
+    def of(cls, same: ArrayLike, other: ArrayLike, pairs: "Pairs", folds: int) -> "_Shares | None":
         counts = [
             np.bincount(_step(part), minlength=_STEPS).astype(float) for part in (same, other)
         ]

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.boxes import iou
 from personsearch.errors import DataError
-from personsearch.evaluation.runner import Progress, detect_scenes, embed_scenes
-from personsearch.systems.base import PersonSearchModel
 from personsearch.types import UNLABELLED, Detections, FloatArray, IntArray, Scene
+
+if TYPE_CHECKING:
+    from personsearch.evaluation.runner import Progress
+    from personsearch.systems.base import PersonSearchModel
 
 Across = Literal["cameras", "pictures"]
 """Which pairs are used: of two cameras, or of two pictures of any camera."""
@@ -59,17 +61,19 @@ class Pairs:
 
 
 def embed_people(
-    model: PersonSearchModel,
+    model: "PersonSearchModel",
     scenes: Sequence[Scene],
     *,
     true_boxes: bool = False,
     score_threshold: float = 0.3,
-    progress: Progress | None = None,
+    progress: "Progress | None" = None,
 ) -> LabelledPeople:
     """Detect and embed the labelled people; at most one detection a person and picture.
 
     With `true_boxes` the labelled boxes themselves are embedded, detected or not.
     """
+    from personsearch.evaluation.runner import detect_scenes, embed_scenes
+
     if not true_boxes:
         detected = detect_scenes(model, scenes, progress=progress)
         return match_people(scenes, detected, model.embedding_dim, score_threshold=score_threshold)

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 
 from personsearch.engines.sqlite import StoreEngine
-from personsearch.indexing.finding import describe, surest
 from personsearch.media.files import Frame
 from personsearch.media.pictures import decode_picture
 from personsearch.store import Store, open_store
@@ -65,6 +64,8 @@ async def add_picture(
         raise HTTPException(409, "only a store in a folder takes pictures over the API")
 
     def work() -> Indexed:
+        from personsearch.indexing.finding import describe, surest
+
         with open_store(service.folder) as store:
             there = _there(store, source, name, stamp)
         if there is not None:
