@@ -127,7 +127,7 @@ def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / "net.bin.part.lock"),
         loopback({"net.bin": CONTENT}) as server,
-        pytest.raises(ModelError, match="another process is fetching this file"),
+        pytest.raises(ModelError, match="another process is downloading this file"),
     ):
         download(f"{server.address}/net.bin", tmp_path / "net.bin", _expected())
     assert server.asked == []

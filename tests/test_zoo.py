@@ -75,7 +75,7 @@ def test_a_real_file_has_the_checksum_of_the_manifest() -> None:
 
 
 def test_an_unknown_pair_names_the_known() -> None:
-    with pytest.raises(ModelError, match=r"'omx' is no pair .* expected omz, omz-small"):
+    with pytest.raises(ModelError, match=r"is named 'omx'; expected omz, omz-small"):
         zoo.zoo().pair("omx")
 
 
@@ -131,7 +131,7 @@ def test_a_pair_that_is_not_here_names_the_command(
 ) -> None:
     monkeypatch.setenv(zoo.FOLDER_VARIABLE, str(tmp_path))
     for take in (load_pair, load):
-        with pytest.raises(ModelError, match=r"missing.* fetch them .*models pull omz-small"):
+        with pytest.raises(ModelError, match=r"missing.* download them .*models pull omz-small"):
             take("omz-small")
     with pytest.raises(ModelError, match=r"no such checkpoint folder .* or omz, omz-small|omz"):
         load("omz-large")

@@ -9,7 +9,7 @@ Boxes = NDArray[Any]
 
 
 def _rows(boxes: Boxes) -> Boxes:
-    """Floats (N, 4); integers are widened, which wrap round in the uint8 of some MATLAB files."""
+    """Return floats (N, 4); integers would overflow in the uint8 of some MATLAB files."""
     boxes = np.asarray(boxes)
     if not np.issubdtype(boxes.dtype, np.floating):
         boxes = boxes.astype(np.float64)
@@ -17,19 +17,19 @@ def _rows(boxes: Boxes) -> Boxes:
 
 
 def from_xywh(boxes: Boxes) -> Boxes:
-    """``x, y, w, h`` (N, 4) to ``x1, y1, x2, y2``."""
+    """Convert ``x, y, w, h`` (N, 4) to ``x1, y1, x2, y2``."""
     boxes = _rows(boxes)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def to_xywh(boxes: Boxes) -> Boxes:
-    """``x1, y1, x2, y2`` (N, 4) to ``x, y, w, h``."""
+    """Convert ``x1, y1, x2, y2`` (N, 4) to ``x, y, w, h``."""
     boxes = _rows(boxes)
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def clip(boxes: Boxes, size: tuple[int, int]) -> Boxes:
-    """Boxes cut to a picture of (width, height); a box outside becomes empty, it is not dropped."""
+    """Clip boxes to a picture of (width, height); boxes outside become empty."""
     boxes = _rows(boxes)
     width, height = size
     clipped: Boxes = np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
@@ -37,7 +37,7 @@ def clip(boxes: Boxes, size: tuple[int, int]) -> Boxes:
 
 
 def area(boxes: Boxes) -> NDArray[Any]:
-    """(N,) areas in square pixels; 0 where a box is empty."""
+    """Return areas (N,) in square pixels, 0 for empty boxes."""
     boxes = _rows(boxes)
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     product: NDArray[Any] = sides[:, 0] * sides[:, 1]
@@ -45,7 +45,7 @@ def area(boxes: Boxes) -> NDArray[Any]:
 
 
 def intersection(a: Boxes, b: Boxes) -> NDArray[Any]:
-    """(N, M) shared areas of every box of `a` with every box of `b`."""
+    """Return the intersection areas (N, M) of all pairs of boxes."""
     a, b = _rows(a), _rows(b)
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
@@ -55,7 +55,7 @@ def intersection(a: Boxes, b: Boxes) -> NDArray[Any]:
 
 
 def iou(a: Boxes, b: Boxes) -> NDArray[Any]:
-    """(N, M) intersection over union of every box of `a` with every box of `b`."""
+    """Return the intersection over union (N, M) of all pairs of boxes."""
     shared = intersection(a, b)
     union = area(a)[:, None] + area(b)[None, :] - shared
     ratio: NDArray[Any] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -1,7 +1,6 @@
-"""Fetches one file whose every byte is known beforehand: resumed when cut, verified, then named.
+"""Download a file of known length and checksum; interrupted downloads resume.
 
-A file gets its name only when its length and checksum are right; until then it is ``NAME.part``
-beside it, and a later call goes on from there.
+Until it is verified, the file is named ``NAME.part``.
 """
 
 import hashlib
@@ -23,25 +22,25 @@ from personsearch.durable import sync
 from personsearch.errors import ModelError
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes that are here, bytes in all)."""
+"""Called with (bytes downloaded, bytes in total)."""
 
 ATTEMPTS = 5
-"""So often is a cut connection taken up again before it is an error."""
+"""Attempts to connect before a cut connection is an error."""
 
 _BLOCK = 1 << 16
 _OTHER_FILE = (
-    "The server has another file than this version of personsearch knows, or it was changed on the "
-    "way: try --mirror, or a newer version"
+    "The server has another file than this version of personsearch expects, or it was changed in "
+    "transit: try --mirror, or a newer version"
 )
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file has to be.
+    """Length and checksum of a file.
 
     Attributes:
         size: bytes.
-        algorithm, digest: checksum, in hexadecimal digits.
+        algorithm, digest: of the checksum, in hexadecimal digits.
     """
 
     size: int
@@ -49,7 +48,7 @@ class Expected:
     digest: str
 
     def problem(self, path: Path) -> str:
-        """What is wrong with a file; empty if it is right.
+        """Describe what is wrong with a file; empty if nothing is.
 
         Raises:
             OSError: it cannot be read.
@@ -73,20 +72,20 @@ def download(
     timeout: float = 30.0,
     pause: float = 1.0,
 ) -> None:
-    """Fetches `url` to `target`, unless it is there already.
+    """Download `url` to `target`, unless it is there already.
 
     Args:
         url: http or https.
-        target: the file; its folder is made.
+        target: the file; its folder is created.
         expected: length and checksum.
-        progress: told how far it is.
-        timeout: seconds without a byte after which a connection counts as cut.
-        pause: seconds before a cut connection is taken up again, doubled each time.
+        progress: called after each block.
+        timeout: seconds without data after which a connection counts as cut.
+        pause: seconds before the next attempt to connect, doubled each time.
 
     Raises:
-        ModelError: no such file there, no connection, a connection that is cut again and again, or
-            other bytes than expected; what was fetched rightly is kept for the next call, and what
-            is wrong is deleted.
+        ModelError: no such file on the server, no connection, a connection that is cut again and
+            again, or unexpected bytes. A partial download is kept for the next call; a wrong one is
+            deleted.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise ModelError(f"{url}: expected an address that starts with http:// or https://")
@@ -107,8 +106,8 @@ def download(
                     raise ModelError(_refused(url, error)) from None
                 part.unlink()
                 raise ModelError(
-                    f"{url}: ends before byte {began:,}, expected {expected.size:,} bytes; what "
-                    f"was here of it was deleted. {_OTHER_FILE}"
+                    f"{url}: ends before byte {began:,}, expected {expected.size:,} bytes; the "
+                    f"partial download was deleted. {_OTHER_FILE}"
                 ) from None
             except (OSError, http.client.HTTPException) as error:
                 here = file.seek(0, os.SEEK_END)
@@ -126,10 +125,10 @@ def download(
 
 
 def _fetch(url: str, file: BinaryIO, size: int, progress: Progress | None, timeout: float) -> None:
-    """Appends all that the server has and `file` has not, or all of it if that cannot be had.
+    """Append the rest of the file, or start again if the server cannot resume.
 
     Raises:
-        OSError, HTTPException: as urllib; a connection that ends early is one, too.
+        OSError, HTTPException: from urllib, or because the connection ended early.
     """
     here = file.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"User-Agent": "personsearch"})
@@ -140,10 +139,10 @@ def _fetch(url: str, file: BinaryIO, size: int, progress: Progress | None, timeo
             file.truncate(0)
             here = file.seek(0)
             if response.status == 206:
-                raise ConnectionError("the server sent another part than was asked for")
+                raise ConnectionError("the server sent another range than requested")
         if progress:
             progress(here, size)
-        # None where the server does not say how much it will send.
+        # None if the server does not state the length.
         last = None if response.length is None else here + response.length
         while block := response.read(_BLOCK):
             file.write(block)
@@ -157,15 +156,15 @@ def _fetch(url: str, file: BinaryIO, size: int, progress: Progress | None, timeo
 
 
 def _goes_on(response: http.client.HTTPResponse, here: int) -> bool:
-    """Whether the server sends what was asked for: the rest, from byte `here`."""
-    came = response.headers.get("Content-Range", "")
-    return response.status == 206 and came.startswith(f"bytes {here}-")
+    """Return whether the server sends the rest, from byte `here`."""
+    sent = response.headers.get("Content-Range", "")
+    return response.status == 206 and sent.startswith(f"bytes {here}-")
 
 
 def _refused(url: str, error: urllib.error.HTTPError) -> str:
     return (
-        f"{url}: the server says {error.code} {error.reason}; try later, or --mirror, or fetch the "
-        "file elsewhere and give its folder with --from"
+        f"{url}: the server says {error.code} {error.reason}; try later, or --mirror, or download "
+        "the file elsewhere and give its folder with --from"
     )
 
 
@@ -178,16 +177,16 @@ def _cut(url: str, error: Exception, here: int, size: int) -> str:
         )
     return (
         f"{url}: the connection was cut {ATTEMPTS} times, {here:,} of {size:,} bytes are here "
-        f"({reason}); run the same command again, it goes on from there"
+        f"({reason}); run the same command again to resume"
     )
 
 
 @contextmanager
 def _alone(part: Path) -> Iterator[BinaryIO]:
-    """The unfinished file, open at its end, for this process alone.
+    """Open the partial file for appending, for this process alone.
 
     Raises:
-        ModelError: another process fetches it.
+        ModelError: another process is downloading it.
     """
     path = part.with_name(f"{part.name}.lock")
     lock = FileLock(path)
@@ -195,7 +194,7 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
         lock.acquire(timeout=0)
     except Timeout:
         raise ModelError(
-            f"{part}: another process is fetching this file; wait until it has finished"
+            f"{part}: another process is downloading this file; wait until it has finished"
         ) from None
     try:
         with part.open("ab+") as file:

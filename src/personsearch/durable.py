@@ -1,19 +1,19 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Write files atomically, so that they survive a power cut."""
 
 import os
 from pathlib import Path
 
 
 def replace_file(path: Path, text: str, *, mode: int = 0o666) -> None:
-    """Writes beside the file, then moves it there: a reader sees the old one or the new one.
+    """Replace or create a file; readers see the old content or the new.
 
     Args:
-        path: the file, which may be there or not.
-        text: all of it, as UTF-8.
-        mode: who may read and write it, less what this process masks.
+        path: the file.
+        text: its content, written as UTF-8.
+        mode: permissions, reduced by the umask.
 
     Raises:
-        OSError: no room, or no right to; what was there is left as it was.
+        OSError: it cannot be written; the old content is kept.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -28,7 +28,7 @@ def replace_file(path: Path, text: str, *, mode: int = 0o666) -> None:
 
 
 def sync(path: Path) -> None:
-    """What was written to a file, or the names in a folder, outlives a power cut from now on."""
+    """Flush a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

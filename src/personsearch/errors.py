@@ -1,24 +1,24 @@
-"""Every error that personsearch raises on purpose.
+"""The exceptions of personsearch.
 
     PersonSearchError
-    ├── DataError (ValueError)          something about scenes, boxes or protocols
+    ├── DataError (ValueError)          scenes, boxes or protocols that cannot be used
     │   ├── PictureError                a picture or video that cannot be read
     │   └── AnnotationError             an annotation file that cannot be read or contradicts itself
     ├── EvaluationError (ValueError)    detections or embeddings that cannot be evaluated
-    ├── RecipeError (ValueError)        a recipe that says something impossible
+    ├── RecipeError (ValueError)        a recipe with a wrong key or value
     ├── ModelError                      a network, its weights or its description
-    │   └── CheckpointError             a checkpoint folder that is incomplete or of another kind
-    ├── TrainingError                   training cannot go on
+    │   └── CheckpointError             a checkpoint folder that cannot be used
+    ├── TrainingError                   training cannot continue
     │   └── NonFiniteLossError          a loss became NaN or infinite
     └── StoreError                      a store of people that cannot be read or written
 
-A message says what came, what was expected, and what to do. The command line prints it as one line
-and exits with 1.
+A message states what was received, what was expected, and what to do. The command line prints it
+as one line and exits with 1.
 """
 
 
 class PersonSearchError(Exception):
-    """Base of everything below."""
+    """Base class of all errors here."""
 
 
 class DataError(PersonSearchError, ValueError):
@@ -50,7 +50,7 @@ class CheckpointError(ModelError):
 
 
 class TrainingError(PersonSearchError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class NonFiniteLossError(TrainingError):
@@ -58,4 +58,4 @@ class NonFiniteLossError(TrainingError):
 
 
 class StoreError(PersonSearchError):
-    """A store of indexed people is missing, damaged, of another model, or in use."""
+    """A store is missing, damaged, of another model, or in use."""

@@ -1,4 +1,4 @@
-"""Loads whatever can find people: a checkpoint folder, someone's networks, published networks."""
+"""Load a model: a checkpoint, a user's own networks, or published networks."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from personsearch.systems.base import PersonSearchModel
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> PersonSearchModel:
-    """A model ready to `detect` and `embed`.
+    """Load a model that can `detect` and `embed`.
 
     Args:
-        path: a checkpoint folder, the folder of a training run (its best checkpoint), a TOML
-            that names a detector and an embedder, or the name of a pair of published networks
-            (`zoo.zoo`) that was pulled; a folder of the same name goes before a pair.
-        device: where a checkpoint's network runs.
+        path: a checkpoint folder, the folder of a training run (its best checkpoint is used), a
+            TOML file that names a detector and an embedder, or the name of a pair of published
+            networks (`zoo.zoo`) on this machine. A folder takes precedence over a pair.
+        device: of a checkpoint's network.
 
     Raises:
-        ModelError: nothing there, or it cannot be used.
-        CheckpointError: a checkpoint that is incomplete or damaged.
+        ModelError: there is no such model, or it cannot be used.
+        CheckpointError: a checkpoint is incomplete or damaged.
     """
     path = Path(path)
     if path.suffix == ".toml":
@@ -37,7 +37,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> PersonSearchMo
         if path.name in zoo().pairs:
             return load_pair(path.name)
         raise ModelError(
-            f"{path}: no such checkpoint folder here, and no pair of published networks; expected "
+            f"{path}: no such checkpoint folder, and no such pair of published networks; expected "
             f"a folder, a .toml, or {', '.join(zoo().pairs)}"
         )
     from personsearch.training.checkpoint import load_checkpoint

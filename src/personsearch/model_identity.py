@@ -1,4 +1,4 @@
-"""Which model it is, by everything that its embeddings depend on: weights, networks, settings."""
+"""Identify a model by everything that its embeddings depend on: weights, networks, settings."""
 
 import hashlib
 import json
@@ -10,14 +10,14 @@ from personsearch.systems.base import PersonSearchModel
 
 
 def identify(name: str, model: PersonSearchModel) -> ModelIdentity:
-    """The identity of a loaded model.
+    """Return the identity of a loaded model.
 
     Args:
-        name: what `personsearch.load` was given: a folder, a TOML, or a pair of published networks.
-        model: what it gave.
+        name: the argument of `personsearch.load`: a folder, a TOML file, or a pair of networks.
+        model: its result.
 
     Raises:
-        ModelError: a file of it cannot be read.
+        ModelError: a file of the model cannot be read.
     """
     path = Path(name)
     if path.suffix == ".toml":
@@ -44,7 +44,7 @@ def identify(name: str, model: PersonSearchModel) -> ModelIdentity:
 
 
 def _of_networks(description: dict[str, object], folder: Path) -> str:
-    """Of what a TOML says, and of every byte of the networks that it names."""
+    """Hash a description and every byte of the networks that it names."""
     files = []
     for part in ("detector", "embedder"):
         table = description[part]

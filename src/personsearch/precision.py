@@ -1,4 +1,4 @@
-"""bfloat16 autocast where the device computes it in hardware."""
+"""When networks run in bfloat16."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from personsearch.errors import RecipeError
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware."""
+    """Return whether the device multiplies bfloat16 in hardware."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # Older releases of torch do not tell; they run in float32.
+        # Older releases of torch lack this function; they run in float32.
         tell: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
         capabilities = tell()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
@@ -21,12 +21,12 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which networks run.
+    """Return the context in which networks run.
 
     Args:
         device: of the network.
-        precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where it is fast. Two
-            machines of which one is fast at it give results that differ by its rounding.
+        precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where it is fast. With
+            ``"auto"``, results may differ between machines by the rounding of bfloat16.
 
     Raises:
         RecipeError: another precision.

@@ -1,6 +1,6 @@
-"""Published networks: which there are, where they lie on this machine, and whether they are whole.
+"""Published networks: the manifest `zoo.toml`, and the files on this machine.
 
-`zoo.toml` is the manifest. Nothing is fetched but by `pull`, which a user asks for.
+Only `pull` downloads anything, when the user asks for it.
 """
 
 import os
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from personsearch.systems.two_step import TwoStep
 
 FOLDER_VARIABLE = "PERSONSEARCH_MODELS"
-"""Environment variable that names the folder of published networks."""
+"""Environment variable for the folder of published networks."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with (file, bytes that are here, bytes in all)."""
+"""Called with (file, bytes downloaded, bytes in total)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ZooFile:
     """A file of a network.
 
     Attributes:
-        path: below the base address.
+        path: relative to the base address.
         expected: length and checksum.
     """
 
@@ -42,18 +42,20 @@ class ZooFile:
 
     @property
     def name(self) -> str:
-        """As it lies on this machine."""
+        """Name of the file on this machine."""
         return PurePosixPath(self.path).name
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A detector and an embedder that go together.
+    """A detector and an embedder to be used together.
 
     Attributes:
-        name: by which ``--model`` and `personsearch.load` take it.
-        title, license, work, stated: what it is, what one may do with it, what it costs, and what
-            its authors say of it.
+        name: for ``--model`` and `personsearch.load`.
+        title: the two networks.
+        license: of both.
+        work: operations per picture and person.
+        stated: accuracy that the authors state.
         files: of both networks.
         networks: the tables ``detector`` and ``embedder`` of a description.
     """
@@ -74,7 +76,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that is not as it has to be, and why."""
+    """A file that is missing or wrong, and why."""
 
     path: Path
     reason: str
@@ -86,7 +88,7 @@ class Zoo:
 
     Attributes:
         base: address of all files.
-        default: the pair that is meant where none is named.
+        default: name of the default pair.
         pairs: by name.
     """
 
@@ -95,26 +97,26 @@ class Zoo:
     pairs: Mapping[str, Pair]
 
     def pair(self, name: str) -> Pair:
-        """The pair of a name.
+        """Return a pair by name.
 
         Raises:
-            ModelError: there is none.
+            ModelError: there is none of that name.
         """
         if name not in self.pairs:
             raise ModelError(
-                f"{name!r} is no pair of published networks; expected {', '.join(self.pairs)}"
+                f"no pair of published networks is named {name!r}; expected {', '.join(self.pairs)}"
             )
         return self.pairs[name]
 
 
 @lru_cache
 def zoo() -> Zoo:
-    """The manifest that is part of this package."""
+    """Return the manifest of this package."""
     return read_zoo(files("personsearch").joinpath("zoo.toml").read_text(encoding="utf-8"))
 
 
 def read_zoo(text: str) -> Zoo:
-    """A manifest from TOML."""
+    """Parse a manifest."""
     table = tomllib.loads(text)
     pairs = {}
     for name, about in table["pairs"].items():
@@ -129,13 +131,13 @@ def read_zoo(text: str) -> Zoo:
 
 
 def models_folder() -> Path:
-    """Where published networks lie: ``$PERSONSEARCH_MODELS``, or the platform's cache folder."""
+    """Folder of published networks: ``$PERSONSEARCH_MODELS``, or the platform's cache folder."""
     named = os.environ.get(FOLDER_VARIABLE)
     return Path(named) if named else user_cache_path("personsearch") / "models"
 
 
 def check(pair: Pair, folder: Path) -> list[Problem]:
-    """What is missing or wrong of a pair, every byte of it read; nothing if it is whole."""
+    """Read every byte of a pair and return what is missing or wrong."""
     problems = []
     for file in pair.files:
         path = folder / file.name
@@ -153,13 +155,13 @@ def check(pair: Pair, folder: Path) -> list[Problem]:
 def pull(
     pair: Pair, folder: Path, *, base: str | None = None, progress: Progress | None = None
 ) -> None:
-    """Fetches what is missing or wrong of a pair.
+    """Download the files of a pair that are missing or wrong.
 
     Args:
-        pair: of `zoo().pairs`.
-        folder: where it comes to lie.
-        base: address instead of the manifest's; below it the same paths.
-        progress: told how far each file is.
+        pair: one of `zoo().pairs`.
+        folder: of the files.
+        base: address to use instead of the manifest's, with the same paths.
+        progress: called with the progress of each file.
 
     Raises:
         ModelError: as `download.download`.
@@ -175,13 +177,13 @@ def pull(
 
 
 def copy(pair: Pair, source: Path, folder: Path) -> None:
-    """Takes a pair from a folder of this machine, with its subfolders, and verifies it.
+    """Verify a pair in a folder of this machine or its subfolders, and copy it.
 
     Raises:
-        ModelError: no such folder, or a file in it is missing or wrong; then nothing is taken.
+        ModelError: no such folder, or a file is missing or wrong; then nothing is copied.
     """
     if not source.is_dir():
-        raise ModelError(f"{source}: no such folder; expected one that holds the pair's files")
+        raise ModelError(f"{source}: no such folder; expected one with the pair's files")
     found: dict[str, Path] = {}
     for file in pair.files:
         candidates = [source / file.name, *sorted(source.rglob(file.name))]
@@ -201,7 +203,7 @@ def copy(pair: Pair, source: Path, folder: Path) -> None:
 
 
 def load_pair(name: str, folder: Path | None = None) -> "TwoStep":
-    """A pair of published networks as a model.
+    """Load a pair of published networks as a model.
 
     Raises:
         ModelError: no pair of that name, it is not on this machine, or a file is wrong.
@@ -210,7 +212,7 @@ def load_pair(name: str, folder: Path | None = None) -> "TwoStep":
     if problems := check(pair, folder):
         what = "; ".join(f"{problem.path}: {problem.reason}" for problem in problems)
         raise ModelError(
-            f"the networks {name!r} are not on this machine ({what}); fetch them with: "
+            f"the networks {name!r} are not on this machine ({what}); download them with: "
             f"personsearch models pull {name}"
         )
     from personsearch.external.description import parse_description

@@ -1,14 +1,15 @@
-"""`personsearch models` through its real entry point, with a server on this machine."""
+"""`personsearch models`, with a server on this machine."""
 
 import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from loopback import loopback
+from shell import personsearch
 
 from personsearch.zoo import zoo
 
@@ -16,13 +17,8 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "models"
 
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "personsearch", "models", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PERSONSEARCH_MODELS": str(folder), "COLUMNS": "200"},
-    )
+    with mock.patch.dict(os.environ, {"PERSONSEARCH_MODELS": str(folder), "COLUMNS": "200"}):
+        return personsearch("models", *arguments)
 
 
 def test_list_says_what_there_is_and_what_is_here(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
-"""`personsearch train` from the shell: what it prints, writes and exits with."""
+"""`personsearch train`: what it prints, writes and exits with."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from shell import personsearch
 
 from personsearch.training.checkpoint import find_checkpoint
 from personsearch.training.loop import read_log
@@ -23,10 +25,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "personsearch", "train", *map(str, arguments)]
 
 
-def train(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, check=False, env=ENVIRONMENT
-    )
+train = partial(personsearch, "train")
 
 
 @pytest.fixture(scope="module")

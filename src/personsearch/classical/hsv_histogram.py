@@ -1,4 +1,4 @@
-"""Colour and nothing else: the floor that every learned embedding has to beat.
+"""HSV histograms: the baseline of colour alone that every learned embedding has to beat.
 
 A person is cut into horizontal stripes, because head, torso and legs differ and people stand
 upright (Gray and Tao, "Viewpoint invariant pedestrian recognition with an ensemble of localized
@@ -17,7 +17,7 @@ from personsearch.types import FloatArray
 
 STRIPES = 6
 BINS = (8, 4, 4)
-"""Of hue, saturation and value: hue says most, value changes with the light."""
+"""Bins of hue, saturation and value. Hue tells most; value changes with the light."""
 
 DIM = STRIPES * BINS[0] * BINS[1] * BINS[2]
 _SIZE = (48, 96)  # width, height: every stripe holds 768 pixels, however small the crop was
@@ -25,10 +25,10 @@ _RANGES = (180, 256, 256)  # OpenCV's hue is in steps of two degrees
 
 
 def extract(crop: NDArray[Any]) -> FloatArray:
-    """The embedding of one person, (768,) float32 of unit length.
+    """Return the embedding of one person, (768,) float32 of unit length.
 
     The dot product of two is the mean Bhattacharyya coefficient of their stripes: 1 for the same
-    colours at the same heights, 0 where no colour is shared.
+    colours at the same heights, 0 if no colour is shared.
 
     Args:
         crop: RGB (H, W, 3) uint8, at least one pixel.
@@ -40,13 +40,13 @@ def extract(crop: NDArray[Any]) -> FloatArray:
         raise DataError(
             f"crop is {crop.dtype} of shape {crop.shape}, expected RGB uint8 (H, W, 3), not empty"
         )
-    # Whole pixels only: a mean of two colours is a third that the person does not wear.
+    # Nearest neighbour: interpolation would mix colours into ones that the person does not wear.
     resized = cv2.resize(crop, _SIZE, interpolation=cv2.INTER_NEAREST)
     pixels = cv2.cvtColor(resized, cv2.COLOR_RGB2HSV).reshape(STRIPES, -1, 3)
     cells = np.arange(STRIPES)[:, None]
     for channel, (bins, limit) in enumerate(zip(BINS, _RANGES, strict=True)):
         cells = cells * bins + pixels[..., channel].astype(np.int64) * bins // limit
     counts = np.bincount(cells.ravel(), minlength=DIM)
-    # All stripes hold as many pixels, so one norm makes the whole a unit vector.
+    # All stripes hold the same number of pixels, so one norm gives a unit vector.
     vector: FloatArray = np.sqrt(counts / counts.sum()).astype(np.float32)
     return vector

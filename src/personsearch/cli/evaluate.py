@@ -51,7 +51,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'.")] = "",
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measures detection and search on a data set.
+    """Measure detection and search on a data set.
 
     Example: personsearch evaluate runs/oim --data synth --protocol all --protocol cross-camera
     """

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from personsearch.zoo import Pair
 
 app = typer.Typer(
-    help="Fetches published networks and checks them. Nothing is fetched without being asked for.",
+    help="Download published networks and check them. Nothing is downloaded unasked.",
     no_args_is_help=True,
 )
 
@@ -19,7 +19,7 @@ _Pairs = Annotated[
 _Folder = Annotated[
     Path | None,
     typer.Option(
-        help="Where the networks lie; default: $PERSONSEARCH_MODELS, or the platform's cache."
+        help="Folder of the networks; default: $PERSONSEARCH_MODELS, or the platform's cache."
     ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -27,7 +27,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_pairs(folder: _Folder = None, json_output: _Json = False) -> None:
-    """Lists the pairs of networks that can be had, and which of them are here.
+    """List the pairs of published networks, and which of them are here.
 
     Example: personsearch models list
     """
@@ -36,10 +36,10 @@ def list_pairs(folder: _Folder = None, json_output: _Json = False) -> None:
     from personsearch.plots.tables import TextTable, print_tables
     from personsearch.zoo import check, models_folder, zoo
 
-    place = folder or models_folder()
+    folder = folder or models_folder()
     rows = []
     for pair in zoo().pairs.values():
-        missing = [problem.path.name for problem in check(pair, place)]
+        missing = [problem.path.name for problem in check(pair, folder)]
         state = "yes" if not missing else "no" if len(missing) == len(pair.files) else "in part"
         rows.append((pair, state))
     if json_output:
@@ -53,7 +53,7 @@ def list_pairs(folder: _Folder = None, json_output: _Json = False) -> None:
                 "stated": pair.stated,
                 "default": pair.name == zoo().default,
                 "here": state,
-                "files": [str(place / file.name) for file in pair.files],
+                "files": [str(folder / file.name) for file in pair.files],
             }
             for pair, state in rows
         ]
@@ -61,7 +61,7 @@ def list_pairs(folder: _Folder = None, json_output: _Json = False) -> None:
         return
     print_tables(
         TextTable(
-            f"published networks; here means {place}",
+            f"published networks; here means {folder}",
             ("pair", "networks", "MB", "work", "licence", "here"),
             [
                 (p.name, p.title, f"{p.size / 1e6:.1f}", p.work, p.license, state)
@@ -76,14 +76,14 @@ def pull_pairs(
     pairs: _Pairs = None,
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="Take the files from this folder, without a network."),
+        typer.Option("--from", help="Copy the files from this folder instead of downloading them."),
     ] = None,
     mirror: Annotated[
         str | None, typer.Option(help="Address instead of the publisher's, with the same paths.")
     ] = None,
     folder: _Folder = None,
 ) -> None:
-    """Fetches pairs of networks once; goes on where it was cut, and checks every byte.
+    """Download pairs of networks, resume interrupted downloads, and check every byte.
 
     Example: personsearch models pull omz-small
     """
@@ -93,7 +93,7 @@ def pull_pairs(
     from personsearch.cli.progress import StepProgress
     from personsearch.zoo import copy, models_folder, pull, zoo
 
-    place = folder or models_folder()
+    folder = folder or models_folder()
     for pair in _chosen(pairs):
         where = source or mirror or zoo().base
         typer.echo(
@@ -101,16 +101,16 @@ def pull_pairs(
             err=True,
         )
         if source is not None:
-            copy(pair, source, place)
+            copy(pair, source, folder)
         else:
             with StepProgress() as progress:
-                pull(pair, place, base=mirror, progress=progress)
-        typer.echo(f"{pair.name} is in {place}; use it as --model {pair.name}")
+                pull(pair, folder, base=mirror, progress=progress)
+        typer.echo(f"{pair.name} is in {folder}; use it as --model {pair.name}")
 
 
 @app.command("check")
 def check_pairs(pairs: _Pairs = None, folder: _Folder = None, json_output: _Json = False) -> None:
-    """Reads every byte of networks that are here; exit status 1 if one is missing or wrong.
+    """Check every byte of the networks here; exit status 1 if a file is missing or wrong.
 
     Example: personsearch models check all
     """
@@ -118,8 +118,8 @@ def check_pairs(pairs: _Pairs = None, folder: _Folder = None, json_output: _Json
 
     from personsearch.zoo import check, models_folder
 
-    place = folder or models_folder()
-    found = {pair.name: check(pair, place) for pair in _chosen(pairs)}
+    folder = folder or models_folder()
+    found = {pair.name: check(pair, folder) for pair in _chosen(pairs)}
     if json_output:
         plain = {
             name: [{"path": str(p.path), "reason": p.reason} for p in problems]
@@ -131,15 +131,15 @@ def check_pairs(pairs: _Pairs = None, folder: _Folder = None, json_output: _Json
             for problem in problems:
                 typer.echo(f"{name}: {problem.path}: {problem.reason}")
             if problems:
-                typer.echo(f"{name}: fetch it with: personsearch models pull {name}")
+                typer.echo(f"{name}: download it with: personsearch models pull {name}")
             else:
-                typer.echo(f"{name}: whole, in {place}")
+                typer.echo(f"{name}: complete, in {folder}")
     if any(found.values()):
         raise typer.Exit(1)
 
 
 def _chosen(names: list[str] | None) -> "list[Pair]":
-    """The pairs of some names.
+    """Return the pairs of these names.
 
     Raises:
         ModelError: no pair has such a name.

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Lists, shows and copies the recipes that come with the package.", no_args_is_help=True
+    help="List, show and copy the recipes that come with the package.", no_args_is_help=True
 )
 
 _Name = Annotated[str, typer.Argument(help="A recipe's name, such as prw/seqnet.")]
@@ -16,7 +16,7 @@ _Name = Annotated[str, typer.Argument(help="A recipe's name, such as prw/seqnet.
 def list_recipes(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Lists the recipes by name.
+    """List the recipes by name.
 
     Example: personsearch recipes list
     """
@@ -33,7 +33,7 @@ def list_recipes(
 
 @app.command("show")
 def show(name: _Name) -> None:
-    """Prints a recipe.
+    """Print a recipe.
 
     Example: personsearch recipes show prw/seqnet
     """
@@ -49,7 +49,7 @@ def copy(
         Path | None, typer.Option(help="The file to write; default: the recipe's name, here.")
     ] = None,
 ) -> None:
-    """Copies a recipe to a file of yours, to be changed and trained.
+    """Copy a recipe to a file of your own, to change and train it.
 
     Example: personsearch recipes copy prw/seqnet --out mine.toml
     """

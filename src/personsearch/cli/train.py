@@ -1,4 +1,4 @@
-"""`personsearch train`: trains a recipe."""
+"""`personsearch train`: train a recipe."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,19 +18,23 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("runs/latest"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the last checkpoint; more iterations extend a run.",
+        ),
     ] = False,
     device: Annotated[
         str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'; default: a GPU where there is one.")
     ] = "",
-    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; default: the recipe's.", min=0)] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the reports as JSON lines.")
     ] = False,
 ) -> None:
-    """Trains a system and keeps its best and last checkpoints.
+    """Train a system and keep its best and last checkpoints.
 
-    Under `torchrun` every process takes its share of each batch.
+    Under `torchrun` the processes share each batch.
 
     Example: personsearch train synthetic-small/oim --data synth --out runs/oim
     """
@@ -64,7 +68,7 @@ def train(
 
 
 class ProgressListener:
-    """A progress bar with losses, rate and time left; or JSON lines."""
+    """Shows a progress bar with losses, rate and time left; or prints JSON lines."""
 
     def __init__(self, json_output: bool = False) -> None:
         self.json_output = json_output
@@ -102,8 +106,8 @@ class ProgressListener:
         task = self._progress.tasks[self._tasks[report.stage]].id
         self._progress.update(task, completed=report.iteration, detail=detail)
         if report.validation:
-            figures = "  ".join(f"{name} {value:.3f}" for name, value in report.validation.items())
-            self._console.print(f"validation at {report.iteration}: {figures}")
+            metrics = "  ".join(f"{name} {value:.3f}" for name, value in report.validation.items())
+            self._console.print(f"validation at {report.iteration}: {metrics}")
 
     @staticmethod
     def _print_json(report: "Report") -> None:

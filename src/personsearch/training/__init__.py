@@ -1,0 +1,1 @@
+"""Recipes, data loading, stages, the training loop and checkpoints."""
