@@ -61,8 +61,6 @@ def make_cameras(
         smallest = rng.randrange(84, 112) / 480
         camera_seed, near = rng.randrange(0, 1 << 31), rng.hundredths(98, 112)
         b, g, r = (part + rng.randrange(-8, 9) for part in _GAINS[index % len(_GAINS)])
-        bend, saturation = rng.randrange(-32, 48), rng.randrange(200, 264)
-        blur = rng.pick((1, 3, 3, 5))
         cameras.append(
             Camera(
                 index=index,
@@ -74,10 +72,9 @@ def make_cameras(
                 far=horizon + smallest * eye,
                 near=near,
                 gain=(b, g, r),
-                bend=bend,
-                saturation=saturation,
-                # An odd window that is as large a part of a smaller picture.
-                blur=blur * size[1] // 480 // 2 * 2 + 1 if blur > 1 else 1,
+                bend=rng.randrange(-32, 48),
+                saturation=rng.randrange(200, 264),
+                blur=rng.pick((0, 1, 1, 2)) * size[1] // 480 * 2 + 1,
                 noise=rng.randrange(3, 13),
             )
         )
@@ -114,10 +111,8 @@ def _saturate(picture: Picture, saturation: int) -> Picture:
 def _tone(camera: Camera, exposure: int, warmth: int) -> Picture:
     levels = np.arange(256, dtype=np.int64)
     bent = levels + camera.bend * levels * (255 - levels) // (255 * 256)
-    table = np.empty((1, 256, 3), dtype=np.uint8)
-    for channel, (gain, sign) in enumerate(zip(camera.gain, (-1, 0, 1), strict=True)):
-        factor = (gain + sign * warmth) * exposure
-        table[0, :, channel] = np.clip(bent * factor >> 16, 0, 255)
+    factors = np.add(camera.gain, (-warmth, 0, warmth)) * exposure
+    table: Picture = np.clip(bent[None, :, None] * factors >> 16, 0, 255).astype(np.uint8)
     return table
 
 

@@ -30,7 +30,7 @@ _Point = tuple[float, float, float]
 
 
 class _View:
-    """The projection of a body that is turned by so many degrees."""
+    """Projection of a body that is turned by `degrees`."""
 
     def __init__(self, degrees: int) -> None:
         self.degrees = degrees
@@ -42,12 +42,12 @@ class _View:
         return x * self.facing + z * self.turned, -y + self.depth(point) * _PITCH
 
     def depth(self, point: _Point) -> float:
-        """How much nearer to the camera a point lies than the body's axis."""
+        """Return how much nearer to the camera a point is than the body's axis."""
         x, _, z = point
         return z * self.facing - x * self.turned
 
     def breadth(self, lateral: float, forward: float) -> float:
-        """Half the visible width of an upright elliptic cylinder."""
+        """Return half the visible width of an upright elliptic cylinder."""
         a, b = lateral * self.facing, forward * self.turned
         return math.sqrt(a * a + b * b)
 
@@ -105,7 +105,7 @@ def _lerp(a: _Point, b: _Point, t: float) -> _Point:
 
 
 def _hang(start: _Point, x: float, length: float, degrees: int) -> _Point:
-    """The end, at `x` to the side, of a bone that hangs from `start` and is turned forward."""
+    """Return the end, at `x`, of a bone that hangs from `start` and is turned forward."""
     return x, start[1] - length * cosine(degrees), start[2] + length * sine(degrees)
 
 
@@ -116,7 +116,7 @@ def _swing(step: int, side: int) -> tuple[int, int]:
 
 
 def _leg(look: Look, view: _View, step: int, side: int) -> tuple[float, list[Shape]]:
-    """Depth and shapes of one leg."""
+    """Return depth and shapes of one leg."""
 
     def reach(side: int) -> float:
         thigh, bend = _swing(step, side)
@@ -130,14 +130,9 @@ def _leg(look: Look, view: _View, step: int, side: int) -> tuple[float, list[Sha
     knee = _hang(hip, x * 0.95, 0.245, thigh)
     ankle = _hang(knee, x * 0.9, 0.215, thigh - bend)
     pitch = max(-60, min(12, thigh - bend + 8 if bend > 20 else thigh // 2))
-    toe = view(
-        (
-            ankle[0] + side * 0.012,
-            ankle[1] - 0.024 + 0.085 * sine(pitch),
-            ankle[2] + 0.085 * cosine(pitch),
-        )
-    )
-    heel = view((ankle[0], ankle[1] - 0.02, ankle[2] - 0.018))
+    x, y, z = ankle
+    toe = view((x + side * 0.012, y - 0.024 + 0.085 * sine(pitch), z + 0.085 * cosine(pitch)))
+    heel = view((x, y - 0.02, z - 0.018))
     sole = (heel[0], heel[1] + 0.014), (toe[0], toe[1] + 0.009)
     shapes = [
         capsule(heel, 0.023, toe, 0.017, look.shoes),
@@ -169,7 +164,7 @@ def _leg(look: Look, view: _View, step: int, side: int) -> tuple[float, list[Sha
 
 
 def _arm(look: Look, view: _View, step: int, side: int) -> tuple[float, list[Shape]]:
-    """Depth and shapes of one arm."""
+    """Return depth and shapes of one arm."""
     upper = -_swing(step, side)[0]
     shoulder = (side * 0.092 * look.build, 0.787, 0.0)
     elbow = _hang(shoulder, shoulder[0] + side * 0.027, 0.155, upper)
@@ -297,7 +292,7 @@ def _face(look: Look, view: _View) -> list[Shape]:
 
 
 def _hanging_hair(look: Look, view: _View) -> tuple[list[Shape], list[Shape]]:
-    """Hair below the chin: behind the body of a person who faces the camera, else over it."""
+    """Return hair below the chin: behind the body of a person who faces the camera, else over it."""
     x, y = view((0.0, 0.90, -0.022))
     if look.hair_style == "long":
         half, end = view.breadth(0.062, 0.046), y + 0.155
@@ -308,15 +303,8 @@ def _hanging_hair(look: Look, view: _View) -> tuple[list[Shape], list[Shape]]:
         half, end = 0.019, y + 0.13
     else:
         return [], []
-    widest = y + (end - y) * 0.6
-    outline = (
-        (x - half * 0.8, y - 0.01),
-        (x - half, widest),
-        (x - half * 0.7, end),
-        (x + half * 0.7, end),
-        (x + half, widest),
-        (x + half * 0.8, y - 0.01),
-    )
+    rows = ((0.8, y - 0.01), (1.0, y + (end - y) * 0.6), (0.7, end))
+    outline = [(x - half * k, v) for k, v in rows] + [(x + half * k, v) for k, v in reversed(rows)]
     inner = [(x - 0.006 + (px - x) * 0.7, y + (py - y) * 0.95) for px, py in outline]
     shapes = [polygon(outline, shade(look.hair, 78)), polygon(inner, look.hair)]
     return (shapes, []) if view.facing > -0.2 else ([], shapes)
@@ -406,11 +394,5 @@ def _rounded(x: float, y: float, half: float, height: float, paint: Colour) -> S
     r = min(half, height) * 0.45
     left, right, top, bottom = x - half + r, x + half - r, y - height + r, y + height - r
     corners = ((180, left, top), (270, right, top), (0, right, bottom), (90, left, bottom))
-    return polygon(
-        (
-            (cx + r * c, cy + r * s)
-            for start, cx, cy in corners
-            for c, s in arc(start, start + 91, 30)
-        ),
-        paint,
-    )
+    rim = [(x + r * c, y + r * s) for a, x, y in corners for c, s in arc(a, a + 91, 30)]
+    return polygon(rim, paint)

@@ -1,4 +1,4 @@
-"""Draws abstract tattoos on skin: a second object class, that only shape distinguishes.
+"""Draws abstract tattoos on skin: a second object class that only shape distinguishes.
 
 A tattoo consists of a few marks in one or two inks. Between pictures it turns, shrinks, and is on
 skin of another tone; lookalikes differ in the arrangement of marks.
@@ -84,7 +84,7 @@ class Mark:
     ink: Colour
 
     def shapes(self) -> list[Shape]:
-        """The mark as shapes."""
+        """Return the mark as shapes."""
         kind, reach, ink = self.kind, self.reach, self.ink
         c, s = cosine(self.turn), sine(self.turn)
 

@@ -219,15 +219,10 @@ def _is_second(
         "bands": lambda: (down > 250) & (down < 650) & ((down // 80) & 1 == 1),
         "yoke": lambda: down < 250,
         "panels": lambda: np.abs(front - 90) < 24,
-        "sash": lambda: np.abs(down - 500 + _sway(around)) < 90,
+        # Rises over the front and falls over the back.
+        "sash": lambda: np.abs(down - 900 + np.abs((around + 90) % 360 - 180) * 40 // 9) < 90,
         "plaid": lambda: (v < -282) | (column % 360 < 80),
         "badge": lambda: (front < 34) & (down > 220) & (down < 500),
         "open": lambda: front < 17,
     }
     return np.broadcast_to(masks[cloth.pattern](), (down.shape[0], around.shape[1]))
-
-
-def _sway(around: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return -400..400, rising over the front and falling over the back."""
-    front: NDArray[np.int32] = np.abs((around + 90) % 360 - 180) * 800 // 180 - 400
-    return front
