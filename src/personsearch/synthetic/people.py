@@ -292,7 +292,7 @@ def _face(look: Look, view: _View) -> list[Shape]:
 
 
 def _hanging_hair(look: Look, view: _View) -> tuple[list[Shape], list[Shape]]:
-    """Return hair below the chin: behind the body of a person who faces the camera, else over it."""
+    """Return hair below the chin: behind the body if the person faces the camera, else over it."""
     x, y = view((0.0, 0.90, -0.022))
     if look.hair_style == "long":
         half, end = view.breadth(0.062, 0.046), y + 0.155
