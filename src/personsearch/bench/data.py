@@ -15,7 +15,7 @@ class Drawn:
     """A data set that can be drawn anywhere: the same arguments give the same bytes.
 
     Attributes:
-        size: of `datasets.synthetic.SIZES`.
+        size: of `synthetic.benchmark.SIZES`.
         object_class: what the boxes hold.
         seed: another one gives other people, cameras and scenes.
     """
