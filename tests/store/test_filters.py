@@ -1,11 +1,14 @@
 """Filters: None restricts nothing, an empty selection selects nobody, in all three forms."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from few_people import DIM
 
 from personsearch.errors import StoreError
+from personsearch.store import open_store
 from personsearch.store.filters import EVERYONE, Filters
 
 NOBODY = np.zeros(0, np.int64)
@@ -60,3 +63,32 @@ def test_selections_are_plain_and_comparable() -> None:
     assert filters.described() == {"cameras": ["a"], "people": [3, 1]}
     assert filters.of_files() == Filters(cameras=["a"])
     assert Filters(people=[1]).of_files() is None
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (Filters(cameras=("phone",)), {1, 2, 3, 4}),
+        (Filters(cameras=("phone", "door"), since=101.0), {3, 4, 5, 6, 7, 8, 9}),
+        (Filters(since=100.5, until=202.5), {3, 4, 5, 6}),
+        (Filters(min_height=35.0), {9}),
+        (Filters(sources=("/photos",), names=("deep/b.jpg",)), {3, 4}),
+        (Filters(people=(2, 9, 77)), {2, 9}),
+        (Filters(cameras=("x' OR 1=1 --",)), set()),
+        (Filters(cameras=('door"; DROP TABLE people; --', "dö\nor 🚪")), set()),
+    ],
+)
+def test_filters(folder: Path, filters: Filters, expected: set[int]) -> None:
+    with open_store(folder) as store:
+        ids, matrix = store.embeddings(filters)
+        assert set(ids.tolist()) == expected
+        assert matrix.shape == (len(expected), DIM)
+        assert store.counts()["people"] == 9
+
+
+def test_min_score(folder: Path) -> None:
+    with open_store(folder) as store:
+        people = store.people(range(1, 10))
+        ids, _ = store.embeddings(Filters(min_score=0.75))
+        assert set(ids.tolist()) == {p.id for p in people if p.score >= 0.75}
+        assert 0 < len(ids) < 9

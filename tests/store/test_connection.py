@@ -1,0 +1,162 @@
+"""One process writes and others read; a kill or a full disk loses nothing."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from few_people import MODEL, STAMP, found, vectors
+
+from personsearch.errors import StoreError
+from personsearch.store import (
+    Filters,
+    open_store,
+)
+from personsearch.store.connection import write_lock
+from personsearch.store.index_files import locked
+
+
+def test_one_writes_and_others_read(folder: Path) -> None:
+    with open_store(folder, write=True) as store:
+        with (
+            pytest.raises(StoreError, match=rf"process {os.getpid()} is writing to this store"),
+            open_store(folder, write=True),
+        ):
+            pass
+        with open_store(folder) as reader:
+            assert reader.counts()["people"] == 9
+            store.add(store.begin_file("/photos", "c.jpg", STAMP), [found(1, 50)], finished=True)
+            assert reader.counts()["people"] == 10
+            with pytest.raises(StoreError, match="cannot be written"):
+                reader.finish_file(1)
+
+
+def test_blocks_in_which_more_than_appending_was_done(folder: Path) -> None:
+    with open_store(folder, write=True) as store:
+        people = store.people([1, 9])
+        half = vectors(2, 60).astype(np.float16)
+
+        def put(number: int) -> list[int]:
+            before = store.revision()
+            store.put([(replace(people[0], id=number), half[0], b"")])
+            return store.blocks_since(before).tolist()
+
+        assert put(5000) == []  # the highest
+        assert put(5001) == []
+        assert put(3000) == [2]  # between others
+        assert put(5000) == [4]  # in place of another
+        before = store.revision()
+        store.erase(Filters(people=(5001,)))
+        assert store.blocks_since(before).tolist() == [4]
+        assert put(5001) == [4]  # an id that was somebody else's
+        assert put(7000) == []
+        before = store.revision()
+        store.erase_files("/photos")
+        assert 0 in store.blocks_since(before).tolist()
+
+
+def test_a_full_disk_loses_nothing(folder: Path) -> None:
+    with open_store(folder, write=True) as store:
+        before = store.counts()["people"]
+        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        file = store.begin_file("/more", "a.mp4", STAMP)
+        written: list[int] = []
+
+        def add_many() -> None:
+            for frame in range(10_000):
+                store.add(file, [found(3, 1, frame=frame)])
+                written.append(frame)
+
+        with pytest.raises(StoreError, match="the disk is full; make room"):
+            add_many()
+    with open_store(folder) as store:
+        assert store.counts()["people"] == before + 3 * len(written)
+        assert store.damage() == ""
+
+
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from few_people import MODEL, STAMP, found
+from personsearch.store import open_store
+with open_store(sys.argv[1], model=MODEL, write=True) as store:
+    file = store.begin_file("/long.mp4", "", STAMP)
+    frame = len(store.frames(file))
+    while True:
+        store.add(file, [found(3, 1, frame=frame)])
+        print(frame, flush=True)
+        frame += 1
+"""
+
+
+def test_kill_loses_no_acknowledged_picture(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    generator = np.random.default_rng(0)
+    said = 0
+    for _ in range(5):
+        command = [
+            sys.executable,
+            "-c",
+            WRITER,
+            str(folder),
+            str(Path(__file__).parents[1] / "standins"),
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            said = int(process.stdout.readline())
+            time.sleep(generator.uniform(0.0, 0.1))
+            process.send_signal(signal.SIGKILL)
+            rest = process.stdout.read().splitlines(keepends=True)
+        said = max([said, *(int(line) for line in rest if line.endswith("\n"))])
+        with open_store(folder, model=MODEL, write=True) as store:
+            assert store.damage() == ""
+            frames = store.frames(store.known_files("/long.mp4")[""].id)
+            # Every frame that was acknowledged, none twice; at most one more was written.
+            assert frames == set(range(len(frames)))
+            assert len(frames) - 1 in (said, said + 1)
+            assert store.counts()["people"] == 3 * len(frames)
+    shutil.rmtree(folder)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from personsearch.store.connection import write_lock
+from personsearch.store.index_files import locked
+folder = Path(sys.argv[1])
+with write_lock(folder), locked(folder) as held:
+    print(held, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_holds_no_lock(folder: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        for _ in range(2):  # a process that fails to get it leaves the holder's number
+            with (
+                pytest.raises(StoreError, match=rf"process {process.pid} is writing"),
+                write_lock(folder),
+            ):
+                pass
+        with locked(folder) as held:
+            assert not held
+        process.kill()
+    with write_lock(folder), locked(folder) as held:
+        assert held
+
+
+def test_a_folder_that_cannot_be_locked(folder: Path) -> None:
+    (folder / "writer.lock").unlink()
+    (folder / "writer.lock").mkdir()
+    with pytest.raises(StoreError, match=r"writer\.lock: cannot be locked"), write_lock(folder):
+        pass

@@ -1,0 +1,50 @@
+"""Files, pictures and people are written as a whole or not at all, under ids of their own."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from few_people import STAMP, found
+
+from personsearch.errors import StoreError
+from personsearch.store import (
+    FileStamp,
+    Filters,
+    open_store,
+)
+
+
+def test_a_file_that_changed_is_done_again(folder: Path) -> None:
+    with open_store(folder, write=True) as store:
+        same = store.begin_file("/photos", "a.jpg", STAMP, "phone")
+        assert store.known_files("/photos")["a.jpg"].id == same
+        assert store.counts()["people"] == 9
+        other = store.begin_file("/photos", "a.jpg", FileStamp(1001, 5), "phone")
+        assert store.counts()["people"] == 7
+        store.add(other, [found(1, 30)], finished=True)
+        assert store.people_in(Path("/photos/a.jpg")) == [10]
+
+
+def test_a_picture_is_there_whole_or_not_at_all(folder: Path) -> None:
+    with open_store(folder, write=True) as store:
+        before = store.counts()
+        file = store.begin_file("/photos", "c.jpg", STAMP)
+        wrong = replace(found(2, 40), embeddings=np.zeros((2, 3), np.float32))
+        with pytest.raises(StoreError, match=r"shape \(2, 3\) came for 2 people, expected"):
+            store.add(file, [found(1, 41, frame=1), wrong])
+        store.add(file, [found(1, 42, frame=1)])
+        with pytest.raises(StoreError, match="there already"):
+            store.add(file, [found(2, 43, frame=2), found(1, 44, frame=1)])
+        assert store.counts() == before | {
+            "files": before["files"] + 1,
+            "pictures": before["pictures"] + 1,
+            "people": before["people"] + 1,
+        }
+
+
+def test_nobody_gets_the_id_of_someone_who_was_erased(folder: Path) -> None:
+    with open_store(folder, write=True) as store:
+        store.erase(Filters(people=(9,)))
+        store.add(store.begin_file("/photos", "c.jpg", STAMP), [found(1, 60)], finished=True)
+        assert store.people_in(Path("/photos/c.jpg")) == [10]
