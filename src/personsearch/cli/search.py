@@ -136,9 +136,7 @@ def _search_folder(
     as_json: bool,
 ) -> None:
     """Search pictures one by one, without a store."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from personsearch.cli.progress import StepProgress
     from personsearch.cli.search_output import print_query, show_folder_result
     from personsearch.loading import load
     from personsearch.search.folder_search import search_folder
@@ -147,20 +145,14 @@ def _search_folder(
     if query_image is None:
         raise typer.BadParameter("a picture that shows the person is missing")
     ((picture, corners),) = read_examples(query_image, box, None)
-    notes = Console(stderr=True)
     network = load(Path(model), choose_device(device)).eval()
     query = query_person(network, picture, corners)
     if not as_json:
         print_query(query)
-    with Progress(console=notes, transient=True, disable=as_json) as progress:
-        task = progress.add_task("searching")
+    with StepProgress() as bar:
+        progress = None if as_json else bar.step("searching")
         result = search_folder(
-            network,
-            query,
-            folder,
-            top=top,
-            score_threshold=score_threshold,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            network, query, folder, top=top, score_threshold=score_threshold, progress=progress
         )
     show_folder_result(result, out, as_json)
     if result.interrupted:

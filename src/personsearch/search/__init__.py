@@ -25,15 +25,7 @@ _MODULES = {
     "open_archive": "archive",
 }
 
-__all__ = [
-    "Archive",
-    "ArchiveResult",
-    "Match",
-    "QueryPicture",
-    "SearchRequest",
-    "Sighting",
-    "open_archive",
-]
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
@@ -43,4 +35,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

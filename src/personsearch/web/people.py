@@ -27,9 +27,7 @@ def to_person(person: StoredPerson) -> Person:
         height=person.size[1],
         box=[round(float(side), 2) for side in person.box],
         score=round(float(person.score), 4),
-        track=None
-        if track is None
-        else Span(id=track.id, first=track.first, last=track.last, views=track.views),
+        track=None if track is None else Span(**vars(track)),
         video=video,
         thumbnail=f"{address}/thumbnail",
         picture=f"{address}/picture",

@@ -217,15 +217,8 @@ class Erased(BaseModel):
     views: int
 
 
-class Camera(BaseModel):
-    """A camera, with the number of views of people."""
-
-    name: str
-    people: int
-
-
-class Source(BaseModel):
-    """An indexed folder, file or live camera, with the number of views of people."""
+class Group(BaseModel):
+    """A camera or an indexed folder, file or stream, with the number of views of people."""
 
     name: str
     people: int
@@ -237,8 +230,8 @@ class StoreInfo(BaseModel):
     uri: str = Field(description="Where the people are kept.")
     place: str = Field(description="Deprecated: the same as uri.", json_schema_extra=_OLD)
     people: int
-    cameras: list[Camera]
-    sources: list[Source]
+    cameras: list[Group]
+    sources: list[Group]
     model: str
     network: Literal["loading", "ready", "failed"]
     problem: str = Field(description="Why the network failed to load.")

@@ -16,9 +16,8 @@ from personsearch.web.schemas import (
     AuditLine,
     AuditPage,
     AuditState,
-    Camera,
+    Group,
     Health,
-    Source,
     StoreInfo,
 )
 
@@ -47,8 +46,8 @@ async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
         uri=engine.uri if may_search else "",
         place=engine.uri if may_search else "",
         people=people,
-        cameras=[Camera(name=n, people=c) for n, c in cameras.items()] if may_search else [],
-        sources=[Source(name=n, people=c) for n, c in sources.items()] if may_search else [],
+        cameras=_groups(cameras) if may_search else [],
+        sources=_groups(sources) if may_search else [],
         model=engine.model.name,
         network=service.network,
         problem=service.problem,
@@ -59,10 +58,13 @@ async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
 
 
 @router.get("/cameras")
-async def get_cameras(service: Served, caller: Searcher) -> list[Camera]:
+async def get_cameras(service: Served, caller: Searcher) -> list[Group]:
     """Cameras, with the number of views of people."""
-    cameras = await service.run(service.archive.engine.cameras)
-    return [Camera(name=name, people=people) for name, people in cameras.items()]
+    return _groups(await service.run(service.archive.engine.cameras))
+
+
+def _groups(counts: dict[str, int]) -> list[Group]:
+    return [Group(name=name, people=people) for name, people in counts.items()]
 
 
 @router.get("/audit")
@@ -80,15 +82,8 @@ async def read_audit(
         count = sum(1 for _ in log.entries())
         begin, end = max(count - skip - limit, 0), max(count - skip, 0)
         lines = [
-            AuditLine(
-                number=begin + row,
-                time=entry.time,
-                who=entry.who,
-                action=entry.action,
-                details=dict(entry.details),
-                hash=entry.hash,
-            )
-            for row, entry in enumerate(islice(log.entries(), begin, end), start=1)
+            AuditLine.model_validate({"number": number, **vars(entry)})
+            for number, entry in enumerate(islice(log.entries(), begin, end), start=begin + 1)
         ]
         return AuditPage(count=count, lines=lines[::-1])
 
