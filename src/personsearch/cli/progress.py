@@ -18,14 +18,15 @@ class StepProgress:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "StepProgress":
-        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        if self._tasks:  # else not even an empty line
+            self._bars.stop()
 
     def __call__(self, step: str, done: int, total: int) -> None:
         if step not in self._tasks:
+            self._bars.start()
             self._tasks[step] = self._bars.add_task(step, total=total)
         self._bars.update(self._tasks[step], completed=done)
 
