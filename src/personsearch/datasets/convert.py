@@ -1,23 +1,14 @@
 """Writes a data set in another format."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from personsearch.datasets import cuhk_sysu_writer, prw_writer, scenes
 from personsearch.datasets.copying import Progress, copy_pictures
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.errors import DataError
 from personsearch.types import Scene
-
-
-class Writer(Protocol):
-    """Writes a data set into a new folder and returns what the format cannot hold."""
-
-    def __call__(
-        self, dataset: Dataset, root: Path, /, *, progress: Progress | None
-    ) -> list[Dropped]: ...
 
 
 def convert(
@@ -48,7 +39,7 @@ def convert(
     return TARGETS[to](dataset, out, progress=progress)
 
 
-def _to_scenes(dataset: Dataset, out: Path, /, *, progress: Progress | None) -> list[Dropped]:
+def _to_scenes(dataset: Dataset, out: Path, *, progress: Progress | None) -> list[Dropped]:
     folder = out / "images"
     dropped = copy_pictures(list(dataset), lambda scene: folder / _safe(scene), progress)
     splits = {
@@ -70,7 +61,7 @@ def _safe(scene: Scene) -> Path:
     return name.with_name(name.name + ".jpg")
 
 
-TARGETS: Mapping[str, Writer] = {
+TARGETS: Mapping[str, Callable[..., list[Dropped]]] = {
     "scenes": _to_scenes,
     "cuhk-sysu": cuhk_sysu_writer.write,
     "prw": prw_writer.write,

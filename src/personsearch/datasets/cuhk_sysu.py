@@ -13,6 +13,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,14 @@ def read(root: Path) -> Dataset:
     }
     by_name = {asked.idname: k for k, asked in enumerate(queries)}
     builders: dict[str, Callable[[], SearchProtocol]] = {
-        f"gallery-{size}": _builder(path, f"gallery-{size}", by_name)
+        f"gallery-{size}": partial(read_protocol, path, f"gallery-{size}", by_name)
         for size, path in files.items()
     }
     if queries:
         builders["full"] = lambda: _full(queries, test_names)
-    for name, (place, _) in SUBSETS.items():
-        if (root / place).is_file():
-            builders[name] = _builder(root / place, name, by_name)
+    for name, (path, _) in SUBSETS.items():
+        if (root / path).is_file():
+            builders[name] = partial(read_protocol, root / path, name, by_name)
     return Dataset("CUHK-SYSU", root, splits, LazyProtocols(builders), dropped)
 
 
@@ -131,16 +132,17 @@ def read_protocol(
         AnnotationError: the file is missing, damaged, or of another kind.
     """
     path = Path(path)
-    key = next((k for place, k in SUBSETS.values() if place.name == path.name), path.stem)
-    usual = next((n for n, (place, _) in SUBSETS.items() if place.name == path.name), None)
-    name = name or usual or path.stem.replace("TestG", "gallery-")
+    usual, key = path.stem.replace("TestG", "gallery-"), path.stem
+    for subset, (file, variable) in SUBSETS.items():
+        if file.name == path.name:
+            usual, key = subset, variable
     ids = ids or {}
     queries, galleries, targets = [], [], []
-    for place, asked in enumerate(_asked(path, key)):
-        queries.append(asked.query(ids.get(asked.idname, len(ids) + place)))
+    for number, asked in enumerate(_asked(path, key)):
+        queries.append(asked.query(ids.get(asked.idname, len(ids) + number)))
         galleries.append(asked.gallery)
         targets.append(asked.targets())
-    return SearchProtocol(name=name, queries=queries, galleries=galleries, targets=targets)
+    return SearchProtocol(name=name or usual, queries=queries, galleries=galleries, targets=targets)
 
 
 def _gallery_files(folder: Path) -> dict[int, Path]:
@@ -149,10 +151,6 @@ def _gallery_files(folder: Path) -> dict[int, Path]:
         int(path.stem[5:]): path for path in folder.glob("TestG*.mat") if path.stem[5:].isdecimal()
     }
     return dict(sorted(found.items()))
-
-
-def _builder(path: Path, name: str, ids: Mapping[str, int]) -> Callable[[], SearchProtocol]:
-    return lambda: read_protocol(path, name, ids)
 
 
 @dataclass(frozen=True)

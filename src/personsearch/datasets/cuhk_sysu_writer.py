@@ -84,9 +84,9 @@ def write(
     for size, protocol in galleries.items():
         table = _protocol(protocol, names)
         save(TRAIN_TEST / f"TestG{size}.mat", f"TestG{size}", table)
-    for name, (place, key) in SUBSETS.items():
+    for name, (path, key) in SUBSETS.items():
         if name in protocols:
-            save(place, key, _protocol(protocols.pop(name), names, occlusion=name == "occlusion"))
+            save(path, key, _protocol(protocols.pop(name), names, occlusion=name == "occlusion"))
     dropped += [Dropped(name, "protocol that CUHK-SYSU has no file for") for name in protocols]
     asked = {q.id for protocol in galleries.values() for q in protocol.queries}
     for scene in test:

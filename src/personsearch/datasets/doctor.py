@@ -1,9 +1,10 @@
 """Examines a data set before days of training are spent on it."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from personsearch.media import video
 from personsearch.media.pictures import picture_size, read_picture
 from personsearch.types import UNLABELLED, Scene
 
-SEVERITIES = ("error", "warning", "note")
 EXAMPLES = 5
 
 PUBLISHED: Mapping[str, Mapping[str, int]] = {
@@ -36,6 +36,37 @@ PUBLISHED: Mapping[str, Mapping[str, int]] = {
     },
 }
 """Counts of the real data sets."""
+
+_ADVICE: Mapping[str, Mapping[str, str]] = {
+    "error": {
+        "no pictures": "check the folder",
+        "missing picture": "copy it again, or give its folder",
+        "unreadable picture": "copy it again, or remove its entry",
+        "picture of another size than annotated": "boxes would be off: use one version of both",
+        "same picture in two splits": "remove it from train: test results would be too good",
+    },
+    "warning": {
+        "same picture twice": "remove one: it counts twice in every mean",
+        "box outside its picture": "clip it, unless a published protocol has it so",
+        "same box twice": "remove one of them",
+        "box under 2 pixels": "remove it: it shows nothing",
+        "one id twice in a picture": "one of them is wrong; evaluation takes the first box",
+        "train id without a box": "renumber: a classifier would have a class without examples",
+        "no labelled person in train": "only detection can be trained",
+        "id in train and test": "results are too good for such people; move them to one split",
+        "no search protocol": "there is nothing to evaluate search by",
+        "count other than published": "results cannot be compared with papers: check the version",
+    },
+    "note": {
+        "picture without boxes": "fine as a distractor",
+        "train id in one picture alone": "fine for a classifier; pairs and triplets need two",
+        "camera named by text": "fine: such cameras are numbered in alphabetical order",
+    },
+}
+"""What to do about each kind of finding, by severity."""
+
+_Cases = defaultdict[str, list[str]]
+"""Where each kind of finding is."""
 
 
 @dataclass(frozen=True)
@@ -72,83 +103,91 @@ def examine(
             are read.
         progress: called with (pictures done, pictures in all).
     """
-    findings = [
-        *_pictures(dataset, decode, progress),
-        *_annotations(dataset),
-        *_identities(dataset),
-        *_cameras(dataset),
-        *_published(dataset),
-        *_dropped(dataset),
+    cases: _Cases = defaultdict(list)
+    _pictures(dataset, decode, progress, cases)
+    for scene in dataset:
+        _annotations(scene, cases)
+    _identities(dataset, cases)
+    cases["camera named by text"] += [
+        f"{name!r} is camera {number}" for number, name in dataset.camera_names.items()
     ]
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
-
-
-def _found(severity: str, what: str, where: Sequence[str], advice: str) -> Iterable[Finding]:
-    if where:
-        yield Finding(severity, what, len(where), list(where[:EXAMPLES]), advice)
+    _published(dataset, cases)
+    severities = {what: severity for severity, kinds in _ADVICE.items() for what in kinds}
+    advice = {what: text for kinds in _ADVICE.values() for what, text in kinds.items()}
+    if dataset.name == "PRW":
+        severities["id in train and test"] = "note"
+        advice["id in train and test"] = "they are in both splits of PRW; none of them is a query"
+    for entry in dataset.dropped:
+        cases[entry.reason].append(entry.where)
+    findings = [
+        Finding(
+            severities.get(what, "warning"),
+            what,
+            len(where),
+            where[:EXAMPLES],
+            advice.get(what, "the reader left it out"),
+        )
+        for what, where in cases.items()
+        if where
+    ]
+    return sorted(findings, key=lambda finding: list(_ADVICE).index(finding.severity))
 
 
 def _pictures(
-    dataset: Dataset, decode: bool, progress: Callable[[int, int], None] | None
-) -> Iterable[Finding]:
-    scenes = list(dataset)
+    dataset: Dataset,
+    decode: bool,
+    progress: Callable[[int, int], None] | None,
+    cases: _Cases,
+) -> None:
+    scenes = [(split, scene) for split, part in dataset.splits.items() for scene in part]
     if not scenes:
-        yield Finding("error", "no pictures", 1, [str(dataset.root)], "check the folder")
-    missing: list[str] = []
-    damaged: list[str] = []
-    resized: list[str] = []
-    by_content: dict[bytes, list[Scene]] = {}
-    videos: dict[Path, tuple[tuple[int, int], int] | None] = {}
-    for done, scene in enumerate(scenes, start=1):
-        if scene.frame is not None:
-            if scene.path not in videos:
-                videos[scene.path] = _video(scene.path)
-            facts = videos[scene.path]
-            if facts is None or scene.frame >= facts[1]:
-                (damaged if scene.path.exists() else missing).append(scene.name)
-            elif facts[0] != scene.size:
-                resized.append(f"{scene.name}: {facts[0]}, annotated {scene.size}")
-        elif not scene.path.is_file():
-            missing.append(scene.name)
+        cases["no pictures"].append(str(dataset.root))
+    by_content: dict[bytes, list[tuple[str, str]]] = {}
+    read_video = cache(_video)
+    for done, (split, scene) in enumerate(scenes, start=1):
+        if not scene.path.is_file():
+            cases["missing picture"].append(scene.name)
         else:
             try:
-                size = picture_size(scene.path)
-                if decode:
-                    read_picture(scene.path)
+                size = _size(scene, decode, read_video)
                 if size != scene.size:
-                    resized.append(f"{scene.name}: {size}, annotated {scene.size}")
-                by_content.setdefault(_digest(scene.path), []).append(scene)
+                    cases["picture of another size than annotated"].append(
+                        f"{scene.name}: {size}, annotated {scene.size}"
+                    )
+                if scene.frame is None:
+                    by_content.setdefault(_digest(scene.path), []).append((split, scene.name))
             except PictureError as error:
-                damaged.append(str(error))
+                cases["unreadable picture"].append(str(error))
         if progress is not None:
             progress(done, len(scenes))
-    yield from _found("error", "missing picture", missing, "copy it again, or give its folder")
-    yield from _found("error", "unreadable picture", damaged, "copy it again, or remove its entry")
-    advice = "annotations and pictures are of different versions: boxes would be off"
-    yield from _found("error", "picture of another size than annotated", resized, advice)
-    split_of = {scene.name: split for split, scenes in dataset.splits.items() for scene in scenes}
-    same = [group for group in by_content.values() if len(group) > 1]
-    across = [g for g in same if len({split_of[s.name] for s in g}) > 1]
-    within = [g for g in same if len({split_of[s.name] for s in g}) == 1]
-    yield from _found(
-        "error",
-        "same picture in two splits",
-        [" = ".join(scene.name for scene in group) for group in across],
-        "remove it from train: test results would be too good",
-    )
-    yield from _found(
-        "warning",
-        "same picture twice",
-        [" = ".join(scene.name for scene in group) for group in within],
-        "remove one: it counts twice in every mean",
-    )
+    for group in by_content.values():
+        if len(group) > 1:
+            across = len({split for split, _ in group}) > 1
+            kind = "same picture in two splits" if across else "same picture twice"
+            cases[kind].append(" = ".join(name for _, name in group))
 
 
-def _video(path: Path) -> tuple[tuple[int, int], int] | None:
-    try:
-        return video.video_size(path), video.frame_count(path)
-    except PictureError:
-        return None
+def _size(
+    scene: Scene, decode: bool, read_video: Callable[[Path], tuple[tuple[int, int], int]]
+) -> tuple[int, int]:
+    """Return the real size of a scene's picture.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    if scene.frame is None:
+        if decode:
+            read_picture(scene.path)
+        return picture_size(scene.path)
+    size, frames = read_video(scene.path)
+    if scene.frame >= frames:
+        raise PictureError(scene.name)
+    return size
+
+
+def _video(path: Path) -> tuple[tuple[int, int], int]:
+    """Return frame size and number of frames."""
+    return video.video_size(path), video.frame_count(path)
 
 
 def _digest(path: Path) -> bytes:
@@ -156,91 +195,48 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _annotations(dataset: Dataset) -> Iterable[Finding]:
-    outside: list[str] = []
-    twice: list[str] = []
-    tiny: list[str] = []
-    empty: list[str] = []
-    repeated: list[str] = []
-    for scene in dataset:
-        boxes = scene.boxes
-        if not len(boxes):
-            empty.append(scene.name)
-            continue
-        over = np.maximum(-boxes[:, :2].min(axis=1), (boxes[:, 2:] - scene.size).max(axis=1))
-        for k in np.flatnonzero(over > 0).tolist():
-            outside.append(f"{scene.name}: box {boxes[k].tolist()} in {scene.size}")
-        for k in np.flatnonzero(np.minimum(*(boxes[:, 2:] - boxes[:, :2]).T) < 2).tolist():
-            tiny.append(f"{scene.name}: box {boxes[k].tolist()}")
-        for box, count in Counter(map(tuple, boxes.tolist())).items():
-            if count > 1:
-                twice.append(f"{scene.name}: box {list(box)}")
-        for id_, count in Counter(scene.ids[scene.ids != UNLABELLED].tolist()).items():
-            if count > 1:
-                repeated.append(f"{scene.name}: id {id_}")
-    advice = "the box reaches over the border; cut it, unless a published protocol has it so"
-    yield from _found("warning", "box outside its picture", outside, advice)
-    yield from _found("warning", "same box twice", twice, "remove one of them")
-    yield from _found(
-        "warning", "box under 2 pixels", tiny, "remove it: it is too small to show a person"
-    )
-    advice = "one of them is wrong; evaluation takes the first box as the correct one"
-    yield from _found("warning", "one id twice in a picture", repeated, advice)
-    yield from _found("note", "picture without boxes", empty, "fine as a distractor")
-
-
-def _identities(dataset: Dataset) -> Iterable[Finding]:
-    def ids_of(split: str) -> set[int]:
-        scenes = dataset.splits.get(split, ())
-        return {id_ for scene in scenes for id_ in scene.ids.tolist() if id_ != UNLABELLED}
-
-    train = ids_of("train")
-    if "train" in dataset.splits:
-        gaps = sorted(set(range(max(train, default=-1) + 1)) - train)
-        advice = "classifiers would have classes without examples; label them or renumber"
-        yield from _found("warning", "train id without a box", [str(id_) for id_ in gaps], advice)
-        if not train:
-            advice = "only detection can be trained"
-            yield Finding("warning", "no labelled person in train", 1, ["train"], advice)
-    if dataset.source_ids is not None:
-        source = {dataset.source_ids[id_] for id_ in train}
-        shared = sorted(source & ids_of("test"))
-        severity = "note" if dataset.name == "PRW" else "warning"
-        advice = (
-            "they are people of both splits in PRW too, and none of them is a query"
-            if dataset.name == "PRW"
-            else "results are too good for people seen in training; move them to one split"
-        )
-        yield from _found(severity, "id in train and test", [str(id_) for id_ in shared], advice)
-    single: list[str] = []
-    seen: Counter[int] = Counter()
-    for scene in dataset.splits.get("train", ()):
-        seen.update(set(scene.ids[scene.ids != UNLABELLED].tolist()))
-    single = [str(id_) for id_, count in seen.items() if count == 1]
-    advice = "fine for a classifier; pairs and triplets need two pictures of each identity"
-    yield from _found("note", "train id in one picture alone", single, advice)
-    if ids_of("test") and not dataset.protocols:
-        advice = "there is nothing to evaluate search by"
-        yield Finding("warning", "no search protocol", 1, [str(dataset.root)], advice)
-
-
-def _cameras(dataset: Dataset) -> Iterable[Finding]:
-    named = [f"{name!r} is camera {number}" for number, name in dataset.camera_names.items()]
-    advice = "fine: cameras that are named by text are numbered in alphabetical order"
-    yield from _found("note", "camera named by text", named, advice)
-
-
-def _published(dataset: Dataset) -> Iterable[Finding]:
-    expected = PUBLISHED.get(dataset.name)
-    if expected is None:
+def _annotations(scene: Scene, cases: _Cases) -> None:
+    boxes = scene.boxes
+    if not len(boxes):
+        cases["picture without boxes"].append(scene.name)
         return
-    wrong = []
-    for name, number in expected.items():
+    over = np.maximum(-boxes[:, :2].min(axis=1), (boxes[:, 2:] - scene.size).max(axis=1))
+    for box in boxes[over > 0].tolist():
+        cases["box outside its picture"].append(f"{scene.name}: box {box} in {scene.size}")
+    for box in boxes[(boxes[:, 2:] - boxes[:, :2]).min(axis=1) < 2].tolist():
+        cases["box under 2 pixels"].append(f"{scene.name}: box {box}")
+    for corners, count in Counter(map(tuple, boxes.tolist())).items():
+        if count > 1:
+            cases["same box twice"].append(f"{scene.name}: box {list(corners)}")
+    for id_, count in Counter(scene.ids[scene.ids != UNLABELLED].tolist()).items():
+        if count > 1:
+            cases["one id twice in a picture"].append(f"{scene.name}: id {id_}")
+
+
+def _identities(dataset: Dataset, cases: _Cases) -> None:
+    pictures = {  # of each id, by split
+        split: Counter(i for s in scenes for i in set(s.ids.tolist()) - {UNLABELLED})
+        for split, scenes in dataset.splits.items()
+    }
+    train, test = pictures.get("train", Counter()), pictures.get("test", Counter())
+    gaps = sorted(set(range(max(train, default=-1) + 1)) - train.keys())
+    cases["train id without a box"] += map(str, gaps)
+    if "train" in dataset.splits and not train:
+        cases["no labelled person in train"].append("train")
+    if dataset.source_ids is not None:
+        shared = {dataset.source_ids[id_] for id_ in train} & test.keys()
+        cases["id in train and test"] += map(str, sorted(shared))
+    single = [str(id_) for id_, count in train.items() if count == 1]
+    cases["train id in one picture alone"] += single
+    if test and not dataset.protocols:
+        cases["no search protocol"].append(str(dataset.root))
+
+
+def _published(dataset: Dataset, cases: _Cases) -> None:
+    for name, number in PUBLISHED.get(dataset.name, {}).items():
         got = _count(dataset, name)
         if got != number:
-            wrong.append(f"{name}: {got:,}, published {number:,}")
-    advice = "files are missing or of another version: results cannot be compared with papers"
-    yield from _found("warning", "count other than published", wrong, advice)
+            cases["count other than published"].append(f"{name}: {got:,}, published {number:,}")
 
 
 def _count(dataset: Dataset, name: str) -> int:
@@ -254,11 +250,3 @@ def _count(dataset: Dataset, name: str) -> int:
     if what == "boxes":
         return sum(len(scene.boxes) for scene in scenes)
     return len({id_ for scene in scenes for id_ in scene.ids.tolist() if id_ != UNLABELLED})
-
-
-def _dropped(dataset: Dataset) -> Iterable[Finding]:
-    reasons: dict[str, list[str]] = {}
-    for entry in dataset.dropped:
-        reasons.setdefault(entry.reason, []).append(entry.where)
-    for reason, where in reasons.items():
-        yield from _found("warning", reason, where, "the reader left it out")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
 from personsearch.boxes import clip, from_xywh
 from personsearch.datasets.dataset import Dataset, Dropped
@@ -25,6 +26,16 @@ from personsearch.types import Scene, SearchProtocol
 TRUTH = (Path("gt", "gt.txt"), Path("gt.txt"))
 
 _PEDESTRIAN = 1
+
+
+class SequenceInfo(BaseModel):
+    """The section ``[Sequence]`` of ``seqinfo.ini``; all keys are optional."""
+
+    name: str | None = None
+    im_dir: str = Field(default="img1", alias="imDir")
+    width: PositiveInt | None = Field(default=None, alias="imWidth")
+    height: PositiveInt | None = Field(default=None, alias="imHeight")
+    rate: float = Field(default=0.0, alias="frameRate")
 
 
 @dataclass(frozen=True)
@@ -67,49 +78,39 @@ def read(
         raise DataError(f"every={every}, apart={apart}: expected positive numbers")
     root = Path(root)
     dropped: list[Dropped] = []
-    info = sequence_info(root / "seqinfo.ini")
+    info = sequence_info(root)
     rows = _rows(_truth(root), dropped)
-    frames = _frames(root, info)
+    frames = _frames(root, info.im_dir)
     if last is None:
         last = int(rows[:, 0].max(initial=0)) - 1
         dropped += [Dropped(frames[k].name, "frame after the last annotated one")
                     for k in sorted(frames) if k - 1 > last]  # fmt: skip
-    missing = {int(number) for number in rows[:, 0]} - set(frames)
-    for row in rows[np.isin(rows[:, 0], list(missing))]:
+    for row in rows[~np.isin(rows[:, 0], list(frames))]:
         dropped.append(Dropped(f"frame {row[0]:.0f}, id {row[1]:.0f}", "row without a picture"))
-    rate = _rate(info, frames)
+    some = next(iter(frames.values()))
+    rate = info.rate if info.rate > 0 or some.index is None else video.frame_rate(some.path)
     scenes = []
-    for number in sorted(frames):
-        if number - 1 > last or (number - 1) % every:
-            continue
-        frame = frames[number]
-        factors = _factors(frame.size, info)
-        boxes, ids = _boxes(rows[rows[:, 0] == number], frame, factors, dropped)
-        scenes.append(
-            Scene(
-                frame.name,
-                frame.path,
-                frame.size,
-                boxes,
-                ids,
-                camera,
-                (number - 1) / rate if rate else None,
-                frame.index,
-            )
-        )
     indices = [k - 1 for k in sorted(frames) if k - 1 <= last and (k - 1) % every == 0]
+    for index in indices:
+        frame = frames[index + 1]
+        width, height = frame.size
+        scale = np.array([width / (info.width or width), height / (info.height or height)] * 2)
+        boxes, ids = _boxes(rows[rows[:, 0] == index + 1], frame, scale, dropped)
+        time = index / rate if rate else None
+        scenes.append(
+            Scene(frame.name, frame.path, frame.size, boxes, ids, camera, time, frame.index)
+        )
 
     def protocol(name: str, frames_apart: int) -> SearchProtocol:
         return every_box_protocol(name, scenes, _galleries(scenes, indices, frames_apart))
 
-    name = info.get("name") or root.resolve().name
     protocols = LazyProtocols(
         {
             "all": lambda: protocol("all", 1),
             f"apart-{apart}": lambda: protocol(f"apart-{apart}", apart),
         }
     )
-    return Dataset(name, root, {"test": scenes}, protocols, dropped)
+    return Dataset(info.name or root.resolve().name, root, {"test": scenes}, protocols, dropped)
 
 
 def _truth(root: Path) -> Path:
@@ -119,28 +120,27 @@ def _truth(root: Path) -> Path:
     raise AnnotationError(f"{root}: has neither {TRUTH[0]} nor {TRUTH[1]}, expected a MOT folder")
 
 
-def sequence_info(path: Path) -> dict[str, str]:
-    """Return the section ``[Sequence]`` of ``seqinfo.ini``; empty if there is no such file.
+def sequence_info(root: Path) -> SequenceInfo:
+    """Read ``seqinfo.ini`` of a folder; without the file all values are the defaults.
 
     Raises:
         AnnotationError: it is damaged.
     """
+    path = root / "seqinfo.ini"
     if not path.is_file():
-        return {}
+        return SequenceInfo()
     parser = configparser.ConfigParser(interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
-        return dict(parser["Sequence"])
+        return SequenceInfo.model_validate(dict(parser["Sequence"]))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise AnnotationError(
+            f"{path}: {first['loc'][0]} is {first['input']!r}, expected a positive number"
+        ) from None
     except (OSError, UnicodeDecodeError, configparser.Error, KeyError) as error:
         raise AnnotationError(f"{path}: expected a section [Sequence] ({error})") from None
-
-
-def _whole(info: dict[str, str], key: str) -> int | None:
-    try:
-        return int(info[key]) if key in info else None
-    except ValueError:
-        raise AnnotationError(f"seqinfo.ini: {key} is {info[key]!r}, expected a number") from None
 
 
 def _rows(path: Path, dropped: list[Dropped]) -> NDArray[np.float64]:
@@ -191,9 +191,9 @@ def _reason(row: list[float], seen: set[tuple[float, float]]) -> str | None:
     return "track twice in a frame: the first row counts" if (row[0], row[1]) in seen else None
 
 
-def _frames(root: Path, info: dict[str, str]) -> dict[int, _Frame]:
+def _frames(root: Path, im_dir: str) -> dict[int, _Frame]:
     """Return the frames by their number, from one."""
-    folder = root / (info.get("imDir") or "img1")
+    folder = root / im_dir
     if folder.is_dir() and folder.resolve().is_relative_to(root.resolve()):
         found = {
             int(path.stem): _Frame(path.name, path, picture_size(path), None)
@@ -215,34 +215,13 @@ def _frames(root: Path, info: dict[str, str]) -> dict[int, _Frame]:
     }
 
 
-def _rate(info: dict[str, str], frames: dict[int, _Frame]) -> float | None:
-    try:
-        stated = float(info["frameRate"]) if "frameRate" in info else None
-    except ValueError:
-        raise AnnotationError(
-            f"seqinfo.ini: frameRate is {info['frameRate']!r}, expected a number"
-        ) from None
-    if stated and stated > 0:
-        return stated
-    some = next(iter(frames.values()))
-    return None if some.index is None else video.frame_rate(some.path)
-
-
-def _factors(size: tuple[int, int], info: dict[str, str]) -> NDArray[np.float64]:
-    """Return the factors from annotated x, y, w, h to pixels of the frame."""
-    width, height = _whole(info, "imWidth") or size[0], _whole(info, "imHeight") or size[1]
-    if width < 1 or height < 1:
-        raise AnnotationError(f"seqinfo.ini: imWidth {width}, imHeight {height}: not positive")
-    return np.array([size[0] / width, size[1] / height] * 2)
-
-
 def _boxes(
     rows: NDArray[np.float64],
     frame: _Frame,
-    factors: NDArray[np.float64],
+    scale: NDArray[np.float64],
     dropped: list[Dropped],
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    boxes = clip(from_xywh(rows[:, 2:6] * factors), frame.size).astype(np.float32)
+    boxes = clip(from_xywh(rows[:, 2:6] * scale), frame.size).astype(np.float32)
     good = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     for row in rows[~good]:
         dropped.append(Dropped(f"{frame.name}, id {row[1]:.0f}", "box outside its picture"))

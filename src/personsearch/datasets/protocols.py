@@ -32,7 +32,7 @@ class LazyProtocols(Mapping[str, SearchProtocol]):
         return len(self._builders)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._builders
+        return name in self._builders  # without building it
 
 
 class Appearances:

@@ -9,9 +9,9 @@ query_box/                                crops of the queries, not used
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from personsearch.datasets.protocols import LazyProtocols, make_protocol
 from personsearch.datasets.scene_protocols import unlabelled_boxes
 from personsearch.errors import AnnotationError, DataError, PictureError
 from personsearch.media.pictures import picture_size
-from personsearch.types import UNLABELLED, FloatArray, Query, Scene
+from personsearch.types import UNLABELLED, FloatArray, Query, Scene, SearchProtocol
 
 FRAMES, ANNOTATIONS, QUERIES = "frames", "annotations", "query_info.txt"
 KEYS = ("box_new", "anno_file", "anno_previous")
@@ -92,27 +92,23 @@ def read(root: Path, clipping: Clipping = "once") -> Dataset:
     queries = _queries(root / QUERIES, splits["test"], clipping, dropped)
     scenes = splits["test"]
 
-    def regular() -> Any:
-        names = [scene.name for scene in scenes]
-        return make_protocol("regular", scenes, queries, other_scenes(queries, names))
-
-    def multi_view() -> Any:
-        return make_protocol("multi-view", scenes, queries, other_cameras(queries, scenes))
-
-    def original() -> Any:
+    names = [scene.name for scene in scenes]
+    builders: dict[str, Callable[[], SearchProtocol]] = {
+        "regular": lambda: make_protocol("regular", scenes, queries, other_scenes(queries, names)),
+        "multi-view": lambda: make_protocol(
+            "multi-view", scenes, queries, other_cameras(queries, scenes)
+        ),
         # Same-camera frames are not in the gallery: only unlabelled people have to be ignored.
-        return make_protocol(
+        "original": lambda: make_protocol(
             "original",
             scenes,
             queries,
             other_cameras(queries, scenes),
             ignored=[unlabelled_boxes(scenes)] * len(queries),
             average_precision="trapezoid",
-        )
-
-    protocols = LazyProtocols(
-        {"regular": regular, "multi-view": multi_view, "original": original} if queries else {}
-    )
+        ),
+    }
+    protocols = LazyProtocols(builders if queries else {})
     return Dataset("PRW", root, splits, protocols, dropped, source_ids=source_ids)
 
 
@@ -138,35 +134,32 @@ def _scene(
             f"{path}: boxes of shape {rows.shape} and type {rows.dtype}, expected N x 5 numbers "
             "[id, x, y, w, h]"
         )
-    boxes, ids, good = _usable(rows.astype(np.float64), size, clipping)
+    boxes, ids, problems = _checked(rows.astype(np.float64), size, clipping)
+    good = problems == ""
     for row in np.flatnonzero(~good).tolist():
-        dropped.append(Dropped(f"{name}, row {row}", _why(rows[row].astype(np.float64))))
+        dropped.append(Dropped(f"{name}, row {row}", str(problems[row])))
     return Scene(file, root / FRAMES / file, size, boxes[good], ids[good], camera)
 
 
-def _usable(
+def _checked(
     rows: NDArray[np.float64], size: tuple[int, int], clipping: Clipping
-) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.bool_]]:
-    """Return corners, ids, and which rows are valid boxes."""
-    good = np.isfinite(rows).all(axis=1)
-    good &= (rows[:, 3] > 0) & (rows[:, 4] > 0)
-    rows = np.where(good[:, None], rows, 0)
-    good &= rows[:, 0] == np.rint(rows[:, 0])
+) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.str_]]:
+    """Return corners, ids, and the problem of each row, ``""`` for valid ones."""
+    infinite = ~np.isfinite(rows).all(axis=1)
+    empty = (rows[:, 3:] <= 0).any(axis=1)
+    rows = np.where(np.expand_dims(infinite | empty, 1), 0, rows)
     if clipping == "seqnet":
         boxes = from_xywh(np.maximum(rows[:, 1:], 0)).astype(np.int32).astype(np.float32)
     else:
         boxes = clip(from_xywh(rows[:, 1:]), size).astype(np.float32)
-    good &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    problems = {
+        "row that is not finite": infinite,
+        "box of zero or negative size": empty,
+        "id is not a whole number": rows[:, 0] != np.rint(rows[:, 0]),
+        "box outside its picture": (boxes[:, 2:] <= boxes[:, :2]).any(axis=1),
+    }
     ids = np.where(rows[:, 0] < 0, UNLABELLED, rows[:, 0]).astype(np.int64)
-    return boxes, ids, good
-
-
-def _why(row: NDArray[np.float64]) -> str:
-    if not np.isfinite(row).all():
-        return "row that is not finite"
-    if row[3] <= 0 or row[4] <= 0:
-        return "box of zero or negative size"
-    return "box outside its picture" if row[0] == np.rint(row[0]) else "id is not a whole number"
+    return boxes, ids, np.select(list(problems.values()), list(problems), "")
 
 
 def _train_ids(path: Path, scenes: Sequence[Scene], dropped: list[Dropped]) -> list[int]:

@@ -136,11 +136,10 @@ def pets09(folder: Path, *, every: int = 25, last: int = 499, gap: int = 200) ->
     root = Path(folder) / "pets09"
     film = mot.read(root, every=every, last=last, apart=gap, camera=1)
     # Without the size, boxes drawn on larger frames would be read as pixels of the video.
-    missing = {"imWidth", "imHeight"} - mot.sequence_info(root / "seqinfo.ini").keys()
-    if missing:
+    info = mot.sequence_info(root)
+    if info.width is None or info.height is None:
         raise AnnotationError(
-            f"{root / 'seqinfo.ini'}: expected imWidth and imHeight under [Sequence], "
-            f"{' and '.join(sorted(missing))} not found"
+            f"{root / 'seqinfo.ini'}: has no imWidth and imHeight, expected both in [Sequence]"
         )
     name = f"apart-{gap}"
     return replace(film, name="PETS09 S2L1", protocols={name: film.protocol(name)})
