@@ -153,7 +153,8 @@ def test_processes_share_each_batch(scenes: list[Scene]) -> None:
 
 
 def test_a_batch_that_the_processes_cannot_share_is_an_error(scenes: list[Scene]) -> None:
-    with pytest.raises(RecipeError, match=r"images_per_iteration is 2, .* multiple of the 3"):
+    message = r"a batch has 2 pictures, .* multiple of 3 .*images_per_iteration"
+    with pytest.raises(RecipeError, match=message):
         scene_stage(scenes).batches(0, 0, 3)
 
 

@@ -4,7 +4,7 @@
 a batch of whole pictures fewer than ten (section 4.2).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ from personsearch.errors import RecipeError
 from personsearch.systems.base import Target
 from personsearch.training.crops import Crops, CropSampler
 from personsearch.training.recipe import Recipe
-from personsearch.training.stages import Stage, crop_augmentation, first_stage_rate
-from personsearch.training.training_set import Batch, PictureCache, load_batches
+from personsearch.training.stages import LoadedStage, crop_augmentation
+from personsearch.training.training_set import Batch, PictureCache
 from personsearch.types import Scene
 
 
@@ -30,16 +30,13 @@ class CropClassifier(Protocol):
         """Parameters that they train."""
 
 
-class CropClassifierStage(Stage):
+class CropClassifierStage(LoadedStage):
     """Crops of labelled people and as many of background, the identity loss alone.
 
     Augmentation and optimizer are the recipe's.
 
     Args:
-        recipe: the recipe.
-        scenes: the training scenes.
-        pictures: their pictures.
-
+        recipe, scenes, pictures: as in `Stage`.
         classifier_iterations: optimizer steps; 0 skips the stage. The paper does not say.
         classifier_lr: learning rate after a short warm-up, then half a cosine down to a tenth.
         classifier_batch: crops in a step, half of them background.
@@ -56,6 +53,8 @@ class CropClassifierStage(Stage):
 
     name = "crop classifier"
     interface = CropClassifier
+    batch_key = "classifier_batch or classifier_accumulate"
+    batch_unit = 2  # half of each share is background
 
     def __init__(
         self,
@@ -81,9 +80,10 @@ class CropClassifierStage(Stage):
                 f"classifier_batch is {classifier_batch} and classifier_accumulate "
                 f"{classifier_accumulate}; expected a batch that is a multiple of twice the passes"
             )
-        self.recipe, self.iterations, self.lr = recipe, classifier_iterations, classifier_lr
+        super().__init__(recipe, scenes, pictures)
+        self.start_from_crops(classifier_iterations, classifier_lr)
         self.accumulate = classifier_accumulate
-        self.crops = Crops(
+        self.training_set = Crops(
             scenes,
             pictures,
             crop_augmentation(recipe),
@@ -93,35 +93,15 @@ class CropClassifierStage(Stage):
             classifier_jitter,
         )
         self.sampler = CropSampler(
-            self.crops, classifier_batch // classifier_accumulate, recipe.seed
+            self.training_set, classifier_batch // classifier_accumulate, recipe.seed
         )
 
     def parameters(self, model: CropClassifier) -> list[nn.Parameter]:
         """Those that classify crops."""
         return model.classifier_parameters()
 
-    def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
-        """Crops, half of each batch background.
-
-        Raises:
-            RecipeError: the processes cannot share a batch.
-        """
-        size = self.sampler.batch_size
-        if size % (2 * world):
-            raise RecipeError(
-                f"a pass has {size} crops, expected a multiple of twice the {world} processes; "
-                "change classifier_batch or classifier_accumulate"
-            )
-        first, last = start * self.accumulate, self.iterations * self.accumulate
-        workers = self.recipe.loader_workers
-        return load_batches(self.crops, self.sampler, first, last, workers, rank, world)
-
     def losses(
         self, model: CropClassifier, images: list[Tensor], batch: Batch
     ) -> dict[str, Tensor]:
         """The system's losses on crops."""
         return model.classifier_losses(images, batch.targets)
-
-    def learning_rate(self, iteration: int) -> float:
-        """A short linear warm-up, then half a cosine down to a tenth."""
-        return first_stage_rate(self.lr, iteration, self.iterations)

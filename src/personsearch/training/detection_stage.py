@@ -19,10 +19,9 @@ from personsearch.systems.base import Target
 from personsearch.training.recipe import Recipe
 from personsearch.training.samplers import RandomSampler
 from personsearch.training.stages import (
-    SceneStage,
+    LoadedStage,
     make_optimizer,
     scene_augmentation,
-    warm_cosine,
 )
 from personsearch.training.training_set import Batch, PictureCache, TrainingSet
 from personsearch.types import UNLABELLED, Scene
@@ -39,17 +38,14 @@ class DetectionTrained(Protocol):
         """Parameters that they train."""
 
 
-class DetectionStage(SceneStage):
+class DetectionStage(LoadedStage):
     """Whole pictures of the training set and of others, the detection losses alone.
 
     Augmentation, momentum and accumulation are the recipe's; every picture of every data set comes
     once an epoch.
 
     Args:
-        recipe: the recipe.
-        scenes: the training scenes.
-        pictures: their pictures.
-
+        recipe, scenes, pictures: as in `Stage`.
         detection_data: folders of further data sets, in any format that `open_dataset` reads. The
             ``train`` split is used, or everything if there is none.
         detection_iterations: optimizer steps; 0 skips the stage.
@@ -89,7 +85,7 @@ class DetectionStage(SceneStage):
                 f"detection_lr is {detection_lr} and detection_weight_decay "
                 f"{detection_weight_decay}; expected a rate above 0 and a decay of 0 or more"
             )
-        self.recipe = recipe
+        super().__init__(recipe, scenes, pictures)
         self.iterations, self.accumulate = detection_iterations, recipe.accumulate
         self.warmup, self.lr = detection_warmup, detection_lr
         self.optimizer, self.weight_decay = detection_optimizer, detection_weight_decay
@@ -115,10 +111,6 @@ class DetectionStage(SceneStage):
     ) -> dict[str, Tensor]:
         """The system's detection losses."""
         return model.detection_losses(images, batch.targets)
-
-    def learning_rate(self, iteration: int) -> float:
-        """Linear warm-up, then half a cosine."""
-        return warm_cosine(self.lr, iteration, self.iterations, self.warmup)
 
 
 def more_scenes(folders: Sequence[str], object_class: str) -> list[Scene]:

@@ -39,10 +39,7 @@ class FeatureStage(SceneStage):
     for bit as they are.
 
     Args:
-        recipe: the recipe.
-        scenes: the training scenes.
-        pictures: their pictures.
-
+        recipe, scenes, pictures: as in `Stage`.
         batch_ids: identities in a batch; all if there are fewer.
         batch_shots: boxes of each identity; all if there are fewer.
         semi_hard_iterations: the first iterations, with semi-hard triplets; the others take
@@ -87,7 +84,6 @@ class FeatureStage(SceneStage):
                 "iterations, and no negative number"
             )
         self.accumulate = 1
-        self.scenes, self.pictures = scenes, pictures
         self.batch_ids, self.batch_shots = batch_ids, batch_shots
         self.semi_hard_iterations = semi_hard_iterations
         self.views, self.jitter, self.folder = feature_views, feature_jitter, feature_cache

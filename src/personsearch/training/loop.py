@@ -6,6 +6,7 @@ and the iteration. So a run that was killed and resumed ends with the same weigh
 not, bit for bit on the same kind of machine with the same number of threads.
 """
 
+import itertools
 import json
 import math
 import signal
@@ -47,6 +48,9 @@ from personsearch.training.stages import Stage, make_stages
 from personsearch.training.tensorboard import TensorBoardWriter
 from personsearch.types import Scene, SearchProtocol
 
+LOGGED = ("stage", "iteration", "losses", "learning_rate", "images_per_second")
+"""Fields of a report that `log.jsonl` holds, besides the validation, if there was one."""
+
 
 class Trainer:
     """Train one recipe on one data set in one folder.
@@ -83,8 +87,7 @@ class Trainer:
         self.scenes: Sequence[Scene] = dataset.split("train")
         self.validation: Sequence[Scene] = dataset.splits.get("val", ())
         self.protocol: SearchProtocol | None = dataset.protocols.get("val")
-        ids = np.concatenate([scene.ids for scene in self.scenes] or [np.zeros(0, np.int64)])
-        self.num_ids = int(ids.max(initial=-1)) + 1
+        self.num_ids = 1 + max((int(s.ids.max(initial=-1)) for s in self.scenes), default=-1)
         if not self.scenes or self.num_ids == 0:
             raise DataError(
                 f"data set {dataset.name!r}: its training split has {len(self.scenes)} pictures "
@@ -180,8 +183,7 @@ class Trainer:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
             names: list[str] = []
-            for _ in range(stage.accumulate):
-                batch = next(batches)
+            for batch in itertools.islice(batches, stage.accumulate):
                 images += len(batch.images) * self.world
                 names += batch.names
                 for name, value in self._backward(stage, batch, iteration).items():
@@ -189,7 +191,7 @@ class Trainer:
             self._step(optimizer, parameters, stage, iteration, names)
             done = iteration + 1
             last = done == stage.iterations
-            validates = index == len(self.stages) - 1 and (done % recipe.evaluate_every == 0)
+            validates = stage is self.stages[-1] and (done % recipe.evaluate_every == 0 or last)
             if done % recipe.log_every == 0 or validates or last:
                 seconds = time.perf_counter() - began
                 steps = done - since
@@ -202,7 +204,7 @@ class Trainer:
                         rate,
                         images / seconds,
                         (stage.iterations - done) * seconds / steps,
-                        self._validate_if_due(index, done),
+                        self._validate_and_keep_best(done) if validates else {},
                     )
                 )
                 sums, images, since, began = {}, 0, done, time.perf_counter()
@@ -253,12 +255,7 @@ class Trainer:
             )
         optimizer.step()
 
-    def _validate_if_due(self, index: int, done: int) -> dict[str, float]:
-        """Validate in the last stage when it is due, and keep the best checkpoint."""
-        stage = self.stages[index]
-        due = done % self.recipe.evaluate_every == 0 or done == stage.iterations
-        if index != len(self.stages) - 1 or not due:
-            return {}
+    def _validate_and_keep_best(self, done: int) -> dict[str, float]:
         measured = self.validate()
         score = measured.get("mean_ap", measured.get("detection_ap"))
         if score is not None and (self.best is None or score > self.best):
@@ -287,15 +284,10 @@ class Trainer:
     def _report(self, report: Report) -> None:
         if self.rank != 0:
             return
-        line = {
-            "stage": report.stage,
-            "iteration": report.iteration,
-            "losses": dict(report.losses),
-            "learning_rate": report.learning_rate,
-            "images_per_second": round(report.images_per_second, 2),
-        }
+        line = {key: value for key, value in vars(report).items() if key in LOGGED}
         if report.validation:
-            line["validation"] = dict(report.validation)
+            line["validation"] = report.validation
+        line["images_per_second"] = round(report.images_per_second, 2)
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
         if self._tensorboard:

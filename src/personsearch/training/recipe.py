@@ -10,7 +10,7 @@ import inspect
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -161,15 +161,12 @@ class Recipe(BaseModel):
     def keywords(self, function: Any) -> dict[str, Any]:
         """Return the keyword arguments that the recipe holds for a constructor."""
         given: dict[str, Any] = {}
-        for parameter in _keyword_only(function):
-            hint = parameter.hint
+        for name, hint, _ in _keyword_only(function):
             if is_dataclass(hint):
                 kind: Any = hint
-                given[parameter.name] = kind(
-                    **{f.name: self.settings[f.name] for f in fields(kind)}
-                )
+                given[name] = kind(**{f.name: self.settings[f.name] for f in fields(kind)})
             else:
-                given[parameter.name] = self.settings[parameter.name]
+                given[name] = self.settings[name]
         return given
 
     def to_toml(self) -> str:
@@ -238,13 +235,6 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         raise RecipeError(f"{where}: {f'{key}: ' if key else ''}{message}{came}") from None
 
 
-@dataclass(frozen=True)
-class _Keyword:
-    name: str
-    hint: Any
-    default: Any
-
-
 def _named(path: str) -> Any:
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
@@ -255,11 +245,12 @@ def stage_constructors(system: str) -> list[Any]:
     return [_named(STAGES[name]) for name in SYSTEMS[system].stages]
 
 
-def _keyword_only(function: Any) -> Iterator[_Keyword]:
+def _keyword_only(function: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, type and default of each keyword-only argument."""
     hints = get_type_hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            yield _Keyword(name, hints[name], parameter.default)
+            yield name, hints[name], parameter.default
 
 
 def _settings_model(system: str) -> type[BaseModel]:
@@ -267,14 +258,14 @@ def _settings_model(system: str) -> type[BaseModel]:
     keys: dict[str, Any] = {}
     constructors = [_named(SYSTEMS[system].constructor), *stage_constructors(system)]
     for constructor in constructors:
-        for keyword in _keyword_only(constructor.__init__):
-            if is_dataclass(keyword.hint):
-                hints = get_type_hints(keyword.hint)
-                for field in fields(keyword.hint):
-                    value = getattr(keyword.default, field.name)
+        for name, hint, default in _keyword_only(constructor.__init__):
+            if is_dataclass(hint):
+                hints = get_type_hints(hint)
+                for field in fields(hint):
+                    value = getattr(default, field.name)
                     keys[field.name] = _field(hints[field.name], value)
             else:
-                keys[keyword.name] = _field(keyword.hint, keyword.default)
+                keys[name] = _field(hint, default)
     return create_model(
         f"{system}_settings",
         __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),

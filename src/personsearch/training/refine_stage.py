@@ -19,10 +19,7 @@ class RefineStage(SceneStage):
     """The main stage of RDLR.
 
     Args:
-        recipe: the recipe.
-        scenes: the training scenes.
-        pictures: their pictures.
-
+        recipe, scenes, pictures: as in `Stage`.
         reid_init: checkpoint whose re-ID network replaces the one that this run trained; it may
             come from another data set (figure 6, c and d).
     """

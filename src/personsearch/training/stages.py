@@ -27,22 +27,32 @@ from personsearch.types import Scene
 class Stage(ABC):
     """One part of a run, with its own data, losses and optimizer.
 
-    The constructor takes the recipe, the training scenes and their pictures, and keyword arguments,
-    which are keys of the recipe. The model that the methods get is an instance of `interface`.
+    Keyword arguments of a stage's constructor are keys of the recipe. The model that the methods
+    get is an instance of `interface`.
+
+    Args:
+        recipe: the recipe.
+        scenes: the training scenes.
+        pictures: their pictures.
 
     Attributes:
         name: in the catalogue, the log and checkpoints.
         interface: class or protocol that a system must implement to be trained by this stage.
-        recipe: the recipe.
         iterations: optimizer steps; a stage with 0 is skipped.
         accumulate: forward passes in each.
+        lr, warmup, floor: of the learning rate, see `learning_rate`.
     """
 
     name: str
     interface: type = PersonSearchModel
-    recipe: Recipe
     iterations: int
     accumulate: int = 1
+    lr: float
+    warmup: int = 0
+    floor: float = 0.0
+
+    def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
+        self.recipe, self.scenes, self.pictures = recipe, scenes, pictures
 
     def check(self, model: PersonSearchModel) -> None:
         """Check that the stage can train this system.
@@ -84,9 +94,20 @@ class Stage(ABC):
     def losses(self, model: Any, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Named losses of one forward pass; `images` and the targets are on the device."""
 
-    @abstractmethod
     def learning_rate(self, iteration: int) -> float:
-        """Learning rate of an iteration, counted from zero."""
+        """Learning rate of an iteration, counted from zero.
+
+        A linear warm-up to `lr`, then half a cosine down to `floor` times `lr`.
+        """
+        if iteration < self.warmup:
+            return self.lr * (iteration + 1) / self.warmup
+        done = (iteration - self.warmup) / max(1, self.iterations - self.warmup)
+        return self.lr * (self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * done)))
+
+    def start_from_crops(self, iterations: int, lr: float) -> None:
+        """Set the length and learning rate of a first stage: a short warm-up, down to a tenth."""
+        self.iterations, self.lr = iterations, lr
+        self.warmup, self.floor = min(50, iterations // 10), 0.1
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
@@ -104,21 +125,6 @@ def make_optimizer(
     return kind(parameters, lr, weight_decay=weight_decay)
 
 
-def warm_cosine(
-    lr: float, iteration: int, iterations: int, warmup: int, floor: float = 0.0
-) -> float:
-    """Learning rate with a linear warm-up, then half a cosine from `lr` to `floor` times `lr`."""
-    if iteration < warmup:
-        return lr * (iteration + 1) / warmup
-    done = (iteration - warmup) / max(1, iterations - warmup)
-    return lr * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done)))
-
-
-def first_stage_rate(lr: float, iteration: int, iterations: int) -> float:
-    """Learning rate of a stage on crops: a short warm-up, then half a cosine to a tenth."""
-    return warm_cosine(lr, iteration, iterations, min(50, iterations // 10), floor=0.1)
-
-
 def scene_augmentation(recipe: Recipe) -> Augmentation:
     """The recipe's augmentation of whole pictures."""
     return Augmentation(recipe.flip, recipe.scale_jitter, recipe.color_jitter, recipe.erase)
@@ -129,23 +135,18 @@ def crop_augmentation(recipe: Recipe) -> Augmentation:
     return Augmentation(recipe.flip, 0.0, recipe.color_jitter, recipe.erase)
 
 
-class SceneStage(Stage):
-    """The main stage: whole pictures, all losses of the system."""
+class LoadedStage(Stage):
+    """A stage whose batches are loaded from `training_set` as `sampler` chooses.
 
-    name = "scenes"
+    Attributes:
+        batch_key: recipe key of the batch size.
+        batch_unit: number that the share of each process must be a multiple of.
+    """
 
-    def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
-        self.recipe = recipe
-        self.iterations, self.accumulate = recipe.iterations, recipe.accumulate
-        self.training_set = TrainingSet(scenes, pictures, scene_augmentation(recipe), recipe.seed)
-        size = recipe.images_per_iteration
-        self.sampler: SceneSampler
-        if recipe.sampler == "identity":
-            self.sampler = IdentitySampler(scenes, size, recipe.seed, recipe.pictures_per_identity)
-        elif recipe.sampler == "pairs":
-            self.sampler = PairSampler(scenes, size, recipe.seed, recipe.pictures_per_identity)
-        else:
-            self.sampler = RandomSampler(scenes, size, recipe.seed)
+    training_set: TrainingSet
+    sampler: SceneSampler
+    batch_key: str = "images_per_iteration"
+    batch_unit: int = 1
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
         """Batches of the sampler's choice.
@@ -153,15 +154,35 @@ class SceneStage(Stage):
         Raises:
             RecipeError: the processes cannot share a batch.
         """
-        size = self.recipe.images_per_iteration
-        if size % world:
+        size = self.sampler.batch_size
+        if size % (self.batch_unit * world):
             raise RecipeError(
-                f"images_per_iteration is {size}, expected a multiple of the {world} processes"
+                f"a batch has {size} pictures, expected a multiple of {self.batch_unit * world} "
+                f"for {world} processes; change {self.batch_key}"
             )
         first, last = start * self.accumulate, self.iterations * self.accumulate
         return load_batches(
             self.training_set, self.sampler, first, last, self.recipe.loader_workers, rank, world
         )
+
+
+class SceneStage(LoadedStage):
+    """The main stage: whole pictures, all losses of the system."""
+
+    name = "scenes"
+
+    def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
+        super().__init__(recipe, scenes, pictures)
+        self.iterations, self.accumulate = recipe.iterations, recipe.accumulate
+        self.lr, self.warmup = recipe.lr, recipe.warmup
+        self.training_set = TrainingSet(scenes, pictures, scene_augmentation(recipe), recipe.seed)
+        size = recipe.images_per_iteration
+        if recipe.sampler == "identity":
+            self.sampler = IdentitySampler(scenes, size, recipe.seed, recipe.pictures_per_identity)
+        elif recipe.sampler == "pairs":
+            self.sampler = PairSampler(scenes, size, recipe.seed, recipe.pictures_per_identity)
+        else:
+            self.sampler = RandomSampler(scenes, size, recipe.seed)
 
     def losses(self, model: Any, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """The system's own losses."""
@@ -170,11 +191,10 @@ class SceneStage(Stage):
 
     def learning_rate(self, iteration: int) -> float:
         """Linear warm-up, then constant, in steps, or half a cosine."""
-        recipe = self.recipe
-        if recipe.schedule == "cosine" or iteration < recipe.warmup:
-            return warm_cosine(recipe.lr, iteration, recipe.iterations, recipe.warmup)
-        passed = sum(iteration >= at for at in recipe.decay_at)
-        return recipe.lr * recipe.decay_factor**passed
+        if self.recipe.schedule == "cosine" or iteration < self.warmup:
+            return super().learning_rate(iteration)
+        passed = sum(iteration >= at for at in self.recipe.decay_at)
+        return self.lr * self.recipe.decay_factor**passed
 
 
 @runtime_checkable
@@ -195,8 +215,8 @@ class CropStage(Stage):
     interface = CropTrained
 
     def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
-        self.recipe = recipe
-        self.iterations = recipe.crop_iterations
+        super().__init__(recipe, scenes, pictures)
+        self.start_from_crops(recipe.crop_iterations, recipe.crop_lr)
         # A canvas has the median size of the pictures.
         widths, heights = zip(*(scene.size for scene in scenes), strict=True)
         size = (sorted(widths)[len(widths) // 2], sorted(heights)[len(heights) // 2])
@@ -222,10 +242,6 @@ class CropStage(Stage):
     def parameters(self, model: CropTrained) -> list[nn.Parameter]:
         """Those that the system trains on people cut out."""
         return model.crop_parameters()
-
-    def learning_rate(self, iteration: int) -> float:
-        """A short linear warm-up, then half a cosine down to a tenth."""
-        return first_stage_rate(self.recipe.crop_lr, iteration, self.iterations)
 
 
 def make_stages(recipe: Recipe, scenes: Sequence[Scene]) -> list[Stage]:

@@ -118,22 +118,14 @@ def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class _Slots:
+def _slots(
+    sampler: SceneSampler, start: int, stop: int, rank: int, world: int
+) -> Iterator[list[Slot]]:
     """Slots of each batch from `start` on, for one process of several."""
-
-    def __init__(self, sampler: SceneSampler, start: int, stop: int, rank: int, world: int) -> None:
-        self.sampler, self.start, self.stop = sampler, start, stop
-        self.rank, self.world = rank, world
-
-    def __iter__(self) -> Iterator[list[Slot]]:
-        for iteration in range(self.start, self.stop):
-            chosen = self.sampler.batch(iteration)
-            share = len(chosen) // self.world
-            first = self.rank * share
-            yield [(iteration, p, chosen[p]) for p in range(first, first + share)]
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+    for iteration in range(start, stop):
+        chosen = sampler.batch(iteration)
+        share = len(chosen) // world
+        yield [(iteration, p, chosen[p]) for p in range(rank * share, (rank + 1) * share)]
 
 
 def load_batches(
@@ -152,10 +144,9 @@ def load_batches(
     Raises:
         DataError: when a batch with a picture that cannot be read is due.
     """
-    slots = _Slots(sampler, start, stop, rank, world)
     loader: DataLoader[Any] = DataLoader(
         _Readable(training_set),
-        batch_sampler=slots,
+        batch_sampler=_slots(sampler, start, stop, rank, world),
         num_workers=workers,
         collate_fn=_join,
         prefetch_factor=2 if workers else None,
