@@ -196,24 +196,6 @@ def test_a_camera_is_looked_at(tmp_path: Path) -> None:
     assert "s3cret" not in json.dumps(report)
 
 
-@pytest.mark.usefixtures("blocks")
-def test_the_summary_is_short(tmp_path: Path) -> None:
-    for number in range(15):
-        (tmp_path / "photos" / f"{number:02}.jpg").parent.mkdir(exist_ok=True)
-        (tmp_path / "photos" / f"{number:02}.jpg").write_text("no picture")
-    paint(tmp_path / "photos" / "a.png", RED, GREEN)
-    told = CliRunner().invoke(
-        app, ["index", str(tmp_path / "photos"), "--store", str(tmp_path / "store")]
-    )
-    assert told.exit_code == 0
-    assert "2 people in 1 pictures of 1 files" in told.output
-    assert "pictures/s" in told.output
-    assert "15 could not be read" in told.output
-    assert "09.jpg: is not a picture" in told.output
-    assert "10.jpg" not in told.output
-    assert "and 5 more, which --json lists" in told.output
-
-
 def test_wrong_usage(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     Image.new("RGB", (20, 30)).save(picture)

@@ -1,4 +1,7 @@
-"""Workers of a Ray cluster: the same store as plain indexing, whoever dies in between."""
+"""Workers of a Ray cluster: the same store as plain indexing, whoever dies in between.
+
+First with a stand-in for Ray, which is quick and does the same every time; then with Ray itself.
+"""
 
 import gc
 import os
@@ -14,6 +17,8 @@ import pytest
 from blocks import BROWN, RED, Blocks, paint
 from footage import MODEL, Failing, LoadMortal, Poisoned, contents, shoot, unloadable
 from footage import __file__ as footage_file
+from pretended_ray import Died, PretendedRay
+from torch import Tensor
 
 from personsearch.errors import ModelError, StoreError
 from personsearch.indexing import ray_workers
@@ -24,12 +29,20 @@ from personsearch.indexing.writers import StoreWriter, open_writer
 from personsearch.media.files import find_media
 from personsearch.store import open_store
 from personsearch.systems.base import PersonSearchModel
+from personsearch.types import Detections
 
 # Ray leaves sockets and files of its own to the garbage collector.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> PretendedRay:
+    pretended = PretendedRay()
+    monkeypatch.setattr(ray_workers, "_ray", lambda: pretended)
+    return pretended
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +103,71 @@ def index(
         return index_with(run_on_ray("local", load, settings, writer, **given), writer, media)
 
 
+@pytest.mark.parametrize("kind", ["store", "milvus-lite"])
+@pytest.mark.parametrize("deaths", [(1,), (20, 2)])
+def test_the_same_store_whoever_dies(
+    tmp_path: Path, ray: PretendedRay, kind: str, deaths: tuple[int, ...]
+) -> None:
+    folder = shoot(tmp_path / "all", photos=6)
+    with open_writer(tmp_path / "plain", MODEL) as writer:
+        media, _ = find_media([folder])
+        index_media(Blocks(), writer, media, every=0.0)
+    left = list(deaths)
+
+    class Mortal(Blocks):
+        calls = 0
+
+        def detect(self, images: list[Tensor]) -> list[Detections]:
+            Mortal.calls += 1
+            if left and Mortal.calls == left[0]:
+                left.pop(0)
+                Mortal.calls = 0
+                raise Died
+            return super().detect(images)
+
+    place = str(tmp_path / "store") if kind == "store" else f"milvus-lite:{tmp_path / 'p.db'}"
+    report = index(place, folder, Mortal)
+    assert left == []
+    assert contents(place) == contents(tmp_path / "plain")
+    assert (report.files, len(report.unreadable)) == (9, 1)
+    assert len(ray.made) <= 2 + len(deaths)
+    assert {id(one) for one in ray.killed} == {id(one) for one in ray.made}
+
+
+class Dying(Blocks):
+    """Dies of every picture with someone in brown first."""
+
+    def detect(self, images: list[Tensor]) -> list[Detections]:
+        if (images[0][:, 5, 5] * 255).round().int().tolist() == list(BROWN):
+            raise Died
+        return super().detect(images)
+
+
+def test_a_file_that_kills_pretended_workers_is_left_out(tmp_path: Path, ray: PretendedRay) -> None:
+    for number in range(6):
+        paint(tmp_path / "photos" / f"{number}.png", BROWN if number == 2 else RED)
+    report = index(str(tmp_path / "store"), tmp_path / "photos", Dying)
+    (bad,) = report.unreadable
+    assert (bad.path.name, bad.reason) == ("2.png", "3 workers died while they indexed it")
+    assert report.files == 5
+    assert len(ray.made) <= 2 + 4
+    assert [one[0] for one in contents(tmp_path / "store")] == [f"{n}.png" for n in (0, 1, 3, 4, 5)]
+
+
+def test_what_a_pretended_worker_raises_is_told(tmp_path: Path, ray: PretendedRay) -> None:
+    paint(tmp_path / "photos" / "a.png", RED)
+    with pytest.raises(RuntimeError, match="the network failed"):
+        index(str(tmp_path / "store"), tmp_path / "photos", Failing)
+    assert ray.killed
+    with pytest.raises(ModelError, match="cannot load the network: ValueError: no such network"):
+        index(str(tmp_path / "store"), tmp_path / "photos", unloadable)
+
+
 @pytest.mark.usefixtures("cluster")
 def test_a_worker_that_dies_leaves_its_shard_to_another(
     footage: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    place = str(tmp_path / "store")  # a Milvus file is test_ray_driver's
+    place = str(tmp_path / "store")
     (tmp_path / "deaths").mkdir()
     report = index(place, footage, LoadMortal(tmp_path / "deaths", times=2, at=3))
     assert len(list((tmp_path / "deaths").iterdir())) == 2
