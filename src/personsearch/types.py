@@ -42,11 +42,7 @@ def _to_numpy(value: Any) -> NDArray[Any]:
 
 
 def as_boxes(value: ArrayLike | TensorLike, where: str) -> FloatArray:
-    """Boxes as a checked (N, 4) float32 array.
-
-    Args:
-        value: anything of shape (N, 4), or empty.
-        where: what the boxes belong to, named in the error.
+    """Return boxes as a checked (N, 4) float32 array; errors name `where` they belong.
 
     Raises:
         DataError: another shape, a coordinate that is not finite, or x2 <= x1 or y2 <= y1.
@@ -76,7 +72,7 @@ def _as_box(value: ArrayLike | TensorLike, where: str) -> FloatArray:
 
 
 def _are_boxes(values: Sequence[Any]) -> bool:
-    """Whether all values are good boxes (4,); False too where that is not quick to tell."""
+    """Whether all values are valid boxes (4,) for sure: a quick check of arrays alone."""
     if any(type(box) is not np.ndarray or box.shape != (4,) for box in values):
         return False
     boxes = np.array(values, dtype=np.float32).reshape(-1, 4)
@@ -101,7 +97,7 @@ def _as_ids(value: ArrayLike | TensorLike, count: int, where: str) -> IntArray:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One whole picture and everyone annotated in it.
+    """One whole picture and the people annotated in it.
 
     Attributes:
         name: unique in its data set.
@@ -109,8 +105,8 @@ class Scene:
         size: (width, height) in pixels.
         boxes: (N, 4) float32.
         ids: (N,) int64, `UNLABELLED` for people without an identity.
-        camera: which camera took it, if known.
-        time: seconds, from any origin that its camera keeps.
+        camera: number of the camera, if known.
+        time: seconds, from any origin that the camera keeps.
         frame: when `path` is a video, the index of the frame from zero.
 
     Raises:
@@ -139,14 +135,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """One person to look for: a box in a scene.
-
-    Attributes:
-        scene: name of the scene that shows the person.
-        box: (4,) float32.
-        id: the person's identity.
-        camera: the scene's camera, if known.
-    """
+    """A query: the box (4,) of a person in a scene, the person's id, and the scene's camera."""
 
     scene: str
     box: FloatArray
@@ -159,7 +148,7 @@ class Query:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SearchProtocol:
-    """Who is looked for, where, and where the right answers are.
+    """Queries, their galleries, and the right answers.
 
     Attributes:
         name: as printed in tables.
@@ -170,12 +159,11 @@ class SearchProtocol:
             that overlaps them (only PRW's original protocol has them). Empty: none.
         average_precision: ``"step"`` (area under the step function) or ``"trapezoid"`` (PRW's
             original protocol).
-        annotated: every annotated box (N, 4) by scene. Only of use together with `ignored`: a
-            detection belongs to the annotated person that it overlaps most. None: only targets and
-            ignored people are annotated.
+        annotated: every annotated box (N, 4) by scene, for `ignored`: a detection belongs to the
+            annotated person that it overlaps most. None: only targets and ignored people.
 
     Raises:
-        DataError: lengths that disagree, or a target's box that is not one.
+        DataError: lengths that disagree, or an invalid target box.
     """
 
     name: str
@@ -211,7 +199,7 @@ class SearchProtocol:
 
 @dataclass(frozen=True, eq=False, init=False)
 class Detections:
-    """The people found in one picture. Takes numpy arrays or tensors, holds numpy arrays.
+    """The people found in one picture. Takes NumPy arrays or tensors, holds NumPy arrays.
 
     Attributes:
         boxes: (N, 4) float32.

@@ -13,7 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from personsearch.detectors.backbones import (
     Backbone,
-    Surroundings,
+    TopDownFusion,
     build_backbone,
     build_trunk,
     freeze_norm,
@@ -236,7 +236,7 @@ def test_surroundings_show_a_cell_more_of_the_picture() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 8), (7, 3)])
 def test_surroundings_fit_a_map_of_any_size(size: tuple[int, int]) -> None:
-    module = Surroundings(4).eval()
+    module = TopDownFusion(4).eval()
     x = torch.rand(2, 4, *size)
     assert module(x).shape == x.shape
     for merge in (module.merge1, module.merge2):

@@ -63,7 +63,7 @@ def test_openvino_is_the_first_choice(tmp_path: Path) -> None:
 def test_without_openvino_onnxruntime_runs_onnx(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime_module, "_installed", lambda name: name == "onnxruntime")
+    monkeypatch.setattr(runtime_module, "find_spec", lambda name: name == "onnxruntime")
     network = open_network(network_file(tmp_path / "n.onnx"))
     assert type(network).__name__ == "_OnnxRuntime"
 
@@ -74,7 +74,7 @@ def test_without_openvino_onnxruntime_runs_onnx(
 def test_a_runtime_that_is_not_installed_names_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, extra: str
 ) -> None:
-    monkeypatch.setattr(runtime_module, "_installed", lambda name: False)
+    monkeypatch.setattr(runtime_module, "find_spec", lambda name: False)
     with pytest.raises(ModelError, match=rf"pip install 'personsearch\[{extra}\]'"):
         open_network(network_file(tmp_path / "n.onnx"), name)  # type: ignore[arg-type]
 

@@ -80,5 +80,5 @@ def test_is_float32_under_autocast() -> None:
 
 
 def test_shapes_that_disagree_are_named() -> None:
-    with pytest.raises(TrainingError, match=r"shape \(2, 3\) and ids of shape \(3,\)"):
+    with pytest.raises(TrainingError, match=r"shape \(2, 3\) and ids \(3,\)"):
         contrastive_loss(torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64))

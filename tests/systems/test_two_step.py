@@ -182,7 +182,7 @@ def test_what_is_no_image_is_an_error(wrong: Tensor) -> None:
 
 
 def test_images_and_boxes_must_go_together() -> None:
-    with pytest.raises(DataError, match="1 images but boxes of 2"):
+    with pytest.raises(DataError, match="1 images and 2 sets of boxes"):
         TwoStep(None, ExtractorEmbedder(mean_color)).embed([image()], [torch.zeros(0, 4)] * 2)
 
 

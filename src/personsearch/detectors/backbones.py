@@ -1,17 +1,18 @@
 """Convolutional networks, cut in two or into blocks.
 
-Any torchvision classifier whose features are a chain of stages can be cut in two, a stem that sees
-the picture and a head that sees one RoI: the stem ends where the stride reaches 16 (conv1-conv4 of
-a ResNet, conv1-conv5 of VGG16), the head is what follows. A ResNet can also be cut into its blocks
-C1 to C5, for systems that read several of them. `small` is our own, for machines without a GPU.
+Any torchvision classifier whose features are a chain of stages can be cut into a stem, which runs
+on the picture, and a head, which runs on each region: the stem ends where the stride reaches 16
+(conv1-conv4 of a ResNet, conv1-conv5 of VGG16). A ResNet can also be cut into its blocks C1 to C5.
+`small` is our own, for machines without a GPU.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 
 import torch
@@ -87,10 +88,10 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
-class Surroundings(nn.Module):
-    """Adds to each cell of a map what two coarser maps see around it (Lin et al. 2017, FPN).
+class TopDownFusion(nn.Module):
+    """Add two coarser maps to a map (Lin et al. 2017, FPN).
 
-    A shallow stem sees 70 pixels around a cell; with it, a cell sees a whole person.
+    The receptive field of a shallow stem is 70 pixels; with it, a cell covers a whole person.
     """
 
     def __init__(self, channels: int) -> None:
@@ -103,14 +104,11 @@ class Surroundings(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         coarse = self.down1(x)
         coarser = functional.interpolate(self.merge2(self.down2(coarse)), size=coarse.shape[-2:])
-        around = functional.interpolate(self.merge1(coarse + coarser), size=x.shape[-2:])
-        return x + around
+        return x + functional.interpolate(self.merge1(coarse + coarser), size=x.shape[-2:])
 
 
 def small_backbone(width: int = 32) -> Backbone:
-    """A narrow residual network with a shared map of stride 8, for two cores.
-
-    People of 60 pixels still span seven cells of the map.
+    """Return a narrow residual network with a shared map of stride 8, for two cores.
 
     Args:
         width: channels at stride 2; the map has four times as many, the head eight times.
@@ -124,20 +122,24 @@ def small_backbone(width: int = 32) -> Backbone:
             layer2=nn.Sequential(
                 ResidualBlock(2 * width, 4 * width, 2), ResidualBlock(4 * width, 4 * width)
             ),
-            surroundings=Surroundings(4 * width),
+            surroundings=TopDownFusion(4 * width),
         )
     )
     head = nn.Sequential(
         ResidualBlock(4 * width, 8 * width, 2), ResidualBlock(8 * width, 8 * width)
     )
-    for module in (*stem.modules(), *head.modules()):
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    _initialise(stem, head)
     return Backbone(stem, head, 4 * width, 8 * width, 8)
 
 
+def _initialise(*parts: nn.Module) -> None:
+    for module in (m for part in parts for m in part.modules()):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
 def _stages(network: nn.Module, name: str) -> OrderedDict[str, nn.Module]:
-    """The chain of modules that a torchvision classifier runs before its classifier."""
+    """Return the chain of modules that a torchvision classifier runs before its classifier."""
     if hasattr(network, "layer4"):
         names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
         return OrderedDict((n, getattr(network, n)) for n in names)
@@ -153,14 +155,18 @@ def _stages(network: nn.Module, name: str) -> OrderedDict[str, nn.Module]:
         if isinstance(children[-1][1], nn.BatchNorm2d):
             children.append(("relu", nn.ReLU(inplace=True)))
         return OrderedDict(children)
-    raise ModelError(
-        f"backbone {name!r} cannot be cut into stem and head: its features are not a chain of "
-        "stages; use a ResNet, ResNeXt, RegNet, VGG, MobileNet, EfficientNet or ConvNeXt"
+    raise _cannot_be_cut(name, "its features are not a chain of stages")
+
+
+def _cannot_be_cut(name: str, reason: str) -> ModelError:
+    return ModelError(
+        f"backbone {name!r} cannot be cut into stem and head: {reason}; use a ResNet, ResNeXt, "
+        "RegNet, VGG, MobileNet, EfficientNet or ConvNeXt"
     )
 
 
 def _cut(stages: OrderedDict[str, nn.Module], name: str, max_stride: int = 16) -> Backbone:
-    """Cuts a chain where its stride passes `max_stride`, by sending a blank picture through."""
+    """Cut a chain where its stride passes `max_stride`, found by running a blank picture."""
     side = 128
     stem: OrderedDict[str, nn.Module] = OrderedDict()
     head: OrderedDict[str, nn.Module] = OrderedDict()
@@ -179,33 +185,28 @@ def _cut(stages: OrderedDict[str, nn.Module], name: str, max_stride: int = 16) -
         module.train(modes[stage])
     # Swin's maps end in channels; AlexNet's and SqueezeNet's lose cells at the border.
     if not stem or x.shape[2] != x.shape[3] or side % x.shape[3]:
-        raise ModelError(
-            f"backbone {name!r} cannot be cut into stem and head: its maps are not (B, C, H, W) "
-            "at a whole stride; use a ResNet, ResNeXt, RegNet, VGG, MobileNet, EfficientNet or "
-            "ConvNeXt"
-        )
+        raise _cannot_be_cut(name, "its maps are not (B, C, H, W) at a whole stride")
     # A chain of stride 16 in all, such as VGG's, has no convolutional head.
     return Backbone(nn.Sequential(stem), nn.Sequential(head), stem_channels, x.shape[1], stride)
 
 
 def freeze_norm(module: nn.Module) -> nn.Module:
-    """The same module with every BatchNorm2d replaced by one that never changes."""
+    """Return the module with every BatchNorm2d replaced by a FrozenBatchNorm2d."""
     if isinstance(module, nn.BatchNorm2d):
         frozen = FrozenBatchNorm2d(module.num_features, module.eps)
         state = {k: v for k, v in module.state_dict().items() if k != "num_batches_tracked"}
         frozen.load_state_dict(state)
-        result: nn.Module = frozen
-        return result
+        return cast(nn.Module, frozen)
     for name, child in module.named_children():
         setattr(module, name, freeze_norm(child))
     return module
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file by name.
+    """Read the tensors of a weights file by name.
 
     Raises:
-        ModelError: there is none, or it holds something else than tensors.
+        ModelError: the file is missing, or holds something else than tensors.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file; give 'none', 'imagenet' or a file")
@@ -228,7 +229,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def published_weights(name: str) -> dict[str, Tensor]:
-    """torchvision's tensors of the network `name`, fetched once.
+    """Return torchvision's published tensors of the network `name`, fetched once.
 
     Raises:
         ModelError: they cannot be fetched.
@@ -254,20 +255,20 @@ def build_backbone(
     frozen_stages: int = 0,
     width: int = 32,
 ) -> Backbone:
-    """A backbone by name.
+    """Return a backbone by name.
 
     Args:
         name: ``"small"``, or the name of a torchvision classifier.
         weights: ``"none"``, ``"imagenet"`` (torchvision's published weights, fetched once) or the
             path of a file with the classifier's state dictionary.
-        norm: ``"batch"`` trains batch normalisation, ``"frozen"`` holds it still.
+        norm: ``"batch"`` trains batch normalisation, ``"frozen"`` does not.
         frozen_stages: how many children of the stem, from the picture on, are not trained.
         width: of ``"small"`` only.
 
     Raises:
-        ModelError: an unknown name, weights that cannot be had or do not fit, or more frozen
-            stages than there are.
+        ModelError: an unknown name, missing or misfit weights, or too many frozen stages.
     """
+    _check_norm(norm)
     if name == "small":
         backbone = small_backbone(width)
         _fit_small(nn.ModuleDict({"stem": backbone.stem, "head": backbone.head}), weights)
@@ -275,8 +276,6 @@ def build_backbone(
         backbone = _cut(_stages(_classifier(name, weights), name), name)
     if norm == "frozen":
         backbone.stem, backbone.head = freeze_norm(backbone.stem), freeze_norm(backbone.head)
-    elif norm != "batch":
-        raise ModelError(f"norm is {norm!r}, expected 'batch' or 'frozen'")
     stages = list(backbone.stem.named_children())
     if not 0 <= frozen_stages <= len(stages):
         raise ModelError(
@@ -284,13 +283,18 @@ def build_backbone(
             f"{', '.join(stage for stage, _ in stages)}"
         )
     for stage, module in stages[:frozen_stages]:
-        # What is frozen keeps its statistics, too.
+        # Frozen stages keep their statistics, too.
         setattr(backbone.stem, stage, freeze_norm(module).requires_grad_(False))
     return backbone
 
 
+def _check_norm(norm: str) -> None:
+    if norm not in ("batch", "frozen"):
+        raise ModelError(f"norm is {norm!r}, expected 'batch' or 'frozen'")
+
+
 def small_trunk(width: int = 32) -> Trunk:
-    """A narrow residual network of strides 2 to 32, for two cores.
+    """Return a narrow residual network of strides 2 to 32, for two cores.
 
     Args:
         width: channels of C1; C2 has twice, C3 four times, C4 and C5 eight times as many.
@@ -309,10 +313,7 @@ def small_trunk(width: int = 32) -> Trunk:
         "C4": ResidualBlock(4 * width, 8 * width, 2),
         "C5": ResidualBlock(8 * width, 8 * width, 2),
     }
-    for block in blocks.values():
-        for module in block.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    _initialise(*blocks.values())
     channels = dict(zip(blocks, (width, 2 * width, 4 * width, 8 * width, 8 * width), strict=True))
     return Trunk(nn.ModuleDict(blocks), channels, {f"C{k}": 2**k for k in range(1, 6)})
 
@@ -333,28 +334,25 @@ def build_trunk(
     frozen_stages: int = 0,
     width: int = 32,
 ) -> Trunk:
-    """A trunk by name.
+    """Return a trunk by name.
 
     Args:
         name: ``"small"``, or the name of a ResNet, ResNeXt or Wide ResNet of torchvision.
         weights: ``"none"``, ``"imagenet"`` (torchvision's published weights of the classifier),
             ``"coco"`` (of its RetinaNet, ResNet-50 only), or the path of a file with the state
             dictionary of either kind.
-        norm: ``"batch"`` trains batch normalisation, ``"frozen"`` holds it still.
+        norm, width: as for `build_backbone`.
         frozen_stages: how many blocks, from C1 on, are not trained.
-        width: of ``"small"`` only.
 
     Raises:
-        ModelError: an unknown name, weights that cannot be had or do not fit, or more frozen
-            blocks than five.
+        ModelError: an unknown name, missing or misfit weights, or too many frozen blocks.
     """
+    _check_norm(norm)
     if name == "small":
         trunk = small_trunk(width)
         _fit_small(trunk.blocks, weights)
     else:
         trunk = _resnet_trunk(name, weights)
-    if norm not in ("batch", "frozen"):
-        raise ModelError(f"norm is {norm!r}, expected 'batch' or 'frozen'")
     if not 0 <= frozen_stages <= len(trunk.blocks):
         raise ModelError(
             f"frozen_stages is {frozen_stages}, a trunk has {len(trunk.blocks)} blocks: "
@@ -369,7 +367,7 @@ def build_trunk(
 
 
 def _resnet_trunk(name: str, weights: str) -> Trunk:
-    """A ResNet's blocks, with the weights of a classifier or of a detector's body."""
+    """Return a ResNet's blocks, with the weights of a classifier or of a detector's body."""
     body = "backbone.body."
     if weights in ("none", "imagenet"):
         network, detector = _classifier(name, weights), {}
@@ -400,7 +398,6 @@ def _resnet_trunk(name: str, weights: str) -> Trunk:
         else stages[parts[0]]
         for block, parts in _RESNET_BLOCKS.items()
     }
-    # The last convolution of a bottleneck, or of a basic block, says how many channels leave it.
     channels = {block: _last_convolution(part).out_channels for block, part in blocks.items()}
     strides = dict(zip(blocks, (4, 4, 8, 16, 32), strict=True))
     return Trunk(nn.ModuleDict(blocks), channels, strides, detector)
@@ -415,11 +412,9 @@ def _last_convolution(block: nn.Module) -> nn.Conv2d:
 
 
 def _classifier(name: str, weights: str) -> nn.Module:
-    """A torchvision classifier; only these, since its detectors would fetch weights when built."""
+    """Return a torchvision classifier: its detectors would fetch weights when built."""
     classifiers = list_models(module=models)
     if name not in classifiers:
-        from difflib import get_close_matches
-
         near = get_close_matches(name, ["small", *classifiers], n=3)
         raise ModelError(
             f"unknown backbone {name!r}; expected 'small' or a torchvision classifier"

@@ -1,4 +1,4 @@
-"""The four output layouts that detectors in public use have, and what each means.
+"""The four output layouts of public detectors.
 
 ========  ==========================================================================================
 ``ssd``   rows of seven, (1, 1, N, 7) or (N, 7): picture in the batch, label, score, x1, y1, x2, y2.
@@ -23,7 +23,7 @@ from personsearch.external.description import DetectorDescription
 from personsearch.external.runtime import Network, Port
 
 MAX_CLASSES = 1500
-"""A ``yolo`` output with more classes than this has its axes the other way round."""
+"""A ``yolo`` output with more classes than this has its axes swapped."""
 
 Outputs = Mapping[str, NDArray[Any]]
 Found = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -32,7 +32,7 @@ Found = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class OutputNames:
-    """Which output of a network plays which part; None where the layout has no such part."""
+    """The outputs of a network by their part in the layout."""
 
     boxes: str
     scores: str | None = None
@@ -40,15 +40,15 @@ class OutputNames:
 
 
 class Decoder:
-    """Reads the outputs of one network as its description says.
+    """Decode the outputs of one network as described.
 
     Args:
-        network: the loaded network; its outputs are checked against the layout.
+        network: its outputs are checked against the layout.
         description: layout, class, coordinates.
         size: (width, height) of the network's input.
 
     Raises:
-        ModelError: an output is missing, ambiguous, or of another shape than the layout has.
+        ModelError: an output is missing, ambiguous, or of a wrong shape.
     """
 
     def __init__(
@@ -66,31 +66,24 @@ class Decoder:
         self.names = self._find_outputs()
 
     def __call__(self, outputs: Outputs, count: int) -> list[Found]:
-        """What was found in each of the `count` pictures of a batch, above the score threshold.
+        """Return the boxes in each of `count` pictures of a batch, above the score threshold.
 
         Raises:
-            ModelError: an output is of another shape than the layout has, or not finite.
+            ModelError: an output is of a wrong shape, or not finite.
         """
-        match self._layout:
-            case "ssd":
-                found = self._ssd(outputs, count)
-            case "boxes":
-                found = self._boxes(outputs, count)
-            case "yolo":
-                found = self._yolo(outputs, count)
-            case "detr":
-                found = self._detr(outputs, count)
+        decode = {"ssd": self._ssd, "boxes": self._boxes, "yolo": self._yolo, "detr": self._detr}[
+            self._layout
+        ]
         kept = []
-        for boxes, scores in found:
+        for boxes, scores in decode(outputs, count):
             strong = scores >= self._description.score_threshold
-            # Checked before the threshold: NaN is below any, and would vanish without a word.
+            # Checked before the threshold, which NaN would not pass.
             if not (np.isfinite(scores).all() and np.isfinite(boxes[strong]).all()):
                 raise ModelError(
                     f"{self._network.file}: gave a box or score that is NaN or infinite; check "
                     "'scale', 'mean' and 'std'"
                 )
-            boxes, scores = boxes[strong], scores[strong]
-            kept.append((boxes * self._to_pixels, scores))
+            kept.append((boxes[strong] * self._to_pixels, scores[strong]))
         return kept
 
     # The layouts.
@@ -138,7 +131,7 @@ class Decoder:
         return [(boxes[i, keep[i], :4], scores[i, keep[i]]) for i in range(count)]
 
     def _of_class(self, outputs: Outputs, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """(B, N): whether each box is of the wanted class, where the network says a class."""
+        """Return (B, N) bool: whether each box has the wanted class, if the network gives one."""
         wanted = self._description.class_index
         if wanted is None:
             return np.ones(boxes.shape[:2], dtype=bool)
@@ -177,13 +170,13 @@ class Decoder:
         return [(_from_center(boxes[i]), scores[i]) for i in range(count)]
 
     def _class_scores(self, values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-        """(B, N, classes) outputs as (B, N) scores of the wanted, or the best, class."""
+        """Return (B, N) scores of the wanted, or the best, class of (B, N, classes) outputs."""
         classes, wanted = values.shape[2], self._description.class_index
         if self._activation == "softmax":
             if classes < 2:
                 raise self._misfit(name, values.shape, "two classes or more for softmax")
             shifted = np.exp(values - values.max(axis=2, keepdims=True))
-            # The last class of a softmax says that nothing is there.
+            # The last class of a softmax is "nothing".
             values = (shifted / shifted.sum(axis=2, keepdims=True))[..., :-1]
             classes -= 1
         if wanted is not None and wanted >= classes:
@@ -252,7 +245,7 @@ class Decoder:
         ports: list[Port],
         widths: tuple[int, ...] | None,
     ) -> Port:
-        """The named output; or the only one of the right width, or the only one so named."""
+        """Return the given output, or the only one that fits by width, or by name."""
         if given is not None:
             return self._named(given)
         fitting = [
@@ -283,10 +276,8 @@ class Decoder:
     def _check_yolo(self, shape: tuple[int | None, ...]) -> None:
         rows = shape[1] if len(shape) == 3 else None
         if len(shape) != 3 or (rows is not None and not 5 <= rows <= 4 + MAX_CLASSES):
-            raise self._misfit(self._name_of(shape), shape, "batch x (4 + classes) x N")
-
-    def _name_of(self, shape: tuple[int | None, ...]) -> str:
-        return self._description.output or self._network.outputs[0].name
+            name = self._description.output or self._network.outputs[0].name
+            raise self._misfit(name, shape, "batch x (4 + classes) x N")
 
     def _array(self, outputs: Outputs, name: str) -> NDArray[np.float64]:
         array: NDArray[np.float64] = np.asarray(outputs[name], dtype=np.float64)
@@ -301,12 +292,12 @@ class Decoder:
 
 
 def _from_center(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """cx, cy, w, h (N, 4) to x1, y1, x2, y2."""
+    """Convert cx, cy, w, h (N, 4) to x1, y1, x2, y2."""
     half = boxes[:, 2:] / 2
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
 
 
 def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    # tanh does not overflow, whatever the logit.
+    # tanh does not overflow.
     result: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * values))
     return result

@@ -1,22 +1,20 @@
-"""The TOML that names a user's own detector and embedder, checked key by key.
+"""The TOML that describes a user's own detector and embedder.
 
-    name = "omz"                            # printed in tables; default: the file's name
-    confidence_weighted = false             # rank by similarity x detection score
+name = "omz"                            # printed in tables; default: the file's name
+confidence_weighted = false             # rank by similarity x detection score
 
-    [detector]
-    file = "person-detection-0202.xml"      # relative to this TOML
-    size = { width = 512, height = 512 }    # of the network's input
-    color = "bgr"
-    scale = 255                             # a white pixel is 255 before mean and std
-    layout = "ssd"
+[detector]
+file = "person-detection-0202.xml"      # relative to this TOML
+size = { width = 512, height = 512 }    # of the network's input
+color = "bgr"
+scale = 255                             # a white pixel is 255 before mean and std
+layout = "ssd"
 
-    [embedder]
-    file = "osnet_x0_25_msmt17.onnx"
-    size = { width = 128, height = 256 }
-    mean = [0.485, 0.456, 0.406]            # in the order of `color`
-    std = [0.229, 0.224, 0.225]
-
-An unknown or mistyped key names itself and the nearest valid one.
+[embedder]
+file = "osnet_x0_25_msmt17.onnx"
+size = { width = 128, height = 256 }
+mean = [0.485, 0.456, 0.406]            # in the order of `color`
+std = [0.229, 0.224, 0.225]
 """
 
 import difflib
@@ -47,28 +45,27 @@ class _Table(BaseModel):
 
 
 class InputSize(_Table):
-    """The picture that a network takes, in pixels. Both sides are named, so none can be swapped."""
+    """The input size of a network in pixels. Both sides are named, so none can be swapped."""
 
     width: int = Field(gt=0, le=8192)
     height: int = Field(gt=0, le=8192)
 
 
 class NetworkDescription(_Table):
-    """What both networks have: a file, and what a picture must look like at its input.
+    """What both networks have: a file, and how a picture becomes its input.
 
     Attributes:
         file: an ``.onnx`` network or an OpenVINO ``.xml`` beside its ``.bin``; relative paths
             start at the TOML's folder.
         runtime: what runs it; without it OpenVINO where installed, else onnxruntime.
-        size: needed where the network leaves its input size open, else checked against it.
+        size: required if the network leaves its input size open, else checked against it.
         color: order of the channels.
-        scale: what a white pixel is before `mean` and `std`: 1 or 255.
-        mean: subtracted after scaling, one a channel in the order of `color`.
-        std: divided by after that.
-        resize: ``stretch`` to the input, or ``letterbox``: keep the shape and pad the rest.
-        pad_value: what letterbox pads with, 0..255 (before `scale`, `mean` and `std`).
+        scale: value of a white pixel before `mean` and `std`: 1 or 255.
+        mean, std: subtracted after scaling, then divided by; in the order of `color`.
+        resize: ``stretch`` to the input, or ``letterbox``: keep the aspect ratio and pad the rest.
+        pad_value: value of letterbox's padding, 0..255 (before `scale`, `mean` and `std`).
         placement: where letterbox puts the picture.
-        batch: most pictures or crops a run, where the network leaves the batch open.
+        batch: most pictures or crops a run, if the network leaves the batch open.
     """
 
     file: str = Field(min_length=1)
@@ -106,23 +103,22 @@ class NetworkDescription(_Table):
 
 
 class DetectorDescription(NetworkDescription):
-    """A network that finds people, or whatever `class_name` says.
+    """A network that finds people, or objects of another class.
 
     Attributes:
-        layout: how its outputs read; see `personsearch.external.decoding`.
-        class_name: what it finds.
-        class_index: the class to keep, counted as the network counts; without it every class.
+        layout: of its outputs; see `personsearch.external.decoding`.
+        class_name: the objects that it finds.
+        class_index: the class to keep, as the network counts; None keeps every class.
         score_threshold: weaker detections are left out.
-        nms: IoU above which the weaker of two boxes is left out. Without it no suppression,
-            except for ``yolo``, whose raw output repeats every person: 0.7.
-        coordinates: ``pixels`` of the input or ``unit`` (0..1). Without it what the layout usually
-            has: pixels for ``boxes`` and ``yolo``, unit for ``ssd`` and ``detr``.
-        activation: what turns class outputs into scores: by default ``none``, for ``detr``
-            ``sigmoid``. With ``softmax`` the last class is "nothing".
-        output: name of the output of ``ssd`` and ``yolo``, where a network has several.
-        boxes_output: name of the boxes of ``boxes`` and ``detr``.
-        scores_output: name of the scores of ``boxes``, or of the logits of ``detr``.
-        labels_output: name of the labels of ``boxes``.
+        nms: IoU above which the weaker of two boxes is left out. None: no suppression, but 0.7 for
+            ``yolo``, whose raw output repeats every person.
+        coordinates: ``pixels`` of the input or ``unit`` (0..1). None: pixels for ``boxes`` and
+            ``yolo``, unit for ``ssd`` and ``detr``.
+        activation: turns class outputs into scores: by default ``none``, for ``detr`` ``sigmoid``.
+            With ``softmax`` the last class is "nothing".
+        output: name of the output of ``ssd`` and ``yolo``, if a network has several.
+        boxes_output, scores_output, labels_output: names of the outputs of ``boxes`` and ``detr``,
+            whose scores are logits.
     """
 
     layout: Layout
@@ -152,25 +148,14 @@ class DetectorDescription(NetworkDescription):
 
 
 class EmbedderDescription(NetworkDescription):
-    """A network that turns crops into vectors, one a crop; they are scaled to unit length.
-
-    Attributes:
-        output: name of the output, where the network has several.
-    """
+    """A network that embeds crops; `output` names the output if the network has several."""
 
     batch: int = Field(default=32, ge=1, le=4096)
     output: str | None = None
 
 
 class NetworksDescription(_Table):
-    """A whole TOML.
-
-    Attributes:
-        detector: finds people.
-        embedder: says what they look like.
-        name: as printed in tables; empty: the file's name.
-        confidence_weighted: rank by similarity x detection score.
-    """
+    """A whole TOML; `name` is printed in tables."""
 
     detector: DetectorDescription
     embedder: EmbedderDescription
@@ -179,7 +164,7 @@ class NetworksDescription(_Table):
 
 
 def read_description(path: Path) -> NetworksDescription:
-    """Reads and checks a TOML.
+    """Read and check a TOML.
 
     Raises:
         ModelError: missing, not TOML, or a key that is unknown, missing or of another type.
@@ -197,7 +182,7 @@ def read_description(path: Path) -> NetworksDescription:
 
 
 def parse_description(table: Mapping[str, Any], where: str) -> NetworksDescription:
-    """Checks a table as TOML gives it; `where` is named in errors.
+    """Check a table read from TOML; `where` is named in errors.
 
     Raises:
         ModelError: a key that is unknown, missing or of another type.
@@ -210,7 +195,7 @@ def parse_description(table: Mapping[str, Any], where: str) -> NetworksDescripti
 
 
 def _problem(error: Mapping[str, Any]) -> str:
-    """One pydantic error as a sentence that names the key and what would be right."""
+    """Return one pydantic error as a sentence that names the key and what is expected."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(location) or "the file"
     value = error["input"]

@@ -16,18 +16,15 @@ from personsearch.external.runtime import open_network
 from personsearch.types import FloatArray
 
 YOLO_NMS = 0.7
-"""IoU of the suppression that a raw ``yolo`` output gets where the description names none."""
+"""IoU of suppression for a raw ``yolo`` output, if the description names none."""
 
 
 class ExternalDetector:
-    """Finds people with an ONNX or OpenVINO network.
+    """Find people with an ONNX or OpenVINO network.
 
     Args:
-        description: what the network takes and gives.
+        description: input and outputs of the network.
         folder: where a relative `file` starts.
-
-    Attributes:
-        class_name: what it finds.
 
     Raises:
         ModelError: the file or its runtime is missing, or the network does not fit the
@@ -43,9 +40,7 @@ class ExternalDetector:
         self.class_name = description.class_name
 
     def __call__(self, pictures: list[Picture]) -> list[tuple[FloatArray, FloatArray]]:
-        """Boxes (N, 4) in picture pixels, clipped to the picture, and scores (N,), best first.
-
-        A box with nothing inside the picture is left out.
+        """Return boxes (N, 4) clipped to the picture, none empty, and scores (N,), best first.
 
         Args:
             pictures: RGB (H, W, 3) uint8, of any sizes.

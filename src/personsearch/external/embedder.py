@@ -13,11 +13,11 @@ from personsearch.types import FloatArray
 
 
 def cut(picture: Picture, box: FloatArray) -> Picture:
-    """The pixels of a box, its corners rounded to whole pixels, at least one pixel a side.
+    """Return the pixels of a box, its corners rounded to whole pixels, at least one pixel a side.
 
     Args:
         picture: RGB (H, W, 3) uint8.
-        box: (4,) in its pixels; what lies outside of the picture is left out.
+        box: (4,) in its pixels; clipped to the picture.
 
     Raises:
         DataError: the whole box lies outside of the picture.
@@ -45,14 +45,11 @@ def crops_of(pictures: list[Picture], boxes: list[FloatArray]) -> Iterator[Pictu
 
 
 class ExternalEmbedder:
-    """Embeds crops with an ONNX or OpenVINO network.
+    """Embed crops with an ONNX or OpenVINO network; `dim` is the length of an embedding.
 
     Args:
-        description: what the network takes.
+        description: input and output of the network.
         folder: where a relative `file` starts.
-
-    Attributes:
-        dim: length of an embedding.
 
     Raises:
         ModelError: the file or its runtime is missing, or the network does not fit the
@@ -78,7 +75,7 @@ class ExternalEmbedder:
         self.dim = int(self._run([blank]).shape[1])
 
     def __call__(self, pictures: list[Picture], boxes: list[FloatArray]) -> FloatArray:
-        """Embeddings (N, D), all boxes of all pictures in order, as the network gives them."""
+        """Return embeddings (N, D) of all boxes of all pictures in order, of any length."""
         rows, batch = [np.zeros((0, self.dim), dtype=np.float32)], []
         for crop in crops_of(pictures, boxes):
             # Resized at once: a batch of whole crops could be as large as its pictures.

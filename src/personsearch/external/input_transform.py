@@ -1,4 +1,4 @@
-"""From a picture to a network's input, and from boxes in that input back to the picture."""
+"""From a picture to a network's input, and back from boxes in that input."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,38 +17,31 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture lies in a network's input: input = picture x scale + offset.
-
-    Attributes:
-        scale: input pixels a picture pixel, (x, y).
-        offset: input pixels, (x, y).
-    """
+    """Where a picture lies in a network's input: input = picture x scale + offset, (x, y) each."""
 
     scale: tuple[float, float]
     offset: tuple[float, float]
 
     def to_picture(self, boxes: NDArray[Any]) -> NDArray[np.float64]:
-        """Boxes (N, 4) in input pixels as boxes in picture pixels, not clipped."""
+        """Map boxes (N, 4) from input pixels to picture pixels, not clipped."""
         moved = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) - np.array(self.offset * 2)
         back: NDArray[np.float64] = moved / np.array(self.scale * 2)
         return back
 
 
 class InputTransform:
-    """Makes what one network takes, as its description says.
+    """Prepare the input of one network as described.
 
     Args:
-        network: the loaded network; its input shape is checked against the description.
+        network: its input shape is checked against the description.
         description: size, colours, mean, std and way of resizing.
 
     Attributes:
-        width: of the input in pixels.
-        height: of the input in pixels.
-        batch: pictures a run.
-        fixed_batch: whether the network takes exactly that many.
+        width, height: of the input in pixels.
+        batch: pictures a run; exactly that many if `fixed_batch`.
 
     Raises:
-        ModelError: the input is no picture, or of another size than the description says.
+        ModelError: the input is no picture, or of another size than described.
     """
 
     def __init__(self, network: Network, description: NetworkDescription) -> None:
@@ -85,7 +78,7 @@ class InputTransform:
         self._bias = (-mean / std).astype(np.float32)
 
     def resize(self, picture: Picture) -> tuple[Picture, Placement]:
-        """The picture at the input's size, still 8-bit RGB, and where it lies in it."""
+        """Resize a picture to the input's size, still 8-bit RGB, and return its placement."""
         height, width = picture.shape[:2]
         if self._description.resize == "stretch":
             return (
@@ -105,10 +98,7 @@ class InputTransform:
         return canvas, Placement((inner_width / width, inner_height / height), (left, top))
 
     def to_input(self, pictures: list[Picture]) -> NDArray[Any]:
-        """One input of the network for up to `batch` pictures of the input's size.
-
-        A network with a fixed batch gets zeros in the places left over.
-        """
+        """Return one input for up to `batch` resized pictures; a fixed batch is padded by zeros."""
         count = self.batch if self.fixed_batch else len(pictures)
         values: NDArray[Any] = np.zeros((count, self.height, self.width, 3), dtype=np.float32)
         for row, picture in zip(values, pictures, strict=False):

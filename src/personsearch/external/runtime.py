@@ -1,4 +1,4 @@
-"""Runs a user's network with OpenVINO or onnxruntime, behind one small interface."""
+"""Run a user's network with OpenVINO or onnxruntime behind one interface."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ class Port:
     """One input or output of a network.
 
     Attributes:
-        name: as the file names it.
-        shape: one entry an axis, None where the file leaves it open; None where even the number
-            of axes is open.
+        name: in the file.
+        shape: one entry an axis, None if the file leaves it open; None if the number of axes is
+            open.
     """
 
     name: str
@@ -47,9 +47,7 @@ class Network(ABC):
     """A loaded network with one picture input.
 
     Attributes:
-        file: where it came from.
-        input: its only input.
-        dtype: numpy type of the input.
+        dtype: NumPy type of the input.
         outputs: in the file's order.
     """
 
@@ -60,22 +58,22 @@ class Network(ABC):
 
     @abstractmethod
     def __call__(self, batch: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        """Every output by name, for one input of the network's shape and type."""
+        """Return every output by name, for one input of the network's shape and type."""
 
     def describe_outputs(self) -> str:
-        """The outputs and their shapes, for error messages."""
+        """Return the outputs and their shapes, for error messages."""
         return ", ".join(map(str, self.outputs))
 
 
 def open_network(file: Path, runtime: Runtime | None = None) -> Network:
-    """Loads an ``.onnx`` network, or an OpenVINO ``.xml`` beside its ``.bin``.
+    """Load an ``.onnx`` network, or an OpenVINO ``.xml`` beside its ``.bin``.
 
     Args:
         file: the network.
-        runtime: what runs it; None takes OpenVINO where installed, else onnxruntime.
+        runtime: None takes OpenVINO if installed, else onnxruntime.
 
     Raises:
-        ModelError: the file or the runtime is missing, they do not go together, or the file is
+        ModelError: the file or the runtime is missing, they do not fit each other, or the file is
             not a network with one input.
     """
     file = Path(file)
@@ -94,7 +92,7 @@ def open_network(file: Path, runtime: Runtime | None = None) -> Network:
                 f"{file}: its weights {file.with_suffix('.bin').name} are not beside it"
             )
         runtime = "openvino"
-    installed = [name for name in _EXTRA if _installed(name)]
+    installed = [name for name in _EXTRA if find_spec(name)]
     name = runtime or (installed[0] if installed else "openvino")
     if name not in installed:
         raise ModelError(
@@ -102,10 +100,6 @@ def open_network(file: Path, runtime: Runtime | None = None) -> Network:
             f"pip install 'personsearch[{_EXTRA[name]}]'"
         )
     return _OpenVino(file) if name == "openvino" else _OnnxRuntime(file)
-
-
-def _installed(module: str) -> bool:
-    return find_spec(module) is not None
 
 
 def _only_input(file: Path, ports: list[Port]) -> Port:

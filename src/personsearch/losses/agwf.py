@@ -7,7 +7,7 @@ both how strong and how sensitive this weight is (eq. 5):
     G_k(S_i, alpha_i, y_i) = alpha_i F_k(alpha_i S_i, y_i)
 
 Each loss here is the one whose derivative has this form. All are means over their samples, in
-float32, and 0 where there are none.
+float32, 0 without samples, and raise a `TrainingError` for shapes that disagree.
 """
 
 import torch
@@ -20,18 +20,15 @@ from personsearch.errors import TrainingError
 def identity_loss(
     similarity: Tensor, confidence: Tensor, targets: Tensor, temperature: float = 1 / 30
 ) -> Tensor:
-    """L_id of labelled proposals (eq. 7), mean over N.
+    """Return L_id of labelled proposals (eq. 7), mean over N.
 
         log(1 + sum_{k != y_i} exp(alpha_i (S_ik - S_iy_i) / tau_1))
 
     Args:
-        similarity: S (N, K), with what the lookup table and the queue hold.
+        similarity: S (N, K), with the rows of the lookup table and the queue.
         confidence: alpha (N,).
         targets: y (N,) int64, columns of `similarity`.
         temperature: tau_1.
-
-    Raises:
-        TrainingError: shapes that disagree.
     """
     _expect("confidence", confidence, similarity.shape[:1], "one alpha a proposal")
     _expect("targets", targets, similarity.shape[:1], "one identity a proposal")
@@ -44,7 +41,7 @@ def identity_loss(
 
 
 def binary_loss(target_similarity: Tensor, confidence: Tensor, temperature: float = 2.0) -> Tensor:
-    """L_bin of labelled proposals (eq. 8), mean over N: a similarity has to be high by itself.
+    """Return L_bin of labelled proposals (eq. 8), mean over N: similarities are high themselves.
 
         log(1 + exp((1 - alpha_i S_iy_i) / tau_2))
 
@@ -52,9 +49,6 @@ def binary_loss(target_similarity: Tensor, confidence: Tensor, temperature: floa
         target_similarity: S_iy_i (N,), with the proposal's own identity.
         confidence: alpha (N,).
         temperature: tau_2.
-
-    Raises:
-        TrainingError: shapes that disagree.
     """
     _expect("confidence", confidence, target_similarity.shape, "one alpha a proposal")
     with torch.autocast(target_similarity.device.type, enabled=False):
@@ -70,7 +64,7 @@ def unlabelled_loss(
     reference_similarity: Tensor,
     temperature: float = 1 / 30,
 ) -> Tensor:
-    """L_un of people without an identity (eq. 9), mean over N.
+    """Return L_un of people without an identity (eq. 9), mean over N.
 
         log(1 + sum_k exp(alpha_i (S_ik - S_bar) / tau_1))
 
@@ -78,11 +72,8 @@ def unlabelled_loss(
         similarity: S (N, L), with the lookup table alone.
         confidence: alpha (N,).
         reference_similarity: S_bar, the mean similarity of the labelled proposals with their own
-            identity (eq. 10): it stands for the similarity with the unknown one.
+            identity (eq. 10), in place of the similarity with the unknown one.
         temperature: tau_1.
-
-    Raises:
-        TrainingError: shapes that disagree.
     """
     _expect("confidence", confidence, similarity.shape[:1], "one alpha a proposal")
     with torch.autocast(similarity.device.type, enabled=False):
@@ -98,7 +89,7 @@ def unlabelled_loss(
 def part_loss(
     logits: Tensor, confidence: Tensor, targets: Tensor, temperature: float = 1 / 10
 ) -> Tensor:
-    """L_part of the parts of all proposals (eq. 11), mean over N P.
+    """Return L_part of the parts of all proposals (eq. 11), mean over N P.
 
         log(1 + sum_{k != z_ij} exp(alpha_i (P_ijk - P_ijz_ij) / tau_3))
 
@@ -107,9 +98,6 @@ def part_loss(
         confidence: alpha (N,).
         targets: z (N, P) int64.
         temperature: tau_3.
-
-    Raises:
-        TrainingError: shapes that disagree.
     """
     _expect("confidence", confidence, logits.shape[:1], "one alpha a proposal")
     _expect("targets", targets, logits.shape[:2], "one class a part")
@@ -124,7 +112,7 @@ def part_loss(
 def weighting_curves(
     scores: Tensor, confidences: Tensor, true_score: float = 0.5, temperature: float = 0.3
 ) -> Tensor:
-    """G_0(S_i, alpha_i, 1) of two classes (eq. 5), by differentiating `identity_loss` (figure 3).
+    """Return G_0(S_i, alpha_i, 1) of two classes (eq. 5, figure 3), from `identity_loss` itself.
 
     With alpha = 1 it is F_0(S_i, 1), the weighting function of plain cross-entropy (eq. 4).
 

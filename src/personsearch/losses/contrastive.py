@@ -8,7 +8,7 @@ from personsearch.errors import TrainingError
 
 
 def contrastive_loss(embeddings: Tensor, ids: Tensor, margin: float = 1.0) -> Tensor:
-    """Pulls pairs of one identity together, pushes others a margin apart; a float32 scalar.
+    """Pull pairs of one identity together, push others a margin apart; a float32 scalar.
 
     With d the Euclidean distance, the mean over all pairs of the batch of
 
@@ -22,16 +22,15 @@ def contrastive_loss(embeddings: Tensor, ids: Tensor, margin: float = 1.0) -> Te
         margin: m.
 
     Returns:
-        0 where there are no pairs. Where two embeddings are equal their distance has no direction,
-        and its gradient is 0.
+        0 without pairs. The gradient of the distance of equal embeddings is 0.
 
     Raises:
         TrainingError: shapes that disagree.
     """
     if embeddings.ndim != 2 or ids.shape != embeddings.shape[:1]:
         raise TrainingError(
-            f"embeddings of shape {tuple(embeddings.shape)} and ids of shape {tuple(ids.shape)} "
-            "came to be paired, expected (N, D) and (N,)"
+            f"embeddings have shape {tuple(embeddings.shape)} and ids {tuple(ids.shape)}, "
+            "expected (N, D) and (N,)"
         )
     with torch.autocast(embeddings.device.type, enabled=False):
         embeddings = embeddings.float()

@@ -1,8 +1,8 @@
-"""Which triplets of a batch are worth learning from: batch-hard and semi-hard.
+"""Mining of the hard triplets of a batch: batch-hard and semi-hard.
 
 A triplet is an anchor, a positive (another sample of the anchor's identity) and a negative (a
-sample of anyone else). d is the Euclidean distance. Unlabelled people (negative ids) are nobody's
-positive and no anchor, but a negative of every anchor: they are none of the identities.
+sample of another person). d is the Euclidean distance. Unlabelled people (negative ids) are
+negatives of every anchor, but neither anchors nor positives: they are none of the identities.
 """
 
 import torch
@@ -12,7 +12,7 @@ from personsearch.errors import TrainingError
 
 
 def batch_hard(embeddings: Tensor, ids: Tensor) -> Tensor:
-    """Each anchor with its farthest positive and its nearest negative (Hermans et al. 2017, eq. 5).
+    """Pair each anchor with its farthest positive and nearest negative (Hermans et al., eq. 5).
 
     Args:
         embeddings: (N, D).
@@ -36,11 +36,11 @@ def batch_hard(embeddings: Tensor, ids: Tensor) -> Tensor:
 
 
 def semi_hard(embeddings: Tensor, ids: Tensor, margin: float) -> Tensor:
-    """Each pair of one identity with the nearest negative that is farther than its positive.
+    """Pair each pair of one identity with the nearest negative farther than its positive.
 
-    Semi-hard are the negatives with ``d(a, p) < d(a, n) < d(a, p) + margin``: they violate the
-    margin, yet are on the right side, which keeps the embeddings from falling into one point
-    (Schroff et al. 2015, section 3.2; Song et al. 2017, section 4).
+    Semi-hard negatives have ``d(a, p) < d(a, n) < d(a, p) + margin``: they violate the margin, yet
+    are on the right side, which keeps the embeddings from collapsing into one point (Schroff et al.
+    2015, section 3.2; Song et al. 2017, section 4).
 
     Args:
         embeddings: (N, D).
@@ -66,11 +66,11 @@ def semi_hard(embeddings: Tensor, ids: Tensor, margin: float) -> Tensor:
 
 
 def _pairs(embeddings: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances, who is a positive and who a negative of whom; (N, N) each, anchors in rows."""
+    """Return distances and masks of positives and negatives, (N, N) each, anchors in rows."""
     if embeddings.ndim != 2 or ids.shape != embeddings.shape[:1]:
         raise TrainingError(
-            f"embeddings of shape {tuple(embeddings.shape)} and ids of shape {tuple(ids.shape)} "
-            "came to be mined, expected (N, D) and (N,)"
+            f"embeddings have shape {tuple(embeddings.shape)} and ids {tuple(ids.shape)}, "
+            "expected (N, D) and (N,)"
         )
     with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
         points = embeddings.detach().float()

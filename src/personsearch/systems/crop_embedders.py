@@ -17,14 +17,7 @@ from personsearch.types import FloatArray
 
 
 class ModelEmbedder(nn.Module):
-    """Embeds boxes with a trained person-search model, which sees the whole picture.
-
-    Args:
-        model: any system.
-
-    Attributes:
-        dim: length of an embedding.
-    """
+    """Embed boxes with any system, which reads the whole picture."""
 
     def __init__(self, model: PersonSearchModel) -> None:
         super().__init__()
@@ -32,7 +25,7 @@ class ModelEmbedder(nn.Module):
         self.dim = model.embedding_dim
 
     def forward(self, pictures: list[Picture], boxes: list[FloatArray]) -> FloatArray:
-        """Embeddings (N, D), all boxes of all pictures in order."""
+        """Return embeddings (N, D) of all boxes of all pictures in order."""
         images = to_images(pictures, device_of(self.model))
         tensors = [torch.as_tensor(part, device=device_of(self.model)) for part in boxes]
         with torch.inference_mode():
@@ -42,16 +35,13 @@ class ModelEmbedder(nn.Module):
 
 
 class ExtractorEmbedder:
-    """Embeds crops with a function of one crop, such as a colour histogram.
+    """Embed crops with a function of one crop, such as a colour histogram.
 
     Args:
         extract: RGB crop (h, w, 3) uint8 of any size -> vector (D,).
 
-    Attributes:
-        dim: length of an embedding.
-
     Raises:
-        ModelError: it does not give a vector.
+        ModelError: `extract` does not return a vector.
     """
 
     def __init__(self, extract: Callable[[Picture], NDArray[Any]]) -> None:
@@ -59,7 +49,7 @@ class ExtractorEmbedder:
         self.dim = len(self._vector(np.zeros((128, 64, 3), dtype=np.uint8)))
 
     def __call__(self, pictures: list[Picture], boxes: list[FloatArray]) -> FloatArray:
-        """Embeddings (N, D), all boxes of all pictures in order."""
+        """Return embeddings (N, D) of all boxes of all pictures in order."""
         rows = [self._vector(np.ascontiguousarray(crop)) for crop in crops_of(pictures, boxes)]
         return np.stack(rows) if rows else np.zeros((0, self.dim), dtype=np.float32)
 

@@ -42,22 +42,16 @@ class DCINet(RegionSystem[Tensor]):
 
     Only the stem is shared. The backbone's head (conv5 of a ResNet, nothing of VGG16) is in the
     re-identifier; where detection has no layers of its own (``detection_hidden = 0``) it reads a
-    copy of the head. Pictures come as in `INet`.
+    copy of the head. Pictures, and arguments that are not listed, are those of `INet`.
 
     Args:
         backbone: the cut network; VGG16 or ResNet-50 in the paper.
-        num_ids: labelled identities in the training set.
-
-        embedding_dim: length of an embedding.
         reid_roi_size: height and width of a refined box in the re-identifier; the paper's 7 x 14
             is width times height.
         embedding_grid: rows and columns that the head's output is averaged over.
         hidden: width of the re-identifier's two fully connected layers; 0 has none.
         reid_min_iou: least IoU with a person's box of the refined boxes that are embedded in
             training.
-        confidence_weighted: multiply similarity by the gallery detection's score.
-        pairing: the re-identification losses.
-        regions: pictures, proposals, regions and detections.
     """
 
     embed_boxes = True
@@ -122,21 +116,17 @@ class DCINet(RegionSystem[Tensor]):
         return refined[near], ids[owners[near]]
 
     def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
-        """Return what the detection branch reads of `boxes`."""
         features: Tensor = self.detection_head(self.pool(maps, boxes))
         return features
 
     def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (R, 2) and deltas (R, 4)."""
         logits, deltas = self.box_predictor(features)
         return logits, deltas
 
     def embed_regions(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
-        """Return unit embeddings (R, D) of `boxes` in pixels of the batch."""
         return self.embed_features(self.pool(maps, boxes, self.reid_roi_size))
 
     def embed_features(self, features: Tensor, rows: Rows = ALL) -> Tensor:
-        """Return unit embeddings (K, D) of regions (R, C, h, w) pooled to `reid_roi_size`."""
         pooled = features[rows]
         if not len(pooled):
             return pooled.new_zeros((0, self.embedding_dim))
@@ -152,5 +142,4 @@ class DCINet(RegionSystem[Tensor]):
         return losses
 
     def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Update dictionary and class centers, so that the next stage starts with them."""
         self.reid.update_memory(embeddings, ids)

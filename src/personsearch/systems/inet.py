@@ -33,7 +33,6 @@ class INet(SharedHeadSystem):
     Args:
         backbone: the cut network; VGG16 in the paper.
         num_ids: labelled identities in the training set.
-
         embedding_dim: length of an embedding.
         hidden: width of fc6 and fc7, which follow the backbone's head; 0 has none.
         embedding_grid: rows and columns that the head's output is averaged over before them.
@@ -99,7 +98,6 @@ class INet(SharedHeadSystem):
         return losses
 
     def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Update dictionary and class centers, so that the next stage starts with them."""
         self.reid.update_memory(embeddings, ids)
 
 

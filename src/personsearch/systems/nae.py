@@ -141,13 +141,11 @@ class NormAwareSystem(RegionSystem[NormAwareFeatures]):
         self.oim = oim
 
     def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> NormAwareFeatures:
-        """Pool `boxes` and run the head and the norm-aware head."""
         pooled = self.pool(maps, boxes)
         deep = self.head(pooled)
         return NormAwareFeatures(pooled, deep, *self.embedder(pooled, deep))
 
     def predict(self, features: NormAwareFeatures) -> tuple[Tensor, Tensor]:
-        """Return person logits (R,) and deltas (R, 4)."""
         return features.logits, self.regressor(features.pooled, features.deep)
 
     def score(
@@ -166,7 +164,6 @@ class NormAwareSystem(RegionSystem[NormAwareFeatures]):
         }
 
     def embed_features(self, features: NormAwareFeatures, rows: Rows = ALL) -> Tensor:
-        """Return unit embeddings (K, D) of some regions."""
         return features.embeddings[rows]
 
     def identity_losses(self, step: DetectionStep[NormAwareFeatures]) -> dict[str, Tensor]:
@@ -180,31 +177,23 @@ class NormAwareSystem(RegionSystem[NormAwareFeatures]):
         return {"oim": self.oim(embeddings, ids) * self.oim_weight}
 
     def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Update lookup table and queue, so that the next stage starts with them."""
         self.oim.update_memory(embeddings, ids)
 
 
 class NAE(NormAwareSystem):
     """Faster R-CNN whose person classifier is the length of the embedding.
 
+    Arguments that are not listed are those of `OIM`.
+
     Args:
         backbone: the cut network; ResNet-50 as published.
-        num_ids: labelled identities in the training set.
-
         embedding_dim: length of an embedding, half from the shared map, half from the head.
-        queue_size: unlabelled embeddings in the queue; 5,000 for CUHK-SYSU, 500 for PRW.
-        oim_momentum: share of the old value in an update of the lookup table.
-        oim_temperature: of the softmax over lookup table and queue.
-        oim_weight: of the OIM loss in the sum.
-        oim_min_iou: least IoU with a person's box of the regions in the OIM loss.
         embedding_grid: rows and columns that the maps are max-pooled to; (1, 1) as published.
         background_iou: regions below this IoU are background; those between it and 0.5 are in no
             loss. The published program has 0.1; at 0.5 every region is in a loss.
         box_weight: of the box regression loss.
         box_beta: where smooth L1 turns from square to linear.
         box_norm: batch normalisation of the box deltas.
-        embed_boxes: embed the final boxes instead of the proposals that they are regressed from.
-        confidence_weighted: multiply similarity by the gallery detection's score, as published.
         regions: pictures, proposals, regions and detections; `detection_hidden` is for the box
             regressor alone.
 

@@ -22,7 +22,6 @@ class OIM(SharedHeadSystem):
     Args:
         backbone: the cut network; ResNet-50 in the paper.
         num_ids: labelled identities in the training set.
-
         embedding_dim: length of an embedding.
         queue_size: unlabelled embeddings in the queue; 5,000 for CUHK-SYSU, 500 for PRW.
         oim_momentum: share of the old value in an update of the lookup table.
@@ -83,5 +82,4 @@ class OIM(SharedHeadSystem):
         return {"oim": self.oim(embeddings, ids) * self.oim_weight}
 
     def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Update lookup table and queue, so that the next stage starts with them."""
         self.oim.update_memory(embeddings, ids)

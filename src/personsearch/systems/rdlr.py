@@ -44,7 +44,6 @@ class RDLR(PyramidSystem):
     Args:
         trunk: blocks C1 to C5, ResNet-50's in the paper. Detector and re-ID network share none.
         num_ids: labelled identities in the training set.
-
         detector: ``"faster_rcnn"`` with a pyramid, or ``"retinanet"`` (table 4).
         reid_loss: ``"softmax"``, ``"proxy_triplet"`` or ``"both"`` (table 5). The softmax needs a
             re-ID network of the same identities.
@@ -150,13 +149,11 @@ class RDLR(PyramidSystem):
         return [p for p in self.reid.parameters() if p.requires_grad]
 
     def embed_detected(self, maps: BlockMaps, boxes: list[Tensor]) -> Tensor:
-        """Return unit embeddings (R, D) of `boxes` in pixels of the batch."""
         unscaled = self.transform.unscale(boxes, maps.images, maps.batch)
         return self.reid.embed(roi_transform(maps.images, unscaled, self.crop_size))
 
     @torch.no_grad()
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """Return the embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
         crops = roi_transform(images, boxes, self.crop_size)
         return split_like(self.reid.embed(crops), boxes)
 

@@ -397,17 +397,14 @@ class SharedHeadSystem(RegionSystem[Tensor]):
         """Return unit embeddings (R, D) of the head's output (R, C', h', w')."""
 
     def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
-        """Return the head's output, or the pooled regions if detection stands apart."""
         pooled = self.pool(maps, boxes)
         return pooled if self.detection_apart else self.run_head(pooled)
 
     def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (R, 2) and deltas (R, 4) of the detection branch."""
-        logits, deltas = self.box_predictor(features)
-        return logits, deltas
+        predicted: tuple[Tensor, Tensor] = self.box_predictor(features)
+        return predicted
 
     def embed_features(self, features: Tensor, rows: Rows = ALL) -> Tensor:
-        """Return unit embeddings (K, D) of some regions."""
         chosen = features[rows]
         return self.embedding(self.run_head(chosen) if self.detection_apart else chosen)
 

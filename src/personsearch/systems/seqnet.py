@@ -36,22 +36,14 @@ class SeqNet(NormAwareSystem):
 
     A detection's score is the first head's, which is trained on more background, as published.
 
+    Arguments that are not listed are those of `NAE` and `OIM`.
+
     Args:
         backbone: the cut network; ResNet-50 as published. Each head has its own copy of conv5.
-        num_ids: labelled identities in the training set.
-
-        embedding_dim: length of an embedding, half from the shared map, half from the head.
-        queue_size: unlabelled embeddings in the queue; 5,000 for CUHK-SYSU, 500 for PRW.
-        oim_momentum: share of the old value in an update of the lookup table.
-        oim_temperature: of the softmax over lookup table and queue.
-        oim_weight: of the OIM loss in the sum.
-        oim_min_iou: least IoU with a person's box of the boxes in the OIM loss.
-        embedding_grid: rows and columns that the maps are max-pooled to; (1, 1) as published.
         proposal_box_weight, box_weight: of the first and the second head's box losses.
         box_beta: where smooth L1 turns from square to linear, in both.
         box_norm: batch normalisation of the second head's box deltas.
         first_nms_iou: boxes of the first head with a higher IoU with a better one are suppressed.
-        confidence_weighted: multiply similarity by the gallery detection's score, as published.
         regions: pictures, proposals, regions and detections; `nms_iou` is of the final boxes.
     """
 

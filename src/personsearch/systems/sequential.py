@@ -41,7 +41,6 @@ class Sequential(PyramidSystem):
     Args:
         trunk: blocks C1 to C5; ResNet-50's in the paper. Each branch starts with its weights.
         num_ids: labelled identities in the training set; unused by triplets.
-
         sharing: ``"J2"``, ``"J3"`` or ``"J4"``, the last block that both branches share; or
             ``"disjoint"``, RetinaNet and then a whole network on crops of the picture, the pair
             that the paper compares with.
@@ -171,7 +170,6 @@ class Sequential(PyramidSystem):
         }
 
     def embed_features(self, features: Tensor) -> Tensor:
-        """Return unit embeddings (R, D) of `features` (R, C, h, w)."""
         if not len(features):
             return features.new_zeros((0, self.embedding_dim))
         for block in self.branch.values():
@@ -180,12 +178,10 @@ class Sequential(PyramidSystem):
         return functional.normalize(averaged, dim=1)
 
     def embed_detected(self, maps: BlockMaps, boxes: list[Tensor]) -> Tensor:
-        """Return unit embeddings (R, D) of `boxes` in pixels of the batch."""
         return self.embed_features(self._pool(maps, boxes))
 
     @torch.no_grad()
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """Return the embeddings (N_i, D) of given boxes (N_i, 4) in each picture."""
         return split_like(self.embed_features(self.features(images, boxes)), boxes)
 
     def _pool(self, maps: BlockMaps, boxes: Sequence[Tensor]) -> Tensor:

@@ -55,7 +55,6 @@ class Trident(RegionSystem[TridentFeatures]):
     Args:
         backbone: the cut network; ResNet-50 in the paper.
         num_ids: labelled identities in the training set.
-
         embedding_dim: length of an embedding, half from each of the two encoders.
         queue_size: embeddings without an identity in the queue; 5,000 for CUHK-SYSU, 500 for PRW.
         queue_background: whether those of background are among them.
@@ -149,12 +148,10 @@ class Trident(RegionSystem[TridentFeatures]):
         self.queue = CircularQueue(queue_size, embedding_dim)
 
     def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> TridentFeatures:
-        """Pool `boxes`, and run the head if the detection branch reads it."""
         pooled = self.pool(maps, boxes)
         return TridentFeatures(pooled, None if self.detection is not None else self.head(pooled))
 
     def predict(self, features: TridentFeatures) -> tuple[Tensor, Tensor]:
-        """Return logits (R, 2), background first, and deltas (R, 4)."""
         if self.detection is not None:
             logits, deltas = self.detection(features.pooled)
             return logits, deltas
@@ -163,7 +160,6 @@ class Trident(RegionSystem[TridentFeatures]):
         return self.foreground(vector), self.regressor(vector)
 
     def embed_features(self, features: TridentFeatures, rows: Rows = ALL) -> Tensor:
-        """Return unit embeddings (K, D) of some regions."""
         pooled = features.pooled[rows]
         deep = self.head(pooled) if features.deep is None else features.deep[rows]
         return self._embedding(pooled, deep)
@@ -265,7 +261,6 @@ class Trident(RegionSystem[TridentFeatures]):
         return losses
 
     def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Update the lookup table with labelled `embeddings` (R, D), the queue with the others."""
         everyone, their_ids = gather(embeddings, ids)
         known = their_ids >= 0
         self.lookup.update(everyone[known], their_ids[known])

@@ -1,4 +1,4 @@
-"""Two steps, the baseline of every person-search paper: any detector, then any embedder on crops.
+"""Two-step search, the baseline of every paper: any detector, then any embedder on crops.
 
 model = from_toml(Path("omz_osnet.toml"))                          # a user's own networks
 model = TwoStep(ModelDetector(oim), ExtractorEmbedder(extract))    # or any two parts
@@ -23,13 +23,13 @@ from personsearch.types import Detections, FloatArray
 
 
 class Detector(Protocol):
-    """Finds everyone in pictures: RGB (H, W, 3) uint8 -> boxes (N, 4), scores (N,) of each."""
+    """Find people in pictures: RGB (H, W, 3) uint8 -> boxes (N, 4), scores (N,) of each."""
 
     def __call__(self, pictures: list[Picture], /) -> list[tuple[FloatArray, FloatArray]]: ...
 
 
 class Embedder(Protocol):
-    """Says what boxes look like: pictures and the boxes (N_i, 4) of each -> (sum N_i, D)."""
+    """Embed boxes: pictures and the boxes (N_i, 4) of each -> (sum N_i, D)."""
 
     dim: int
 
@@ -37,18 +37,14 @@ class Embedder(Protocol):
 
 
 class ModelDetector(nn.Module):
-    """The boxes and scores of a trained person-search model, as a detector.
-
-    Args:
-        model: any system.
-    """
+    """The boxes and scores of any system, as a detector."""
 
     def __init__(self, model: PersonSearchModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, pictures: list[Picture]) -> list[tuple[FloatArray, FloatArray]]:
-        """Boxes (N, 4) in picture pixels and scores (N,) of each picture."""
+        """Return boxes (N, 4) in picture pixels and scores (N,) of each picture."""
         with torch.inference_mode():
             found = self.model.detect(to_images(pictures, device_of(self.model)))
         return [(detections.boxes, detections.scores) for detections in found]
@@ -58,13 +54,10 @@ class TwoStep(PersonSearchModel):
     """Any detector and any embedder as one person-search model. Nothing in it is trained.
 
     Args:
-        detector: finds people; None where every box is given, such as ground truth.
-        embedder: embeds the boxes. Its vectors are scaled to unit length; one of zeros stays
-            zeros, and so is like nobody.
+        detector: finds people; None if every box is given, such as ground truth.
+        embedder: embeds the boxes. Its vectors are scaled to unit length; a vector of zeros stays,
+            with similarity 0 to everyone.
         confidence_weighted: rank by similarity x detection score.
-        class_name: what is searched for.
-
-    Attributes:
         class_name: what is searched for.
     """
 
@@ -85,18 +78,14 @@ class TwoStep(PersonSearchModel):
         self.eval()
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """There is nothing to train.
-
-        Raises:
-            ModelError: always.
-        """
+        """Raise a `ModelError`: there is nothing to train."""
         raise ModelError(
             "a two-step model joins finished networks and has no training losses; train the "
             "detector or the embedder by itself"
         )
 
     def detect(self, images: list[Tensor]) -> list[Detections]:
-        """Everyone in each picture, by descending score.
+        """Return the people in each picture, by descending score.
 
         Raises:
             ModelError: there is no detector, or a network fails.
@@ -118,14 +107,16 @@ class TwoStep(PersonSearchModel):
         ]
 
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """Embeddings (N_i, D) float32 of unit length, on each image's device.
+        """Return unit embeddings (N_i, D), float32, on each image's device.
 
         Raises:
             DataError: an image is not (3, H, W), or a box lies outside of its image.
             ModelError: the embedder fails.
         """
         if len(images) != len(boxes):
-            raise DataError(f"{len(images)} images but boxes of {len(boxes)}")
+            raise DataError(
+                f"{len(images)} images and {len(boxes)} sets of boxes, expected one set an image"
+            )
         arrays = [part.detach().cpu().float().reshape(-1, 4).numpy() for part in boxes]
         rows = self._embed([to_picture(image) for image in images], arrays)
         return [
@@ -153,9 +144,9 @@ class TwoStep(PersonSearchModel):
 
 
 def to_picture(image: Tensor) -> Picture:
-    """An image for networks, float32 RGB in 0..1 (3, H, W), as 8-bit RGB (H, W, 3).
+    """Convert an image, float32 RGB in 0..1 (3, H, W), to 8-bit RGB (H, W, 3).
 
-    Rounded, so that a picture read from a file comes back exactly.
+    Values are rounded, so that a picture read from a file comes back exactly.
 
     Raises:
         DataError: another shape or type.
@@ -170,22 +161,18 @@ def to_picture(image: Tensor) -> Picture:
 
 
 def from_toml(path: Path) -> TwoStep:
-    """The two networks that a TOML names; see `personsearch.external.description`.
+    """Load the two networks that a TOML names; see `personsearch.external.description`.
 
     Raises:
         ModelError: the TOML is missing or wrong, a network or its runtime is missing, or a
-            network does not fit what the TOML says.
+            network does not fit the TOML.
     """
     path = Path(path)
     return from_description(read_description(path), path.parent)
 
 
 def from_description(description: NetworksDescription, folder: Path = Path()) -> TwoStep:
-    """The two networks of a description; relative files start at `folder`.
-
-    Raises:
-        ModelError: as `from_toml`.
-    """
+    """Load the two networks of a description; relative files start at `folder`."""
     return TwoStep(
         ExternalDetector(description.detector, folder),
         ExternalEmbedder(description.embedder, folder),

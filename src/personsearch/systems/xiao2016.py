@@ -51,7 +51,6 @@ class Xiao2016(SharedHeadSystem):
     Args:
         backbone: the cut network; VGG16 in the paper.
         num_ids: C, labelled identities in the training set.
-
         embedding_dim: width of fc8.
         hidden: width of fc6 and fc7, which follow the backbone's head; 0 has none.
         fc_weights: ``"none"``, ``"imagenet"`` (fc6 and fc7 of the published VGG16, fetched once) or
