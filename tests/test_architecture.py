@@ -1,0 +1,85 @@
+"""The layout of docs/design.md: what imports what, and that tests mirror the package."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter import api
+
+import personsearch
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(personsearch.__file__).parent
+SOURCES = sorted(
+    path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"
+)
+FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
+TESTS = sorted(path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py"))
+
+WITHOUT_SOURCE = {
+    "test_architecture.py": "the layout of the package",
+    "test_compose.py": "compose.yaml",
+    "test_exported_members.py": "personsearch.__all__",
+    "test_own_footage.py": "docs/tutorial.md, from one's own videos to a search",
+    "test_readme.py": "README.md",
+    "test_recipes.py": "the shipped recipes",
+    "test_systems_map.py": "docs/systems.md",
+    "test_tutorials.py": "the tutorials in docs/",
+    "test_wheel.py": "the built package",
+    "benchmarks/test_benchmarks.py": "benchmarks/",
+    "benchmarks/test_real_frames.py": "benchmarks/real_frames.py",
+    "examples/test_two_step.py": "examples/",
+    "indexing/test_ray_driver.py": "ray_workers.py on a real Ray, apart because it is slow",
+    "systems/test_region_systems.py": "what all systems on proposals have in common",
+    "web/test_over_milvus.py": "the API on another engine",
+    "web/test_page.py": "web/static/, in a browser",
+    "web/test_web_doc.py": "docs/web.md",
+}
+"""Test files of something other than one source file, and what it is."""
+
+
+def test_import_contracts_of_pyproject_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    # `read_configuration` also sets import-linter up.
+    assert api.read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]
+    kept = api.use_cases.lint_imports(
+        str(ROOT / "pyproject.toml"), cache_dir=None, is_debug_mode=True, no_logo=True
+    )
+    assert kept, capsys.readouterr().out
+
+
+def test_every_test_file_has_its_source_file() -> None:
+    strangers = [
+        str(path)
+        for path in TESTS
+        if path.with_name(path.name.removeprefix("test_")) not in SOURCES
+        and str(path) not in WITHOUT_SOURCE
+    ]
+    assert strangers == []
+
+
+def test_exceptions_exist() -> None:
+    assert {path for path in WITHOUT_SOURCE if Path(path) not in TESTS} == set()
+
+
+def test_no_source_file_is_longer_than_500_lines() -> None:
+    lengths = {
+        str(path): len((PACKAGE / path).read_text(encoding="utf-8").splitlines())
+        for path in SOURCES
+    }
+    assert {path: length for path, length in lengths.items() if length > 500} == {}
+
+
+def test_folders_go_two_levels_deep_and_say_what_they_hold() -> None:
+    for path in SOURCES:
+        assert len(path.parts) <= 2, path
+        assert not {part.removesuffix(".py") for part in path.parts} & {"utils", "core", "common"}
+    with_code = {path.parent.name for path in SOURCES if len(path.parts) == 2}
+    assert with_code <= {folder.name for folder in FOLDERS}
+
+
+@pytest.mark.parametrize("module", ["personsearch", "personsearch.store", "personsearch.search"])
+def test_import_is_light(module: str) -> None:
+    code = f"import sys, {module}; print(*{{'torch', 'scipy'}} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
