@@ -87,14 +87,14 @@ def test_it_serves_milvus_with_its_state_in_a_folder(store: Path, tmp_path: Path
 
 
 def test_searches_and_erasures_of_the_commands_are_one_line_each(
-    run: Run, store: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Run, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PERSONSEARCH_STORE", str(store))
     before = len(list(AuditLog(store).entries()))
-    status, out, err = run("search", "--person", "1", "--camera", "gate", "--top", "2", "--json")
+    status, out, err = cli("search", "--person", "1", "--camera", "gate", "--top", "2", "--json")
     assert status == 0, err
-    assert run("timeline", "--person", "1", "--min-similarity", "0.9")[0] == 0
-    assert run("erase", "--person", "2", "--yes")[0] == 0
+    assert cli("timeline", "--person", "1", "--min-similarity", "0.9")[0] == 0
+    assert cli("erase", "--person", "2", "--yes")[0] == 0
     searched, timeline, wish, done = list(AuditLog(store).entries())[before:]
     assert (searched.action, timeline.action) == ("search", "search")
     assert searched.details["people"] == [1]
@@ -114,7 +114,7 @@ def test_searches_and_erasures_of_the_commands_are_one_line_each(
     ],
 )
 def test_what_is_not_served(
-    run: Run,
+    cli: Run,
     store: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -124,6 +124,6 @@ def test_what_is_not_served(
 ) -> None:
     monkeypatch.setenv("PERSONSEARCH_STORE", str(store))
     monkeypatch.chdir(tmp_path)
-    code, _, err = run("serve", "--port", "0", *arguments)
+    code, _, err = cli("serve", "--port", "0", *arguments)
     assert code == status, err
     assert expected in " ".join(err.replace("│", " ").split())

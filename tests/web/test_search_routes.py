@@ -91,30 +91,19 @@ def test_filters(client: TestClient, png: Callable[..., bytes]) -> None:
     assert cameras(sources=["/nowhere"]) == set()
     assert cameras(cameras=["' OR 1=1; DROP TABLE people; --"]) == set()
     assert cameras(cameras=["gate"]) == {"gate"}
+    everywhere = {"gate", "door", HOSTILE}
+    assert cameras() == cameras(cameras=None, sources=None) == everywhere
 
 
-def test_a_form_and_other_kinds_of_pictures(client: TestClient, png: Callable[..., bytes]) -> None:
-    form = client.post("/api/v1/queries", files={"picture": ("a.png", png({20: RED}), "image/png")})
-    assert form.status_code == 201
-    assert len(form.json()["people"]) == 1
-    pixels = Image.open(io.BytesIO(png({20: RED})))
-    wide = np.asarray(pixels.convert("L"), np.uint16) * 257
-    made = {
-        "CMYK": (pixels.convert("CMYK"), "JPEG", {}),
-        "16 bit": (Image.fromarray(wide), "PNG", {}),
-        "animated": (pixels, "WEBP", {"save_all": True, "append_images": [pixels], "lossless": 1}),
-        "palette": (pixels.convert("P"), "PNG", {}),
-    }
-    for name, (image, kind, options) in made.items():
-        written = io.BytesIO()
-        image.save(written, kind, **options)
-        answer = send(client, written.getvalue())
-        assert answer.status_code == 201, name
-        assert (answer.json()["width"], answer.json()["height"]) == (320, 200)
-        shown = client.get(f"/api/v1/queries/{answer.json()['id']}/picture")
-        assert shown.headers["content-type"] == "image/jpeg"
-        with Image.open(io.BytesIO(shown.content)) as preview:
-            assert preview.size == (320, 200)
+@pytest.mark.parametrize("name", ["cameras", "sources"])
+def test_an_empty_list_selects_nobody_and_says_so(client: TestClient, name: str) -> None:
+    answer = search(client, people=[1], filters={name: []})
+    assert (answer["hits"], answer["timeline"]) == ([], [])
+    assert answer["reason"] == f"the filter '{name}' is an empty list, which selects nobody"
+    assert search(client, people=[1])["reason"] == ""
+    assert (
+        search(client, people=[1], filters={name: ["x"]})["reason"] == "nobody passes the filters"
+    )
 
 
 def test_a_query_picture_is_forgotten_on_request(
