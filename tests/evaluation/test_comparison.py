@@ -87,7 +87,7 @@ def dataset(tmp_path: Path) -> Dataset:
     return Dataset("painted", tmp_path, {"test": scenes}, {"all": protocol})
 
 
-def test_rows_and_figures(dataset: Dataset) -> None:
+def test_rows_and_metrics(dataset: Dataset) -> None:
     compared = compare(
         KnowsColors(blind=True),
         dataset,

@@ -1,4 +1,4 @@
-"""Detection figures against a slow, literal version, and by hand."""
+"""Detection metrics against a slow, literal version, and by hand."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ def _found(scores: list[float], dim: int = 2) -> Detections:
 
 
 def test_ranges_are_joined() -> None:
-    assert ranges(np.array([3, 9, 1]), np.array([5, 9, 4])).tolist() == [3, 4, 1, 2, 3]
+    assert ranges(np.array([3, 9, 1]), np.array([2, 0, 3])).tolist() == [3, 4, 1, 2, 3]
 
 
 def test_detections_below_the_threshold_are_left_out() -> None:

@@ -1,11 +1,11 @@
-"""The table of published figures."""
+"""The table of published metrics."""
 
 import pytest
 
-from personsearch.evaluation.published import all_published, published_results
+from personsearch.evaluation.published import published_results
 
 
-def test_figures_are_those_of_the_papers() -> None:
+def test_metrics_are_those_of_the_papers() -> None:
     (trident,) = published_results("prw", "multi-view", "trident")
     assert (trident.mean_ap, trident.top_1) == (pytest.approx(0.480), pytest.approx(0.732))
     (oim,) = published_results("cuhk-sysu", system="oim")
@@ -16,7 +16,7 @@ def test_figures_are_those_of_the_papers() -> None:
 
 
 def test_rows_are_complete_and_unique() -> None:
-    rows = all_published()
+    rows = published_results()
     assert len({(r.method, r.data, r.protocol) for r in rows}) == len(rows) == 32
     for row in rows:
         assert 0 < row.mean_ap < 1

@@ -1,4 +1,4 @@
-"""One evaluator for every system: detection and search figures that can be compared."""
+"""One evaluator for every system: detection and search metrics that can be compared."""
 
 from personsearch.evaluation.context_matching import ContextMatching, query_context
 from personsearch.evaluation.detection import DetectionResult, SceneCounts, evaluate_detection

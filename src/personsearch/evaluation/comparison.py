@@ -1,4 +1,4 @@
-"""Measure one model on one data set, with an upper bound (true boxes) and a lower one (colour)."""
+"""Measure a model on a data set, between an upper bound (true boxes) and a lower one (colour)."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ class Row:
     """Search metrics of one embedder on one kind of boxes under one protocol.
 
     Attributes:
-        protocol: its name.
+        protocol: name of the protocol.
         embeddings: ``"model"`` or ``"HSV histogram"``.
         boxes: ``"detected"``, ``"detected, with context"`` or ``"ground truth"``.
         search: the metrics.
@@ -50,12 +50,13 @@ class Comparison:
     """Everything that was measured.
 
     Attributes:
-        detection: by score threshold.
-        rows: by protocol: the model, the model on ground-truth boxes, the floor, with context.
+        detection: metrics by score threshold.
+        rows: by protocol: the model, the model on ground-truth boxes, the lower bound, with
+            context.
         seconds: duration of each step.
         found: detections of the model by scene name.
         queries: query embeddings (Q, D) of the model by protocol name.
-        confidence_weighted: whether its similarities were multiplied by scores.
+        confidence_weighted: whether the model's similarities were multiplied by scores.
     """
 
     detection: Mapping[float, DetectionResult]
@@ -73,6 +74,41 @@ class Comparison:
         raise KeyError((protocol, embeddings, boxes))
 
 
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """One protocol with the query embeddings of one embedder."""
+
+    protocol: SearchProtocol
+    queries: FloatArray
+    score_threshold: float
+    convention: str
+    ranked: int = 0
+
+    def __call__(
+        self,
+        gallery: Mapping[str, Detections],
+        weighted: bool,
+        context: ContextMatching | None = None,
+    ) -> SearchResult:
+        return evaluate_search(
+            self.protocol,
+            gallery,
+            self.queries,
+            score_threshold=self.score_threshold,
+            convention=self.convention,
+            confidence_weighted=weighted,
+            context=context,
+            ranked=self.ranked,
+        )
+
+    def context(self, found: Mapping[str, Detections], k1: int, k2: int) -> ContextMatching:
+        """Return the people that `found` holds beside each query."""
+        people = query_context(
+            self.protocol, self.queries, found, score_threshold=self.score_threshold
+        )
+        return ContextMatching(people, k1, k2)
+
+
 def compare_saved(
     saved: SavedDetections,
     dataset: Dataset,
@@ -85,10 +121,8 @@ def compare_saved(
 ) -> Comparison:
     """Evaluate detections that other code made (see `evaluation.files`).
 
-    Args:
-        saved: detections and query embeddings. Scenes of the split without detections count as
-            empty. Similarities are weighted if `confidence_weighted` is True.
-        dataset, protocols, split, score_thresholds, convention, context: as in `compare`.
+    Scenes of the split without detections count as empty. The other arguments are those of
+    `compare`.
 
     Raises:
         DataError: no such split or protocol.
@@ -119,9 +153,9 @@ def compare_saved(
         rows.append(Row(name, "model", "detected", search(complete, weighted)))
         if context is not None:
             # A query's scene that the file lacks is unknown here, not empty.
-            result = search.with_context(saved.found, complete, weighted, context)
+            result = search(complete, weighted, search.context(saved.found, *context))
             rows.append(Row(name, "model", "detected, with context", result))
-    detection = _detection(scenes, complete, score_thresholds)
+    detection = evaluate_detection(scenes, complete, score_thresholds)
     seconds = {"evaluate": time.perf_counter() - began}
     return Comparison(detection, rows, seconds, complete, saved.queries, weighted)
 
@@ -148,14 +182,14 @@ def compare(
         dataset: read from disk.
         protocols: names of its protocols.
         split: the scenes that the protocols refer to.
-        score_thresholds: of detections; search uses the first.
-        convention: of the evaluator.
+        score_thresholds: lowest scores of detections; search uses the first.
+        convention: ``"standard"`` or ``"seqnet"``, see `evaluate_search`.
         confidence_weighted: multiply the model's similarities by the scores of detections; by
-            default as the model does.
+            default the model decides.
         bounds: also search on ground-truth boxes, with the model and with an HSV histogram.
         context: k1 and k2 of context bipartite graph matching; adds a row with it.
-        ranked: how many hits of each query the results keep.
-        precision: of the network, see `precision.autocast`.
+        ranked: number of hits per query to return.
+        precision: see `precision.autocast`.
         progress: called with the progress of each step.
 
     Raises:
@@ -180,7 +214,7 @@ def compare(
     wanted |= {query.scene for p in chosen.values() for query in p.queries}
     gallery: list[Scene] = [s for s in scenes if s.name in wanted] if chosen else list(scenes)
     found = detect_scenes(model, gallery, precision=precision, progress=timed("detect"))
-    detection = _detection(gallery, found, score_thresholds)
+    detection = evaluate_detection(gallery, found, score_thresholds)
     sources: list[tuple[PersonSearchModel, str, str, Mapping[str, Detections]]] = [
         (model, "model", "detected", found)
     ]
@@ -197,77 +231,19 @@ def compare(
     rows: list[Row] = []
     queries: dict[str, FloatArray] = {}
     for name, protocol in chosen.items():
-        searches = {
-            id(source): _Search(
-                protocol,
-                embed_queries(
-                    source,
-                    protocol,
-                    scenes,
-                    precision=precision,
-                    progress=timed(f"queries of {name}"),
-                ),
-                score_thresholds[0],
-                convention,
-                ranked,
+        told = timed(f"queries of {name}")
+        searches: dict[int, _Search] = {}
+        for source in dict.fromkeys(source for source, *_ in sources):
+            embedded = embed_queries(source, protocol, scenes, precision=precision, progress=told)
+            searches[id(source)] = _Search(
+                protocol, embedded, score_thresholds[0], convention, ranked
             )
-            for source in dict.fromkeys(source for source, *_ in sources)
-        }
         search = searches[id(model)]
         queries[name] = search.queries
         for source, embeddings, boxes, detections in sources:
             result = searches[id(source)](detections, source is model and weighted)
             rows.append(Row(name, embeddings, boxes, result))
         if context is not None:
-            result = search.with_context(found, found, weighted, context)
+            result = search(found, weighted, search.context(found, *context))
             rows.append(Row(name, "model", "detected, with context", result))
     return Comparison(detection, rows, seconds, found, queries, weighted)
-
-
-@dataclass(frozen=True, eq=False)
-class _Search:
-    """One protocol with the query embeddings of one embedder."""
-
-    protocol: SearchProtocol
-    queries: FloatArray
-    score_threshold: float
-    convention: str
-    ranked: int = 0
-
-    def __call__(
-        self,
-        gallery: Mapping[str, Detections],
-        weighted: bool,
-        context: ContextMatching | None = None,
-    ) -> SearchResult:
-        return evaluate_search(
-            self.protocol,
-            gallery,
-            self.queries,
-            score_threshold=self.score_threshold,
-            convention=self.convention,
-            confidence_weighted=weighted,
-            context=context,
-            ranked=self.ranked,
-        )
-
-    def with_context(
-        self,
-        beside_queries: Mapping[str, Detections],
-        gallery: Mapping[str, Detections],
-        weighted: bool,
-        settings: tuple[int, int],
-    ) -> SearchResult:
-        people = query_context(
-            self.protocol, self.queries, beside_queries, score_threshold=self.score_threshold
-        )
-        return self(gallery, weighted, ContextMatching(people, *settings))
-
-
-def _detection(
-    scenes: Sequence[Scene], found: Mapping[str, Detections], thresholds: Sequence[float]
-) -> dict[float, DetectionResult]:
-    return {
-        threshold: evaluate_detection(scenes, found, score_threshold=threshold)
-        for threshold in thresholds
-    }

@@ -1,9 +1,8 @@
-"""Context bipartite graph matching: who stands beside the query helps to find it again.
+"""Context bipartite graph matching: the people around the query help to find it again.
 
 Li and Miao, "Sequential End-to-end Network for Efficient Person Search" (SeqNet), AAAI 2021,
-section 3.4. People walk together: when the people around the query and the people in a gallery
-picture are assigned to each other, the detection that the query is assigned to gets the similarity
-of the best pair.
+section 3.4. The people around the query and the people in a gallery picture are assigned to each
+other; the detection that the query is assigned to gets the similarity of the best pair.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,18 +18,15 @@ from personsearch.types import Detections, FloatArray, SearchProtocol
 
 @dataclass(frozen=True, eq=False)
 class ContextMatching:
-    """Settings of context bipartite graph matching, and who stands beside each query.
+    """Settings of context bipartite graph matching, and the people beside each query.
 
     The paper's settings are k1 = 10, k2 = 3 for CUHK-SYSU and k1 = 30, k2 = 4 for PRW.
 
     Attributes:
         people: per query the embeddings (M, D) of the people in its picture, the query first, then
             the others by descending score (see `query_context`).
-        k1: the pictures of that many most similar detections are matched again.
-        k2: how many of the people are used, the query among them.
-
-    Raises:
-        EvaluationError: k1 or k2 below 1.
+        k1: number of most similar detections whose pictures are matched again, at least 1.
+        k2: number of people to match, the query included, at least 1.
     """
 
     people: Sequence[FloatArray]
@@ -42,12 +38,7 @@ class ContextMatching:
             raise EvaluationError(f"k1 is {self.k1} and k2 is {self.k2}, expected at least 1")
 
     def check(self, queries: FloatArray) -> None:
-        """Makes sure that these are the people of these queries (Q, D).
-
-        Raises:
-            EvaluationError: another number of queries, another length, NaN, or somebody else than
-                the query first.
-        """
+        """Raise `EvaluationError` unless `people` fits the queries (Q, D)."""
         if len(self.people) != len(queries):
             raise EvaluationError(
                 f"context of {len(self.people)} queries given, expected {len(queries)}"
@@ -74,17 +65,17 @@ def query_context(
     score_threshold: float = 0.5,
     iou_threshold: float = 0.5,
 ) -> list[FloatArray]:
-    """The people beside each query, from what was detected in the queries' pictures.
+    """Return the people beside each query, from the detections in the queries' pictures.
 
     Args:
         protocol: Q queries.
         query_embeddings: (Q, D).
         detections: by scene name, with embeddings (N, D).
-        score_threshold: detections below are nobody.
+        score_threshold: lowest score of a detection.
         iou_threshold: a detection that overlaps the query's box more is the query itself.
 
     Returns:
-        Per query (M, D), the query first, then the others by descending score.
+        Embeddings (M, D) per query, the query first, then the others by descending score.
 
     Raises:
         EvaluationError: a query's scene has no entry in `detections`.
@@ -101,22 +92,17 @@ def query_context(
         others &= box_math.iou(found.boxes, query.box[None])[:, 0] <= iou_threshold
         rows = np.flatnonzero(others)
         rows = rows[np.argsort(-found.scores[rows], kind="stable")]
-        if len(rows):
-            context.append(np.concatenate([embedding[None], found.embeddings[rows]]))
-        else:
-            context.append(embedding[None])
+        # Empty detections may have embeddings of length 0.
+        beside = [found.embeddings[rows]] if len(rows) else []
+        context.append(np.concatenate([embedding[None], *beside]))
     return context
 
 
 def match_context(products: FloatArray) -> tuple[int, float] | None:
-    """Assigns the people around a query to the people of a gallery picture.
+    """Assign the people around a query to the people of a gallery picture.
 
-    Args:
-        products: (M, N) similarities, the query in row 0, nothing empty.
-
-    Returns:
-        The detection that the query is assigned to and its new similarity, the largest of all
-        assigned pairs; None where the query goes without.
+    Given similarities (M, N) with the query in row 0, return the detection that the query is
+    assigned to and the largest similarity of all assigned pairs; None where the query has no pair.
     """
     rows, columns = linear_sum_assignment(products.astype(np.float64), maximize=True)
     own = np.flatnonzero(rows == 0)

@@ -1,28 +1,29 @@
-"""How well people are found, whoever they are: recall and average precision of the detections.
+"""Recall and average precision of person detection.
 
 A detection is right when its IoU with an annotated box reaches the threshold and each is the
 other's best. Average precision is over the detections kept, times recall, as in the published code
-of the field: what lies below the score threshold is neither ranked nor found, so the score
-threshold belongs beside every figure.
+of the field. Detections below the score threshold are neither ranked nor found, so report the
+threshold with every metric.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from personsearch import boxes as box_math
 from personsearch.errors import EvaluationError
-from personsearch.types import Detections, FloatArray, IntArray, Scene, as_boxes
+from personsearch.types import Detections, FloatArray, Scene, as_boxes
 
 Curve = NDArray[np.float64]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class SceneCounts:
-    """How many people a picture shows, how many were reported, and how many of those are right."""
+    """Annotated people, kept detections and right detections of one picture."""
 
     num_ground_truth: int
     num_detections: int
@@ -31,22 +32,15 @@ class SceneCounts:
 
 @dataclass(frozen=True, eq=False)
 class DetectionResult:
-    """What `evaluate_detection` found.
+    """Detection metrics, 0..1. Detections are kept from the score threshold on.
 
     Attributes:
-        average_precision: over the kept detections, times recall, 0..1; NaN where nobody is
-            annotated.
+        average_precision: over the kept detections, times recall; NaN where nobody is annotated.
         recall: right detections / annotated people; NaN where nobody is annotated.
         precision: right detections / kept detections; 0 where nothing was kept.
-        num_ground_truth: annotated people.
-        num_detections: detections with at least the score threshold.
-        num_true_positives: how many of those are right.
-        score_threshold: as given.
-        iou_threshold: as given.
-        scenes: the counts of each picture by name.
+        scenes: counts by picture name.
         curve_scores: (K,) the distinct scores kept, descending.
-        curve_recall: (K,) recall of the detections with at least that score.
-        curve_precision: (K,) their precision.
+        curve_recall, curve_precision: (K,) of the detections with at least that score.
     """
 
     average_precision: float
@@ -87,24 +81,21 @@ def evaluate_detection(
     score_threshold: float | Sequence[float] = 0.5,
     iou_threshold: float = 0.5,
 ) -> DetectionResult | dict[float, DetectionResult]:
-    """Recall, precision and average precision of detections.
+    """Compute recall, precision and average precision.
 
     Equal scores share one point of the curve, so the order of the pictures does not matter. Of
     equal IoUs the first counts as the best.
 
     Args:
         ground_truth: scenes, or their annotated boxes (N, 4) by name.
-        detections: by scene name; pictures that are not in `ground_truth` are not looked at.
-        score_threshold: detections below are left out; several thresholds give a result each.
+        detections: by scene name; scenes that are not in `ground_truth` are ignored.
+        score_threshold: lowest score of a detection; several thresholds give results by threshold.
         iou_threshold: in (0, 1].
-
-    Returns:
-        One result, or results by threshold where several were given.
 
     Raises:
         EvaluationError: a picture without an entry in `detections`, two scenes of one name, or a
-            threshold that is no number in range.
-        DataError: annotated boxes that are not boxes.
+            threshold out of range.
+        DataError: invalid annotated boxes.
     """
     truth = _boxes_by_name(ground_truth)
     missing = [name for name in truth if name not in detections]
@@ -115,24 +106,23 @@ def evaluate_detection(
         )
     if not 0 < iou_threshold <= 1:
         raise EvaluationError(f"iou_threshold is {iou_threshold}, expected a number in (0, 1]")
-    thresholds = as_thresholds(score_threshold)
-    results = {t: _evaluate(truth, detections, t, iou_threshold) for t in thresholds}
-    return results if isinstance(score_threshold, Sequence) else results[thresholds[0]]
+    return at_thresholds(
+        score_threshold, lambda least: _evaluate(truth, detections, least, iou_threshold)
+    )
 
 
-def as_thresholds(score_threshold: float | Sequence[float]) -> list[float]:
-    """Score thresholds as a checked list.
-
-    Raises:
-        EvaluationError: none at all, or one that is not finite.
-    """
+def at_thresholds(
+    score_threshold: float | Sequence[float], evaluate: Callable[[float], _T]
+) -> _T | dict[float, _T]:
+    """Evaluate at one score threshold, or at several and return the results by threshold."""
     given = score_threshold if isinstance(score_threshold, Sequence) else [score_threshold]
     thresholds = [float(threshold) for threshold in given]
     if not thresholds or not np.isfinite(thresholds).all():
         raise EvaluationError(
             f"score_threshold is {score_threshold!r}, expected a finite number or several"
         )
-    return thresholds
+    results = {threshold: evaluate(threshold) for threshold in thresholds}
+    return results if isinstance(score_threshold, Sequence) else results[thresholds[0]]
 
 
 def _boxes_by_name(
@@ -164,16 +154,18 @@ def _evaluate(
         right.append(_mutual_best(boxes, found.boxes[kept], iou_threshold))
         scenes[name] = SceneCounts(len(boxes), len(scores[-1]), int(right[-1].sum()))
     num_ground_truth = sum(counts.num_ground_truth for counts in scenes.values())
-    curve_scores, true_positives, kept_so_far = _cumulate(
-        np.concatenate(scores), np.concatenate(right)
-    )
-    # Nobody to find: recall is 0 / 0.
+    num_kept = sum(counts.num_detections for counts in scenes.values())
+    num_right = sum(counts.num_true_positives for counts in scenes.values())
+    ordered = np.concatenate(scores)
+    order = np.argsort(-ordered, kind="stable")
+    ordered = ordered[order]
+    # Equal scores are one point of the curve.
+    ends = np.flatnonzero(np.diff(ordered, append=-np.inf))
+    true_positives = np.cumsum(np.concatenate(right)[order], dtype=np.int64)[ends]
     curve_recall = true_positives / (num_ground_truth or np.nan)
-    curve_precision = true_positives / kept_so_far
-    num_kept = int(kept_so_far[-1]) if len(kept_so_far) else 0
-    num_right = int(true_positives[-1]) if len(true_positives) else 0
+    curve_precision = true_positives / (ends + 1)
     return DetectionResult(
-        # Recall already divides by everyone annotated, which is the factor of recall in AP.
+        # Recall divides by the annotated people, which is the factor of recall in AP.
         average_precision=(
             float(np.sum(np.diff(curve_recall, prepend=0.0) * curve_precision))
             if num_ground_truth
@@ -187,14 +179,14 @@ def _evaluate(
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
         scenes=scenes,
-        curve_scores=curve_scores,
+        curve_scores=ordered[ends].astype(np.float64),
         curve_recall=curve_recall,
         curve_precision=curve_precision,
     )
 
 
 def _mutual_best(truth: FloatArray, found: FloatArray, iou_threshold: float) -> NDArray[np.bool_]:
-    """(D,) which of the found boxes are right."""
+    """Return a mask (D,) of the right detections."""
     right = np.zeros(len(found), dtype=np.bool_)
     if len(truth) and len(found):
         ious = box_math.iou(truth.astype(np.float64), found.astype(np.float64))
@@ -203,15 +195,3 @@ def _mutual_best(truth: FloatArray, found: FloatArray, iou_threshold: float) -> 
         right = ious[best_truth, columns] >= iou_threshold
         right &= ious.argmax(axis=1)[best_truth] == columns
     return right
-
-
-def _cumulate(scores: FloatArray, right: NDArray[np.bool_]) -> tuple[Curve, IntArray, IntArray]:
-    """The distinct scores, descending, with the right and all detections down to each."""
-    order = np.argsort(-scores, kind="stable")
-    ordered = scores[order]
-    ends = np.flatnonzero(np.diff(ordered, append=-np.inf))
-    return (
-        ordered[ends].astype(np.float64),
-        np.cumsum(right[order], dtype=np.int64)[ends],
-        ends.astype(np.int64) + 1,
-    )

@@ -1,4 +1,4 @@
-"""Detections on disk, so that the output of any code can be evaluated.
+"""Detections on disk, to evaluate the output of any code.
 
 One NumPy ``.npz`` without pickled objects:
 
@@ -10,8 +10,8 @@ One NumPy ``.npz`` without pickled objects:
     queries/PROTOCOL     (Q, D) float32  query embeddings of a protocol, in its order
     confidence_weighted  () bool         optional: whether similarities are multiplied by scores
 
-Context matching also uses the detections in the queries' own scenes, so they must be among `names`,
-with a count of 0 where nobody was found. Files of version 0.1 lack `confidence_weighted`.
+Context matching needs the scenes of the queries among `names`, with a count of 0 where nobody was
+found. Files of version 0.1 lack `confidence_weighted`.
 """
 
 from collections.abc import Mapping
@@ -31,12 +31,8 @@ _WEIGHTED = "confidence_weighted"
 
 @dataclass(frozen=True, eq=False)
 class SavedDetections:
-    """Contents of a file.
-
-    Attributes:
-        found: detections by scene name.
-        queries: query embeddings (Q, D) by protocol name.
-        confidence_weighted: whether similarities are multiplied by scores; None if not stated.
+    """Detections by scene name, query embeddings (Q, D) by protocol name, and whether similarities
+    are multiplied by scores (None: not stated).
     """
 
     found: Mapping[str, Detections]
@@ -75,7 +71,7 @@ def load_detections(path: Path) -> SavedDetections:
     except FileNotFoundError:
         raise EvaluationError(f"{path}: no such file of detections") from None
     except (OSError, EOFError, ValueError, BadZipFile, AttributeError) as error:
-        raise EvaluationError(f"{path}: is not an .npz of detections ({error})") from None
+        raise EvaluationError(f"{path}: not an .npz of detections ({error})") from None
     missing = [part for part in _PARTS if part not in arrays]
     if missing:
         raise EvaluationError(

@@ -1,7 +1,8 @@
-"""The detections of all gallery pictures in one piece, and which of them a query looks through."""
+"""The detections of all gallery pictures in one array, and the part that a query searches."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,57 +15,55 @@ class PackedGallery:
     """Detections above a score threshold, picture after picture.
 
     Attributes:
-        names: P picture names in the order they were given.
-        numbers: the index of each name.
+        names: P picture names in the given order.
+        numbers: index of each name.
+        sizes: (P,) detections of each picture.
         starts: (P + 1,) picture p holds rows ``starts[p]`` to ``starts[p + 1]``.
-        boxes: (N, 4) float32.
-        scores: (N,) float32.
-        embeddings: (N, D) float32.
+        boxes, scores, embeddings: (N, 4), (N,) and (N, D), float32.
 
     Raises:
         EvaluationError: detections without embeddings, or embeddings of another length.
     """
 
+    boxes: FloatArray
+    scores: FloatArray
+    embeddings: FloatArray
+
     def __init__(self, gallery: Mapping[str, Detections], score_threshold: float, dim: int) -> None:
         self.names = tuple(gallery)
         self.numbers = {name: number for number, name in enumerate(self.names)}
-        kept = [found.scores >= score_threshold for found in gallery.values()]
-        parts = [
-            (found.boxes[k], found.scores[k], _checked(found.embeddings, name, dim)[k])
-            for (name, found), k in zip(gallery.items(), kept, strict=True)
-            if k.any()
-        ]
-        self.starts: IntArray = np.zeros(len(kept) + 1, dtype=np.int64)
-        np.cumsum([k.sum() for k in kept], out=self.starts[1:])
-        self.boxes: FloatArray = np.concatenate(
-            [np.zeros((0, 4), np.float32), *(p[0] for p in parts)]
-        )
-        self.scores: FloatArray = np.concatenate([np.zeros(0, np.float32), *(p[1] for p in parts)])
-        self.embeddings: FloatArray = np.concatenate(
-            [np.zeros((0, dim), np.float32), *(p[2] for p in parts)]
-        )
+        self.sizes: IntArray = np.zeros(len(gallery), dtype=np.int64)
+        parts = [tuple(np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0, dim)))]
+        for number, (name, found) in enumerate(gallery.items()):
+            kept = found.scores >= score_threshold
+            if not kept.any():
+                continue
+            length = found.embeddings.shape[1]
+            if length != dim:
+                received = f"are of length {length}" if length else "are missing"
+                raise EvaluationError(
+                    f"gallery scene {name!r}: the embeddings {received}, the queries' have length "
+                    f"{dim}; both must come from the same model"
+                )
+            self.sizes[number] = kept.sum()
+            parts.append((found.boxes[kept], found.scores[kept], found.embeddings[kept]))
+        self.starts: IntArray = np.append(0, np.cumsum(self.sizes))
+        self.boxes, self.scores, self.embeddings = map(np.concatenate, zip(*parts, strict=True))
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def rows_of(self, pictures: IntArray) -> IntArray:
-        """All rows of some pictures, in the order of the pictures."""
-        return ranges(self.starts[pictures], self.starts[pictures + 1])
+        """Return all rows of some pictures, in the order of the pictures."""
+        return ranges(self.starts[pictures], self.sizes[pictures])
+
+    def pictures_of(self, rows: IntArray) -> IntArray:
+        """Return the picture of each row."""
+        return np.searchsorted(self.starts, rows, side="right") - 1
 
 
-def _checked(embeddings: FloatArray, name: str, dim: int) -> FloatArray:
-    if embeddings.shape[1] != dim:
-        came = f"are of length {embeddings.shape[1]}" if embeddings.shape[1] else "are missing"
-        raise EvaluationError(
-            f"gallery scene {name!r}: the embeddings {came}, the queries' have length {dim}; "
-            "both must come from the same model"
-        )
-    return embeddings
-
-
-def ranges(starts: IntArray, ends: IntArray) -> IntArray:
-    """``start, start + 1, ..., end - 1`` of each pair, one after the other."""
-    lengths = ends - starts
+def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
+    """Concatenate ``start, start + 1, ..., start + length - 1`` of each pair."""
     before = np.cumsum(lengths) - lengths
     joined: IntArray = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
     return joined
@@ -75,16 +74,28 @@ class Listing:
     """A list of gallery pictures, each once, in order of first appearance.
 
     Attributes:
-        pictures: (L,) picture numbers.
-        times: (P,) how often each picture of the packed gallery was listed.
-        rows: (N,) their rows; the index here is the position in a ranking's tie-break.
-        starts: (P,) where a picture's positions start; only of use where `times` > 0.
+        gallery: the packed gallery with P pictures.
+        times: (P,) how often each picture was listed.
+        rows: (N,) rows of the listed pictures; the index is the position that breaks ties.
+        starts: (P,) first position of each picture; undefined where `times` is 0.
     """
 
-    pictures: IntArray
+    gallery: PackedGallery
     times: IntArray
     rows: IntArray
     starts: IntArray
+
+    def positions(self, pictures: IntArray) -> IntArray:
+        """Return all positions of some listed pictures, in the order of the pictures."""
+        return ranges(self.starts[pictures], self.gallery.sizes[pictures])
+
+    def positions_of(self, rows: IntArray) -> IntArray:
+        """Return the positions of some rows, leaving out rows of pictures that are not listed."""
+        pictures = self.gallery.pictures_of(rows)
+        listed = self.times[pictures] > 0
+        rows, pictures = rows[listed], pictures[listed]
+        positions: IntArray = self.starts[pictures] + rows - self.gallery.starts[pictures]
+        return positions
 
 
 class Listings:
@@ -93,56 +104,50 @@ class Listings:
     def __init__(self, gallery: PackedGallery) -> None:
         self._gallery = gallery
         self._last: tuple[Sequence[str], Listing] | None = None
-        self._excluded: dict[frozenset[str], IntArray] = {}
+        # Queries of one camera share a set of excluded names.
+        self._excluded = lru_cache(maxsize=64)(self._known)
 
     def listing(self, names: Sequence[str]) -> Listing:
-        """The list of names, without what a lazy gallery excludes from it.
-
-        Raises:
-            EvaluationError: a name without an entry in the gallery.
-        """
+        """Return the whole list behind a gallery, with the names that a lazy one excludes."""
         base: Sequence[str] = getattr(names, "names", names)
         if self._last is None or self._last[0] is not base:
             self._last = (base, self._read(base))
         return self._last[1]
 
     def excluded(self, names: Sequence[str]) -> IntArray:
-        """Picture numbers that a lazy gallery excludes from its list; none for a plain one."""
-        excluded: frozenset[str] = frozenset(getattr(names, "excluded", ()))
-        if excluded not in self._excluded:
-            if len(self._excluded) >= _KEPT:
-                self._excluded.clear()
-            known = (name for name in excluded if name in self._gallery.numbers)
-            self._excluded[excluded] = self._numbers(known)
-        return self._excluded[excluded]
+        """Return the picture numbers that a lazy gallery excludes; none for a plain list."""
+        return self._excluded(frozenset(getattr(names, "excluded", ())))
+
+    def _known(self, names: frozenset[str]) -> IntArray:
+        return self._numbers(name for name in names if name in self._gallery.numbers)
 
     def _numbers(self, names: Iterable[str]) -> IntArray:
-        numbers = self._gallery.numbers
-        return np.fromiter((numbers[name] for name in names), dtype=np.int64)
+        return np.fromiter((self._gallery.numbers[name] for name in names), dtype=np.int64)
 
     def _read(self, names: Sequence[str]) -> Listing:
+        gallery = self._gallery
         try:
             listed = self._numbers(names)
         except KeyError:
-            missing = [name for name in names if name not in self._gallery.numbers]
+            missing = [name for name in names if name not in gallery.numbers]
             raise EvaluationError(
                 f"no detections for {len(missing)} of {len(names)} scenes of a gallery, the first "
                 f"is {missing[0]!r}; give an empty Detections where nobody was found"
             ) from None
-        times: IntArray = np.bincount(listed, minlength=len(self._gallery.names)).astype(np.int64)
+        times: IntArray = np.bincount(listed, minlength=len(gallery.names)).astype(np.int64)
         pictures = listed
         if times.max(initial=0) > 1:
             pictures = listed[np.sort(np.unique(listed, return_index=True)[1])]
-        lengths = self._gallery.starts[pictures + 1] - self._gallery.starts[pictures]
+        lengths = gallery.sizes[pictures]
         starts = np.zeros(len(times), dtype=np.int64)
         starts[pictures] = np.cumsum(lengths) - lengths
-        return Listing(pictures, times, self._gallery.rows_of(pictures), starts)
+        return Listing(gallery, times, gallery.rows_of(pictures), starts)
 
 
 def similarity_block(
     queries: FloatArray, gallery: PackedGallery, confidence_weighted: bool
 ) -> NDArray[np.float32]:
-    """(B, N) dot products of some queries with every row of the gallery.
+    """Return the dot products (B, N) of some queries with every row of the gallery.
 
     Summed in float64 and rounded once to float32, so that equal embeddings tie and no result
     depends on how the work is divided.
@@ -160,5 +165,3 @@ def similarity_block(
 
 _ROWS = 8192
 """Gallery rows in float64 at a time."""
-_KEPT = 64
-"""Sets of excluded names whose pictures are remembered; queries of one camera share one."""

@@ -1,9 +1,9 @@
-"""Detections that count neither for nor against, after the evaluation code published with PRW.
+"""Detections to ignore, following the evaluation code published with PRW.
 
-Each detection belongs to the annotated person whom it overlaps most. At an IoU of 0.5 it is that
-person, between 0.3 and 0.5 it is nobody in particular and ignored, below it is a false alarm. Of
-several detections of one person, the best overlap counts and the others are ignored. Whoever the
-protocol ignores is ignored.
+Each detection belongs to the annotated person whom it overlaps most. From an IoU of 0.5 it is that
+person, from 0.3 to 0.5 it is ignored, below 0.3 it is a false alarm. Of several detections of one
+person, the best overlap counts and the others are ignored, as are the people that the protocol
+ignores.
 """
 
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from personsearch.evaluation.gallery import PackedGallery
 from personsearch.types import FloatArray, IntArray, SearchProtocol
 
 SAME, NEAR = 0.5, 0.3
-"""IoU from which a detection is a person, and from which it is too near to be held against."""
+"""Lowest IoU of a detection of a person, and of an ignored one."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Assignment:
-    """Which annotated person each row of the gallery is.
+    """The annotated person of each row of the gallery.
 
     Attributes:
         starts: (P + 1,) picture p has the annotated people ``starts[p]`` to ``starts[p + 1]``.
         boxes: (M, 4) annotated people.
-        people: (N,) the person that each detection is, -1 for nobody.
-        unclear: (N,) detections that nobody is asked about: near, or not a person's best.
+        people: (N,) index of each detection's person, -1 for nobody.
+        unclear: (N,) mask of detections to ignore: near a person, or not a person's best.
     """
 
     starts: IntArray
@@ -52,7 +52,7 @@ class IgnoreRule:
         self._last: tuple[Mapping[str, FloatArray], NDArray[np.bool_]] | None = None
 
     def sort(self, index: int, targets: Mapping[str, FloatArray]) -> tuple[IntArray, IntArray]:
-        """Rows of the gallery that are right answers of a query, and rows that it ignores."""
+        """Return the gallery rows that are right answers of a query, and those it ignores."""
         ignored = self._protocol.ignored[index]
         if self._shared is None:
             assignment = _assign(self._gallery, _joined(targets, ignored))
@@ -67,13 +67,13 @@ class IgnoreRule:
         known = people >= 0
         right = np.zeros(len(people), dtype=np.bool_)
         right[known] = wanted[people[known]]
+        right &= ~assignment.unclear
         hidden = assignment.unclear.copy()
         hidden[known] |= marked[people[known]]
-        hidden &= ~(right & ~assignment.unclear)
-        return np.flatnonzero(right & ~assignment.unclear), np.flatnonzero(hidden)
+        return np.flatnonzero(right), np.flatnonzero(hidden & ~right)
 
     def _mark(self, assignment: _Assignment, boxes: Mapping[str, FloatArray]) -> NDArray[np.bool_]:
-        """(M,) which annotated people have one of some boxes."""
+        """Return a mask (M,) of the annotated people with one of some boxes."""
         marks = np.zeros(len(assignment.boxes), dtype=np.bool_)
         for name, given in boxes.items():
             picture = self._gallery.numbers.get(name)

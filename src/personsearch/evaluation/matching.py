@@ -1,4 +1,4 @@
-"""Which detection is the right answer of a picture that shows the person."""
+"""The right answer in a picture that shows the person."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,11 @@ def iou_thresholds(targets: FloatArray) -> NDArray[np.float64]:
     """(T,) ``min(0.5, w h / ((w + 10)(h + 10)))``: small people need less overlap."""
     sides = targets[:, 2:].astype(np.float64) - targets[:, :2]
     width, height = sides[:, 0], sides[:, 1]
-    thresholds: NDArray[np.float64] = np.minimum(
-        0.5, width * height / ((width + 10) * (height + 10))
-    )
-    return thresholds
+    return np.minimum(0.5, width * height / ((width + 10) * (height + 10)))
 
 
 def paired_iou(a: FloatArray, b: FloatArray) -> NDArray[np.float64]:
-    """(N,) IoU of each box of `a` with the box of `b` (N, 4) in the same place, in float64."""
+    """(N,) IoU of each box of `a` with the same row of `b` (N, 4), in float64."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     sides = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
     shared = sides[:, 0] * sides[:, 1]
@@ -29,16 +26,11 @@ def paired_iou(a: FloatArray, b: FloatArray) -> NDArray[np.float64]:
 def first_matches(
     targets: FloatArray, boxes: FloatArray, similarities: FloatArray, owners: IntArray
 ) -> IntArray:
-    """Indices of the right answers among some detections, at most one for each target.
+    """Return the indices of the right answers, at most one for each target (T, 4).
 
-    The right answer is the most similar detection of the picture that overlaps the target enough;
-    of equally similar ones the first.
-
-    Args:
-        targets: (T, 4) one a picture.
-        boxes: (N, 4) the detections of those pictures.
-        similarities: (N,).
-        owners: (N,) the target in whose picture each detection is.
+    The right answer is the most similar of the boxes (N, 4) in the target's picture that overlap
+    the target enough, and the first of equally similar ones. `owners` (N,) are the targets in whose
+    pictures the boxes are.
     """
     reaching = np.flatnonzero(paired_iou(boxes, targets[owners]) >= iou_thresholds(targets)[owners])
     # Indices ascend, and lexsort is stable: the first of each picture wins a tie.

@@ -1,4 +1,4 @@
-"""The figures that papers report, to print beside our own."""
+"""The metrics that papers report, to print beside our own."""
 
 import tomllib
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ class PublishedResult:
     """One row of a paper's table.
 
     Attributes:
-        method: as the paper calls it.
+        method: name of the method in the paper.
         data: ``"cuhk-sysu"`` or ``"prw"``.
         protocol: ``"gallery-100"``, ``"regular"`` or ``"multi-view"``.
         mean_ap: 0..1.
         top_1: 0..1.
-        system: our implementation of it, if there is one.
+        system: name of our implementation, if there is one.
     """
 
     method: str
@@ -28,29 +28,23 @@ class PublishedResult:
 
 
 @cache
-def all_published() -> tuple[PublishedResult, ...]:
-    """Every result in ``published.toml``."""
+def _table() -> tuple[PublishedResult, ...]:
     text = files("personsearch.evaluation").joinpath("published.toml").read_text(encoding="utf-8")
     return tuple(
         PublishedResult(
-            method=row["method"],
-            data=row["data"],
-            protocol=row["protocol"],
-            mean_ap=row["mean_ap"] / 100,
-            top_1=row["top_1"] / 100,
-            system=row.get("system"),
+            **{key: value / 100 if key in ("mean_ap", "top_1") else value for key, value in row}
         )
-        for row in tomllib.loads(text)["result"]
+        for row in (result.items() for result in tomllib.loads(text)["result"])
     )
 
 
 def published_results(
     data: str | None = None, protocol: str | None = None, system: str | None = None
 ) -> list[PublishedResult]:
-    """Published results of one data set, protocol or system; of all where none is named."""
+    """Return the published results, of one data set, protocol or system where given."""
     return [
         result
-        for result in all_published()
+        for result in _table()
         if data in (None, result.data)
         and protocol in (None, result.protocol)
         and system in (None, result.system)

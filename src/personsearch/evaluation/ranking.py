@@ -1,11 +1,9 @@
-"""Where right answers stand in a ranking, and the average precision that follows.
+"""Ranks of right answers, and average precision.
 
-A ranking is sorted stably by descending similarity. Instead of sorting similarities and carrying
-positions along, both are packed into one 64-bit key: the upper half orders the similarities, the
-lower half holds the position, so that a plain sort is stable and a search in it is exact.
+A ranking is sorted stably by descending similarity. Similarity and position are packed into one
+64-bit key, the similarity in the upper half, so that a plain sort is stable and a search in it is
+exact.
 """
-
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +11,6 @@ from numpy.typing import NDArray
 from personsearch.types import FloatArray, IntArray
 
 Keys = NDArray[np.uint64]
-AveragePrecision = Literal["step", "trapezoid"]
 
 _LOWER = np.uint64(0xFFFFFFFF)
 _SIGN = np.uint32(0x80000000)
@@ -21,7 +18,7 @@ _HALF = np.uint64(32)
 
 
 def ranking_keys(similarities: FloatArray, positions: IntArray) -> Keys:
-    """Keys that ascend as similarity descends, and among equal similarities with the position.
+    """Return keys that ascend as similarity descends, and with the position among equal ones.
 
     Args:
         similarities: (N,) float32, no NaN.
@@ -36,31 +33,31 @@ def ranking_keys(similarities: FloatArray, positions: IntArray) -> Keys:
 
 
 def key_positions(keys: Keys) -> IntArray:
-    """The positions packed into keys."""
+    """Return the positions packed into keys."""
     return (keys & _LOWER).astype(np.int64)
 
 
 def stable_ranks(ordered: Keys, keys: Keys) -> IntArray:
-    """(T,) ranks from 1 of some keys among all of them (ascending)."""
+    """Return the ranks (T,) from 1 of some keys among all keys (ascending)."""
     return np.searchsorted(ordered, keys).astype(np.int64) + 1
 
 
 def tied_ranks(ordered: Keys, keys: Keys) -> IntArray:
-    """(T,) how many of all keys (ascending) have at least the similarity of each."""
+    """Return how many of all keys (ascending) have at least the similarity of each key (T,)."""
     return np.searchsorted(ordered, keys | _LOWER, side="right").astype(np.int64)
 
 
 def average_precision(
     ranks: IntArray, num_targets: int, kind: str = "step", found: IntArray | None = None
 ) -> float:
-    """Average precision times recall of a ranking, from the ranks of its right answers alone.
+    """Compute average precision times recall from the ranks of the right answers.
 
     Args:
         ranks: (T,) from 1, ascending.
-        num_targets: how many right answers there are, found or not, > 0.
+        num_targets: number of right answers, found or not, > 0.
         kind: ``"step"`` sums precision over the right answers; ``"trapezoid"`` takes the mean of
             the precision at each right answer and just before it, which is 1 before the first rank.
-        found: (T,) how many right answers stand at each rank or before; by default 1, 2, ..., T.
+        found: (T,) number of right answers up to each rank; by default 1, 2, ..., T.
     """
     ordinal = np.arange(1, len(ranks) + 1) if found is None else found
     precision = ordinal / ranks

@@ -1,7 +1,7 @@
 """Runs a model over scenes: detections for the gallery, embeddings for the queries."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -18,14 +18,21 @@ from personsearch.types import Detections, FloatArray, Scene, SearchProtocol
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
 
-
 _T = TypeVar("_T")
 
 
-def _chunks(scenes: Sequence[Scene], size: int) -> Iterator[list[int]]:
-    """Rows of scenes to run together: of one size, since a smaller picture would be padded, and
-    what the network sees at its border would depend on its neighbours in the batch.
+class RunOptions(TypedDict, total=False):
+    """Keyword arguments of every run: pictures per batch (4), `precision.autocast`'s precision
+    ("auto"), and a callback.
     """
+
+    batch_size: int
+    precision: str
+    progress: Progress | None
+
+
+def _batches(scenes: Sequence[Scene], size: int) -> Iterator[list[int]]:
+    """Rows of scenes of one size: padding would make a picture depend on its neighbours."""
     by_size: dict[tuple[int, int], list[int]] = {}
     for row, scene in enumerate(scenes):
         by_size.setdefault(scene.size, []).append(row)
@@ -39,15 +46,16 @@ def _run(
     model: PersonSearchModel,
     scenes: Sequence[Scene],
     step: Callable[[list[Tensor], list[int]], Sequence[_T]],
-    batch_size: int,
-    precision: str,
-    progress: Progress | None,
+    *,
+    batch_size: int = 4,
+    precision: str = "auto",
+    progress: Progress | None = None,
 ) -> list[_T]:
-    """What `step` makes of the pictures of some rows, for every scene in order."""
+    """Apply `step` to batches of pictures and their rows; return its results in scene order."""
     model.eval()
     device = device_of(model)
     done: dict[int, _T] = {}
-    for rows in _chunks(scenes, batch_size):
+    for rows in _batches(scenes, batch_size):
         images = to_images([read_scene(scenes[row]) for row in rows], device)
         with autocast(device, precision):
             done.update(zip(rows, step(images, rows), strict=True))
@@ -57,19 +65,10 @@ def _run(
 
 
 def detect_scenes(
-    model: PersonSearchModel,
-    scenes: Sequence[Scene],
-    *,
-    batch_size: int = 4,
-    precision: str = "auto",
-    progress: Progress | None = None,
+    model: PersonSearchModel, scenes: Sequence[Scene], **options: Unpack[RunOptions]
 ) -> dict[str, Detections]:
-    """Everyone whom the model finds in each scene, by scene name."""
-
-    def detect(images: list[Tensor], rows: list[int]) -> Sequence[Detections]:
-        return model.detect(images)
-
-    found = _run(model, scenes, detect, batch_size, precision, progress)
+    """Return the model's detections by scene name."""
+    found = _run(model, scenes, lambda images, rows: model.detect(images), **options)
     return {scene.name: one for scene, one in zip(scenes, found, strict=True)}
 
 
@@ -77,31 +76,25 @@ def embed_scenes(
     model: PersonSearchModel,
     scenes: Sequence[Scene],
     boxes: Sequence[FloatArray],
-    *,
-    batch_size: int = 4,
-    precision: str = "auto",
-    progress: Progress | None = None,
+    **options: Unpack[RunOptions],
 ) -> list[FloatArray]:
-    """Embeddings (N_i, D) of given boxes (N_i, 4) in each scene."""
+    """Return the embeddings (N_i, D) of given boxes (N_i, 4) in each scene."""
 
     def embed(images: list[Tensor], rows: list[int]) -> list[FloatArray]:
         # Copied, since boxes may be read-only.
         given = [torch.tensor(boxes[row], device=images[0].device) for row in rows]
         return [vectors.float().cpu().numpy() for vectors in model.embed(images, given)]
 
-    return _run(model, scenes, embed, batch_size, precision, progress)
+    return _run(model, scenes, embed, **options)
 
 
 def embed_queries(
     model: PersonSearchModel,
     protocol: SearchProtocol,
     scenes: Sequence[Scene],
-    *,
-    batch_size: int = 4,
-    precision: str = "auto",
-    progress: Progress | None = None,
+    **options: Unpack[RunOptions],
 ) -> FloatArray:
-    """Embeddings (Q, D) of a protocol's queries; each query scene is read once.
+    """Return the embeddings (Q, D) of a protocol's queries, reading each query scene once.
 
     Raises:
         DataError: a query's scene is not among `scenes`.
@@ -116,14 +109,7 @@ def embed_queries(
             )
         rows.setdefault(query.scene, []).append(row)
     boxes = [np.stack([protocol.queries[row].box for row in r]) for r in rows.values()]
-    vectors = embed_scenes(
-        model,
-        [by_name[name] for name in rows],
-        boxes,
-        batch_size=batch_size,
-        precision=precision,
-        progress=progress,
-    )
+    vectors = embed_scenes(model, [by_name[name] for name in rows], boxes, **options)
     result = np.zeros((len(protocol.queries), model.embedding_dim), dtype=np.float32)
     for r, v in zip(rows.values(), vectors, strict=True):
         result[r] = v
@@ -131,22 +117,10 @@ def embed_queries(
 
 
 def ground_truth_detections(
-    model: PersonSearchModel,
-    scenes: Sequence[Scene],
-    *,
-    batch_size: int = 4,
-    precision: str = "auto",
-    progress: Progress | None = None,
+    model: PersonSearchModel, scenes: Sequence[Scene], **options: Unpack[RunOptions]
 ) -> dict[str, Detections]:
-    """The annotated boxes of each scene as detections of score 1: the detector's upper bound."""
-    vectors = embed_scenes(
-        model,
-        scenes,
-        [scene.boxes for scene in scenes],
-        batch_size=batch_size,
-        precision=precision,
-        progress=progress,
-    )
+    """Return the annotated boxes as detections of score 1: the upper bound of the detector."""
+    vectors = embed_scenes(model, scenes, [scene.boxes for scene in scenes], **options)
     return {
         scene.name: Detections(scene.boxes, np.ones(len(scene.boxes), np.float32), v)
         for scene, v in zip(scenes, vectors, strict=True)
@@ -154,9 +128,9 @@ def ground_truth_detections(
 
 
 def gallery_scenes(protocol: SearchProtocol, scenes: Sequence[Scene]) -> list[Scene]:
-    """Those of `scenes` that stand in any gallery of the protocol."""
-    # Lazy galleries share their base list; reading it once is enough. The lists are kept, for
-    # another one could otherwise get the identity of one that is gone.
+    """Return those of `scenes` that are in any gallery of the protocol."""
+    # Lazy galleries share their base list; reading it once is enough. The lists are kept so that
+    # no other list can get the identity of a deleted one.
     shared: dict[int, tuple[Sequence[str], frozenset[str]]] = {}
     names: set[str] = set()
     for gallery in protocol.galleries:

@@ -1,12 +1,11 @@
-"""How well queries find their person in a gallery: mean average precision and top-k.
+"""Mean average precision and top-k of person search.
 
 For each query the detections of its gallery are ranked by similarity. In a picture that shows the
-person, the first detection down the ranking that overlaps the person enough is the one right
-answer of that picture; everything else is wrong. docs/protocols.md has every rule and what differs
-between published codes.
+person, the highest ranked detection that overlaps the person enough is right; all others are
+wrong. docs/protocols.md has every rule and what differs between published codes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from personsearch.errors import EvaluationError
 from personsearch.evaluation.context_matching import ContextMatching
-from personsearch.evaluation.detection import as_thresholds
+from personsearch.evaluation.detection import at_thresholds
 from personsearch.evaluation.gallery import PackedGallery
 from personsearch.evaluation.scoring import QueryScore, RankedHit, Scoring
 from personsearch.types import Detections, FloatArray, IntArray, SearchProtocol
@@ -24,22 +23,19 @@ from personsearch.types import Detections, FloatArray, IntArray, SearchProtocol
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What `evaluate_search` found. Per query arrays have length Q, in the protocol's order.
+    """Search metrics of Q queries, in the protocol's order.
 
     Attributes:
-        protocol: its name.
-        convention: as given.
-        score_threshold: as given.
+        protocol: name of the protocol.
         mean_ap: mean of `average_precisions` over the queries that have a target.
-        top_k: by k, the part of those queries with a right answer among the first k.
-        num_queries: Q, the queries of the protocol.
-        num_skipped: how many of them have no target and count nowhere.
+        top_k: by k, the share of those queries with a right answer among the first k.
+        num_skipped: number of queries without a target; they count nowhere.
         average_precisions: (Q,) float64, NaN where skipped.
         first_ranks: (Q,) rank from 1 of the first right answer, 0 where there is none.
         num_targets: (Q,) gallery pictures that show the person; under ``"seqnet"`` a picture counts
             as often as it is listed.
-        num_found: (Q,) in how many of them a detection is right.
-        hits: per query the first detections of its ranking, none unless asked for.
+        num_found: (Q,) number of those pictures with a right detection.
+        hits: the first `ranked` detections of each query's ranking.
     """
 
     protocol: str
@@ -98,22 +94,19 @@ def evaluate_search(
     context: ContextMatching | None = None,
     ranked: int = 0,
 ) -> SearchResult | dict[float, SearchResult]:
-    """Mean average precision and top-k of a search protocol.
+    """Compute mean average precision and top-k under a search protocol.
 
     Args:
-        protocol: who is looked for, where.
-        gallery: detections with embeddings (N, D) by scene name, an empty one where nobody was
-            found. It may hold more scenes than the protocol asks for.
-        query_embeddings: (Q, D), of the queries' annotated boxes.
-        score_threshold: detections below are left out; several thresholds give a result each.
-        convention: ``"standard"``, or ``"seqnet"`` to reproduce that code's figures.
+        protocol: queries, galleries and targets.
+        gallery: detections with embeddings (N, D) by scene name, empty where nobody was found. It
+            may hold more scenes than the protocol asks for.
+        query_embeddings: (Q, D) of the queries' annotated boxes.
+        score_threshold: lowest score of a detection; several thresholds give results by threshold.
+        convention: ``"standard"``, or ``"seqnet"`` to reproduce the metrics of that code.
         confidence_weighted: multiply each similarity by the detection's score.
-        top_k: which k to report.
-        context: match the people around each query, too (see `rerank.query_context`).
-        ranked: how many detections of each ranking to return in `SearchResult.hits`.
-
-    Returns:
-        One result, or results by threshold where several were given.
+        top_k: values of k to report.
+        context: also match the people around each query (see `query_context`).
+        ranked: number of detections of each ranking to return in `SearchResult.hits`.
 
     Raises:
         EvaluationError: embeddings of another shape or number, or with NaN; a gallery scene
@@ -134,16 +127,16 @@ def evaluate_search(
     queries = _as_queries(query_embeddings, protocol)
     if context is not None:
         context.check(queries)
-    results: dict[float, SearchResult] = {}
-    for threshold in as_thresholds(score_threshold):
+    ks = sorted({int(k) for k in top_k})
+
+    def evaluate(threshold: float) -> SearchResult:
         packed = PackedGallery(gallery, threshold, queries.shape[1])
         scoring = Scoring(
             protocol, packed, queries, convention == "seqnet", confidence_weighted, context, ranked
         )
-        results[threshold] = _summary(
-            protocol, convention, threshold, sorted({int(k) for k in top_k}), scoring.scores()
-        )
-    return results if isinstance(score_threshold, Sequence) else next(iter(results.values()))
+        return _summary(protocol, convention, threshold, ks, list(scoring.scores()))
+
+    return at_thresholds(score_threshold, evaluate)
 
 
 def _as_queries(embeddings: ArrayLike | torch.Tensor, protocol: SearchProtocol) -> FloatArray:
@@ -172,16 +165,15 @@ def _summary(
     convention: str,
     score_threshold: float,
     top_k: Sequence[int],
-    scores: Iterable[QueryScore],
+    scores: Sequence[QueryScore],
 ) -> SearchResult:
-    each = list(scores)
-    num_targets = np.array([score.num_targets for score in each], dtype=np.int64)
-    first = np.array([score.first_rank for score in each], dtype=np.int64)
-    precisions = np.array([score.average_precision for score in each], dtype=np.float64)
+    num_targets = np.array([score.num_targets for score in scores], dtype=np.int64)
+    first = np.array([score.first_rank for score in scores], dtype=np.int64)
+    precisions = np.array([score.average_precision for score in scores], dtype=np.float64)
     counted = num_targets > 0
     if not counted.any():
         raise EvaluationError(
-            f"protocol {protocol.name!r}: none of its {len(each)} queries has a target in its "
+            f"protocol {protocol.name!r}: none of its {len(scores)} queries has a target in its "
             "gallery, so there is nothing to average"
         )
     hit = first[counted] > 0
@@ -191,11 +183,11 @@ def _summary(
         score_threshold=score_threshold,
         mean_ap=float(precisions[counted].mean()),
         top_k={k: float((hit & (first[counted] <= k)).mean()) for k in top_k},
-        num_queries=len(each),
+        num_queries=len(scores),
         num_skipped=int((~counted).sum()),
         average_precisions=precisions,
         first_ranks=first,
         num_targets=num_targets,
-        num_found=np.array([score.num_found for score in each], dtype=np.int64),
-        hits=[score.hits for score in each],
+        num_found=np.array([score.num_found for score in scores], dtype=np.int64),
+        hits=[score.hits for score in scores],
     )
