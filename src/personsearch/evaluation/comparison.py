@@ -1,8 +1,9 @@
 """Measure a model on a data set, between an upper bound (true boxes) and a lower one (colour)."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from personsearch.types import Detections, FloatArray, Scene, SearchProtocol
 
 Progress = Callable[[str, int, int], None]
 """Called with (step, pictures done, pictures in all)."""
+
+_WITH_CONTEXT = "detected, with context"
 
 
 @dataclass(frozen=True)
@@ -74,41 +77,6 @@ class Comparison:
         raise KeyError((protocol, embeddings, boxes))
 
 
-@dataclass(frozen=True, eq=False)
-class _Search:
-    """One protocol with the query embeddings of one embedder."""
-
-    protocol: SearchProtocol
-    queries: FloatArray
-    score_threshold: float
-    convention: str
-    ranked: int = 0
-
-    def __call__(
-        self,
-        gallery: Mapping[str, Detections],
-        weighted: bool,
-        context: ContextMatching | None = None,
-    ) -> SearchResult:
-        return evaluate_search(
-            self.protocol,
-            gallery,
-            self.queries,
-            score_threshold=self.score_threshold,
-            convention=self.convention,
-            confidence_weighted=weighted,
-            context=context,
-            ranked=self.ranked,
-        )
-
-    def context(self, found: Mapping[str, Detections], k1: int, k2: int) -> ContextMatching:
-        """Return the people that `found` holds beside each query."""
-        people = query_context(
-            self.protocol, self.queries, found, score_threshold=self.score_threshold
-        )
-        return ContextMatching(people, k1, k2)
-
-
 def compare_saved(
     saved: SavedDetections,
     dataset: Dataset,
@@ -147,14 +115,14 @@ def compare_saved(
         )
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), None)
     complete = {scene.name: saved.found.get(scene.name, nothing) for scene in scenes}
-    rows, weighted = [], bool(saved.confidence_weighted)
+    weighted, sources = bool(saved.confidence_weighted), [("model", "detected", complete)]
+    settings = {"score_threshold": score_thresholds[0], "convention": convention}
+    rows: list[Row] = []
     for name, protocol in chosen.items():
-        search = _Search(protocol, saved.queries[name], score_thresholds[0], convention)
-        rows.append(Row(name, "model", "detected", search(complete, weighted)))
-        if context is not None:
-            # A query's scene that the file lacks is unknown here, not empty.
-            result = search(complete, weighted, search.context(saved.found, *context))
-            rows.append(Row(name, "model", "detected, with context", result))
+        queries = {"model": saved.queries[name]}
+        # A query's scene that the file lacks is unknown here, not empty.
+        beside = saved.found
+        rows += _search(name, protocol, queries, sources, beside, context, weighted, **settings)
     detection = evaluate_detection(scenes, complete, score_thresholds)
     seconds = {"evaluate": time.perf_counter() - began}
     return Comparison(detection, rows, seconds, complete, saved.queries, weighted)
@@ -215,35 +183,56 @@ def compare(
     gallery: list[Scene] = [s for s in scenes if s.name in wanted] if chosen else list(scenes)
     found = detect_scenes(model, gallery, precision=precision, progress=timed("detect"))
     detection = evaluate_detection(gallery, found, score_thresholds)
-    sources: list[tuple[PersonSearchModel, str, str, Mapping[str, Detections]]] = [
-        (model, "model", "detected", found)
-    ]
+    settings = {"score_threshold": score_thresholds[0], "convention": convention, "ranked": ranked}
+    embedders: dict[str, PersonSearchModel] = {"model": model}
+    sources: list[_Source] = [("model", "detected", found)]
     if bounds and chosen:
-        floor = TwoStep(None, ExtractorEmbedder(hsv_histogram))
-        truth = ground_truth_detections(
-            model, gallery, precision=precision, progress=timed("embed ground-truth boxes")
-        )
-        colours = ground_truth_detections(floor, gallery, progress=timed("HSV histograms"))
-        sources += [
-            (model, "model", "ground truth", truth),
-            (floor, "HSV histogram", "ground truth", colours),
-        ]
+        embedders["HSV histogram"] = TwoStep(None, ExtractorEmbedder(hsv_histogram))
+        for label, embedder in embedders.items():
+            told = timed("embed ground-truth boxes" if label == "model" else "HSV histograms")
+            truth = ground_truth_detections(embedder, gallery, precision=precision, progress=told)
+            sources.append((label, "ground truth", truth))
     rows: list[Row] = []
     queries: dict[str, FloatArray] = {}
     for name, protocol in chosen.items():
         told = timed(f"queries of {name}")
-        searches: dict[int, _Search] = {}
-        for source in dict.fromkeys(source for source, *_ in sources):
-            embedded = embed_queries(source, protocol, scenes, precision=precision, progress=told)
-            searches[id(source)] = _Search(
-                protocol, embedded, score_thresholds[0], convention, ranked
-            )
-        search = searches[id(model)]
-        queries[name] = search.queries
-        for source, embeddings, boxes, detections in sources:
-            result = searches[id(source)](detections, source is model and weighted)
-            rows.append(Row(name, embeddings, boxes, result))
-        if context is not None:
-            result = search(found, weighted, search.context(found, *context))
-            rows.append(Row(name, "model", "detected, with context", result))
+        embedded = {
+            label: embed_queries(embedder, protocol, scenes, precision=precision, progress=told)
+            for label, embedder in embedders.items()
+        }
+        queries[name] = embedded["model"]
+        rows += _search(name, protocol, embedded, sources, found, context, weighted, **settings)
     return Comparison(detection, rows, seconds, found, queries, weighted)
+
+
+_Source = tuple[str, str, Mapping[str, Detections]]
+"""`embeddings` and `boxes` of a `Row`, and the gallery."""
+
+
+def _search(
+    name: str,
+    protocol: SearchProtocol,
+    queries: Mapping[str, FloatArray],
+    sources: Sequence[_Source],
+    beside_queries: Mapping[str, Detections],
+    context: tuple[int, int] | None,
+    weighted: bool,
+    **settings: Any,
+) -> Iterator[Row]:
+    """Search with each source, and once more with context and the detections of the first."""
+    matching = None
+    if context is not None:
+        least = settings["score_threshold"]
+        people = query_context(protocol, queries["model"], beside_queries, score_threshold=least)
+        matching = ContextMatching(people, *context)
+        sources = [*sources, ("model", _WITH_CONTEXT, sources[0][2])]
+    for embeddings, boxes, gallery in sources:
+        result = evaluate_search(
+            protocol,
+            gallery,
+            queries[embeddings],
+            confidence_weighted=weighted and embeddings == "model",
+            context=matching if boxes == _WITH_CONTEXT else None,
+            **settings,
+        )
+        yield Row(name, embeddings, boxes, result)

@@ -154,7 +154,6 @@ def _evaluate(
         right.append(_mutual_best(boxes, found.boxes[kept], iou_threshold))
         scenes[name] = SceneCounts(len(boxes), len(scores[-1]), int(right[-1].sum()))
     num_ground_truth = sum(counts.num_ground_truth for counts in scenes.values())
-    num_kept = sum(counts.num_detections for counts in scenes.values())
     num_right = sum(counts.num_true_positives for counts in scenes.values())
     ordered = np.concatenate(scores)
     order = np.argsort(-ordered, kind="stable")
@@ -172,9 +171,9 @@ def _evaluate(
             else np.nan
         ),
         recall=num_right / (num_ground_truth or np.nan),
-        precision=num_right / num_kept if num_kept else 0.0,
+        precision=num_right / max(len(order), 1),
         num_ground_truth=num_ground_truth,
-        num_detections=num_kept,
+        num_detections=len(order),
         num_true_positives=num_right,
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
@@ -187,11 +186,10 @@ def _evaluate(
 
 def _mutual_best(truth: FloatArray, found: FloatArray, iou_threshold: float) -> NDArray[np.bool_]:
     """Return a mask (D,) of the right detections."""
-    right = np.zeros(len(found), dtype=np.bool_)
-    if len(truth) and len(found):
-        ious = box_math.iou(truth.astype(np.float64), found.astype(np.float64))
-        best_truth = ious.argmax(axis=0)
-        columns = np.arange(len(found))
-        right = ious[best_truth, columns] >= iou_threshold
-        right &= ious.argmax(axis=1)[best_truth] == columns
+    if not len(truth) or not len(found):
+        return np.zeros(len(found), dtype=np.bool_)
+    ious = box_math.iou(truth.astype(np.float64), found.astype(np.float64))
+    best, columns = ious.argmax(axis=0), np.arange(len(found))
+    right: NDArray[np.bool_] = ious.argmax(axis=1)[best] == columns
+    right &= ious[best, columns] >= iou_threshold
     return right

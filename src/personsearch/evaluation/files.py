@@ -78,7 +78,7 @@ def load_detections(path: Path) -> SavedDetections:
             f"{path}: lacks {', '.join(missing)}; expected the arrays {', '.join(_PARTS)}"
         )
     names, counts = arrays["names"], arrays["counts"]
-    total = int(counts.sum()) if counts.size else 0
+    total = int(counts.sum())
     lengths = {part: len(arrays[part]) for part in ("boxes", "scores", "embeddings")}
     if len(names) != len(counts) or set(lengths.values()) != {total}:
         raise EvaluationError(

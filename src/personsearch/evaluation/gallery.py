@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +60,36 @@ class PackedGallery:
         """Return the picture of each row."""
         return np.searchsorted(self.starts, rows, side="right") - 1
 
+    def known(self, names: Iterable[str]) -> IntArray:
+        """Return the numbers of those pictures that are in this gallery."""
+        return self._numbers(name for name in names if name in self.numbers)
+
+    def _numbers(self, names: Iterable[str]) -> IntArray:
+        return np.fromiter((self.numbers[name] for name in names), dtype=np.int64)
+
+    def listing(self, names: Sequence[str]) -> "Listing":
+        """List some pictures.
+
+        Raises:
+            EvaluationError: a name without an entry in this gallery.
+        """
+        try:
+            listed = self._numbers(names)
+        except KeyError:
+            missing = [name for name in names if name not in self.numbers]
+            raise EvaluationError(
+                f"no detections for {len(missing)} of {len(names)} scenes of a gallery, the first "
+                f"is {missing[0]!r}; give an empty Detections where nobody was found"
+            ) from None
+        times: IntArray = np.bincount(listed, minlength=len(self.names)).astype(np.int64)
+        pictures = listed
+        if times.max(initial=0) > 1:
+            pictures = listed[np.sort(np.unique(listed, return_index=True)[1])]
+        lengths = self.sizes[pictures]
+        starts = np.zeros(len(times), dtype=np.int64)
+        starts[pictures] = np.cumsum(lengths) - lengths
+        return Listing(self, times, self.rows_of(pictures), starts)
+
 
 def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
     """Concatenate ``start, start + 1, ..., start + length - 1`` of each pair."""
@@ -96,52 +125,6 @@ class Listing:
         rows, pictures = rows[listed], pictures[listed]
         positions: IntArray = self.starts[pictures] + rows - self.gallery.starts[pictures]
         return positions
-
-
-class Listings:
-    """Turns the galleries of a protocol into rows; lists that queries share are read once."""
-
-    def __init__(self, gallery: PackedGallery) -> None:
-        self._gallery = gallery
-        self._last: tuple[Sequence[str], Listing] | None = None
-        # Queries of one camera share a set of excluded names.
-        self._excluded = lru_cache(maxsize=64)(self._known)
-
-    def listing(self, names: Sequence[str]) -> Listing:
-        """Return the whole list behind a gallery, with the names that a lazy one excludes."""
-        base: Sequence[str] = getattr(names, "names", names)
-        if self._last is None or self._last[0] is not base:
-            self._last = (base, self._read(base))
-        return self._last[1]
-
-    def excluded(self, names: Sequence[str]) -> IntArray:
-        """Return the picture numbers that a lazy gallery excludes; none for a plain list."""
-        return self._excluded(frozenset(getattr(names, "excluded", ())))
-
-    def _known(self, names: frozenset[str]) -> IntArray:
-        return self._numbers(name for name in names if name in self._gallery.numbers)
-
-    def _numbers(self, names: Iterable[str]) -> IntArray:
-        return np.fromiter((self._gallery.numbers[name] for name in names), dtype=np.int64)
-
-    def _read(self, names: Sequence[str]) -> Listing:
-        gallery = self._gallery
-        try:
-            listed = self._numbers(names)
-        except KeyError:
-            missing = [name for name in names if name not in gallery.numbers]
-            raise EvaluationError(
-                f"no detections for {len(missing)} of {len(names)} scenes of a gallery, the first "
-                f"is {missing[0]!r}; give an empty Detections where nobody was found"
-            ) from None
-        times: IntArray = np.bincount(listed, minlength=len(gallery.names)).astype(np.int64)
-        pictures = listed
-        if times.max(initial=0) > 1:
-            pictures = listed[np.sort(np.unique(listed, return_index=True)[1])]
-        lengths = gallery.sizes[pictures]
-        starts = np.zeros(len(times), dtype=np.int64)
-        starts[pictures] = np.cumsum(lengths) - lengths
-        return Listing(gallery, times, gallery.rows_of(pictures), starts)
 
 
 def similarity_block(

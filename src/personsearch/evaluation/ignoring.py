@@ -54,23 +54,14 @@ class IgnoreRule:
     def sort(self, index: int, targets: Mapping[str, FloatArray]) -> tuple[IntArray, IntArray]:
         """Return the gallery rows that are right answers of a query, and those it ignores."""
         ignored = self._protocol.ignored[index]
-        if self._shared is None:
-            assignment = _assign(self._gallery, _joined(targets, ignored))
-            marked = self._mark(assignment, ignored)
-        else:
-            assignment = self._shared
-            if self._last is None or self._last[0] is not ignored:
-                self._last = (ignored, self._mark(assignment, ignored))
-            marked = self._last[1]
-        wanted = self._mark(assignment, targets)
-        people = assignment.people
-        known = people >= 0
-        right = np.zeros(len(people), dtype=np.bool_)
-        right[known] = wanted[people[known]]
-        right &= ~assignment.unclear
-        hidden = assignment.unclear.copy()
-        hidden[known] |= marked[people[known]]
-        return np.flatnonzero(right), np.flatnonzero(hidden & ~right)
+        assignment = self._shared or _assign(self._gallery, _joined(targets, ignored))
+        if self._shared is None or self._last is None or self._last[0] is not ignored:
+            self._last = (ignored, self._mark(assignment, ignored))
+        # The last mark is that of nobody (-1).
+        wanted = np.append(self._mark(assignment, targets), False)[assignment.people]
+        marked = np.append(self._last[1], False)[assignment.people]
+        right = wanted & ~assignment.unclear
+        return np.flatnonzero(right), np.flatnonzero((assignment.unclear | marked) & ~right)
 
     def _mark(self, assignment: _Assignment, boxes: Mapping[str, FloatArray]) -> NDArray[np.bool_]:
         """Return a mask (M,) of the annotated people with one of some boxes."""
@@ -80,8 +71,7 @@ class IgnoreRule:
             if picture is None:
                 continue
             people = slice(assignment.starts[picture], assignment.starts[picture + 1])
-            same = assignment.boxes[people, None] == given.reshape(-1, 4)[None]
-            equal = same.all(axis=2)
+            equal = (assignment.boxes[people, None] == given.reshape(-1, 4)[None]).all(axis=2)
             if not equal.any(axis=0).all():
                 raise EvaluationError(
                     f"protocol {self._protocol.name!r}: an ignored or target box of scene {name!r} "

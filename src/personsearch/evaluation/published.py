@@ -8,16 +8,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """One row of a paper's table.
-
-    Attributes:
-        method: name of the method in the paper.
-        data: ``"cuhk-sysu"`` or ``"prw"``.
-        protocol: ``"gallery-100"``, ``"regular"`` or ``"multi-view"``.
-        mean_ap: 0..1.
-        top_1: 0..1.
-        system: name of our implementation, if there is one.
-    """
+    """One row of a paper's table, metrics in 0..1; `system` names our implementation, if any."""
 
     method: str
     data: str

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from personsearch.errors import EvaluationError
 from personsearch.evaluation.context_matching import ContextMatching, match_context
-from personsearch.evaluation.gallery import Listing, Listings, PackedGallery, similarity_block
+from personsearch.evaluation.gallery import Listing, PackedGallery, similarity_block
 from personsearch.evaluation.ignoring import IgnoreRule
 from personsearch.evaluation.matching import first_matches
 from personsearch.evaluation.ranking import (
@@ -33,8 +35,7 @@ class RankedHit:
     correct: bool
 
 
-@dataclass(frozen=True, eq=False)
-class QueryScore:
+class QueryScore(NamedTuple):
     """Metrics of one query; see `SearchResult`."""
 
     average_precision: float
@@ -65,8 +66,10 @@ class Scoring:
         self.protocol, self.gallery, self.queries = protocol, gallery, queries
         self.published, self.confidence_weighted = published, confidence_weighted
         self.context, self.ranked = context, ranked
-        self._listings = Listings(gallery)
         self._ignore_rule = IgnoreRule(protocol, gallery) if protocol.ignored else None
+        self._last: tuple[Sequence[str], Listing] | None = None
+        # Queries of one camera share a set of excluded names.
+        self._excluded = lru_cache(maxsize=64)(gallery.known)
         weighted: FloatArray = gallery.embeddings
         if confidence_weighted and (published or context is not None):
             weighted = gallery.embeddings * gallery.scores[:, None]
@@ -89,7 +92,7 @@ class Scoring:
     def _score(self, index: int, similarities: FloatArray) -> QueryScore:
         """Score one query, given its similarity to every row of the gallery."""
         names = self.protocol.galleries[index]
-        listing = self._listings.listing(names)
+        listing = self._listing(names)
         values = similarities[listing.rows]
         hidden = self._hidden(index, names, listing)
         values[listing.positions(hidden)] = -np.inf
@@ -128,13 +131,21 @@ class Scoring:
             hits=self._hits(listing, values, right, ordered[: self.ranked]),
         )
 
+    def _listing(self, names: Sequence[str]) -> Listing:
+        """List the pictures behind a gallery, with those that a lazy one excludes."""
+        base: Sequence[str] = getattr(names, "names", names)
+        # Lists that queries share are read once.
+        if self._last is None or self._last[0] is not base:
+            self._last = (base, self.gallery.listing(base))
+        return self._last[1]
+
     def _hidden(self, index: int, names: Sequence[str], listing: Listing) -> IntArray:
         """Return the listed pictures that the query does not search, its own among them.
 
         The published code searches the query's own picture where the list names it, which two
         queries of CUHK-SYSU's gallery of 100 do.
         """
-        hidden = self._listings.excluded(names)
+        hidden = self._excluded(frozenset(getattr(names, "excluded", ())))
         own = self.gallery.numbers.get(self.protocol.queries[index].scene)
         if own is not None and own not in hidden and not self.published:
             hidden = np.append(hidden, own)

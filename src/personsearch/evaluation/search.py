@@ -151,11 +151,11 @@ def _as_queries(embeddings: ArrayLike | torch.Tensor, protocol: SearchProtocol) 
             f"query embeddings have shape {queries.shape}, expected ({expected}, D): "
             f"one row a query of protocol {protocol.name!r}"
         )
-    finite = np.isfinite(queries).all(axis=1)
-    if not finite.all():
+    invalid = np.flatnonzero(~np.isfinite(queries).all(axis=1))
+    if len(invalid):
         raise EvaluationError(
-            f"{int((~finite).sum())} of {expected} query embeddings hold NaN or infinity, the "
-            f"first is row {int(np.argmin(finite))}; the network has diverged"
+            f"{len(invalid)} of {expected} query embeddings hold NaN or infinity, the first is row "
+            f"{invalid[0]}; the network has diverged"
         )
     return queries
 
@@ -167,9 +167,9 @@ def _summary(
     top_k: Sequence[int],
     scores: Sequence[QueryScore],
 ) -> SearchResult:
-    num_targets = np.array([score.num_targets for score in scores], dtype=np.int64)
-    first = np.array([score.first_rank for score in scores], dtype=np.int64)
-    precisions = np.array([score.average_precision for score in scores], dtype=np.float64)
+    average_precisions, *counts, hits = zip(*scores, strict=True)
+    precisions = np.array(average_precisions, dtype=np.float64)
+    first, num_targets, num_found = np.array(counts, dtype=np.int64)
     counted = num_targets > 0
     if not counted.any():
         raise EvaluationError(
@@ -188,6 +188,6 @@ def _summary(
         average_precisions=precisions,
         first_ranks=first,
         num_targets=num_targets,
-        num_found=np.array([score.num_found for score in scores], dtype=np.int64),
-        hits=[score.hits for score in scores],
+        num_found=num_found,
+        hits=list(hits),
     )
