@@ -24,10 +24,11 @@ from personsearch.demo.showcase import Example
 from personsearch.durable import replace_file
 from personsearch.errors import DataError
 from personsearch.evaluation.comparison import Comparison
+from personsearch.evaluation.scoring import RankedHit
 from personsearch.media.pictures import read_scene
-from personsearch.plots.rankings import GREEN, RED, Picture, thumbnail
+from personsearch.plots.rankings import GREEN, RED, thumbnail
 from personsearch.plots.tables import TextTable, detection_table, percent, search_table
-from personsearch.types import Scene
+from personsearch.types import Query, Scene
 
 _KEPT_PICTURES = 32  # decoded pictures at a time; queries share few scenes with each other
 
@@ -98,6 +99,13 @@ def write_page(page: Page, path: Path) -> list[Step]:
         DataError: the file cannot be written.
     """
     began = time.perf_counter()
+    steps = list(page.steps)
+
+    def finished() -> TextTable:
+        """Return the steps; the template calls it after everything that takes time."""
+        steps.append(Step("write this page", time.perf_counter() - began))
+        return _steps_table(steps)
+
     folder = files("personsearch.demo")
     style = (folder / "page.css").read_text(encoding="utf-8")
     environment = Environment(
@@ -105,16 +113,15 @@ def write_page(page: Page, path: Path) -> list[Step]:
     )
     environment.filters |= {"percent": percent, "width": _width}
     template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
-    results = [_shown(result) for result in page.results]
-    charts = list(_charts(page))
-    steps = [*page.steps, Step("write this page", time.perf_counter() - began)]
     text = template.render(
         page=page,
         style=style,
         style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        results=results,
-        charts=charts,
-        steps=_steps_table(steps),
+        pictures_of=lambda result: _Pictures(result.dataset.split("test")),
+        search_table=search_table,
+        detection_table=detection_table,
+        charts=_charts(page),
+        steps=finished,
         machine=TextTable("Machine", ("what", "which"), list(page.machine.items())),
     )
     try:
@@ -141,95 +148,26 @@ def _width(share: float) -> str:
     return f"{0.0 if np.isnan(share) else share * 100:.1f}%"
 
 
-def _shown(result: Result) -> dict[str, Any]:
-    """Return what the template prints of one data set."""
-    name, compared = result.dataset.name, result.compared
-    protocol = compared.rows[0].protocol
-    search = compared.row(protocol).search
-    scenes = _Scenes(result.dataset.split("test"))
-    return {
-        "name": name,
-        "tiles": _tiles(compared, protocol),
-        "protocol": protocol,
-        "counted": search.num_queries - search.num_skipped,
-        "queries": [_query(example, scenes) for example in result.examples],
-        "search": search_table(compared, name),
-        "detection": detection_table(compared, name),
-    }
-
-
-def _tiles(compared: Comparison, protocol: str) -> list[dict[str, Any]]:
-    """Return label, value, bounds and further facts of the headline metrics."""
-    model = compared.row(protocol).search
-    bounds = {
-        "HSV histogram": compared.row(protocol, "HSV histogram", "ground truth").search,
-        "ground-truth boxes": compared.row(protocol, "model", "ground truth").search,
-    }
-    threshold, detection = next(iter(compared.detection.items()))
-    first = min(model.top_k)
-    return [
-        {
-            "label": f"Search mAP, {protocol}",
-            "value": model.mean_ap,
-            "marks": {name: bound.mean_ap for name, bound in bounds.items()},
-            "facts": {},
-        },
-        {
-            "label": f"Search top-{first}, {protocol}",
-            "value": model.top_k[first],
-            "marks": {name: bound.top_k[first] for name, bound in bounds.items()},
-            "facts": {},
-        },
-        {
-            "label": f"Detection AP, IoU 0.5, score ≥ {threshold:g}",
-            "value": detection.average_precision,
-            "marks": {},
-            "facts": {
-                "recall": percent(detection.recall),
-                "people in the pictures": str(detection.num_ground_truth),
-            },
-        },
-    ]
-
-
-class _Scenes:
-    """Scenes by name, with a cache of decoded pictures."""
+class _Pictures:
+    """Pictures of scenes for the template, with a cache of the decoded ones."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self._scenes = {scene.name: scene for scene in scenes}
-        self.picture = lru_cache(_KEPT_PICTURES)(self._read)
-
-    def _read(self, name: str) -> Picture:
-        return read_scene(self._scenes[name])
+        self._read = lru_cache(_KEPT_PICTURES)(lambda name: read_scene(self._scenes[name]))
 
     def camera(self, name: str) -> str:
         camera = self._scenes[name].camera
         return "" if camera is None else f"camera {camera}"
 
+    def scene(self, query: Query) -> Embedded:
+        return embed(whole_scene(self._read(query.scene), query.box))
 
-def _query(example: Example, scenes: _Scenes) -> dict[str, Any]:
-    query = example.query
-    picture = scenes.picture(query.scene)
-    return {
-        "example": example,
-        "camera": scenes.camera(query.scene),
-        "scene": embed(whole_scene(picture, query.box)),
-        "person": embed(thumbnail(picture, query.box)),
-        "hits": [
-            {
-                "scene": hit.scene,
-                "camera": scenes.camera(hit.scene),
-                "correct": hit.correct,
-                "similarity": hit.similarity,
-                "picture": _thumbnail(scenes.picture(hit.scene), hit.box, hit.correct),
-            }
-            for hit in example.hits
-        ],
-    }
+    def person(self, query: Query) -> Embedded:
+        return embed(thumbnail(self._read(query.scene), query.box))
 
-
-def _thumbnail(picture: Picture, box: Any, correct: bool) -> Embedded:
-    return embed(thumbnail(picture, box, color=GREEN if correct else RED))
+    def hit(self, hit: RankedHit) -> Embedded:
+        color = GREEN if hit.correct else RED
+        return embed(thumbnail(self._read(hit.scene), hit.box, color=color))
 
 
 def _charts(page: Page) -> Iterator[LineChart]:
