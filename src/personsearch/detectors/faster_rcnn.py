@@ -38,8 +38,7 @@ class PictureTransform(GeneralizedRCNNTransform):
         super().__init__(min_size, max_size, list(IMAGENET_MEAN), list(IMAGENET_STD))
 
     def torch_choice(self, k: list[int]) -> int:
-        """Return the only size. torchvision draws one, in training mode alone."""
-        return k[0]
+        return k[0]  # torchvision draws a size, in training mode alone
 
     def to_batch(self, images: Sequence[Tensor]) -> ImageList:
         """Join pictures (3, H, W) in 0..1 into one batch."""
@@ -67,17 +66,11 @@ class PictureTransform(GeneralizedRCNNTransform):
 
 @dataclass(frozen=True)
 class Proposals:
-    """Regions that may show a person, of each image of a batch.
+    """Regions that may show a person, of each image of a batch, best first."""
 
-    Attributes:
-        boxes: (P_i, 4) in pixels of the batch, best first.
-        scores: (P_i,), the probability that a region shows a person.
-        losses: named losses; empty without true boxes.
-    """
-
-    boxes: list[Tensor]
-    scores: list[Tensor]
-    losses: dict[str, Tensor]
+    boxes: list[Tensor]  # (P_i, 4) in pixels of the batch
+    scores: list[Tensor]  # (P_i,) the probability that a region shows a person
+    losses: dict[str, Tensor]  # empty without true boxes
 
 
 class ProposalNetwork(RegionProposalNetwork):
@@ -126,11 +119,9 @@ class ProposalNetwork(RegionProposalNetwork):
         self._phase = "testing"
 
     def pre_nms_top_n(self) -> int:
-        """Return how many proposals go into suppression."""
         return int(self._pre_nms_top_n[self._phase])
 
     def post_nms_top_n(self) -> int:
-        """Return how many proposals come out of suppression."""
         return int(self._post_nms_top_n[self._phase])
 
     def forward(
@@ -308,13 +299,7 @@ def box_loss(deltas: Tensor, regions: SampledRegions, beta: float = 1 / 9) -> Te
 
 
 def detection_losses(logits: Tensor, deltas: Tensor, regions: SampledRegions) -> dict[str, Tensor]:
-    """Cross-entropy over background and person, and smooth L1 on the box (Girshick 2015).
-
-    Args:
-        logits: (R, 2), background first.
-        deltas: (R, 4), predicted.
-        regions: the regions that the predictions are for.
-    """
+    """Return cross-entropy on logits (R, 2) and smooth L1 on deltas (R, 4) (Girshick 2015)."""
     classification = functional.cross_entropy(logits.float(), regions.foreground.long())
     return {"detection": classification, "box": box_loss(deltas, regions)}
 

@@ -59,17 +59,11 @@ PUBLISHED = PyramidSettings()
 
 @dataclass(frozen=True)
 class RegionPredictions:
-    """Predictions for the regions of each picture.
+    """Predictions for the regions of each picture."""
 
-    Attributes:
-        regions: (R_i, 4) of each picture, in pixels of the batch.
-        logits: (sum R_i, 2), background first.
-        deltas: (sum R_i, 4), from the region to the person's box.
-    """
-
-    regions: list[Tensor]
-    logits: Tensor
-    deltas: Tensor
+    regions: list[Tensor]  # (R_i, 4) in pixels of the batch
+    logits: Tensor  # (sum R_i, 2), background first
+    deltas: Tensor  # (sum R_i, 4), from the region to the person's box
 
 
 class PyramidFasterRCNN(nn.Module):
@@ -157,10 +151,6 @@ class PyramidFasterRCNN(nn.Module):
         self, predictions: RegionPredictions, sizes: Sequence[tuple[int, int]]
     ) -> list[DetectedBoxes]:
         """Return the people in each picture, best first, with gradient to the deltas.
-
-        Args:
-            predictions: of B pictures.
-            sizes: (height, width) of each picture in the batch.
 
         Raises:
             ModelError: a score is NaN.

@@ -76,34 +76,21 @@ PUBLISHED = RetinaNetSettings()
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for A anchors in each of B pictures, float32.
+    """Predictions for A anchors in each of B pictures, float32."""
 
-    Attributes:
-        logits: (B, A), that the anchor shows an object.
-        deltas: (B, A, 4), from the anchor to the object's box.
-        anchors: (A, 4) in pixels of the batch, the same in all pictures.
-        levels: anchors of each level, P3 first.
-    """
-
-    logits: Tensor
-    deltas: Tensor
-    anchors: Tensor
-    levels: tuple[int, ...]
+    logits: Tensor  # (B, A), that the anchor shows an object
+    deltas: Tensor  # (B, A, 4), from the anchor to the object's box
+    anchors: Tensor  # (A, 4) in pixels of the batch, the same in all pictures
+    levels: tuple[int, ...]  # anchors of each level, P3 first
 
 
 @dataclass(frozen=True)
 class DetectedBoxes:
-    """The objects detected in one picture, best first.
+    """The objects detected in one picture, best first, with gradient to deltas and logits."""
 
-    Attributes:
-        rows: (K,) int64, the anchors or regions that they come from.
-        boxes: (K, 4) in pixels of the batch, with gradient to the deltas.
-        scores: (K,) in 0..1, with gradient to the logits.
-    """
-
-    rows: Tensor
-    boxes: Tensor
-    scores: Tensor
+    rows: Tensor  # (K,) int64, the anchors or regions that they come from
+    boxes: Tensor  # (K, 4) in pixels of the batch
+    scores: Tensor  # (K,) in 0..1
 
 
 def keep_best(
@@ -193,15 +180,9 @@ class RetinaNet(nn.Module):
         return predictions, {} if boxes is None else self.losses(predictions, boxes)
 
     def losses(self, predictions: Predictions, boxes: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return the focal loss (eq. 5) and smooth L1, summed and divided by foreground anchors.
+        """Return ``focal`` (eq. 5) and ``box`` (smooth L1), divided by the foreground anchors.
 
-        Args:
-            predictions: of B pictures.
-            boxes: true boxes (N_i, 4) of each picture, in pixels of the batch.
-
-        Returns:
-            ``focal`` over all anchors but those between the IoU thresholds, and ``box`` over those
-            on objects.
+        ``focal`` leaves out anchors between the IoU thresholds, ``box`` is of those on objects.
         """
         settings, anchors = self.settings, predictions.anchors
         matches = torch.stack([self.match(anchors, b) for b in boxes])
@@ -239,10 +220,6 @@ class RetinaNet(nn.Module):
         self, predictions: Predictions, sizes: Sequence[tuple[int, int]]
     ) -> list[DetectedBoxes]:
         """Return the objects in each picture: the best anchors of each level, then suppression.
-
-        Args:
-            predictions: of B pictures.
-            sizes: (height, width) of each picture in the batch.
 
         Raises:
             ModelError: a score is NaN.

@@ -17,7 +17,7 @@ from torchvision.ops import box_iou
 from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import BoxPredictor, decode_boxes, fully_connected, grid
 from personsearch.systems.inet import picture_of_each
-from personsearch.systems.pairing import PairingLosses, PairingSettings
+from personsearch.systems.pairing import PairingLosses, PairingMixin, PairingSettings
 from personsearch.systems.regions import (
     ALL,
     DetectionStep,
@@ -37,7 +37,7 @@ PAPER_REGIONS = RegionSettings(
 """Nine anchors a cell, and VGG16's RoI pooling, fc6 and fc7 for detection (section 3.1)."""
 
 
-class DCINet(RegionSystem[Tensor]):
+class DCINet(PairingMixin, RegionSystem[Tensor]):
     """Detection first; then the refined boxes are pooled again and embedded by other layers.
 
     Only the stem is shared. The backbone's head (conv5 of a ResNet, nothing of VGG16) is in the
@@ -133,13 +133,3 @@ class DCINet(RegionSystem[Tensor]):
         averaged = functional.adaptive_avg_pool2d(self.head(pooled), self.embedding_grid)
         embeddings = self.embedder(self.layers(averaged.flatten(1)))
         return functional.normalize(embeddings.float(), dim=1)
-
-    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """Return the losses of eq. 10 on true boxes, each as if from a picture of its own."""
-        losses: dict[str, Tensor] = self.reid(
-            embeddings, ids, torch.arange(len(ids), device=ids.device)
-        )
-        return losses
-
-    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        self.reid.update_memory(embeddings, ids)

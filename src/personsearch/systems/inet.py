@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import fully_connected, grid
-from personsearch.systems.pairing import PairingLosses, PairingSettings
+from personsearch.systems.pairing import PairingLosses, PairingMixin, PairingSettings
 from personsearch.systems.regions import DetectionStep, RegionSettings, SharedHeadSystem
 
 PAPER_LOSSES = PairingSettings(pairing_loss="olp", identity_loss="hep")
@@ -24,7 +24,7 @@ PAPER_REGIONS = RegionSettings(anchor_sizes=(128, 256, 512), roi_size=(7, 7))
 """Nine anchors a cell (section 3.1), and the size of VGG16's RoI pooling."""
 
 
-class INet(SharedHeadSystem):
+class INet(PairingMixin, SharedHeadSystem):
     """Faster R-CNN whose two fully connected layers also give each region an embedding.
 
     Pictures come in groups that share identities (`training.pairs.PairSampler`); both streams of
@@ -89,16 +89,6 @@ class INet(SharedHeadSystem):
             embeddings, step.regions.ids[person], pictures[person]
         )
         return losses
-
-    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """Return the losses of eq. 6 on true boxes, each as if from a picture of its own."""
-        losses: dict[str, Tensor] = self.reid(
-            embeddings, ids, torch.arange(len(ids), device=ids.device)
-        )
-        return losses
-
-    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        self.reid.update_memory(embeddings, ids)
 
 
 def picture_of_each(boxes: Sequence[Tensor]) -> Tensor:

@@ -101,19 +101,12 @@ class BoxRegressor(nn.Module):
 
 @dataclass(frozen=True)
 class NormAwareFeatures:
-    """What the norm-aware head makes of R regions.
+    """What the norm-aware head makes of R regions."""
 
-    Attributes:
-        pooled: (R, C, h, w).
-        deep: the head's output (R, C', h', w').
-        embeddings: (R, D), unit length.
-        logits: (R,), that a region shows a person.
-    """
-
-    pooled: Tensor
-    deep: Tensor
-    embeddings: Tensor
-    logits: Tensor
+    pooled: Tensor  # (R, C, h, w)
+    deep: Tensor  # (R, C', h', w'), the head's output
+    embeddings: Tensor  # (R, D), unit length
+    logits: Tensor  # (R,), that a region shows a person
 
 
 class NormAwareSystem(RegionSystem[NormAwareFeatures]):

@@ -22,13 +22,7 @@ from personsearch.types import Detections
 
 @dataclass(frozen=True)
 class BlockMaps:
-    """Pictures and the maps that the blocks of a trunk make of them.
-
-    Attributes:
-        images: as given, (3, H, W) each.
-        batch: scaled, normalised and padded.
-        maps: the output of each block by name.
-    """
+    """Pictures as given, as one scaled, normalised and padded batch, and each block's output."""
 
     images: list[Tensor]
     batch: ImageList

@@ -100,17 +100,11 @@ class RegionSettings:
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """Pictures and the map that the stem makes of them.
-
-    Attributes:
-        images: as given, (3, H, W) each.
-        batch: scaled, normalised and padded.
-        features: the shared map (B, C, h, w).
-    """
+    """Pictures as given, as one scaled, normalised and padded batch, and their shared map."""
 
     images: list[Tensor]
     batch: ImageList
-    features: Tensor
+    features: Tensor  # (B, C, h, w)
 
 
 @dataclass(frozen=True)
@@ -220,13 +214,7 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
     def detection_step(
         self, maps: FeatureMaps, boxes: list[Tensor], ids: list[Tensor]
     ) -> DetectionStep[Features]:
-        """Propose and sample regions, and compute the detection losses.
-
-        Args:
-            maps: the pictures.
-            boxes: true boxes (N_i, 4) of each picture, in pixels of the batch.
-            ids: (N_i,) of each picture.
-        """
+        """Propose and sample regions given true boxes, and compute the detection losses."""
         proposals = self.propose(maps, boxes, ids)
         regions = self.sampler(proposals.boxes, boxes, ids)
         features = self.roi_features(maps, regions.boxes)
@@ -314,14 +302,7 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
         scores: Sequence[Tensor],
         embeddings: Tensor,
     ) -> list[Detections]:
-        """Return detections in the pictures' own pixels.
-
-        Args:
-            maps: the pictures.
-            boxes: (N_i, 4) of each picture, in pixels of the batch.
-            scores: (N_i,) of each picture.
-            embeddings: (sum N_i, D).
-        """
+        """Return detections in the pictures' own pixels, of boxes in pixels of the batch."""
         unscaled = self.transform.unscale(boxes, maps.images, maps.batch)
         rows = split_like(embeddings, boxes)
         return [Detections(b, s, e) for b, s, e in zip(unscaled, scores, rows, strict=True)]
@@ -364,12 +345,8 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
 class SharedHeadSystem(RegionSystem[Tensor]):
     """The base of systems in which detection and embedding read the output of one head.
 
-    With `detection_hidden`, detection reads the pooled region instead, and the head runs for
-    embeddings only; RoI features are then the pooled regions, else the head's output.
-
-    Attributes:
-        box_predictor: the detection branch.
-        detection_apart: whether it has layers of its own.
+    With `detection_hidden`, detection stands apart: `box_predictor` reads the pooled region, and
+    the head runs for embeddings only.
     """
 
     box_predictor: BoxPredictor

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import BoxPredictor, SampledRegions, grid
+from personsearch.detectors.faster_rcnn import BoxPredictor, grid
 from personsearch.distributed import gather
 from personsearch.errors import ModelError
 from personsearch.losses import agwf
@@ -171,8 +171,14 @@ class Trident(RegionSystem[TridentFeatures]):
             alpha = torch.ones_like(alpha)
         pooled, deep = step.features.pooled, step.features.deep
         deep = self.head(pooled) if deep is None else deep
-        losses = self._region_identity_losses(self._embedding(pooled, deep), alpha, step.regions)
-        return losses | self._part_losses(deep, alpha, step.regions.foreground)
+        embeddings, regions = self._embedding(pooled, deep), step.regions
+        near = regions.foreground & (regions.ious >= self.min_iou)
+        losses = self._memory_losses(embeddings[near], alpha[near], regions.ids[near])
+        if self.training:
+            # Background is in no term of L_re-id, but goes into the queue.
+            kept = near | ~regions.foreground if self.queue_background else near
+            self.update_memory(embeddings[kept], regions.ids[kept])
+        return losses | self._part_losses(deep, alpha, regions.foreground)
 
     def _embedding(self, pooled: Tensor, deep: Tensor) -> Tensor:
         """Return unit embeddings (R, D) of g-hat (R, C, h, w) and g (R, C', h', w')."""
@@ -181,20 +187,6 @@ class Trident(RegionSystem[TridentFeatures]):
             for encoder, x in ((self.shallow_encoder, pooled), (self.deep_encoder, deep))
         ]
         return functional.normalize(torch.cat(halves, dim=1).float(), dim=1)
-
-    def _region_identity_losses(
-        self, embeddings: Tensor, alpha: Tensor, regions: SampledRegions
-    ) -> dict[str, Tensor]:
-        """Return L_re-id (eq. 6) by its terms. Training mode updates the memories.
-
-        Background proposals are in no term, but go into the queue.
-        """
-        near = regions.foreground & (regions.ious >= self.min_iou)
-        losses = self._memory_losses(embeddings[near], alpha[near], regions.ids[near])
-        if self.training:
-            kept = near | ~regions.foreground if self.queue_background else near
-            self.update_memory(embeddings[kept], regions.ids[kept])
-        return losses
 
     def _memory_losses(self, embeddings: Tensor, alpha: Tensor, ids: Tensor) -> dict[str, Tensor]:
         """Return the terms of eq. 6 on people's `embeddings` (R, D) of `ids` (R,)."""
