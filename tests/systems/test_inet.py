@@ -211,7 +211,7 @@ def test_four_scenes_are_learned() -> None:
     images, targets = scenes()
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     totals = []
-    for _ in range(50):
+    for _ in range(80):
         losses = model(images, targets)
         optimizer.zero_grad()
         total(losses).backward()

@@ -15,7 +15,7 @@ def class_center_hep_loss(
     priority_classes: Tensor,
     scale: float = 10.0,
 ) -> Tensor:
-    """C2HEP, a softmax over the cosines to the centers of the pool P's classes; a float32 scalar.
+    """Return C2HEP, a softmax over cosines to the centers of the pool P; 0 without labels.
 
         p_j = exp(lambda d(x, c_j)) / sum_{c in P} exp(lambda d(x, c_c))                   (eq. 8)
         L = -1/n sum_i sum_{j in P} 1(label_i = j) log p_j                                 (eq. 9)
@@ -29,9 +29,6 @@ def class_center_hep_loss(
         centers: c (C, D), of any length; one that is zero is equally far from everyone.
         priority_classes: P (T,) int64, distinct.
         scale: lambda.
-
-    Returns:
-        0 where no sample is labelled.
 
     Raises:
         TrainingError: a target is out of range.

@@ -8,7 +8,7 @@ from personsearch.errors import TrainingError
 
 
 def contrastive_loss(embeddings: Tensor, ids: Tensor, margin: float = 1.0) -> Tensor:
-    """Pull pairs of one identity together, push others a margin apart; a float32 scalar.
+    """Pull pairs of one identity together, push others a margin apart; 0 without pairs.
 
     With d the Euclidean distance, the mean over all pairs of the batch of
 
@@ -20,9 +20,6 @@ def contrastive_loss(embeddings: Tensor, ids: Tensor, margin: float = 1.0) -> Te
         ids: (N,) int64. Unlabelled people (negative ids) are none of the identities: they make
             pairs with labelled people, none with each other.
         margin: m.
-
-    Returns:
-        0 without pairs. The gradient of the distance of equal embeddings is 0.
 
     Raises:
         TrainingError: shapes that disagree.

@@ -8,7 +8,7 @@ from personsearch.losses.identities import check_ids
 
 
 def hard_example_priority_loss(logits: Tensor, targets: Tensor, priority_classes: Tensor) -> Tensor:
-    """HEP, a softmax cross-entropy over the classes of the pool P alone; a float32 scalar.
+    """Return HEP, cross-entropy over the classes of the pool P alone; 0 without labels.
 
         L = -1/n sum_i sum_{j in P} 1(label_i = j) log(exp s_ij / sum_{t in P} exp s_it)   (eq. 5)
 
@@ -17,9 +17,6 @@ def hard_example_priority_loss(logits: Tensor, targets: Tensor, priority_classes
         targets: (N,) int64, negative for unlabelled people, who have no class and are not counted
             in n. A class outside of P adds nothing to the sum.
         priority_classes: P (T,) int64, distinct.
-
-    Returns:
-        0 where no sample is labelled.
 
     Raises:
         TrainingError: a target is out of range.

@@ -8,11 +8,10 @@ from torch.nn import functional
 class RowNorm(nn.BatchNorm1d):
     """Batch normalisation of rows (N, C), in float32, defined for any N.
 
-    One row alone has no variance, so in training it is scaled by the statistics seen so far.
+    One row alone has no variance, so in training it is scaled by the running statistics.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised rows (N, C)."""
         x = x.float()
         if self.training and len(x) < 2:
             return functional.batch_norm(
@@ -22,10 +21,10 @@ class RowNorm(nn.BatchNorm1d):
 
 
 class NormAware(nn.Module):
-    """Splits a vector x = r theta into its direction theta and a person score made of its length r.
+    """Split a vector x = r theta into its direction theta and a person score from its length r.
 
     The score is sigmoid(r~), r~ = (r - E[r]) / sqrt(Var[r] + eps) * gamma + beta: lengths are
-    positive, so batch normalisation with a learned scale and shift makes logits of them.
+    positive, so batch normalisation with a learned scale and shift makes them logits.
     """
 
     def __init__(self) -> None:
@@ -33,7 +32,7 @@ class NormAware(nn.Module):
         self.rescale = RowNorm(1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit embeddings (N, D) and person logits (N,) of `x` (N, D), in float32."""
+        """Return unit embeddings (N, D) and person logits (N,) of `x` (N, D), in float32."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             length = x.norm(dim=1, keepdim=True)
@@ -41,10 +40,7 @@ class NormAware(nn.Module):
 
 
 def person_loss(logits: Tensor, person: Tensor) -> Tensor:
-    """Binary cross-entropy of person logits (N,) against `person` (N,) bool, a mean over N.
-
-    A float32 scalar; 0 where N is 0.
-    """
+    """Return the mean cross-entropy of logits (N,) against `person` (N,) bool; 0 for N = 0."""
     with torch.autocast(logits.device.type, enabled=False):
         if not len(person):
             return logits.float().sum() * 0.0

@@ -16,7 +16,7 @@ def online_pairing_loss(
     valid: Tensor | None = None,
     scale: float = 1.0,
 ) -> Tensor:
-    """OLP, a cross-entropy of one positive pair against many negative ones; a float32 scalar.
+    """Return OLP, cross-entropy of a positive pair against negative ones; 0 without either.
 
     With d the inner product of unit embeddings, which is their cosine, over m subgroups,
 
@@ -32,11 +32,8 @@ def online_pairing_loss(
         anchors: x_a (M, D), unit length.
         positives: x_p (M, D), of the anchor's identity.
         negatives: x_n (K, D) for all anchors, or (M, K, D).
-        valid: (M, K) bool, which negatives are one of which anchor; all of them by default.
+        valid: (M, K) bool, whether each is a negative of each anchor; None: all are.
         scale: of d; 1 in the paper.
-
-    Returns:
-        0 where there are no anchors, or no negatives at all.
     """
     with torch.autocast(anchors.device.type, enabled=False):
         anchors = anchors.float()
@@ -55,16 +52,16 @@ def paired_rows_loss(
     valid: Tensor,
     scale: float = 1.0,
 ) -> Tensor:
-    """OLP of rows of one batch, where an anchor may have several positives.
+    """Return OLP of rows of one batch, where an anchor may have several positives.
 
-    ``online_pairing_loss(embeddings[a], embeddings[p], negatives, valid[a], scale)`` for pairs
-    (a, p), but an anchor is compared with its negatives once, not once for every positive.
+    Equals ``online_pairing_loss(embeddings[a], embeddings[p], negatives, valid[a], scale)`` for
+    pairs (a, p), but compares an anchor with its negatives once, not once for every positive.
 
     Args:
         embeddings: (N, D), unit length.
         pairs: rows (M,) of anchors and rows (M,) of their positives.
         negatives: (K, D).
-        valid: (N, K) bool, which negatives are one of which row.
+        valid: (N, K) bool, whether each is a negative of each row.
         scale: of d; 1 in the paper.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
@@ -79,7 +76,7 @@ def paired_rows_loss(
 
 
 def pairs_across_pictures(ids: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (M,) of anchors and of positives: the same identity in two pictures, both ways round.
+    """Return rows (M,) of anchors and of positives: one identity in two pictures, both ways round.
 
     Each unordered pair is two subgroups, either member an anchor in turn (section 3.2).
 
@@ -95,7 +92,7 @@ def pairs_across_pictures(ids: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor
 def _log_sum_negatives(
     anchors: Tensor, negatives: Tensor, valid: Tensor | None, scale: float
 ) -> Tensor:
-    """(M,) log sum_k exp d(a_i, n_ik), `_NOTHING` where an anchor has no negatives."""
+    """Return (M,) log sum_k exp d(a_i, n_ik), `_NOTHING` if an anchor has no negatives."""
     negatives = negatives.detach().float()
     if negatives.ndim == 2:
         far = scale * anchors @ negatives.t()

@@ -15,7 +15,7 @@ def random_sampling_softmax(
     num_sampled: int = 100,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """RSS: each sample's softmax loss over K classes of its own; float32, a scalar.
+    """Return RSS, the mean softmax loss of samples over K classes of their own; 0 without samples.
 
         l~ = -sum_i t~_i log y~_i,  y~_i = exp(x~_i) / sum_j exp(x~_j),  i, j = 1..K   (eq. 2)
 
@@ -27,9 +27,6 @@ def random_sampling_softmax(
         targets: (N,) int64; samples below zero (unlabelled people) are left out.
         num_sampled: K; from C + 1 on this is the softmax over all classes.
         generator: of the draw, on its own device; None: torch's, on the device of `logits`.
-
-    Returns:
-        The mean over the samples; 0 if no sample has a class.
 
     Raises:
         TrainingError: a target is out of range, or K is below 2.

@@ -12,10 +12,8 @@ def softmax_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         logits: x (N, C + 1), background is class C.
-        targets: t (N,) int64; samples below zero (unlabelled people) are left out.
-
-    Returns:
-        0 if no sample has a class.
+        targets: t (N,) int64; samples below zero (unlabelled people) are left
+            out, and without any other the loss is 0.
 
     Raises:
         TrainingError: a target is out of range.

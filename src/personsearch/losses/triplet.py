@@ -8,7 +8,7 @@ from personsearch.errors import TrainingError
 
 
 def triplet_loss(embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
-    """The mean of ``max(0, d(a, p) - d(a, n) + margin)`` over triplets, a float32 scalar.
+    """Return the mean of ``max(0, d(a, p) - d(a, n) + margin)`` over triplets, 0 without any.
 
     The objective L_reid of Loesch et al. (2019, section 2), which gives no equation; with the
     triplets of `losses.mining.batch_hard` it is eq. 5 of Hermans et al. (2017), but for the mean.
@@ -17,10 +17,6 @@ def triplet_loss(embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
         embeddings: (N, D).
         triplets: (T, 3) int64 rows of `embeddings`: anchor, positive, negative.
         margin: m, by which a negative has to be farther away than a positive.
-
-    Returns:
-        0 where there are no triplets. Where two embeddings are equal their distance has no
-        direction, and its gradient is 0.
 
     Raises:
         TrainingError: triplets of another shape.
