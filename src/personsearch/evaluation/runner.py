@@ -9,6 +9,7 @@ from torch import Tensor
 
 from personsearch.datasets.galleries import Excluding
 from personsearch.errors import DataError
+from personsearch.evaluation.protocols import ground_truth_gallery
 from personsearch.media.pictures import read_scene
 from personsearch.precision import autocast
 from personsearch.systems.base import PersonSearchModel
@@ -121,10 +122,7 @@ def ground_truth_detections(
 ) -> dict[str, Detections]:
     """Return the annotated boxes as detections of score 1: the upper bound of the detector."""
     vectors = embed_scenes(model, scenes, [scene.boxes for scene in scenes], **options)
-    return {
-        scene.name: Detections(scene.boxes, np.ones(len(scene.boxes), np.float32), v)
-        for scene, v in zip(scenes, vectors, strict=True)
-    }
+    return ground_truth_gallery(scenes, vectors)
 
 
 def gallery_scenes(protocol: SearchProtocol, scenes: Sequence[Scene]) -> list[Scene]:
