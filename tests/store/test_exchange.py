@@ -254,11 +254,7 @@ def _sign(folder: Path, **changes: object) -> None:
     path = folder / MANIFEST
     plain = json.loads(path.read_text(encoding="utf-8"))
     plain["files"] = {
-        name: {
-            "bytes": (folder / name).stat().st_size,
-            "sha256": store_exchange._digest(folder / name),
-        }
-        for name in plain["files"]
+        name: store_exchange._described(folder / name).model_dump() for name in plain["files"]
     }
     manifest = store_exchange._Manifest.model_validate(plain | changes)
     manifest.sha256 = manifest.digest()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from personsearch.engines.index_parts import Part, Snapshot
 from personsearch.store import Store, index_files
@@ -66,9 +65,9 @@ def _learn(parts: list[Part], total: int) -> FloatArray:
     count = 2 ** round(np.log2(2 * np.sqrt(total)))
     share = min(1.0, _SAMPLE * count / total)
     generator = np.random.default_rng(0)
-    sample = np.concatenate(
-        [_vectors(part, np.flatnonzero(generator.random(len(part)) < share)) for part in parts]
-    )
+    sample: FloatArray = np.concatenate(
+        [part.rows.vectors[generator.random(len(part)) < share] for part in parts]
+    ).astype(np.float32)
     dim = sample.shape[1]
     settings = faiss.ClusteringParameters()
     settings.niter, settings.spherical, settings.seed = _ROUNDS, True, 1
@@ -82,11 +81,6 @@ def _learn(parts: list[Part], total: int) -> FloatArray:
     members = np.bincount(row.ravel(), minlength=count)
     kept: FloatArray = np.ascontiguousarray(centroids[members >= _MEMBERS])
     return kept if len(kept) else np.ascontiguousarray(sample.mean(axis=0, keepdims=True))
-
-
-def _vectors(part: Part, rows: NDArray[np.int64]) -> FloatArray:
-    vectors: FloatArray = part.rows.vectors[rows].astype(np.float32)
-    return vectors
 
 
 def centroids_of(index: Any) -> FloatArray:
@@ -117,7 +111,7 @@ def _inverted_lists(part: Part, centroids: FloatArray) -> Any:
     index.is_trained = True
     for begin in range(0, len(part), _BLOCK):
         rows = np.arange(begin, min(begin + _BLOCK, len(part)))
-        ranked = vectors = _vectors(part, rows)
+        ranked = vectors = part.rows.vectors[rows].astype(np.float32)
         _, nearest = quantizer.search(vectors, 1)
         if part.weights is not None:
             ranked = np.ascontiguousarray(vectors * part.weights[rows, None])

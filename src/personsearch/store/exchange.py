@@ -133,7 +133,7 @@ def export_store(
         _remove_partial(partial)
         try:
             partial.mkdir(parents=True)
-            counts = _write(opened, partial, format, progress)
+            counts = _write(opened, partial, format, progress or (lambda *_: None))
             partial.rename(folder)
             sync(folder.parent)
         except BaseException as error:
@@ -149,7 +149,7 @@ def export_store(
 
 
 def _write(
-    store: Store, folder: Path, format: Literal["jsonl", "parquet"], progress: Progress | None
+    store: Store, folder: Path, format: Literal["jsonl", "parquet"], tell: Progress
 ) -> dict[str, int]:
     counts = dict.fromkeys(TABLES, 0)
     total = store.counts()["people"]
@@ -181,16 +181,15 @@ def _write(
                 counts[name] += len(rows[name])
             vectors(list(unit.vectors))
             thumbnails(unit.thumbnails)
-            if progress and unit.people:
-                progress("writing", counts["people"], total)
+            if unit.people:
+                tell("writing", counts["people"], total)
     names = sorted(path.name for path in folder.iterdir())
     files = {}
     for done, name in enumerate(names):
         path = folder / name
         sync(path)
-        files[name] = _File(bytes=path.stat().st_size, sha256=_digest(path))
-        if progress:
-            progress("checksums", done + 1, len(names))
+        files[name] = _described(path)
+        tell("checksums", done + 1, len(names))
     manifest = _Manifest(
         format=FORMAT,
         version=VERSION,
@@ -233,17 +232,27 @@ def import_store(
             store cannot be written.
     """
     folder, into = Path(folder), Path(into)
+    tell = progress or (lambda *_: None)
     manifest = _read_manifest(folder)
     model = ModelIdentity(**manifest.model.model_dump())
     for done, (name, file) in enumerate(sorted(manifest.files.items())):
-        _check_file(folder / name, file)
-        if progress:
-            progress("checksums", done + 1, len(manifest.files))
+        try:
+            found = _described(folder / name)
+        except OSError as error:
+            raise StoreError(
+                f"{folder / name}: cannot be read ({error.strerror}); export again"
+            ) from None
+        if found != file:
+            raise StoreError(
+                f"{folder / name}: is damaged, it has {found.bytes} bytes of another checksum, "
+                f"expected {file.bytes}; export again"
+            )
+        tell("checksums", done + 1, len(manifest.files))
     total = manifest.counts["files"]
     for done, unit in enumerate(_units(folder, manifest)):
         unit.check(model.dim)
-        if progress and done % 256 == 0:
-            progress("checking", done, total)
+        if done % 256 == 0:
+            tell("checking", done, total)
     with open_or_create(into, model, manifest.retention) as store:
         return take(store, _units(folder, manifest), total, progress)
 
@@ -285,20 +294,6 @@ def _read_manifest(folder: Path) -> _Manifest:
     ):
         raise StoreError(f"{path}: is damaged, its list of files is incomplete; export again")
     return manifest
-
-
-def _check_file(path: Path, expected: _File) -> None:
-    try:
-        size = path.stat().st_size
-        if size != expected.bytes:
-            raise StoreError(
-                f"{path}: is damaged, it has {size} bytes, expected {expected.bytes}; export again"
-            )
-        digest = _digest(path)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}); export again") from None
-    if digest != expected.sha256:
-        raise StoreError(f"{path}: is damaged, its checksum is wrong; export again")
 
 
 def _units(folder: Path, manifest: _Manifest) -> Iterator[FileUnit]:
@@ -372,9 +367,10 @@ class _Rows:
             yield row
 
 
-def _digest(path: Path) -> str:
+def _described(path: Path) -> _File:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return _File(bytes=file.tell(), sha256=digest)
 
 
 def _remove_partial(partial: Path) -> None:

@@ -221,6 +221,7 @@ def take(
         StoreError: a file that a store may not take, or no room on the disk.
     """
     report = ExchangeReport()
+    tell = progress or (lambda *_: None)
     waiting: list[FileUnit] = []
     size = done = 0
 
@@ -237,11 +238,9 @@ def take(
             write()
             done += len(waiting)
             waiting, size = [], 0
-            if progress:
-                progress("writing", done, total)
+            tell("writing", done, total)
     write()
-    if progress:
-        progress("writing", total, total)
+    tell("writing", total, total)
     report.expired = store.expire()
     return report
 
