@@ -1,4 +1,4 @@
-"""Export, import, merge: nothing is lost, nothing comes back, nothing damaged gets in."""
+"""Export and import: nothing is lost, nothing damaged gets in."""
 
 import json
 import random
@@ -8,111 +8,24 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from odd_stores import DIM, MODEL, contents, files, make, one
 
 from personsearch.errors import StoreError
-from personsearch.indexing.tracks import link_detections
 from personsearch.store import (
     FileStamp,
     Filters,
-    FoundPeople,
-    ModelIdentity,
-    Store,
     exchange_tables,
     open_store,
 )
 from personsearch.store import exchange as store_exchange
 from personsearch.store import merge as store_merge
 from personsearch.store.exchange import MANIFEST, export_store, import_store
-from personsearch.store.merge import merge_stores, units_of
+from personsearch.store.merge import units_of
 
-DIM = 8
-MODEL = ModelIdentity("omz", "a" * 64, DIM)
 Format = Literal["jsonl", "parquet"]
+
+
 FORMATS: tuple[Format, ...] = ("jsonl", "parquet")
-ODD = (
-    "line\nfeed.jpg",
-    "quo\"te'.jpg",
-    "emoji 🚪.jpg",
-    "u2028\u2028.jpg",
-    "ü" * 127 + "x",
-    "a/b c",
-)
-
-
-def people(rng: random.Random, frame: int | None, time: float | None) -> FoundPeople:
-    count = rng.choice([0, 1, 1, 3])
-    generator = np.random.default_rng(rng.randrange(2**32))
-    rows = generator.normal(size=(count, DIM)).astype(np.float32)
-    corners = generator.uniform(0, 50, (count, 2))
-    return FoundPeople(
-        (640, 480),
-        np.concatenate([corners, corners + np.array([10, 30])], axis=1).astype(np.float32),
-        generator.uniform(0.3, 1, count).astype(np.float32),
-        rows / np.linalg.norm(rows, axis=1, keepdims=True),
-        [generator.bytes(rng.choice([0, 40, 5000])) for _ in range(count)],
-        frame=frame,
-        position=None if frame is None else rng.choice([frame / 7, frame / 3]),
-        time=time,
-    )
-
-
-def fill(store: Store, seed: int) -> None:
-    """Photos and videos of odd names, in every state."""
-    rng = random.Random(seed)
-    names = [*ODD, *(f"{n}.jpg" for n in range(rng.randrange(8)))]
-    rng.shuffle(names)
-    for name in names:
-        place = rng.choice(["/photos", "/más fotos\n🚪"])
-        stamp = FileStamp(rng.randrange(10**9), rng.randrange(10**18))
-        file = store.begin_file(place, name, stamp, rng.choice([None, "", 'door "1"\n']))
-        if rng.random() < 0.2:
-            store.finish_file(file, "it is broken: \n'why'")
-            continue
-        if rng.random() < 0.5:
-            time = rng.choice([None, 1e9 / 3])
-            store.add(file, [people(rng, None, time)], finished=rng.random() < 0.8)
-        else:
-            store.add(file, [people(rng, frame, rng.random()) for frame in range(rng.randrange(9))])
-            if rng.random() < 0.7:
-                store.finish_video(file, link_detections(store.frame_detections(file)), views=2)
-        if rng.random() < 0.15:
-            store.erase_files(place, [name])
-
-
-def make(folder: Path, seed: int = 0) -> Path:
-    with open_store(folder, model=MODEL, write=True) as store:
-        fill(store, seed)
-    return folder
-
-
-def one(folder: Path, stamp: FileStamp, time: float, name: str = "a.jpg") -> Path:
-    """A store of one photo with two people."""
-    rng = random.Random(stamp.changed)
-    with open_store(folder, model=MODEL, write=True) as store:
-        file = store.begin_file("/photos", name, stamp, "door")
-        found = people(rng, None, time)
-        while len(found.boxes) != 3:
-            found = people(rng, None, time)
-        store.add(file, [found], finished=True)
-    return folder
-
-
-def contents(folder: Path) -> list[object]:
-    with open_store(folder) as store:
-        assert store.damage() == ""
-        return [
-            (
-                *(unit.source, unit.name, unit.stamp, unit.camera, unit.state, unit.reason),
-                *(unit.pictures, unit.tracks, unit.people),
-                unit.vectors.tobytes(),
-                unit.thumbnails,
-            )
-            for unit in units_of(store)
-        ]
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -155,27 +68,6 @@ def test_an_empty_store(tmp_path: Path, format: Format) -> None:
     assert contents(tmp_path / "again") == []
 
 
-def test_what_was_erased_stays_erased_on_both_sides(tmp_path: Path) -> None:
-    stamp = FileStamp(9, 9)
-    here, there = one(tmp_path / "here", stamp, 1.0), one(tmp_path / "there", stamp, 1.0)
-    with open_store(there) as store:
-        secret = store.embeddings()[1][0].tobytes()
-    export_store(there, tmp_path / "whole")
-    with open_store(there, write=True) as store:
-        store.erase_files("/photos")
-    # Erased where it comes from: erased here, bytes and all.
-    assert merge_stores(there, here).erased == 1
-    assert not any(secret in content for content in files(here).values())
-    # Erased here: does not come back, not even with another stamp.
-    assert import_store(tmp_path / "whole", there).skipped == 1
-    newer = one(tmp_path / "newer", FileStamp(9, 99), 1.0)
-    assert merge_stores(newer, there).skipped == 1
-    assert contents(there) == contents(here)
-    with open_store(there) as store:
-        assert store.known_files("/photos")["a.jpg"].state == "erased"
-        assert store.counts()["people"] == 0
-
-
 def test_a_person_who_was_erased_does_not_come_back(tmp_path: Path) -> None:
     store = one(tmp_path / "store", FileStamp(9, 9), 1.0)
     export_store(store, tmp_path / "out")
@@ -184,69 +76,6 @@ def test_a_person_who_was_erased_does_not_come_back(tmp_path: Path) -> None:
     assert import_store(tmp_path / "out", store).skipped == 1
     with open_store(store) as opened:
         assert opened.embeddings()[0].tolist() == [1, 3]
-
-
-def test_the_newer_stamp_wins_and_is_named(tmp_path: Path) -> None:
-    old = one(tmp_path / "old", FileStamp(9, 9), 1.0)
-    new = one(tmp_path / "new", FileStamp(7, 10), 2.0)
-    before = contents(new)
-    assert merge_stores(old, new).kept == ["/photos/a.jpg"]
-    assert contents(new) == before
-    assert merge_stores(new, old).replaced == ["/photos/a.jpg"]
-    assert contents(old) == before
-
-
-def test_a_whole_file_beats_one_that_is_not(tmp_path: Path) -> None:
-    stamp = FileStamp(9, 9)
-    whole = one(tmp_path / "whole", stamp, 1.0)
-    for name in ("open", "unreadable"):
-        with open_store(tmp_path / name, model=MODEL, write=True) as store:
-            file = store.begin_file("/photos", "a.jpg", stamp)
-            if name == "unreadable":
-                store.finish_file(file, "broken")
-        assert merge_stores(tmp_path / name, whole).skipped == 1
-        assert merge_stores(whole, tmp_path / name).replaced == ["/photos/a.jpg"]
-        assert contents(tmp_path / name) == contents(whole)
-
-
-def test_stores_are_merged_under_new_ids(tmp_path: Path) -> None:
-    one(tmp_path / "a", FileStamp(1, 1), 1.0, "a.jpg")
-    one(tmp_path / "b", FileStamp(2, 2), 1.0, "b.jpg")
-    both = sorted(map(repr, contents(tmp_path / "a") + contents(tmp_path / "b")))
-    report = merge_stores(tmp_path / "a", tmp_path / "b")
-    assert (report.files, report.people) == (1, 3)
-    assert sorted(map(repr, contents(tmp_path / "b"))) == both
-    with open_store(tmp_path / "b") as store:
-        assert store.embeddings()[0].tolist() == [1, 2, 3, 4, 5, 6]
-        assert store.people_in(Path("/photos/a.jpg")) == [4, 5, 6]
-    with pytest.raises(StoreError, match="is the same store"):
-        merge_stores(tmp_path / "a", tmp_path / "b" / ".." / "a")
-    with pytest.raises(StoreError, match="no store here"):
-        merge_stores(tmp_path / "none", tmp_path / "a")
-
-
-def test_who_is_too_old_for_a_store_does_not_stay(tmp_path: Path) -> None:
-    here = one(tmp_path / "here", FileStamp(1, 1), 4e9, "here.jpg")
-    with open_store(here, write=True) as store:
-        store.set_retention(30)
-    there = one(tmp_path / "there", FileStamp(2, 2), 1e9, "there.jpg")
-    assert merge_stores(there, here).expired == 3
-    with open_store(here) as store:
-        assert store.counts()["people"] == 3
-        assert store.retention() == 30
-
-
-def test_another_model_is_refused(tmp_path: Path) -> None:
-    here = one(tmp_path / "here", FileStamp(1, 1), 1.0)
-    with open_store(tmp_path / "other", model=ModelIdentity("b", "b", DIM), write=True):
-        pass
-    export_store(here, tmp_path / "out")
-    for call in (
-        lambda: import_store(tmp_path / "out", tmp_path / "other"),
-        lambda: merge_stores(here, tmp_path / "other"),
-    ):
-        with pytest.raises(StoreError, match=r"model 'b' .* cannot be compared. Use another store"):
-            call()
 
 
 def _sign(folder: Path, **changes: object) -> None:
