@@ -84,7 +84,7 @@ def test_runs_are_made_once(
     assert max(len(state.running) for state in states) == 2
     assert any(("scenes", 3, 9) in state.running.values() for state in states)
     assert (states[-1].total, states[-1].finished, states[-1].running) == (3, 3, {})
-    assert result(runs[1].folder(tmp_path)).figures == {"mean_ap": 0.2}
+    assert result(runs[1].folder(tmp_path)).metrics == {"mean_ap": 0.2}
     before = len(log(tmp_path))
     assert execute(runs, tmp_path, **arguments) == {}  # type: ignore[arg-type]
     assert len(log(tmp_path)) == before

@@ -1,7 +1,7 @@
 """A run is another run when, and only when, something that it depends on changed."""
 
-import ast
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from personsearch.datasets import open_dataset
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import RecipeError
 from personsearch.synthetic.benchmark import make_benchmark
-from personsearch.training.catalogue import SYSTEMS
+from personsearch.training.catalogue import SYSTEMS, System
 
 
 @pytest.fixture(scope="module")
@@ -71,19 +71,64 @@ def test_no_system_depends_on_one_that_it_does_not_use(system: str) -> None:
     assert module in used
 
 
-def test_comments_and_docstrings_do_not_count(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def meaning(text: str) -> str:
-        fingerprint._meaning.cache_clear()
-        monkeypatch.setattr(fingerprint, "_tree", lambda module: ast.parse(text))
-        return fingerprint._meaning("personsearch.errors")
+@pytest.fixture
+def package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[dict[str, str]], str]]:
+    """Fingerprint of a package of these files, whose system is the class `S`."""
 
-    plain = meaning('"""One."""\ndef f():\n    """Two."""\n    return 1  # three\n')
-    assert meaning("def f():\n\n    return 1\n") == plain
-    assert meaning("def f():\n    return 2\n") != plain
-    assert meaning('class A:\n    """Only words."""\n') == meaning("class A:\n    pass\n")
-    fingerprint._meaning.cache_clear()
+    def code(files: dict[str, str]) -> str:
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        system = next(name for name, text in files.items() if "class S" in text)
+        module = f"personsearch.{system.removesuffix('.py').replace('/', '.')}"
+        monkeypatch.setattr(fingerprint, "ROOT", root)
+        monkeypatch.setattr(fingerprint, "EVERY_RUN", ())
+        monkeypatch.setitem(fingerprint.SYSTEMS, "s", System(f"{module}:S", ()))
+        for cached in (fingerprint.of_code, fingerprint._tree, fingerprint._meaning):
+            cached.cache_clear()
+        return fingerprint.of_code("s")
+
+    yield code
+    for cached in (fingerprint.of_code, fingerprint._tree, fingerprint._meaning):
+        cached.cache_clear()
+
+
+BEFORE = {
+    "systems/s.py": "from personsearch.losses.l import f\nclass S:\n    loss = f\n",
+    "losses/l.py": "def f():\n    return 1\n",
+    "other.py": "x = 1\n",
+}
+
+
+def test_moved_and_renamed_modules_do_not_count(package: Callable[[dict[str, str]], str]) -> None:
+    moved = {
+        "t.py": "from personsearch.deep.loss import f\nclass S:\n    loss = f\n",
+        "deep/loss.py": BEFORE["losses/l.py"],
+    }
+    assert package(moved) == package(BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "same"),
+    [
+        ("losses/l.py", "def f():\n    return 2\n", False),
+        ("systems/s.py", BEFORE["systems/s.py"].replace("loss =", "term ="), False),
+        ("losses/l.py", '"""One."""\ndef f():\n    """Two."""\n\n    return 1  # three\n', True),
+        ("other.py", "x = 2\n", True),
+    ],
+)
+def test_code_counts_and_comments_do_not(
+    package: Callable[[dict[str, str]], str], file: str, text: str, same: bool
+) -> None:
+    assert (package(BEFORE | {file: text}) == package(BEFORE)) is same
+
+
+def test_modules_without_influence_exist() -> None:
+    for module in (*fingerprint.EVERY_RUN, *fingerprint.WITHOUT_INFLUENCE):
+        assert fingerprint._file(module) is not None
 
 
 def test_an_unknown_system_is_named() -> None:

@@ -1,11 +1,15 @@
 import math
 from pathlib import Path
 
+import pytest
+
 from personsearch.bench import report
 from personsearch.bench.ablation import Ablation, Column, Figure, Variant
+from personsearch.bench.data import NOT_DRAWN, Source
 from personsearch.bench.files import write_json
 from personsearch.bench.plan import Planner
 from personsearch.datasets.dataset import Dataset
+from personsearch.errors import DataError
 
 FIRST = Ablation(
     name="first",
@@ -28,7 +32,7 @@ def test_the_first_seed_of_everything_comes_before_the_second_of_anything(
     recipes: Path, tmp_path: Path, drawn: Dataset
 ) -> None:
     runs = report.wanted(planner(recipes, tmp_path, drawn), [FIRST, SECOND], 2)
-    assert [run.seed for run in runs] == [0, 0, 0, 1, 1, 1]
+    assert [run.values["seed"] for run in runs] == [0, 0, 0, 1, 1, 1]
     assert len({run.name for run in runs}) == 6
 
 
@@ -63,3 +67,25 @@ def test_without_runs_there_is_no_floor(recipes: Path, tmp_path: Path, drawn: Da
     assert math.isnan(
         report.floor(planner(recipes, tmp_path, drawn), Ablation(name="x", title="x"))
     )
+
+
+def test_plain_colors_are_found_by_color_once(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert report.color_floor(source, tmp_path) == 1.0
+    monkeypatch.setattr(report, "evaluate_search", None)
+    assert report.color_floor(source, tmp_path) == 1.0
+
+
+def test_what_is_not_drawn_has_no_floor(tmp_path: Path) -> None:
+    assert math.isnan(report.color_floor(Source(tmp_path / "nothing", NOT_DRAWN), tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_queries_there_is_no_floor(
+    source: Source, drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = Dataset("empty", drawn.root, drawn.splits)
+    monkeypatch.setattr(report, "opened", lambda folder: empty)
+    with pytest.raises(DataError, match="no search protocol with queries"):
+        report.color_floor(source, tmp_path)

@@ -59,7 +59,7 @@ def test_results_of_other_code_count_when_they_are_asked_for(
     assert edited.task == RUN.task
     assert not found(edited, tmp_path).finished
     known = found(edited, tmp_path, any_code=True)
-    assert (known.figures, known.other_code) == ({"mean_ap": 0.5}, True)
+    assert (known.metrics, known.other_code) == ({"mean_ap": 0.5}, True)
     assert not found(replace(edited, test=THERE), tmp_path, any_code=True).finished
 
 
@@ -83,6 +83,6 @@ def test_a_folder_says_what_became_of_the_run(tmp_path: Path) -> None:
     write_json(tmp_path / "metrics.json", metrics)
     known = result(tmp_path)
     assert (known.finished, known.failure) == (True, "")
-    assert known.figures == {"mean_ap": 0.5}
+    assert known.metrics == {"mean_ap": 0.5}
     assert known.curves == ({"stage": "scenes"},)
     assert checkpoint(tmp_path) == tmp_path / "best"

@@ -50,9 +50,9 @@ def test_a_run_is_trained_measured_and_kept(tmp_path: Path, recipes: Path, sourc
         "search_images_per_second",
         "peak_memory_mb",
         "parameters",
-    } <= set(known.figures)
-    assert known.figures["peak_memory_mb"] > 50
-    assert known.figures["train_seconds"] > 0
+    } <= set(known.metrics)
+    assert known.metrics["peak_memory_mb"] > 50
+    assert known.metrics["train_seconds"] > 0
     assert [line["stage"] for line in known.curves] == ["crops", "scenes", "scenes"]
     assert checkpoint(folder) == folder.resolve() / "last"
     assert load(checkpoint(folder)).embedding_dim == 8
@@ -139,7 +139,7 @@ def test_two_processes_do_not_work_on_one_run(
             write_json(folder / "metrics.json", {"figures": {"mean_ap": 0.5}, "checkpoint": "last"})
             fcntl.flock(lock, fcntl.LOCK_UN)
             assert process.wait(30) == 0
-    assert result(folder).figures == {"mean_ap": 0.5}
+    assert result(folder).metrics == {"mean_ap": 0.5}
 
 
 def test_a_process_whose_parent_is_gone_stops(tmp_path: Path) -> None:

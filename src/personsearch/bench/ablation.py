@@ -8,11 +8,11 @@ Each is a TOML file in the folder ``ablations``, or one of a user's own.
     set = {validation_fraction = 0.1}       # recipe keys of all variants; may be left out
 
     [[column]]
-    measure = "mean_ap"                     # a figure, see `bench.measure`
+    measure = "mean_ap"                     # a metric, see `bench.measure`
     title = "mAP"
 
     [[variant]]
-    name = "hep"                            # a handle for claims and for other variants
+    name = "hep"                            # for claims and other variants
     label = "DC-I-Net (HEP)"
     set = {class_loss = "hep"}              # recipe keys that differ from the base
     paper = {mean_ap = 81.0}                # what the paper printed, as it printed it
@@ -46,72 +46,62 @@ class _Table(BaseModel):
 
 
 class Column(_Table):
-    """A figure that the table shows."""
+    """A column of the table: one metric."""
 
-    measure: str = Field(description="its name, see `bench.measure`")
-    title: str = Field(description="as printed")
-    unit: Literal["percent", "number"] = Field(
-        default="percent", description="percent: 0..1, shown x 100"
-    )
-    difference: bool = Field(
-        default=True, description="whether to print the difference to the first row"
-    )
+    measure: str  # name of the metric, see `bench.measure`
+    title: str  # as printed
+    unit: Literal["percent", "number"] = "percent"  # percent: 0..1, shown x 100
+    difference: bool = True  # whether to print the difference to the first row
 
 
 class Data(_Table):
-    """A data set besides the main one, drawn like it but for what is said here."""
+    """A second data set, drawn like the main one except for these values."""
 
-    object_class: str = Field(default="person", description="what the boxes hold")
-    seed: int = Field(default=0, ge=0, description="another one gives other people and cameras")
-    size: str = Field(default="", description="empty: that of the main one")
+    object_class: str = "person"
+    seed: int = Field(0, ge=0)  # another seed gives other people and cameras
+    size: str = ""  # empty: the size of the main one
 
 
 class Variant(_Table):
     """A row of the table: one recipe."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="a handle")
-    label: str = Field(default="", description="as printed; the paper's words where it has some")
-    recipe: str = Field(default="", description="another base than the ablation's")
-    set: dict[str, Any] = Field(default={}, description="recipe keys that differ from the base")
-    train: str = Field(default=MAIN, description="data set it is trained on")
-    test: str = Field(default="", description="data set it is measured on; empty: the same")
-    paper: dict[str, float] = Field(default={}, description="the paper's figures, as printed")
-    hidden: bool = Field(default=False, description="made for others to start from, not shown")
-    kind: Literal["search", "speed"] = Field(default="search", description="trained, or only timed")
-    extra: tuple[Literal["without-detection"], ...] = Field(default=(), description="also measured")
-    columns: dict[str, str] = Field(
-        default={}, description="by column, another figure that stands there"
-    )
-    x: float | None = Field(default=None, description="where it lies on a figure's axis")
-    line: str = Field(default="", description="the figure's line that it belongs to")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")  # for claims and other variants
+    label: str = ""  # as printed; the paper's words where it has some
+    recipe: str = ""  # replaces the ablation's base
+    set: dict[str, Any] = {}  # recipe keys that differ from the base
+    train: str = MAIN  # data set it is trained on
+    test: str = ""  # data set it is measured on; empty: the same
+    paper: dict[str, float] = {}  # the paper's numbers, as printed
+    hidden: bool = False  # other variants start from it; not shown
+    kind: Literal["search", "speed"] = "search"  # speed: only timed
+    extra: tuple[Literal["without-detection"], ...] = ()  # also measured
+    columns: dict[str, str] = {}  # by column, the metric to show instead
+    x: float | None = None  # position on the x axis of a chart
+    line: str = ""  # line of a chart that it belongs to
 
 
 class Claim(_Table):
-    """Something that the paper found."""
+    """A finding of the paper."""
 
-    says: str = Field(description="in words")
-    better: str = Field(description="the variant that the paper found better")
-    worse: str = Field(description="than this one; may be the same, of two figures")
-    measure: str = Field(default="mean_ap", description="the figure that is compared")
-    worse_measure: str = Field(default="", description="of the worse one, where it is another")
-    less: bool = Field(default=False, description="whether less is better")
+    says: str  # the finding in words
+    better: str  # variant that the paper found better
+    worse: str  # than this one; may be the same, with `worse_measure`
+    measure: str = "mean_ap"  # metric that is compared
+    worse_measure: str = ""  # metric of the worse variant; empty: `measure`
+    less: bool = False  # lower is better
 
 
 class Figure(_Table):
-    """A picture of the results: training curves, or lines over columns or over variants."""
+    """A chart: training curves, or lines over columns or over variants."""
 
     kind: Literal["training", "columns", "variants", "weighting"]
     title: str
     x_label: str = ""
     y_label: str = ""
-    measure: str = Field(default="mean_ap", description="of a 'variants' figure")
-    measures: tuple[str, ...] = Field(
-        default=(), description="of a 'columns' figure, along its axis"
-    )
-    ticks: tuple[float, ...] = Field(default=(), description="where those lie on the axis")
-    losses: tuple[str, ...] = Field(
-        default=(), description="of a 'training' figure; empty: all in sum"
-    )
+    measure: str = "mean_ap"  # for 'variants'
+    measures: tuple[str, ...] = ()  # for 'columns', along the x axis
+    ticks: tuple[float, ...] = ()  # positions of the measures on the x axis
+    losses: tuple[str, ...] = ()  # for 'training'; empty: the sum of all
 
 
 class Ablation(_Table):
@@ -119,12 +109,10 @@ class Ablation(_Table):
 
     name: str
     title: str
-    paper: str = Field(default="", description="authors, year, table or figure, data set")
-    recipe: str = Field(default="", description="base of the variants that name none")
-    note: str = Field(
-        default="", description="what a reader has to know, such as what differs here"
-    )
-    set: dict[str, Any] = Field(default={}, description="recipe keys of all variants")
+    paper: str = ""  # authors, year, table or figure, data set
+    recipe: str = ""  # base of variants without a recipe
+    note: str = ""  # what a reader has to know, such as differences from the paper
+    set: dict[str, Any] = {}  # recipe keys of all variants
     data: dict[str, Data] = {}
     column: tuple[Column, ...] = ()
     variant: tuple[Variant, ...] = ()
@@ -173,12 +161,12 @@ def _references(values: dict[str, Any], prefix: str) -> set[str]:
 
 
 def ablation_names() -> list[str]:
-    """Those that the project ships."""
+    """Names of the shipped ablations."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def read_ablation(name: str) -> Ablation:
-    """One of the project's ablations by name, or a user's own by its file.
+    """Read a shipped ablation by name, or a user's own by its .toml file.
 
     Raises:
         RecipeError: no such ablation, or one that is not well formed.

@@ -14,10 +14,7 @@ from personsearch.datasets.dataset import Dataset
 class Drawn:
     """A data set that can be drawn anywhere: the same arguments give the same bytes.
 
-    Attributes:
-        size: of `synthetic.benchmark.SIZES`.
-        object_class: what the boxes hold.
-        seed: another one gives other people, cameras and scenes.
+    `size` is a key of `synthetic.benchmark.SIZES`.
     """
 
     size: str
@@ -26,25 +23,20 @@ class Drawn:
 
     @property
     def name(self) -> str:
-        """As the folder is called."""
+        """Name of its folder."""
         return f"{self.size}-{self.object_class}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set on disk.
-
-    Attributes:
-        folder: where it lies.
-        fingerprint: of what is in it.
-    """
+    """A data set on disk, and the fingerprint of its content."""
 
     folder: Path
     fingerprint: str
 
 
 NOT_DRAWN = "not drawn"
-"""Stands for the fingerprint of a data set that is not there, so that no run can be either."""
+"""The fingerprint of a data set that is not there, so that no run of it can be there either."""
 
 
 def drawn(
@@ -54,13 +46,7 @@ def drawn(
     draw: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
-    """The data set of that description below a folder of runs.
-
-    Args:
-        wanted: which.
-        runs: the folder.
-        draw: whether to draw it if it is not there.
-        progress: told how many scenes are drawn.
+    """Return the data set below a folder of runs; draw it if it is not there and `draw` is true.
 
     Raises:
         DataError: an unknown size or class.
@@ -71,7 +57,7 @@ def drawn(
     if not (folder / "scenes.json").is_file():
         if not draw:
             return Source(folder, NOT_DRAWN)
-        # scenes.json is written last, so a folder that has one is whole.
+        # scenes.json is written last, so a folder that has one is complete.
         make_benchmark(
             folder,
             size=wanted.size,
@@ -83,7 +69,7 @@ def drawn(
 
 
 def at(folder: Path) -> Source:
-    """The data set of any format in that folder.
+    """Return the data set of any format in a folder.
 
     Raises:
         DataError: there is none.
@@ -94,5 +80,5 @@ def at(folder: Path) -> Source:
 
 @lru_cache(maxsize=8)
 def opened(folder: Path) -> Dataset:
-    """The data set itself, read once."""
+    """Read a data set, once."""
     return open_dataset(folder)

@@ -1,4 +1,4 @@
-"""Makes runs side by side, each in a process of its own; one that fails stops no other."""
+"""Executes runs in parallel, each in its own process; a failure stops no other run."""
 
 import os
 import signal
@@ -19,33 +19,25 @@ from personsearch.errors import PersonSearchError
 from personsearch.processors import usable_processors
 
 PATIENCE = 60.0
-"""Seconds that interrupted runs have to write their checkpoints."""
+"""Seconds in which interrupted runs must write their checkpoints."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a number of runs is.
+    """Progress of a number of runs."""
 
-    Attributes:
-        total: runs in all, those that others start from included.
-        finished: how many have figures.
-        failed: names of those that failed, and why.
-        running: by name, what each does: step, iterations done, and in all.
-        seconds_left: until all are finished; None where nothing can be said yet.
-    """
-
-    total: int
+    total: int  # including the runs that others start from
     finished: int
-    failed: dict[str, str]
-    running: dict[str, tuple[str, int, int]]
-    seconds_left: float | None
+    failed: dict[str, str]  # name -> reason
+    running: dict[str, tuple[str, int, int]]  # name -> step, iterations done, and in all
+    seconds_left: float | None  # None until the first run is finished
 
 
 Listener = Callable[[State], None]
 
 
 def with_needs(runs: Sequence[Run]) -> list[Run]:
-    """The runs and those that they start from, each once, the needed ones first."""
+    """Return the runs and those that they start from, each once, in order of dependence."""
     ordered: dict[str, Run] = {}
 
     def add(run: Run) -> None:
@@ -68,19 +60,19 @@ def execute(
     poll: float = 0.5,
     command: Sequence[str] = (sys.executable, "-m", "personsearch.bench.worker"),
 ) -> dict[str, str]:
-    """Makes what is missing of the runs, and of those that they start from.
+    """Execute the runs that are not finished, and those that they start from.
 
     Args:
-        runs: in the order in which they are wanted.
+        runs: in order of priority.
         folder: of all runs.
-        jobs: processes side by side; they share the processors.
+        jobs: processes in parallel; they share the processors.
         device: of the networks.
-        listener: told how far they are, about twice a second.
-        poll: seconds between two looks at them.
-        command: of a run's process; its folder and the device are added.
+        listener: called with the progress every `poll` seconds.
+        poll: seconds between two checks of the processes.
+        command: of a run's process; its folder and the device are appended.
 
     Returns:
-        The runs that failed, and why.
+        The names of the runs that failed, and the reasons.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, after the runs in progress wrote their checkpoints.
@@ -101,7 +93,7 @@ def execute(
 
 
 class _Pool:
-    """Runs that wait, those in progress, and what became of the others."""
+    """Runs that wait, are in progress, finished or failed."""
 
     def __init__(
         self, runs: Sequence[Run], folder: Path, jobs: int, command: tuple[str, ...], device: str
@@ -117,7 +109,7 @@ class _Pool:
         self.clock = _Clock()
 
     def start(self) -> None:
-        """Starts what can be started while there is room; what is timed runs alone."""
+        """Start what can be started; a timed run runs alone."""
         for run in list(self.waiting):
             if len(self.active) == self.jobs or self.timing:
                 return
@@ -137,7 +129,7 @@ class _Pool:
                     self.failed[run.name] = _fail(place, str(error))
 
     def collect(self) -> None:
-        """Notes which runs ended, and how.
+        """Record which runs ended, and how.
 
         Raises:
             KeyboardInterrupt: one was interrupted.
@@ -150,21 +142,21 @@ class _Pool:
             self.timing = False
             if (self.folder / name / "metrics.json").is_file():
                 self.finished += 1
-                self.clock.one_more(name)
+                self.clock.finish(name)
             elif status == worker.STOPPED:
                 raise KeyboardInterrupt
             else:
                 self.failed[name] = _why(self.folder / name, status)
 
     def state(self) -> State:
-        """How far all this is."""
+        """Return the progress."""
         running = {name: _progress(self.folder / name) for name in self.active}
-        self.clock.see(running)
+        self.clock.start(running)
         left = self.clock.left(len(self.waiting), len(running), self.jobs)
         return State(self.total, self.finished, dict(self.failed), running, left)
 
     def stop(self) -> None:
-        """Lets each finish its iteration and write a checkpoint; ends those that do not."""
+        """Interrupt all runs, which then write a checkpoint; kill those that do not end."""
         for process in self.active.values():
             process.send_signal(signal.SIGINT)
         until = time.monotonic() + PATIENCE
@@ -201,17 +193,17 @@ class _Pool:
 
 
 class _Clock:
-    """How long a run takes, by those that were made."""
+    """Estimates the time left from the runs that finished."""
 
     def __init__(self) -> None:
         self.began: dict[str, float] = {}
         self.took: list[float] = []
 
-    def see(self, running: dict[str, tuple[str, int, int]]) -> None:
+    def start(self, running: dict[str, tuple[str, int, int]]) -> None:
         for name in running:
             self.began.setdefault(name, time.monotonic())
 
-    def one_more(self, name: str) -> None:
+    def finish(self, name: str) -> None:
         self.took.append(time.monotonic() - self.began.get(name, time.monotonic()))
 
     def left(self, waiting: int, active: int, jobs: int) -> float | None:
@@ -248,7 +240,7 @@ def _fail(place: Path, error: str) -> str:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """A polite request to end is a Ctrl-C, so that the runs are not left alone."""
+    """Handle SIGTERM as Ctrl-C, so that the runs are stopped too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

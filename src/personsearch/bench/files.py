@@ -1,4 +1,4 @@
-"""Small JSON files, written whole or not at all."""
+"""Small JSON files, replaced atomically."""
 
 import json
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from personsearch.durable import replace_file
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes values, also into a folder that is not there yet."""
+    """Write values; make the folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What the file says; None where there is none, or none that can be read."""
+    """Read a JSON object; None if the file is missing or damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
-"""What a run depends on, as short hashes: its data set, and the source files behind it.
+"""What a run depends on, as short hashes: its data set, and the code behind it.
 
-The code is found without running it: from the system's module, its stages and the evaluation, every
-import is followed. So an edit of one system leaves the runs of the others valid. Comments,
-docstrings and layout do not count.
+The code is found without running it: imports are followed from the system's module, its stages and
+the evaluation, so an edit of one system leaves the runs of the others valid. Comments, docstrings,
+layout, and the names and places of modules do not count.
 """
 
 import ast
@@ -36,21 +36,23 @@ WITHOUT_INFLUENCE = (
     "personsearch.plots",
     "personsearch.cli",
     "personsearch.bench.worker",
+    "personsearch.training.curves",
     "personsearch.training.tensorboard",
     "personsearch.training.report",
 )
-"""Modules, or packages, that show figures and never change one; and the catalogue, of which the
-run's own lines count.
+"""Modules and packages that show metrics and never change one; of the catalogue, the lines of the
+run's own system count.
 """
 
 
 def of_values(values: Mapping[str, Any]) -> str:
-    """The fingerprint of plain values, in any order of the keys."""
-    return _short(json.dumps(values, sort_keys=True, ensure_ascii=False).encode())
+    """Return the fingerprint of plain values, in any order of the keys."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
 def of_dataset(dataset: Dataset) -> str:
-    """The fingerprint of scenes, pictures and protocols, wherever the data set lies."""
+    """Return the fingerprint of scenes, pictures and protocols, wherever the data set lies."""
     digest = hashlib.sha256()
     for split, scenes in dataset.splits.items():
         for scene in scenes:
@@ -67,7 +69,7 @@ def of_dataset(dataset: Dataset) -> str:
 
 @lru_cache(maxsize=64)
 def of_code(system: str) -> str:
-    """The fingerprint of the source that a run of this system depends on.
+    """Return the fingerprint of the code that a run of this system depends on.
 
     Raises:
         RecipeError: no such system.
@@ -77,14 +79,12 @@ def of_code(system: str) -> str:
     entry = SYSTEMS[system]
     paths = [entry.constructor, *(STAGES[stage] for stage in entry.stages)]
     modules = closure([*EVERY_RUN, *(path.partition(":")[0] for path in paths)])
-    digest = hashlib.sha256(repr(paths).encode())
-    for module in modules:
-        digest.update(module.encode() + _meaning(module).encode())
-    return digest.hexdigest()[:LENGTH]
+    classes = [path.partition(":")[2] for path in paths]
+    return of_values({"classes": classes, "code": sorted(map(_meaning, modules))})
 
 
 def closure(modules: Iterable[str]) -> list[str]:
-    """These modules of the package and all that they import, also inside functions; sorted."""
+    """Return these modules and all of the package that they import, also inside functions."""
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -133,12 +133,12 @@ def _tree(module: str) -> ast.Module:
 
 @lru_cache(maxsize=512)
 def _meaning(module: str) -> str:
-    """The module's syntax tree as text, without docstrings."""
+    """The module's code as text, without docstrings and imports, which name places."""
     tree = ast.parse(ast.unparse(_tree(module)))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            kept = [statement for statement in body if not _is_docstring(statement)]
+            kept = [one for one in body if not _is_docstring(one) and not _is_import(one)]
             node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
     return ast.unparse(tree)
 
@@ -151,5 +151,5 @@ def _is_docstring(statement: ast.stmt) -> bool:
     )
 
 
-def _short(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:LENGTH]
+def _is_import(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Import | ast.ImportFrom)

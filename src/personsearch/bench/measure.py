@@ -1,7 +1,7 @@
-"""Everything that one trained model is measured by on one data set.
+"""The metrics of one trained model on one data set.
 
-A figure's name says what and, after an @, where: ``mean_ap`` is that of detected people under the
-data set's first protocol, ``mean_ap@truth`` on annotated boxes, ``top_1@gallery-25`` under that
+A metric's name says what and, after an @, where: ``mean_ap`` is of detected people under the data
+set's first protocol, ``mean_ap@truth`` on annotated boxes, ``top_1@gallery-25`` under that
 protocol, ``mean_ap@same-camera`` in the query's own camera, ``top_1@recall-70`` with the score
 threshold at which 70 % of all people are found, ``mean_ap@without-detection`` with whole pictures
 for people. All are 0..1 unless the name says otherwise.
@@ -9,6 +9,7 @@ for people. All are 0..1 unless the name says otherwise.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ RECALLS = (40, 50, 60, 70, 80, 90)
 """Detection recalls, in per cent, at which search is measured too."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, pictures done, pictures in all)."""
+"""Called with (step, pictures done, pictures in all)."""
 
 
 def measure(
@@ -41,75 +42,64 @@ def measure(
     precision: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """All figures of a model on the test split; see the head of this file for their names.
-
-    Args:
-        model: what is measured.
-        dataset: with a ``test`` split and at least one protocol.
-        score_threshold: detections below are left out of a search.
-        precision: of the network, see `training.precision.autocast`.
-        progress: told how far each step is.
+    """Measure a model on the test split; detections below `score_threshold` are not searched.
 
     Raises:
         DataError: no test split, or no protocol with queries.
     """
     scenes = dataset.split("test")
     usual = usual_protocol(dataset)
-    told = progress or (lambda step, done, total: None)
+    report = progress or (lambda step, done, total: None)
     began = time.perf_counter()
-    found = detect_scenes(
-        model, scenes, precision=precision, progress=lambda done, total: told("search", done, total)
-    )
+    found = detect_scenes(model, scenes, precision=precision, progress=partial(report, "search"))
     seconds = time.perf_counter() - began
     detection = evaluate_detection(scenes, found, score_threshold=score_threshold)
     truth = ground_truth_detections(
-        model,
-        scenes,
-        precision=precision,
-        progress=lambda done, total: told("ground truth", done, total),
+        model, scenes, precision=precision, progress=partial(report, "ground truth")
     )
     embedded = _queries(model, dataset, truth, precision)
 
     def search(
-        name: str, protocol: SearchProtocol, gallery: Mapping[str, Detections], threshold: float
-    ) -> SearchResult:
-        return evaluate_search(
+        where: str, protocol: SearchProtocol, gallery: Mapping[str, Detections], threshold: float
+    ) -> dict[str, float]:
+        result = evaluate_search(
             protocol,
             gallery,
             embedded(protocol),
             score_threshold=threshold,
             confidence_weighted=model.confidence_weighted,
         )
+        return _named(result, where)
 
-    figures = {
+    metrics = {
         "detection_ap": float(detection.average_precision),
         "detection_recall": float(detection.recall),
         "search_images_per_second": len(scenes) / seconds,
         "parameters": float(sum(p.numel() for p in model.parameters())),
     }
-    figures |= _named(search("", usual, found, score_threshold))
-    figures |= _named(search("", usual, truth, 0.0), "truth")
+    metrics |= search("", usual, found, score_threshold)
+    metrics |= search("truth", usual, truth, 0.0)
     others = {name: p for name, p in dataset.protocols.items() if p is not usual}
     same = same_camera(usual, scenes)
     if same is not None:
         others["same-camera"] = same
     for name, protocol in others.items():
-        figures |= _named(search(name, protocol, found, score_threshold), name)
+        metrics |= search(name, protocol, found, score_threshold)
     every = evaluate_detection(scenes, found, score_threshold=0.0)
     for percent in RECALLS:
         threshold = threshold_at(every, percent / 100)
         if threshold is not None:
-            figures |= _named(search("", usual, found, threshold), f"recall-{percent}")
-    return figures
+            metrics |= search(f"recall-{percent}", usual, found, threshold)
+    return metrics
 
 
 def without_detection(
     model: PersonSearchModel, dataset: Dataset, *, precision: str = "auto"
 ) -> dict[str, float]:
-    """Search for pictures instead of people, ``mean_ap@without-detection`` and top-k.
+    """Search for pictures instead of people: ``mean_ap@without-detection`` and top-k.
 
-    Each gallery picture is embedded whole, as if it were one detection, and is right when it shows
-    the query's person; queries keep their boxes.
+    Each gallery picture is embedded as one detection, which is right when the picture shows the
+    query's person; queries keep their boxes.
 
     Raises:
         DataError: no test split, or no protocol with queries.
@@ -132,10 +122,7 @@ def without_detection(
 
 
 def same_camera(protocol: SearchProtocol, scenes: Sequence[Scene]) -> SearchProtocol | None:
-    """The queries of a protocol over the other scenes of their own camera.
-
-    None where no scene has a camera, or nobody is seen twice by one.
-    """
+    """Return the queries over other scenes of their own camera; None if nobody is seen twice."""
     by_camera: dict[int, list[str]] = {}
     for scene in scenes:
         if scene.camera is not None:
@@ -151,13 +138,13 @@ def same_camera(protocol: SearchProtocol, scenes: Sequence[Scene]) -> SearchProt
 
 
 def threshold_at(detection: DetectionResult, recall: float) -> float | None:
-    """The highest score threshold that finds this part of all people; None where none does."""
+    """Return the highest score threshold that reaches this recall; None if none does."""
     enough = np.flatnonzero(detection.curve_recall >= recall)
     return float(detection.curve_scores[enough[0]]) if len(enough) else None
 
 
 def usual_protocol(dataset: Dataset) -> SearchProtocol:
-    """The first protocol that has queries.
+    """Return the first protocol that has queries.
 
     Raises:
         DataError: there is none.
@@ -180,7 +167,7 @@ def _named(result: SearchResult, where: str = "") -> dict[str, float]:
 def _queries(
     model: PersonSearchModel, dataset: Dataset, truth: Mapping[str, Detections], precision: str
 ) -> Callable[[SearchProtocol], FloatArray]:
-    """Query embeddings by protocol. Queries that are annotated boxes were embedded already."""
+    """Embed the queries of a protocol; those that are annotated boxes were embedded already."""
     rows: dict[tuple[str, bytes], FloatArray] = {}
     for scene in dataset.split("test"):
         for box, vector in zip(scene.boxes, truth[scene.name].embeddings, strict=True):

@@ -17,16 +17,16 @@ Progress = Callable[[int, int], None]
 
 
 class Planner:
-    """Makes runs out of variants, always the same run out of the same variant and seed.
+    """Makes runs from variants; the same variant and seed give the same run.
 
     Args:
         recipes: folder of the base recipes.
         runs: folder of all runs; data sets are drawn below it.
         size: of drawn data sets.
-        main: the main data set's folder, where it is one of the user's own.
-        draw: whether to draw data sets that are not there; without them no run is there either.
-        any_code: whether results that another version of the code made count, too.
-        progress: told how far drawing is.
+        main: folder of the main data set, if it is not drawn.
+        draw: draw missing data sets.
+        any_code: accept results of another version of the code.
+        progress: called with scenes drawn, and in all.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Planner:
         self._runs: dict[str, Run] = {}
 
     def base(self, name: str) -> dict[str, Any]:
-        """The values of a base recipe.
+        """Return the values of a base recipe.
 
         Raises:
             RecipeError: there is none of that name, or it is not TOML.
@@ -64,7 +64,7 @@ class Planner:
             raise RecipeError(f"{path}: is not TOML ({error})") from None
 
     def values(self, ablation: Ablation, variant: Variant, seed: int) -> dict[str, Any]:
-        """A variant's complete recipe, with references as they stand.
+        """Return a variant's complete recipe, references unresolved.
 
         Raises:
             RecipeError: an unknown key, a wrong type, or a contradiction.
@@ -78,7 +78,7 @@ class Planner:
         return recipe.model_dump() | recipe.settings | {"data": "", "seed": seed}
 
     def run(self, ablation: Ablation, variant: Variant, seed: int) -> Run:
-        """The run of a variant and a seed.
+        """Return the run of a variant and a seed.
 
         Raises:
             RecipeError: as `values`.
@@ -92,7 +92,7 @@ class Planner:
             if any(isinstance(part, str) and part.startswith("data:") for part in parts):
                 names = [str(part).removeprefix("data:") for part in parts]
                 sources[key] = tuple(self.source(ablation, name) for name in names)
-                # What the data set holds counts, not what the file calls it.
+                # The content of the data set counts, not its name.
                 values[key] = [""] * len(parts) if isinstance(value, tuple) else ""
             elif isinstance(value, str) and value.startswith("run:"):
                 needed = ablation.named(value.removeprefix("run:"))
@@ -104,14 +104,14 @@ class Planner:
         return self._runs.setdefault(run.name, run)
 
     def table(self, ablation: Ablation, seeds: int) -> Mapping[str, list[Run]]:
-        """The runs of every shown variant, seed by seed, by the variant's name."""
+        """Return the runs of every shown variant by its name, in the order of the seeds."""
         return {
             variant.name: [self.run(ablation, variant, seed) for seed in range(seeds)]
             for variant in ablation.shown
         }
 
     def source(self, ablation: Ablation, name: str) -> Source:
-        """A data set of the ablation.
+        """Return a data set of the ablation.
 
         Raises:
             DataError: it cannot be read or drawn.

@@ -1,24 +1,31 @@
-"""From planned runs to what is shown: sections, pictures, one Markdown document."""
+"""From planned runs to a report: results, the color floor, one Markdown document."""
 
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from personsearch.bench import figures, tables
-from personsearch.bench import floor as colours
+from personsearch.bench import charts, tables
 from personsearch.bench.ablation import Ablation
+from personsearch.bench.data import NOT_DRAWN, Source, opened
+from personsearch.bench.files import read_json, write_json
+from personsearch.bench.measure import usual_protocol
 from personsearch.bench.plan import Planner
 from personsearch.bench.runs import Run, found
 from personsearch.bench.summary import Results
+from personsearch.classical.hsv_histogram import extract
 from personsearch.errors import PersonSearchError
+from personsearch.evaluation.runner import embed_queries, ground_truth_detections
+from personsearch.evaluation.search import evaluate_search
+from personsearch.systems.crop_embedders import ExtractorEmbedder
+from personsearch.systems.two_step import TwoStep
 
 HEAD = """# Results
 
-Every system and ablation on synthetic scenes, each run from nothing, under one evaluator. Figures \
+Every system and ablation on synthetic scenes, each run from nothing, under one evaluator. Numbers \
 are means over seeds ± the deviation between seeds; differences are taken seed by seed and stand \
-± their standard error. A claim of a paper gets a yes or a no with three seeds or more. What \
-stands in a paper's column was measured by its authors on their data, with far larger networks: \
+± their standard error. A claim of a paper gets a yes or a no with three seeds or more. A \
+paper's column holds what its authors measured on their data, with far larger networks: \
 compare directions, not numbers. Times are wall clock of runs that may have shared the machine \
 with others.
 
@@ -27,13 +34,13 @@ Written by `personsearch bench systems --out docs/results.md`.
 
 
 def wanted(planner: Planner, ablations: Sequence[Ablation], seeds: int) -> list[Run]:
-    """All runs of some ablations, the first seed of every variant before the second of any."""
+    """Return all runs, the first seed of every variant before the second of any."""
     by_ablation = [planner.table(ablation, seeds) for ablation in ablations]
     return [runs[seed] for seed in range(seeds) for table in by_ablation for runs in table.values()]
 
 
 def results(planner: Planner, ablation: Ablation, seeds: int) -> Results:
-    """What is known of an ablation's runs."""
+    """Return the results of an ablation's runs."""
     return {
         name: [found(run, planner.runs, any_code=planner.any_code) for run in runs]
         for name, runs in planner.table(ablation, seeds).items()
@@ -41,28 +48,42 @@ def results(planner: Planner, ablation: Ablation, seeds: int) -> Results:
 
 
 def floor(planner: Planner, ablation: Ablation) -> float:
-    """What colour alone finds where the first variant is measured.
-
-    NaN where no mAP is shown, or the data set is not drawn.
-    """
+    """Return the floor of the first variant's data set; NaN without mAP, or if it is not drawn."""
     if not any(column.measure.startswith("mean_ap") for column in ablation.column):
         return math.nan
     first = ablation.shown[0]
-    source = planner.source(ablation, first.test or first.train)
-    return colours.floor(source, planner.runs).get("mean_ap", math.nan)
+    return color_floor(planner.source(ablation, first.test or first.train), planner.runs)
+
+
+def color_floor(source: Source, runs: Path) -> float:
+    """Return the mAP of an HSV histogram on annotated boxes, which every model has to beat.
+
+    It is computed once for a data set and kept below the folder of runs. NaN if the data set is not
+    drawn.
+
+    Raises:
+        DataError: no test split, or no protocol with queries.
+    """
+    if source.fingerprint == NOT_DRAWN:
+        return math.nan
+    file = runs / "floors" / f"{source.fingerprint}.json"
+    known = read_json(file)
+    if known is None:
+        dataset, model = opened(source.folder), TwoStep(None, ExtractorEmbedder(extract))
+        scenes, protocol = dataset.split("test"), usual_protocol(dataset)
+        truth = ground_truth_detections(model, scenes)
+        queries = embed_queries(model, protocol, scenes)
+        known = {"mean_ap": float(evaluate_search(protocol, truth, queries).mean_ap)}
+        write_json(file, known)
+    return float(known["mean_ap"])
 
 
 def document(
     planner: Planner, ablation: Ablation, seeds: int, out: Path | None, level: int = 2
 ) -> str:
-    """A section of Markdown; one that cannot be planned says why.
+    """Return a section of Markdown, with a heading of that level; why, if it cannot be planned.
 
-    Args:
-        planner: of the runs.
-        ablation: what is shown.
-        seeds: how many.
-        out: the document, beside which pictures go into ``images``; None for no pictures.
-        level: of the heading.
+    Charts go into ``images`` beside the document `out`; without one there are none.
     """
     try:
         known = results(planner, ablation, seeds)
@@ -70,7 +91,7 @@ def document(
         return f"{'#' * level} {ablation.name}: {ablation.title}\n\nNot run: {error}\n"
     pictures: list[str] = []
     if out is not None:
-        drawn = figures.draw(ablation, known, out.parent / "images")
+        drawn = charts.draw(ablation, known, out.parent / "images")
         pictures = [os.path.relpath(picture, out.parent) for picture in drawn]
     section = tables.section(ablation, known, floor(planner, ablation))
     return tables.document(section, level, pictures)

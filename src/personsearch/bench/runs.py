@@ -1,14 +1,14 @@
 """A run: one recipe, trained on one data set and measured on one, in a folder of its own.
 
-The folder's name ends in two fingerprints of all that the run depends on: one of the recipe's
-values, the data, the seed, and the runs whose checkpoints it starts from; and one of the source
-code. So a finished run is never made again, and one that something changed for is another run.
+The folder's name ends in two fingerprints of everything the run depends on: one of the recipe's
+values, the data, the seed, and the runs whose checkpoints it starts from; and one of the code. A
+finished run is never repeated, and a changed one is another run.
 
-    run.json        what it is
-    progress.json   how far it is
-    metrics.json    what it measured; there when it is finished
-    failure.json    why it was not finished, in one line
-    output.txt      what the process said
+    run.json        recipe and data
+    progress.json   step and iterations done
+    metrics.json    the results, once it is finished
+    failure.json    why it failed, in one line
+    output.txt      output of the process
     last, best, log.jsonl, curves.png   as `training.loop` writes them
 """
 
@@ -30,34 +30,19 @@ SEARCH, SPEED = "search", "speed"
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run.
+    """A recipe, the data it is trained on, and the data it is measured on."""
 
-    Attributes:
-        values: of the recipe, complete but for what `needs`, `sources` and the data give.
-        data: what it is trained on.
-        test: what it is measured on.
-        kind: `SEARCH` or `SPEED`.
-        needs: by recipe key, the run whose checkpoint goes there.
-        sources: by recipe key, the data sets whose folders go there.
-        extra: what is measured besides, see `bench.measure`.
-    """
-
-    values: Mapping[str, Any]
+    values: Mapping[str, Any]  # of the recipe, except what `needs`, `sources` and the data give
     data: Source
     test: Source
     kind: str = SEARCH
-    needs: Mapping[str, "Run"] = field(default_factory=dict)
-    sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
-    extra: tuple[str, ...] = ()
-
-    @property
-    def seed(self) -> int:
-        """Of everything that the run draws."""
-        return int(self.values["seed"])
+    needs: Mapping[str, "Run"] = field(default_factory=dict)  # recipe key -> run of a checkpoint
+    sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # key -> data sets
+    extra: tuple[str, ...] = ()  # further measurements, see `bench.measure`
 
     @property
     def system(self) -> str:
-        """Which is trained."""
+        """Name of the system that is trained."""
         return str(self.values["system"])
 
     @cached_property
@@ -72,26 +57,26 @@ class Run:
             "needs": {key: run.task for key, run in self.needs.items()},
             "sources": {k: [s.fingerprint for s in v] for k, v in self.sources.items()},
         }
-        return f"{self.system}-seed{self.seed}-{fingerprint.of_values(depends)}"
+        return f"{self.system}-seed{self.values['seed']}-{fingerprint.of_values(depends)}"
 
     @cached_property
     def code(self) -> str:
-        """Fingerprint of the code, that of the runs which it starts from included."""
+        """Fingerprint of the code, including that of the runs it starts from."""
         own = fingerprint.of_code(self.system)
         others = {key: run.code for key, run in self.needs.items()}
         return fingerprint.of_values({"own": own} | others) if others else own
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return f"{self.task}-{self.code}"
 
     def folder(self, runs: Path) -> Path:
-        """Where it lies below a folder of runs."""
+        """Path below a folder of runs."""
         return runs / self.name
 
     def recipe(self, runs: Path) -> Recipe:
-        """The recipe with the folders that its keys stand for, as far as they are known.
+        """Return the recipe, with the folders of its data sets and checkpoints.
 
         Raises:
             RecipeError: a key that does not belong, a wrong type, or a contradiction.
@@ -107,7 +92,7 @@ class Run:
 
 
 def checkpoint(folder: Path) -> Path:
-    """The checkpoint of a finished run.
+    """Return the checkpoint of a finished run.
 
     Raises:
         DataError: the run is not finished.
@@ -120,28 +105,21 @@ def checkpoint(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of a run.
+    """Outcome of a run; `metrics` is empty until it is finished."""
 
-    Attributes:
-        figures: what it measured, by name; empty if it is not finished.
-        curves: its reports, as `training.loop.read_log` gives them.
-        failure: why it failed, in one line; empty if it did not.
-        other_code: whether another version of the code made it.
-    """
-
-    figures: Mapping[str, float]
-    curves: tuple[Mapping[str, Any], ...] = ()
-    failure: str = ""
-    other_code: bool = False
+    metrics: Mapping[str, float]
+    curves: tuple[Mapping[str, Any], ...] = ()  # reports, as `training.loop.read_log` returns them
+    failure: str = ""  # why it failed, in one line
+    other_code: bool = False  # made by another version of the code
 
     @property
     def finished(self) -> bool:
-        """Whether there are figures."""
-        return bool(self.figures)
+        """Whether there are metrics."""
+        return bool(self.metrics)
 
 
 def result(folder: Path) -> Result:
-    """What a run's folder says."""
+    """Read the outcome from a run's folder."""
     metrics = read_json(folder / "metrics.json")
     if metrics is not None:
         return Result(metrics["figures"], tuple(metrics.get("curves", ())))
@@ -150,13 +128,7 @@ def result(folder: Path) -> Result:
 
 
 def found(run: Run, runs: Path, *, any_code: bool = False) -> Result:
-    """What is known of a run.
-
-    Args:
-        run: which.
-        runs: folder of all runs.
-        any_code: where it is not finished, take the latest that another version of the code made.
-    """
+    """Return the outcome of a run; with `any_code`, if need be that of another code version."""
     known = result(run.folder(runs))
     if known.finished or not any_code:
         return known

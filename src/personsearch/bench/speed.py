@@ -1,7 +1,7 @@
-"""How long a system takes for a picture and a person: nothing is trained for it.
+"""Time of an untrained system for a picture and a person.
 
-Time does not depend on what the weights are, only on how many people there are. So the network is
-built as it is, told to report a fixed number of people, and timed on pictures of its data set.
+Time depends on the number of people, not on the weights. The network is built, told to report a
+fixed number of people, and timed on pictures of its data set.
 """
 
 import time
@@ -29,12 +29,12 @@ _REPEATS = 15
 
 
 def measure(recipe: Recipe, device: torch.device) -> dict[str, float]:
-    """Milliseconds for pictures and people, detection and embedding together.
+    """Measure milliseconds of detection and embedding together.
 
     Returns:
         ``ms_per_person@batch-B-people-P`` for every B of `BATCHES` and P of `PEOPLE`;
         ``ms_per_picture@people-P``, one picture at a time; ``ms_per_picture@people-P-separate``,
-        where each person found is cut out and goes through the whole network once more; and
+        where each detected person is cropped and passes through the whole network once more; and
         ``parameters``.
 
     Raises:
@@ -44,26 +44,26 @@ def measure(recipe: Recipe, device: torch.device) -> dict[str, float]:
     pictures = [to_tensor(read_scene(scene)).to(device) for scene in scenes[: max(BATCHES)]]
     side = max(16, round(CROP_SHARE * min(pictures[0].shape[1:])))
     alone = _built(recipe, {"min_size": side, "max_size": side}).to(device).eval()
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for people in PEOPLE:
         model = with_people(recipe, people).to(device).eval()
-        figures["parameters"] = float(sum(p.numel() for p in model.parameters()))
+        metrics["parameters"] = float(sum(p.numel() for p in model.parameters()))
         for batch in BATCHES:
             images = (pictures * batch)[:batch]
             run = _Timed(model, device, recipe.precision)
-            seconds, found = run.quickest(run.detect, images)
-            figures[f"ms_per_person@batch-{batch}-people-{people}"] = 1e3 * seconds / max(1, found)
+            seconds, found = run.fastest(run.detect, images)
+            metrics[f"ms_per_person@batch-{batch}-people-{people}"] = 1e3 * seconds / max(1, found)
             if batch == 1:
                 crop = functional.interpolate(pictures[0][None], (side, side))[0]
                 single = _Timed(alone, device, recipe.precision)
-                more, _ = single.quickest(single.embed, [crop] * found)
-                figures[f"ms_per_picture@people-{people}"] = 1e3 * seconds
-                figures[f"ms_per_picture@people-{people}-separate"] = 1e3 * (seconds + more)
-    return figures
+                more, _ = single.fastest(single.embed, [crop] * found)
+                metrics[f"ms_per_picture@people-{people}"] = 1e3 * seconds
+                metrics[f"ms_per_picture@people-{people}-separate"] = 1e3 * (seconds + more)
+    return metrics
 
 
 def with_people(recipe: Recipe, people: int) -> PersonSearchModel:
-    """The untrained system, which reports so many people in every picture.
+    """Build the untrained system so that it reports that many people in every picture.
 
     Raises:
         RecipeError: the system has no `max_detections` or no `score_threshold`.
@@ -91,14 +91,14 @@ class _Timed:
 
     @torch.inference_mode()
     def detect(self, images: list[Tensor]) -> int:
-        """How many people it finds in all."""
+        """Return the number of people in all pictures."""
         with autocast(self.device, self.precision):
             found = self.model.detect(images)
         return sum(len(one.boxes) for one in found)
 
     @torch.inference_mode()
     def embed(self, crops: list[Tensor]) -> int:
-        """Each crop as one person, all at once; how many there are."""
+        """Embed each crop as one person; return their number."""
         whole = [
             torch.tensor([[0.0, 0.0, crop.shape[2], crop.shape[1]]], device=self.device)
             for crop in crops
@@ -106,12 +106,12 @@ class _Timed:
         with autocast(self.device, self.precision):
             return len(self.model.embed(crops, whole)) if crops else 0
 
-    def quickest(
+    def fastest(
         self, call: Callable[[list[Tensor]], int], images: list[Tensor]
     ) -> tuple[float, int]:
-        """Seconds of the quickest of several calls after a first one, and what the last returned.
+        """Return the seconds of the fastest of several calls, and the last result.
 
-        Other work on the machine only ever adds to a call's time.
+        The minimum, because other work on the machine only ever adds time.
         """
         found = call(images)
         taken = []

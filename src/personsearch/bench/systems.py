@@ -1,4 +1,4 @@
-"""All systems under one evaluator: a table whose rows are the recipes of a folder."""
+"""The table of all systems, whose rows are the recipes of a folder."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from personsearch.bench.ablation import Ablation, Column, Variant
 from personsearch.errors import RecipeError
 
 FIRST = "oim"
-"""The baseline, which the others are compared with."""
+"""The baseline."""
 
 COLUMNS = (
     Column(measure="mean_ap", title="mAP"),
@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 def systems_table(recipes: Path) -> Ablation:
-    """The recipes of a folder as one table, the baseline first.
+    """Return the recipes of a folder as one table, the baseline first.
 
     Raises:
         RecipeError: there is none.

@@ -12,38 +12,30 @@ from personsearch.bench.summary import (
     Results,
     Verdict,
     against,
-    figure,
     mean,
+    metric_name,
     values,
     verdict,
 )
 from personsearch.plots.tables import TextTable
 
 MISSING = "·"
-"""Stands where there is nothing: not printed by the paper, or not run."""
+"""An empty cell: not printed by the paper, or not run."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """All that is said about one ablation.
-
-    Attributes:
-        ablation: what it is.
-        table: variants, one a row.
-        claims: what the paper claims, one a row; empty without claims.
-        remarks: sentences about failures and about findings that do not show here.
-        floor: what colour alone finds on the main data set, 0..1; NaN where it is not known.
-    """
+    """The report of one ablation."""
 
     ablation: Ablation
-    table: TextTable
-    claims: TextTable
-    remarks: Sequence[str]
-    floor: float
+    table: TextTable  # a row for each variant
+    claims: TextTable  # a row for each claim of the paper
+    remarks: Sequence[str]  # failures, and findings that do not show here
+    floor: float  # mAP of color alone, 0..1; NaN if not known
 
 
 def section(ablation: Ablation, results: Results, floor: float = math.nan) -> Section:
-    """The tables of an ablation as far as its runs are finished."""
+    """Return the tables of an ablation, from the runs that are finished."""
     verdicts = [verdict(ablation, claim, results) for claim in ablation.claim]
     return Section(
         ablation,
@@ -67,7 +59,8 @@ def _rows(ablation: Ablation, results: Results) -> TextTable:
         row = [variant.label or variant.name]
         for column in ablation.column:
             percent = column.unit == "percent"
-            measure, first = figure(variant, column.measure), figure(shown[0], column.measure)
+            measure = metric_name(variant, column.measure)
+            first = metric_name(shown[0], column.measure)
             row.append(with_deviation(mean(values(ours, measure)), percent))
             if column.difference:
                 difference = against(results.get(shown[0].name, ()), ours, first, measure)
@@ -81,7 +74,7 @@ def _rows(ablation: Ablation, results: Results) -> TextTable:
 
 
 def _printed(ablation: Ablation, column: Column) -> bool:
-    """Whether the paper has this column."""
+    """Whether the paper prints this column."""
     return any(column.measure in variant.paper for variant in ablation.shown)
 
 
@@ -120,7 +113,7 @@ def _old(results: Results) -> list[str]:
 
 
 def _remark(one: Verdict) -> str:
-    """A sentence about a claim that does not show here; empty where it does, or too little ran."""
+    """A sentence about a claim that does not show here; empty if it does, or with too few seeds."""
     if one.difference.count < ENOUGH_SEEDS or one.answer == "yes":
         return ""
     finding = f'The paper\'s finding "{one.claim.says}" does not show on synthetic data'
@@ -157,10 +150,10 @@ def number(value: float, percent: bool, sign: str = "") -> str:
 
 
 def narrowed(table: TextTable, width: int) -> list[TextTable]:
-    """The table as several, each at most so many characters wide, the first column in each."""
+    """Split a table into several of at most `width` characters, each with the first column."""
     cells = [table.header, *table.rows]
-    # Three more for a cell's border and padding.
-    wide = [max(len(row[k]) for row in cells) + 3 for k in range(len(table.header))]
+    border = 3
+    wide = [max(len(row[k]) for row in cells) + border for k in range(len(table.header))]
     groups: list[list[int]] = [[]]
     for column in range(1, len(wide)):
         if groups[-1] and 1 + wide[0] + sum(wide[k] for k in [*groups[-1], column]) > width:
@@ -177,7 +170,7 @@ def narrowed(table: TextTable, width: int) -> list[TextTable]:
 
 
 def markdown(table: TextTable) -> str:
-    """The table in Markdown, first column left, others right."""
+    """Return the table in Markdown, the first column left, the others right."""
     lines = ["| " + " | ".join(map(_escaped, table.header)) + " |"]
     lines.append("| --- |" + " ---: |" * (len(table.header) - 1))
     lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in table.rows]
@@ -189,7 +182,7 @@ def _escaped(cell: str) -> str:
 
 
 def as_json(ablation: Ablation, results: Results, floor: float) -> dict[str, Any]:
-    """Figures by variant and measure, and the claims, as plain values."""
+    """Return the metrics by variant and measure, and the claims, as plain values."""
     variants: dict[str, Any] = {}
     for variant in ablation.shown:
         ours = results.get(variant.name, ())
@@ -199,7 +192,7 @@ def as_json(ablation: Ablation, results: Results, floor: float) -> dict[str, Any
             "failures": [result.failure for result in ours if result.failure],
             "paper": dict(variant.paper),
             "figures": {
-                column.measure: _plain(mean(values(ours, figure(variant, column.measure))))
+                column.measure: _plain(mean(values(ours, metric_name(variant, column.measure))))
                 for column in ablation.column
             },
         }
@@ -226,13 +219,7 @@ def _plain(one: Mean) -> dict[str, float | int | None]:
 
 
 def document(one: Section, level: int = 2, pictures: Sequence[str] = ()) -> str:
-    """A section of a Markdown document.
-
-    Args:
-        one: what is said.
-        level: of its heading.
-        pictures: files to show, as the document links them.
-    """
+    """Return a section of a Markdown document; `pictures` are links to files."""
     ablation = one.ablation
     parts = [f"{'#' * level} {ablation.name}: {ablation.title}"]
     if ablation.paper:

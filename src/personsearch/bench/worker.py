@@ -1,7 +1,7 @@
-"""The process that makes one run: ``python -m personsearch.bench.worker FOLDER DEVICE``.
+"""The process of one run: ``python -m personsearch.bench.worker FOLDER DEVICE``.
 
-It reads ``run.json``, trains (or goes on training), measures, and writes ``metrics.json`` last. On
-Ctrl-C, or when the process that started it is gone, it stops after a checkpoint.
+It reads ``run.json``, trains or resumes training, measures, and writes ``metrics.json`` last. On
+Ctrl-C, or when its parent process is gone, it stops after a checkpoint.
 """
 
 import os
@@ -10,8 +10,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +18,16 @@ from filelock import FileLock
 from personsearch.bench.files import read_json, write_json
 
 STOPPED = 130
-"""The exit status of a run that was interrupted and can go on."""
+"""Exit status of a run that was interrupted and can resume."""
 
 
 def main(arguments: list[str]) -> int:
-    """Makes the run in a folder; returns the exit status."""
+    """Execute the run in a folder; return the exit status."""
     folder, device = Path(arguments[0]), arguments[1]
-    # A shell may have started the parent, and so this process, deaf to Ctrl-C.
+    # A shell may have started the parent, and so this process, with Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _stop_when_alone()
-    with _locked(folder):
+    _stop_with_parent()
+    with FileLock(folder / ".lock"):  # another process may work on the same run
         if (folder / "metrics.json").is_file():
             return 0
         try:
@@ -96,7 +94,7 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     del trainer
     tested = dataset if job["test"] == recipe.data else open_dataset(Path(job["test"]))
     model = load(best, where)
-    figures = measure.measure(
+    metrics = measure.measure(
         model,
         tested,
         score_threshold=recipe.eval_score_threshold,
@@ -108,16 +106,16 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     )
     log = read_log(folder / "log.jsonl")
     if "without-detection" in job["extra"]:
-        figures |= measure.without_detection(model, tested, precision=recipe.precision)
-    figures["train_seconds"] = float((read_json(folder / "seconds.json") or {})["seconds"])
+        metrics |= measure.without_detection(model, tested, precision=recipe.precision)
+    metrics["train_seconds"] = float((read_json(folder / "seconds.json") or {})["seconds"])
     rates = [line["images_per_second"] for line in log]
-    figures["train_images_per_second"] = sum(rates) / len(rates)
-    figures["peak_memory_mb"] = _peak_memory(where.type == "cuda")
-    return known | {"figures": figures, "curves": log, "checkpoint": best.name}
+    metrics["train_images_per_second"] = sum(rates) / len(rates)
+    metrics["peak_memory_mb"] = _peak_memory(where.type == "cuda")
+    return known | {"figures": metrics, "curves": log, "checkpoint": best.name}
 
 
 def _peak_memory(cuda: bool) -> float:
-    """The largest amount of memory that was in use, in MB: the GPU's if one is used."""
+    """Peak memory in MB: the GPU's if one is used."""
     if cuda:
         import torch
 
@@ -126,7 +124,7 @@ def _peak_memory(cuda: bool) -> float:
 
 
 class _Clock:
-    """Adds the time that passes inside to a file: a run may be stopped, even killed, and go on."""
+    """Adds up the time of training in a file, over interrupted and killed processes."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -134,7 +132,7 @@ class _Clock:
         self.began = time.perf_counter()
 
     def save(self) -> None:
-        """Writes the time until now."""
+        """Write the time until now."""
         write_json(self.file, {"seconds": self.before + time.perf_counter() - self.began})
 
     def __enter__(self) -> None:
@@ -144,15 +142,8 @@ class _Clock:
         self.save()
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Only one process works on a run; others wait, and then find it finished."""
-    with FileLock(folder / ".lock"):
-        yield
-
-
-def _stop_when_alone() -> None:
-    """Interrupts this process when the one that started it ends."""
+def _stop_with_parent() -> None:
+    """Interrupt this process when its parent ends."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -174,7 +174,7 @@ def _execute(
     planner: "Planner", chosen: "list[Ablation]", seeds: int, jobs: int, device: str
 ) -> dict[str, str]:
     # What prints the results is loaded before hours of runs, and not after.
-    from personsearch.bench import figures, report, tables  # noqa: F401
+    from personsearch.bench import charts, report, tables  # noqa: F401
     from personsearch.bench.execute import execute
     from personsearch.cli.progress import StepProgress
 
@@ -214,11 +214,11 @@ def _print(planner: "Planner", chosen: "list[Ablation]", seeds: int, json_output
 
 
 def _draw(planner: "Planner", chosen: "list[Ablation]", seeds: int) -> None:
-    from personsearch.bench import figures, report
+    from personsearch.bench import charts, report
 
     for one in chosen:
         known = report.results(planner, one, seeds)
-        for picture in figures.draw(one, known, planner.runs / "figures"):
+        for picture in charts.draw(one, known, planner.runs / "figures"):
             typer.echo(f"drawn: {picture}", err=True)
 
 

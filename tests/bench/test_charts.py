@@ -5,7 +5,7 @@ import cv2
 import pytest
 
 from personsearch.bench.ablation import Ablation, Figure, Variant
-from personsearch.bench.figures import draw
+from personsearch.bench.charts import draw
 from personsearch.bench.runs import Result
 
 VARIANTS = (

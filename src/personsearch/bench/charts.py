@@ -1,4 +1,4 @@
-"""Pictures of results: training curves, lines over protocols, lines over settings."""
+"""Charts of results: training curves, lines over protocols, lines over settings."""
 
 import math
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from matplotlib.figure import Figure as Canvas
 
 from personsearch.bench.ablation import Ablation, Figure
 from personsearch.bench.runs import Result
-from personsearch.bench.summary import Results, figure, mean, values
+from personsearch.bench.summary import Results, mean, metric_name, values
 from personsearch.plots.weighting import plot_weighting
 
 
 def draw(ablation: Ablation, results: Results, folder: Path) -> list[Path]:
-    """Draws the ablation's figures as PNG files; one that has nothing to show is left out."""
+    """Draw the ablation's charts as PNG files; leave out those that have nothing to show."""
     drawn = []
     for number, wanted in enumerate(ablation.figure, start=1):
         suffix = f"-{number}" if len(ablation.figure) > 1 else ""
@@ -30,7 +30,7 @@ def draw(ablation: Ablation, results: Results, folder: Path) -> list[Path]:
 
 
 def _panels(ablation: Ablation, wanted: Figure, results: Results, path: Path) -> bool:
-    """Draws one figure of results; False where there are none."""
+    """Draw one chart; False without results."""
     count = 2 if wanted.kind == "training" else 1
     canvas = Canvas(figsize=(4.8 * count, 3.6), layout="constrained")
     FigureCanvasAgg(canvas)
@@ -50,7 +50,7 @@ def _panels(ablation: Ablation, wanted: Figure, results: Results, path: Path) ->
 
 
 def _training(ablation: Ablation, wanted: Figure, results: Results, panels: list[Any]) -> bool:
-    """Losses on the left, validation mAP on the right, over iterations; the mean of the seeds."""
+    """Losses on the left, validation mAP on the right, over iterations; means over seeds."""
     some = False
     for variant in ablation.shown:
         finished = [result for result in results.get(variant.name, ()) if result.curves]
@@ -89,19 +89,19 @@ def _validated(result: Result) -> list[tuple[float, float]]:
 
 
 def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
-    by_place: dict[float, list[float]] = {}
+    by_x: dict[float, list[float]] = {}
     for curve in curves:
         for x, y in curve:
-            by_place.setdefault(x, []).append(y)
-    return [(x, sum(ys) / len(ys)) for x, ys in sorted(by_place.items())]
+            by_x.setdefault(x, []).append(y)
+    return [(x, sum(ys) / len(ys)) for x, ys in sorted(by_x.items())]
 
 
 def _columns(ablation: Ablation, wanted: Figure, results: Results, panels: list[Any]) -> bool:
-    """A line a variant, over figures such as those of several gallery sizes."""
+    """A line for each variant, over metrics such as those of several gallery sizes."""
     some = False
     for variant in ablation.shown:
         means = [
-            mean(values(results.get(variant.name, ()), figure(variant, measure)))
+            mean(values(results.get(variant.name, ()), metric_name(variant, measure)))
             for measure in wanted.measures
         ]
         points = [
@@ -115,15 +115,15 @@ def _columns(ablation: Ablation, wanted: Figure, results: Results, panels: list[
 
 
 def _variants(ablation: Ablation, wanted: Figure, results: Results, panels: list[Any]) -> bool:
-    """A line a group of variants, over the setting in which they differ."""
+    """A line for each group of variants, over the setting in which they differ."""
     lines: dict[str, list[tuple[float, float, float]]] = {}
     for variant in ablation.shown:
-        one = mean(values(results.get(variant.name, ()), figure(variant, wanted.measure)))
+        one = mean(values(results.get(variant.name, ()), metric_name(variant, wanted.measure)))
         if one.count and variant.x is not None:
             deviation = 0.0 if math.isnan(one.deviation) else one.deviation
             for line in variant.line.split(","):
-                place = (variant.x, 100 * one.value, 100 * deviation)
-                lines.setdefault(line.strip(), []).append(place)
+                point = (variant.x, 100 * one.value, 100 * deviation)
+                lines.setdefault(line.strip(), []).append(point)
     for name, points in lines.items():
         _line(panels[0], sorted(points), name)
     panels[0].set(xlabel=wanted.x_label, ylabel=wanted.y_label)
