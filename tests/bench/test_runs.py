@@ -16,7 +16,7 @@ RUN = Run(VALUES, HERE, HERE)
 
 def test_the_name_says_system_and_seed() -> None:
     assert RUN.name.startswith("oim-seed3-")
-    assert RUN.seed == 3
+    assert RUN.values["seed"] == 3
     assert RUN.folder(Path("runs")) == Path("runs") / RUN.name
 
 

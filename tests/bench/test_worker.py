@@ -30,7 +30,7 @@ def job(folder: Path, recipes: Path, source: Source, kind: str = "search", **mor
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     # In a process of its own it may install handlers; here it must not.
-    monkeypatch.setattr(worker, "_stop_when_alone", lambda: None)
+    monkeypatch.setattr(worker, "_stop_with_parent", lambda: None)
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
 
 
@@ -146,10 +146,10 @@ def test_a_process_whose_parent_is_gone_stops(tmp_path: Path) -> None:
     child = (
         "import signal, sys, time\n"
         "from pathlib import Path\n"
-        "from personsearch.bench.worker import _stop_when_alone\n"
+        "from personsearch.bench.worker import _stop_with_parent\n"
         # A shell may have started the tests deaf to Ctrl-C.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "_stop_when_alone()\n"
+        "_stop_with_parent()\n"
         "try:\n"
         "    Path(sys.argv[1], 'began').touch()\n"
         "    time.sleep(60)\n"
