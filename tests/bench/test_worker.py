@@ -89,7 +89,7 @@ def test_code_that_changed_meanwhile_makes_no_run(
 def test_a_speed_run_trains_nothing(tmp_path: Path, recipes: Path, source: Source) -> None:
     folder = job(tmp_path / "run", recipes, source, "speed")
     assert worker.main([str(folder), "cpu"]) == 0
-    assert "ms_per_picture@people-5" in result(folder).figures
+    assert "ms_per_picture@people-5" in result(folder).metrics
     assert not (folder / "last").exists()
 
 
