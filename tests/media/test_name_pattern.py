@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from personsearch.errors import DataError
-from personsearch.media.name_pattern import NamePattern
+from personsearch.media.name_pattern import NamePattern, time_zone
 
 UTC = datetime.UTC
 NOON = datetime.datetime(2026, 11, 21, 12, 30, 15, tzinfo=UTC).timestamp()
@@ -66,3 +66,10 @@ def test_a_hostile_name_takes_no_time() -> None:
         NamePattern("{any}-{camera}-{any}-{any}_{date}")
     pattern = NamePattern("{any}-{camera}-{any}_{date}")
     assert pattern.read(Path("-" * 250)) == (None, None)
+
+
+def test_a_time_zone_by_its_name() -> None:
+    assert time_zone("Europe/Berlin") == ZoneInfo("Europe/Berlin")
+    for wrong in ("Mars/Olympus", "../etc/passwd", ""):
+        with pytest.raises(DataError, match="is not a time zone of this machine"):
+            time_zone(wrong)
