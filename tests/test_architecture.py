@@ -30,7 +30,6 @@ WITHOUT_SOURCE = {
     "benchmarks/test_benchmarks.py": "benchmarks/",
     "benchmarks/test_real_frames.py": "benchmarks/real_frames.py",
     "examples/test_two_step.py": "examples/",
-    "indexing/test_ray_driver.py": "ray_workers.py on a real Ray, apart because it is slow",
     "systems/test_region_systems.py": "what all systems on proposals have in common",
     "web/test_over_milvus.py": "the API on another engine",
     "web/test_page.py": "web/static/, in a browser",
