@@ -63,7 +63,6 @@ def index_media(
     store is used by one thread of its own.
 
     Args:
-        model: any system.
         writer: of a store that this model's embeddings are in.
         media: from `find_media`; an empty list indexes nothing.
         every: which frames of a video: seconds between them (0 for all), or a `Sampling`.

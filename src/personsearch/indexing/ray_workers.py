@@ -123,12 +123,8 @@ def run_on_ray(
     Args:
         address: of the cluster, such as ``ray://head:10001`` or ``auto``; ``local`` starts one on
             this machine. A cluster that this process is connected to already is used as it is.
-        load: loads the network in a worker.
-        settings: how workers index.
-        writer: writes what workers find, and plans what has to be repeated.
         workers: default: as many as the cluster has GPUs, or CPUs.
         device: cpu, cuda for one GPU a worker, or auto: a GPU each if the cluster has any.
-        shard_files: the most files in a shard.
 
     Raises:
         StoreError: Ray is not installed or there is no cluster.

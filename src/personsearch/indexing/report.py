@@ -13,17 +13,12 @@ from personsearch.media.streams import StreamReport
 
 @dataclass
 class IndexReport:
-    """Counts of what indexing did.
+    """Counts of what one run of indexing did.
 
     Attributes:
-        pictures, people: written by this run.
-        files: finished by this run.
         skipped: files that were indexed already.
         pruned: people erased because their files are gone.
-        unreadable: files that could not be read, and why.
-        streams: counts of each live source.
-        seconds: duration of the run.
-        waited: seconds of these in which the network had nothing to do.
+        waited: of the seconds, those in which the network had nothing to do.
         interrupted: whether it was stopped before its end.
     """
 

@@ -41,7 +41,6 @@ class IndexRequest:
         zone: time zone of times without an offset; None for this machine's.
         model: argument of `personsearch.load`; None for the store's own, else omz.
         device: of the network; with Ray, that of the workers: auto, cpu or cuda.
-        watch: keep scanning the folders, until Ctrl-C or for `duration`.
         segment: seconds of a live source that are one file of the store.
         duration: seconds after which watching and live sources end; None for never.
         ray: address of a Ray cluster that does the work; None for this process.

@@ -44,10 +44,7 @@ class Media:
     Attributes:
         source: the folder or file that the user named, absolute.
         name: path inside the source, with slashes; empty where the source is the file.
-        path: the file.
-        kind: photo or video, by the file's ending.
         stamp: size and modification time when it was found.
-        camera: name of the camera.
         time: seconds since 1970 of its start, by its name; None if the name does not say.
         zone: time zone of times without an offset; None for this machine's.
     """
@@ -100,7 +97,6 @@ def find_media(
     are among the skipped; files that are no pictures at all are passed over.
 
     Args:
-        sources: files or folders.
         camera: of all of them; None for the folder's name.
         pattern: reads camera and time out of names; a name that does not match is as without.
         zone: time zone of times without an offset; None for this machine's.
@@ -175,7 +171,6 @@ def decode(
     """Yield the pictures of a file: the photo (the first picture of an animation), or video frames.
 
     Args:
-        media: the file.
         every: which frames of a video: seconds between them (0 for all), or a `Sampling`.
         known: indices of frames that are not wanted.
 

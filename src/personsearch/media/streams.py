@@ -65,9 +65,6 @@ class StreamReport:
     """Counts of one live source.
 
     Attributes:
-        uri: as in `Stream`.
-        camera: name of the camera.
-        pictures: pictures that were indexed.
         dropped: pictures that newer ones replaced while the network was busy.
         connections: how often it began to send.
         breaks: how often it could not be reached, stalled or ended.
