@@ -5,15 +5,17 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from personsearch.errors import StoreError
+from personsearch.web.limits import refusal
 from personsearch.web.service import LOCAL, Caller, Service
 
 OPEN = frozenset({"/", "/healthz", "/api/v1/openapi.json"})
 """Paths that need no key: the page itself and the health check, which show nobody."""
+_BEARER = {"www-authenticate": "Bearer"}
 
 
 class Access:
@@ -28,47 +30,41 @@ class Access:
             return
         address = scope["client"][0] if scope.get("client") else "unknown"
         try:
-            found = self._caller(scope, address)
+            caller = self._caller(scope, address)
         except StoreError as error:
-            found = _refusal(503, str(error))
-        if isinstance(found, Caller):
-            wait = self.service.requests.wait(f"{found.name} {address}")
-            if not wait:
-                scope.setdefault("state", {})["caller"] = found
-                await self.app(scope, receive, send)
-                return
-            self.service.metrics.refused.labels("too often").inc()
-            found = _too_often(wait)
-        await found(scope, receive, send)
+            await refusal(503, str(error))(scope, receive, send)
+        except HTTPException as error:
+            await refusal(error.status_code, error.detail, error.headers)(scope, receive, send)
+        else:
+            scope.setdefault("state", {})["caller"] = caller
+            await self.app(scope, receive, send)
 
-    def _caller(self, scope: Scope, address: str) -> Caller | JSONResponse:
-        if not self.service.keys_needed():
-            return LOCAL
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        kind, _, secret = (given[0] if given else b"").partition(b" ")
-        if kind.lower() == b"bearer":
-            key = self.service.keys.holder(secret.strip().decode("latin-1"))
+    def _caller(self, scope: Scope, address: str) -> Caller:
+        """Return the caller, or raise an `HTTPException` for a wrong key or too many requests."""
+        caller = self._holder(scope, address) if self.service.keys_needed() else LOCAL
+        if wait := self.service.requests.wait(f"{caller.name} {address}"):
+            raise self._too_often(wait, "too often")
+        return caller
+
+    def _holder(self, scope: Scope, address: str) -> Caller:
+        kind, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            key = self.service.keys.holder(secret.strip())
             if key is not None:
                 return Caller(key.name, key.scopes)
             # Only wrong keys count: a right key from the same address still works.
             if wait := self.service.wrong_keys.wait(address):
-                self.service.metrics.refused.labels("wrong keys").inc()
-                return _too_often(wait)
+                raise self._too_often(wait, "wrong keys")
             self.service.metrics.refused.labels("wrong key").inc()
-            return _refusal(401, "this key is not valid; it may have been revoked")
-        return _refusal(401, "no key was sent; expected the header Authorization: Bearer KEY")
+            raise HTTPException(401, "this key is not valid; it may have been revoked", _BEARER)
+        text = "no key was sent; expected the header Authorization: Bearer KEY"
+        raise HTTPException(401, text, _BEARER)
 
-
-def _refusal(status: int, detail: str) -> JSONResponse:
-    headers = {"www-authenticate": "Bearer"} if status == 401 else None
-    return JSONResponse({"detail": detail}, status, headers)
-
-
-def _too_often(wait: float) -> JSONResponse:
-    seconds = str(math.ceil(wait))
-    return JSONResponse(
-        {"detail": f"too many requests; try again in {seconds} s"}, 429, {"retry-after": seconds}
-    )
+    def _too_often(self, wait: float, why: str) -> HTTPException:
+        self.service.metrics.refused.labels(why).inc()
+        seconds = str(math.ceil(wait))
+        text = f"too many requests; try again in {seconds} s"
+        return HTTPException(429, text, {"retry-after": seconds})
 
 
 def caller_of(request: Request) -> Caller:

@@ -18,7 +18,7 @@ from personsearch.web import index_routes, people_routes, search_routes, store_r
 from personsearch.web.access import Access
 from personsearch.web.guard import Guard
 from personsearch.web.housekeeping import Housekeeping
-from personsearch.web.limits import BodyLimit
+from personsearch.web.limits import BodyLimit, refusal
 from personsearch.web.logs import Observe, logger
 from personsearch.web.schemas import Problem
 from personsearch.web.service import Service, Settings
@@ -26,18 +26,18 @@ from personsearch.web.service import Service, Settings
 STATIC = Path(__file__).parent / "static"
 UPLOADS = frozenset({"/api/v1/queries", "/api/v1/pictures"})
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "The request cannot be parsed."},
-    401: {"model": Problem, "description": "The key is missing, wrong or revoked."},
-    403: {"model": Problem, "description": "The key lacks a scope, or another site sent this."},
-    404: {"model": Problem, "description": "Not found, or not kept any more."},
-    408: {"model": Problem, "description": "The request did not arrive in time."},
-    409: {"model": Problem, "description": "It was erased and is not added again."},
-    413: {"model": Problem, "description": "The request is too large."},
-    421: {"model": Problem, "description": "Unknown host name; see --allow-host."},
-    422: {"model": Problem, "description": "The request has an invalid value."},
-    429: {"model": Problem, "description": "Too many requests."},
-    503: {"model": Problem, "description": "The archive or its network is not available."},
+_REFUSALS = {
+    400: "The request cannot be parsed.",
+    401: "The key is missing, wrong or revoked.",
+    403: "The key lacks a scope, or another site sent this.",
+    404: "Not found, or not kept any more.",
+    408: "The request did not arrive in time.",
+    409: "It was erased and is not added again.",
+    413: "The request is too large.",
+    421: "Unknown host name; see --allow-host.",
+    422: "The request has an invalid value.",
+    429: "Too many requests.",
+    503: "The archive or its network is not available.",
 }
 _ABOUT = (
     "Search indexed photos and videos for a person. A similarity is the cosine between the "
@@ -67,7 +67,9 @@ def create_app(archive: Archive, settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=running,
-        responses=_REFUSALS,
+        responses={
+            status: {"model": Problem, "description": text} for status, text in _REFUSALS.items()
+        },
     )
     app.state.service = service
     for routes in (search_routes, people_routes, index_routes, store_routes):
@@ -94,7 +96,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"detail": str(error.detail)}, error.status_code, error.headers)
+        return refusal(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -102,14 +104,14 @@ def _answer_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         text = f"{field}: {first['msg']}".encode("utf-8", "replace").decode()
-        return JSONResponse({"detail": text}, 422)
+        return refusal(422, text)
 
     @app.exception_handler(PersonSearchError)
     async def failed(request: Request, error: PersonSearchError) -> JSONResponse:
         if isinstance(error, DataError):
-            return JSONResponse({"detail": str(error)}, 422)
+            return refusal(422, str(error))
         logger.warning("%s", error, extra={"facts": {"path": request.url.path}})
-        return JSONResponse({"detail": str(error)}, 503)
+        return refusal(503, str(error))
 
 
 def _describe_keys(app: FastAPI, service: Service) -> None:

@@ -8,8 +8,10 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
-from starlette.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from personsearch.web.limits import refusal
 
 HEADERS = {
     "content-security-policy": (
@@ -26,7 +28,7 @@ HEADERS = {
 }
 """Headers of every response."""
 
-_OWN = ("same-origin", "none")
+_OWN = {"same-origin", "none"}
 
 
 class Guard:
@@ -45,30 +47,27 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                there = {name.lower() for name, _ in message["headers"]}
-                more = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                if b"cache-control" not in there:
-                    more.append((b"cache-control", b"no-store"))
-                message["headers"] = [*message["headers"], *more]
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        if refusal := self._refusal(scope):
-            await JSONResponse({"detail": refusal[1]}, refusal[0])(scope, receive, guarded)
+        if problem := self._problem(scope):
+            await refusal(*problem)(scope, receive, guarded)
         else:
             await self.app(scope, receive, guarded)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        pairs = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
-        given = [value for name, value in pairs if name == b"host"]
+    def _problem(self, scope: Scope) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        given = headers.getlist("host")
         if len(given) != 1 or not self._known(given[0]):
             return 421, (
                 "unknown host name; use the server's IP address, or start it with --allow-host NAME"
             )
-        for name, value in pairs:
-            if name == b"origin" and urlsplit(value).netloc.lower() != given[0].lower():
-                return 403, "requests from pages of other sites are refused"
-            if name == b"sec-fetch-site" and value not in _OWN and scope["path"] != "/":
-                return 403, "requests from pages of other sites are refused"
+        origins = {urlsplit(origin).netloc.lower() for origin in headers.getlist("origin")}
+        sites = set(headers.getlist("sec-fetch-site")) if scope["path"] != "/" else set()
+        if origins - {given[0].lower()} or sites - _OWN:
+            return 403, "requests from pages of other sites are refused"
         return None
 
     def _known(self, host: str) -> bool:

@@ -1,11 +1,13 @@
 """Limits on the rate and size of requests, checked before any work is done."""
 
 import asyncio
+import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -57,14 +59,11 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         limit = MAX_UPLOAD + 4096 if scope["path"] in self.uploads else MAX_BODY
-        headers = dict(scope["headers"])
-        stated = headers.get(b"content-length", b"0")
-        if not stated.isdigit() or len(stated) > 15 or int(stated) > limit:
-            refusal = JSONResponse({"detail": too_large(limit)}, 413, {"connection": "close"})
-            await refusal(scope, receive, send)
+        stated = Headers(scope=scope).get("content-length", "0")
+        if not re.fullmatch("[0-9]{1,15}", stated) or int(stated) > limit:
+            await refusal(413, too_large(limit), {"connection": "close"})(scope, receive, send)
             return
-        received, until = 0, time.monotonic() + BODY_SECONDS
-        complete = False
+        received, complete, until = 0, False, time.monotonic() + BODY_SECONDS
 
         async def counted() -> Message:
             nonlocal received, complete
@@ -81,6 +80,11 @@ class BodyLimit:
             return message
 
         await self.app(scope, counted, send)
+
+
+def refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return an error response."""
+    return JSONResponse({"detail": detail}, status, headers)
 
 
 def too_large(limit: int) -> str:

@@ -6,9 +6,9 @@ import sys
 import time
 from typing import Any
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from personsearch.web.limits import refusal
 from personsearch.web.metrics import Metrics
 
 logger = logging.getLogger("personsearch.web")
@@ -63,7 +63,7 @@ class Observe:
             logger.exception("failed", extra={"facts": {"path": scope["path"]}})
             if status:
                 raise
-            answer = JSONResponse({"detail": "internal error; see the log of the server"}, 500)
+            answer = refusal(500, "internal error; see the log of the server")
             await answer(scope, receive, observed)
         self._note(scope, status, time.perf_counter() - began)
 

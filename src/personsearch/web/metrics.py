@@ -9,35 +9,33 @@ class Metrics:
     """The metrics of one server."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self._registry = registry = CollectorRegistry()
         self.requests = Counter(
             "personsearch_requests",
             "Requests by route, method and status.",
             ("route", "method", "status"),
-            registry=self._registry,
+            registry=registry,
         )
         self.seconds = Histogram(
             "personsearch_request_seconds",
             "Seconds from request to answer.",
             ("route",),
             buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-            registry=self._registry,
+            registry=registry,
         )
-        self.searches = Counter("personsearch_searches", "Searches.", registry=self._registry)
-        self.erased = Counter("personsearch_erased", "Views erased.", registry=self._registry)
+        self.searches = Counter("personsearch_searches", "Searches.", registry=registry)
+        self.erased = Counter("personsearch_erased", "Views erased.", registry=registry)
         self.refused = Counter(
             "personsearch_refused",
             "Requests refused for a wrong key or a rate limit.",
             ("why",),
-            registry=self._registry,
+            registry=registry,
         )
         self.people = Gauge(
-            "personsearch_people", "Views of people in the store.", registry=self._registry
+            "personsearch_people", "Views of people in the store.", registry=registry
         )
         self.uploads = Gauge(
-            "personsearch_query_pictures",
-            "Query pictures in memory.",
-            registry=self._registry,
+            "personsearch_query_pictures", "Query pictures in memory.", registry=registry
         )
 
     def text(self) -> bytes:

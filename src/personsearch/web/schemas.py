@@ -43,8 +43,13 @@ PersonId = Annotated[
 PersonText = Annotated[
     str, Field(description="Digits; JavaScript numbers cannot hold every id exactly.")
 ]
+Score = Annotated[float, Field(description="Detection score, 0 to 1.")]
+Time = Annotated[float, Field(description="Seconds since 1970.")]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Text = Annotated[str, StringConstraints(max_length=4096)]
+Names = Annotated[
+    list[Text] | None, Field(max_length=1000, description="An empty list selects nobody.")
+]
 _OLD: dict[str, Any] = {"deprecated": True}
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 Box = Annotated[
@@ -72,7 +77,7 @@ class FoundPerson(BaseModel):
     """A person who was detected in a query picture."""
 
     box: list[float]
-    score: float = Field(description="Detection score, 0 to 1.")
+    score: Score
 
 
 class QueryPicture(BaseModel):
@@ -96,12 +101,8 @@ class Example(_Request):
 class FiltersGiven(_Request):
     """Which people are searched. A field that is null or missing restricts nothing."""
 
-    cameras: list[Text] | None = Field(
-        default=None, max_length=1000, description="An empty list selects nobody."
-    )
-    sources: list[Text] | None = Field(
-        default=None, max_length=1000, description="An empty list selects nobody."
-    )
+    cameras: Names = None
+    sources: Names = None
     since: Number | None = Field(default=None, description="Seconds since 1970.")
     until: Number | None = Field(default=None, description="Seconds since 1970, excluded.")
     min_score: Number | None = Field(default=None, description="Lowest detection score, 0 to 1.")
@@ -113,9 +114,9 @@ class FiltersGiven(_Request):
 class SearchBody(_Request):
     """A search: at least one example, or one person in the archive."""
 
-    examples: list[Example] = Field(default=[], max_length=64)
-    people: list[PersonId] = Field(default=[], max_length=256)
-    unlike: list[PersonId] = Field(default=[], max_length=256)
+    examples: list[Example] = Field([], max_length=64)
+    people: list[PersonId] = Field([], max_length=256)
+    unlike: list[PersonId] = Field([], max_length=256)
     filters: FiltersGiven = FiltersGiven()
     top: Annotated[int, Field(ge=1, le=500, strict=True)] = 24
 
@@ -136,13 +137,13 @@ class Person(BaseModel):
     source: str
     name: str = Field(description="File inside the source.")
     camera: str | None
-    time: float | None = Field(description="Seconds since 1970.")
+    time: Time | None
     frame: int | None
     position: float | None = Field(description="Seconds from the video's start.")
     width: int
     height: int
     box: list[float]
-    score: float = Field(description="Detection score, 0 to 1.")
+    score: Score
     track: Span | None
     video: bool
     thumbnail: str = Field(description="Path of the thumbnail.")
@@ -167,7 +168,7 @@ class Sighting(BaseModel):
 
     person: PersonText
     rank: int
-    since: float = Field(description="Seconds since 1970.")
+    since: Time
     until: float
     similarity: float
 
@@ -194,8 +195,8 @@ class ReportRequest(_Request):
 
     format: Literal["html", "csv"] = "html"
     title: Annotated[str, StringConstraints(max_length=200)] = ""
-    right: list[PersonId] = Field(default=[], max_length=500)
-    wrong: list[PersonId] = Field(default=[], max_length=500)
+    right: list[PersonId] = Field([], max_length=500)
+    wrong: list[PersonId] = Field([], max_length=500)
 
 
 class Indexed(BaseModel):

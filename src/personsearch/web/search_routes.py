@@ -1,12 +1,11 @@
 """Routes of searching: query pictures, searches, reports."""
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import StringConstraints
 from starlette.exceptions import HTTPException
 
 from personsearch.media.pictures import decode_picture
@@ -25,6 +24,7 @@ from personsearch.web.schemas import (
     ReportRequest,
     SearchAnswer,
     SearchBody,
+    Token,
     binary_answer,
 )
 from personsearch.web.service import Caller, Service
@@ -32,8 +32,6 @@ from personsearch.web.upload_body import MAX_QUERY_PIXELS, PICTURE_BODY, read_up
 from personsearch.web.uploads import Result, Upload
 
 router = APIRouter(prefix="/api/v1", tags=["search"])
-
-Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 
 PREVIEW = 1600
 """Most pixels on the longer side of a shown query picture."""
@@ -116,14 +114,8 @@ async def search(body: SearchBody, service: Served, caller: Searcher) -> SearchA
     )
 
 
-_FILE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {
-            "text/html": {"schema": {"type": "string"}},
-            "text/csv": {"schema": {"type": "string"}},
-        }
-    }
-}
+_TEXT = {"schema": {"type": "string"}}
+_FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": _TEXT, "text/csv": _TEXT}}}
 
 
 @router.post("/results/{result}/report", response_class=Response, responses=_FILE)

@@ -75,7 +75,6 @@ async def read_audit(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> AuditPage:
     """Lines of the audit log, latest first."""
-
     log = service.archive.audit
 
     def read() -> AuditPage:
@@ -100,7 +99,6 @@ async def check_audit(
     ] = None,
 ) -> AuditState:
     """Check whether a line of the audit log was changed or is missing."""
-
     log = service.archive.audit
 
     def check() -> AuditState:
