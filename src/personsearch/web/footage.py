@@ -30,10 +30,7 @@ def whole_picture(person: StoredPerson) -> NDArray[np.uint8]:
         PictureError: the file is missing, cannot be read, or is not the one that was indexed.
     """
     path = _file(person)
-    if person.frame is None:
-        pixels = read_picture(path)
-    else:
-        pixels = read_frame(path, person.frame)
+    pixels = read_picture(path) if person.frame is None else read_frame(path, person.frame)
     height, width = pixels.shape[:2]
     if (width, height) != person.size:
         expected = f"{person.size[0]} x {person.size[1]}"
@@ -53,11 +50,7 @@ def as_jpeg(pixels: NDArray[np.uint8], longest: int) -> bytes:
 
 
 def clip(person: StoredPerson, seconds: float = 6.0) -> bytes:
-    """Return the video around a view, as MP4 (H.264) without sound.
-
-    Args:
-        person: seen in a video.
-        seconds: length, half of it before the view.
+    """Return the video around a view, as MP4 (H.264) without sound, half of it before the view.
 
     Raises:
         PictureError: it is a photo, or the video is missing or damaged.
@@ -101,8 +94,7 @@ def _copy(frames: Any, made: Any, begin: float, end: float) -> int:
         if seconds + 1e-6 < due:
             continue
         due = max(due + 1 / rate, seconds)
-        pixels = frame.to_ndarray(format="rgb24")
-        pixels = np.rot90(pixels, round(frame.rotation / 90) % 4)
+        pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
         if out is None:
             out = made.add_stream("libx264", rate=rate)
             out.width, out.height = _even(pixels.shape[1], pixels.shape[0])

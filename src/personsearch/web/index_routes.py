@@ -79,24 +79,20 @@ async def add_picture(
                 return there
             row = store.begin_file(source, name, stamp, camera)
             store.add(row, [describe(frame, people)], finished=True)
-            return Indexed(people=_ids(store, row), skipped=False)
+            return _indexed(store, row, skipped=False)
 
     return await service.run(work, heavy=True)
 
 
 def _there(store: Store, source: str, name: str, stamp: FileStamp) -> Indexed | None:
-    """Return the people of the same picture, if it was added before; else None.
-
-    Raises:
-        HTTPException: 409, it was erased.
-    """
+    """Return the people of the same picture, if it was added before; 409 if it was erased."""
     known = store.known_file(source, name)
     if known is not None and known.state == "erased":
         raise HTTPException(409, "a picture of this name was erased; send it under another name")
     if known is None or known.state != "whole" or known.stamp != stamp:
         return None
-    return Indexed(people=_ids(store, known.id), skipped=True)
+    return _indexed(store, known.id, skipped=True)
 
 
-def _ids(store: Store, file: int) -> list[str]:
-    return [str(person) for person in store.people_of(file)]
+def _indexed(store: Store, file: int, skipped: bool) -> Indexed:
+    return Indexed(people=[str(person) for person in store.people_of(file)], skipped=skipped)

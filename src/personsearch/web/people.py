@@ -81,11 +81,7 @@ def to_timeline(matches: Sequence[Match]) -> list[CameraLine]:
 
 
 def check_people_exist(engine: Engine, ids: Sequence[int]) -> None:
-    """Check that all ids exist.
-
-    Raises:
-        HTTPException: 404.
-    """
+    """Answer 404 unless all ids exist."""
     if ids and engine.count(Filters(people=ids)) != len(set(ids)):
         for one in ids:
             if not engine.count(Filters(people=[one])):

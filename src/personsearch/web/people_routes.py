@@ -12,7 +12,7 @@ from personsearch.store import Filters, StoredPerson
 from personsearch.web.access import Eraser, Searcher, Served
 from personsearch.web.footage import MAX_CLIP, as_jpeg, clip, whole_picture
 from personsearch.web.people import check_people_exist, to_person
-from personsearch.web.schemas import LAST_PERSON, Erased, EraseRequest, Person, binary_answer
+from personsearch.web.schemas import LAST_PERSON, Erased, EraseRequest, Person, file_answer
 from personsearch.web.service import Service
 
 router = APIRouter(prefix="/api/v1", tags=["people"])
@@ -26,22 +26,16 @@ async def get_person(person: PersonInPath, service: Served, caller: Searcher) ->
     return to_person(await service.run(lambda: _find(service, person)))
 
 
-@router.get(
-    "/people/{person}/thumbnail", response_class=Response, responses=binary_answer("image/jpeg")
-)
+@router.get("/people/{person}/thumbnail", **file_answer("image/jpeg"))
 async def get_thumbnail(person: PersonInPath, service: Served, caller: Searcher) -> Response:
     """The thumbnail of a person."""
     jpeg = await service.run(lambda: service.archive.engine.thumbnail(person))
     if not jpeg:
-        raise HTTPException(
-            404, f"there is no thumbnail of person {person}; they may have been erased"
-        )
+        raise HTTPException(404, f"person {person} has no thumbnail; they may have been erased")
     return Response(jpeg, media_type="image/jpeg")
 
 
-@router.get(
-    "/people/{person}/picture", response_class=Response, responses=binary_answer("image/jpeg")
-)
+@router.get("/people/{person}/picture", **file_answer("image/jpeg"))
 async def get_picture(
     person: PersonInPath,
     service: Served,
@@ -56,7 +50,7 @@ async def get_picture(
     return Response(jpeg, media_type="image/jpeg")
 
 
-@router.get("/people/{person}/clip", response_class=Response, responses=binary_answer("video/mp4"))
+@router.get("/people/{person}/clip", **file_answer("video/mp4"))
 async def get_clip(
     person: PersonInPath,
     service: Served,
@@ -89,11 +83,7 @@ def _find(service: Service, person: int) -> StoredPerson:
 
 
 async def _from_file(service: Service, work: Callable[[], bytes]) -> bytes:
-    """Return bytes made from a file.
-
-    Raises:
-        HTTPException: 404, the file is missing or cannot be read.
-    """
+    """Return bytes made from a file; answer 404 if it is missing or cannot be read."""
     try:
         return await service.run(work, heavy=True)
     except DataError as error:

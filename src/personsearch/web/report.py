@@ -76,14 +76,7 @@ def as_csv(matches: Sequence[Match], marks: Mapping[int, str]) -> str:
 def as_html(
     result: Result, pictures: Mapping[int, bytes], marks: Mapping[int, str], title: str = ""
 ) -> str:
-    """Return a page that needs no other file.
-
-    Args:
-        result: of the search.
-        pictures: JPEG thumbnails by person.
-        marks: ``right`` or ``wrong`` by person.
-        title: of the page.
-    """
+    """Return a page that needs no other file, with JPEG thumbnails and marks by person."""
     facts = {"Made": utc(result.time), "By": result.owner, "Hits": str(len(result.matches))}
     facts |= {key.capitalize(): json.dumps(value) for key, value in result.query.items() if value}
     rows = [

@@ -11,6 +11,7 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
 )
+from starlette.responses import Response
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 """A file, as OpenAPI describes it."""
@@ -58,9 +59,11 @@ Box = Annotated[
 ]
 
 
-def binary_answer(kind: str) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of a response that is a file."""
-    return {200: {"content": {kind: BINARY}}}
+def file_answer(*kinds: str) -> dict[str, Any]:
+    """Return the arguments of a route that answers with a file of one of some media types."""
+    text = {"schema": {"type": "string"}}
+    content = {kind: text if kind.startswith("text/") else BINARY for kind in kinds}
+    return {"response_class": Response, "responses": {200: {"content": content}}}
 
 
 class _Request(BaseModel):

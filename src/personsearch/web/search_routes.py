@@ -1,7 +1,6 @@
 """Routes of searching: query pictures, searches, reports."""
 
 import time
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -25,7 +24,7 @@ from personsearch.web.schemas import (
     SearchAnswer,
     SearchBody,
     Token,
-    binary_answer,
+    file_answer,
 )
 from personsearch.web.service import Caller, Service
 from personsearch.web.upload_body import MAX_QUERY_PIXELS, PICTURE_BODY, read_upload
@@ -66,9 +65,7 @@ async def add_query(request: Request, service: Served, caller: Searcher) -> Quer
     )
 
 
-@router.get(
-    "/queries/{query}/picture", response_class=Response, responses=binary_answer("image/jpeg")
-)
+@router.get("/queries/{query}/picture", **file_answer("image/jpeg"))
 async def query_picture(query: Token, service: Served, caller: Searcher) -> Response:
     """A query picture as JPEG, scaled down."""
     upload = _upload(service, query, caller)
@@ -114,11 +111,7 @@ async def search(body: SearchBody, service: Served, caller: Searcher) -> SearchA
     )
 
 
-_TEXT = {"schema": {"type": "string"}}
-_FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": _TEXT, "text/csv": _TEXT}}}
-
-
-@router.post("/results/{result}/report", response_class=Response, responses=_FILE)
+@router.post("/results/{result}/report", **file_answer("text/html", "text/csv"))
 async def report(result: Token, body: ReportRequest, service: Served, caller: Searcher) -> Response:
     """A report of a search as one file: HTML with embedded thumbnails, or CSV."""
     found = service.results.get(result, caller.name)
@@ -136,10 +129,9 @@ async def report(result: Token, body: ReportRequest, service: Served, caller: Se
         return as_html(found, pictures, marks, body.title)
 
     text = await service.run(write)
-    kind = "text/csv" if body.format == "csv" else "text/html"
-    name = f"personsearch-report.{body.format}"
-    headers = {"content-disposition": f'attachment; filename="{name}"'}
-    return Response(text, media_type=f"{kind}; charset=utf-8", headers=headers)
+    kind = f"text/{body.format}"
+    named = f'attachment; filename="personsearch-report.{body.format}"'
+    return Response(text, media_type=kind, headers={"content-disposition": named})
 
 
 _GONE = "this query picture is not kept any more; send it again"
@@ -173,11 +165,7 @@ def _embeddings(
 
 
 def _inside(box: list[float], upload: Upload) -> tuple[float, ...]:
-    """Return the part of a box that lies in the picture.
-
-    Raises:
-        DataError: no part does.
-    """
+    """Return the part of a box that lies in the picture."""
     check_box(box, upload.size, "the picture")
     width, height = upload.size
     x1, y1, x2, y2 = box

@@ -19,12 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Caller:
-    """The sender of a request.
-
-    Attributes:
-        name: of the key; ``local`` where none is needed.
-        scopes: permissions.
-    """
+    """The sender of a request, with the name and scopes of the key."""
 
     name: str
     scopes: tuple[str, ...]

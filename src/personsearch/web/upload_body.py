@@ -21,7 +21,7 @@ PICTURE_BODY = {
                 "schema": {
                     "type": "object",
                     "required": ["picture"],
-                    "properties": {"picture": {"type": "string", "format": "binary"}},
+                    "properties": {"picture": BINARY["schema"]},
                 }
             },
         },
@@ -36,11 +36,7 @@ class _InMemory(MultiPartParser):
 
 
 async def read_upload(request: Request) -> bytes:
-    """Return the bytes of the picture.
-
-    Raises:
-        HTTPException: no picture, more than one, or one that is too large.
-    """
+    """Return the bytes of the picture; refuse forms without one, and pictures too large."""
     data = await _body(request)
     if len(data) > MAX_UPLOAD:
         raise HTTPException(413, too_large(MAX_UPLOAD + 1))

@@ -28,14 +28,9 @@ Item = TypeVar("Item", bound=Kept)
 
 @dataclass(eq=False)
 class Upload:
-    """A query picture.
+    """A query picture of `owner`: the file, and its (width, height) after EXIF rotation.
 
-    Attributes:
-        owner: the caller who sent it.
-        data: the bytes of the file.
-        size: (width, height) in pixels, EXIF rotation applied.
-        people: everyone detected in it.
-        embeddings: (D,) of boxes that were searched by.
+    `embeddings` (D,) are those of the boxes that were searched by.
     """
 
     owner: str
@@ -55,14 +50,7 @@ class Upload:
 
 @dataclass(eq=False)
 class Result:
-    """The result of a search, for a report.
-
-    Attributes:
-        owner: the caller who searched.
-        time: of the search, in seconds since 1970.
-        query: what was searched for, as in the audit log.
-        matches: best first.
-    """
+    """The matches of a search, best first, for a report; `query` is as in the audit log."""
 
     owner: str
     time: float
@@ -103,22 +91,15 @@ class ShortMemory(Generic[Item]):
     def get(self, token: str, owner: str) -> Item | None:
         """Return an item, if it is still there and belongs to the owner."""
         with self._lock:
-            self._expire()
-            found = self._items.get(token)
-            if found is None or found[1].owner != owner:
-                return None
-            self._items[token] = (self._clock(), found[1])
-            self._items.move_to_end(token)
-            return found[1]
+            item = self._pop(token, owner)
+            if item is not None:
+                self._items[token] = (self._clock(), item)
+            return item
 
     def drop(self, token: str, owner: str) -> bool:
         """Delete an item; return whether it was there."""
         with self._lock:
-            found = self._items.get(token)
-            if found is None or found[1].owner != owner:
-                return False
-            del self._items[token]
-            return True
+            return self._pop(token, owner) is not None
 
     def clear(self) -> None:
         with self._lock:
@@ -129,13 +110,17 @@ class ShortMemory(Generic[Item]):
             self._expire()
             return len(self._items)
 
+    def _pop(self, token: str, owner: str) -> Item | None:
+        self._expire()
+        _, item = self._items.get(token, (0, None))
+        if item is None or item.owner != owner:
+            return None
+        return self._items.pop(token)[1]
+
     def _taken(self) -> int:
         return sum(item.bytes for _, item in self._items.values())
 
     def _expire(self) -> None:
         oldest = self._clock() - self.seconds
-        while self._items:
-            token = next(iter(self._items))
-            if self._items[token][0] > oldest:
-                break
-            del self._items[token]
+        while self._items and next(iter(self._items.values()))[0] <= oldest:
+            self._items.popitem(last=False)
