@@ -30,41 +30,27 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(eq=False)
 class Backbone:
-    """A network cut in two.
+    """A network cut in two."""
 
-    Attributes:
-        stem: (B, 3, H, W) -> (B, stem_channels, H / stride, W / stride).
-        head: (N, stem_channels, h, w) -> (N, head_channels, h', w'), run on each RoI.
-        stem_channels: channels of the shared map.
-        head_channels: channels after the head.
-        stride: pixels of the picture to one cell of the shared map.
-    """
-
-    stem: nn.Module
-    head: nn.Module
+    stem: nn.Module  # (B, 3, H, W) -> (B, stem_channels, H / stride, W / stride)
+    head: nn.Module  # (N, stem_channels, h, w) -> (N, head_channels, h', w'), run on each region
     stem_channels: int
     head_channels: int
-    stride: int
+    stride: int  # pixels of the picture to one cell of the shared map
 
 
 @dataclass(eq=False)
 class Trunk:
     """A residual network cut into the blocks that feature pyramids are made of.
 
-    Block Ck runs on the output of C(k-1), C1 on the picture (B, 3, H, W).
-
-    Attributes:
-        blocks: ``C1`` to ``C5``. Of a ResNet, C1 is conv1, bn1, relu and maxpool; C2 to C5 are
-            layer1 to layer4, the outputs that Lin et al. (2017, FPN) call by these names.
-        channels: of each block's output.
-        strides: pixels of the picture to one cell of each block's output.
-        detector: what published weights of a whole detector hold beyond the blocks, by
-            torchvision's names; empty with other weights.
+    Block Ck runs on the output of C(k-1), C1 on the picture (B, 3, H, W). Of a ResNet, C1 is conv1,
+    bn1, relu and maxpool; C2 to C5 are layer1 to layer4, named as by Lin et al. (2017, FPN).
+    `detector` holds the other tensors of published weights of a whole detector.
     """
 
     blocks: nn.ModuleDict
     channels: dict[str, int]
-    strides: dict[str, int]
+    strides: dict[str, int]  # pixels of the picture to one cell of each block's output
     detector: dict[str, Tensor] = field(default_factory=dict)
 
 

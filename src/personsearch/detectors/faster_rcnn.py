@@ -204,21 +204,13 @@ class BoxPredictor(nn.Module):
 
 @dataclass
 class SampledRegions:
-    """Regions sampled for the losses, those of image 0 first.
+    """Regions sampled for the losses, those of image 0 first."""
 
-    Attributes:
-        boxes: (R_i, 4) of each image, in pixels of the batch.
-        foreground: (R,) bool, whether the region shows a person.
-        ids: (R,) int64, the person's identity, `UNLABELLED` where unknown or background.
-        ious: (R,) IoU with the person's box, zero on background.
-        deltas: (R, 4) from the region to the person's box, zero on background.
-    """
-
-    boxes: list[Tensor]
-    foreground: Tensor
-    ids: Tensor
-    ious: Tensor
-    deltas: Tensor
+    boxes: list[Tensor]  # (R_i, 4) of each image, in pixels of the batch
+    foreground: Tensor  # (R,) bool, whether the region shows a person
+    ids: Tensor  # (R,) int64, the person's identity, `UNLABELLED` where unknown or background
+    ious: Tensor  # (R,) IoU with the person's box, zero on background
+    deltas: Tensor  # (R, 4) from the region to the person's box, zero on background
 
 
 class RegionSampler:

@@ -109,23 +109,14 @@ class FeatureMaps:
 
 @dataclass(frozen=True)
 class DetectionStep(Generic[Features]):
-    """The detection losses of a training step, and what the identity losses may need besides.
-
-    Attributes:
-        maps: the pictures.
-        boxes, ids: true boxes (N_i, 4) of each picture in pixels of the batch, and ids (N_i,).
-        losses: the detection losses, by name.
-        regions: the sampled regions.
-        features: of these regions.
-        logits, deltas: as `RegionSystem.predict` returns them.
-    """
+    """The detection losses of a training step, and what the identity losses may need besides."""
 
     maps: FeatureMaps
-    boxes: list[Tensor]
-    ids: list[Tensor]
-    losses: dict[str, Tensor]
+    boxes: list[Tensor]  # true boxes (N_i, 4) of each picture, in pixels of the batch
+    ids: list[Tensor]  # (N_i,) of each picture
+    losses: dict[str, Tensor]  # the detection losses, by name
     regions: SampledRegions
-    features: Features
+    features: Features  # of these regions, as are `logits` and `deltas` of `predict`
     logits: Tensor
     deltas: Tensor
 

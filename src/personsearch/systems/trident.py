@@ -36,15 +36,10 @@ PUBLISHED = RegionSettings(min_size=900, max_size=1500, roi_size=(24, 8))
 
 @dataclass(frozen=True)
 class TridentFeatures:
-    """What the branches read of R regions: g-hat, and g if the detection branch needs it.
+    """What the branches read of R regions: g-hat, and g if the detection branch needs it."""
 
-    Attributes:
-        pooled: g-hat (R, C, h, w).
-        deep: g (R, C', h', w'), the head's output; None with `detection_hidden`.
-    """
-
-    pooled: Tensor
-    deep: Tensor | None
+    pooled: Tensor  # g-hat (R, C, h, w)
+    deep: Tensor | None  # g (R, C', h', w'), the head's output; None with `detection_hidden`
 
 
 class Trident(RegionSystem[TridentFeatures]):
