@@ -34,18 +34,14 @@ class Housekeeping:
         self._thread.join(_STOP_TIMEOUT)
 
     def once(self) -> int:
-        """Run once; return the number of views that were erased.
-
-        Raises:
-            PersonSearchError: another process writes, or the store cannot be written.
-        """
+        """Run once; return the number of erased views."""
         engine = self.service.archive.engine
         if not isinstance(engine, StoreEngine):
             return 0  # Milvus maintains itself
         with open_store(self.service.folder) as store:
-            late = store.outdated() > 0 or not store.scrubbed()
+            due = store.outdated() > 0 or not store.scrubbed()
         erased = 0
-        if late:
+        if due:
             with open_store(self.service.folder, write=True) as store:
                 erased = store.expire()
             log_expired(self.service.folder, "retention", erased)

@@ -30,11 +30,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class Key:
-    """A key, without its secret; times in seconds since 1970."""
+    """A key; `hash` is the SHA-256 of its secret, times are in seconds since 1970."""
 
     name: str
     scopes: tuple[str, ...]
-    hash: str  # SHA-256 of the secret
+    hash: str
     made: float
     revoked: float | None = None
 
@@ -49,11 +49,7 @@ class Keys:
         self._keys: tuple[Key, ...] = ()
 
     def all(self) -> tuple[Key, ...]:
-        """Return every key, revoked ones included.
-
-        Raises:
-            StoreError: the file is damaged.
-        """
+        """Return every key, revoked ones included; `StoreError` if the file is damaged."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -61,8 +57,7 @@ class Keys:
             return ()
         at = (status.st_ino, status.st_mtime_ns, status.st_size)
         if at != self._read_at:
-            self._keys = self._read()
-            self._read_at = at
+            self._keys, self._read_at = self._read(), at
         return self._keys
 
     def valid(self) -> list[Key]:
@@ -72,11 +67,9 @@ class Keys:
     def holder(self, secret: str) -> Key | None:
         """Return the valid key of a secret, or None; in constant time."""
         given = _hash(secret)
-        found = None
-        for key in self.all():
-            if hmac.compare_digest(key.hash, given) and key.revoked is None:
-                found = key
-        return found
+        # Every key is compared, whichever is found.
+        found = [key for key in self.valid() if hmac.compare_digest(key.hash, given)]
+        return found[0] if found else None
 
     def make(self, name: str, scopes: Sequence[str]) -> str:
         """Make a key; return its secret, which is kept nowhere.
@@ -89,10 +82,10 @@ class Keys:
                 f"{name!r} is not a name for a key; expected up to 64 letters, digits, dots, "
                 "dashes or underscores"
             )
-        if unknown := [scope for scope in scopes if scope not in SCOPES]:
-            raise StoreError(f"unknown scope {unknown[0]!r}; expected some of {', '.join(SCOPES)}")
-        if not scopes:
-            raise StoreError(f"no scope is given; expected some of {', '.join(SCOPES)}")
+        unknown = [f"unknown scope {scope!r}" for scope in scopes if scope not in SCOPES]
+        if unknown or not scopes:
+            problem = unknown[0] if unknown else "no scope is given"
+            raise StoreError(f"{problem}; expected some of {', '.join(SCOPES)}")
         secret = PREFIX + secrets.token_urlsafe(32)
         with self._changing() as keys:
             if any(key.name == name for key in keys):
@@ -102,11 +95,7 @@ class Keys:
         return secret
 
     def revoke(self, name: str) -> None:
-        """Revoke a key, from now on.
-
-        Raises:
-            StoreError: there is no valid key of that name.
-        """
+        """Revoke a key, from now on; `StoreError` if there is no valid key of that name."""
         with self._changing() as keys:
             for row, key in enumerate(keys):
                 if key.name == name and key.revoked is None:

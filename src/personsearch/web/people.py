@@ -13,8 +13,7 @@ from personsearch.web.schemas import CameraLine, Hit, Person, Sighting, Span
 def to_person(person: StoredPerson) -> Person:
     """Return a person, with the addresses of their pictures."""
     address = f"/api/v1/people/{person.id}"
-    track = person.track
-    video = person.frame is not None
+    track, video = person.track, person.frame is not None
     return Person(
         id=str(person.id),
         source=person.source,
@@ -65,15 +64,14 @@ def to_timeline(matches: Sequence[Match]) -> list[CameraLine]:
     for rank, match in enumerate(matches, start=1):
         span = time_span(match.person)
         if span is not None:
-            lines.setdefault(match.person.camera, []).append(
-                Sighting(
-                    person=str(match.person.id),
-                    rank=rank,
-                    since=span[0],
-                    until=span[1],
-                    similarity=round(match.similarity, 6),
-                )
+            sighting = Sighting(
+                person=str(match.person.id),
+                rank=rank,
+                since=span[0],
+                until=span[1],
+                similarity=round(match.similarity, 6),
             )
+            lines.setdefault(match.person.camera, []).append(sighting)
     return [
         CameraLine(camera=camera, sightings=sorted(lines[camera], key=lambda one: one.since))
         for camera in sorted(lines, key=lambda name: (name is None, name or ""))
@@ -82,7 +80,8 @@ def to_timeline(matches: Sequence[Match]) -> list[CameraLine]:
 
 def check_people_exist(engine: Engine, ids: Sequence[int]) -> None:
     """Answer 404 unless all ids exist."""
-    if ids and engine.count(Filters(people=ids)) != len(set(ids)):
-        for one in ids:
-            if not engine.count(Filters(people=[one])):
-                raise HTTPException(404, f"there is no person {one}; they may have been erased")
+    if not ids or engine.count(Filters(people=ids)) == len(set(ids)):
+        return
+    for one in ids:
+        if not engine.count(Filters(people=[one])):
+            raise HTTPException(404, f"there is no person {one}; they may have been erased")

@@ -51,23 +51,17 @@ def as_csv(matches: Sequence[Match], marks: Mapping[int, str]) -> str:
     for rank, match in enumerate(matches, start=1):
         person = match.person
         probability = "" if match.probability is None else round(match.probability, 4)
+        position = "" if person.position is None else round(person.position, 3)
+        frame = "" if person.frame is None else person.frame
         table.writerow(
-            [
-                rank,
-                person.id,
-                round(match.similarity, 6),
-                probability,
-                round(float(person.score), 4),
-                marks.get(person.id, ""),
-                harmless(person.camera or ""),
-                utc(person.time),
-                "" if person.position is None else round(person.position, 3),
-                harmless(person.source),
-                harmless(person.name),
-                "" if person.frame is None else person.frame,
+            (
+                *(rank, person.id, round(match.similarity, 6), probability),
+                *(round(float(person.score), 4), marks.get(person.id, "")),
+                *(harmless(person.camera or ""), utc(person.time), position),
+                *(harmless(person.source), harmless(person.name), frame),
                 *(round(float(side), 2) for side in person.box),
                 probability,
-            ]
+            )
         )
     # Names of files may hold characters that UTF-8 cannot encode.
     return written.getvalue().encode("utf-8", "replace").decode()

@@ -5,6 +5,7 @@ import time
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
 from personsearch.media.pictures import decode_picture
@@ -42,7 +43,7 @@ async def add_query(request: Request, service: Served, caller: Searcher) -> Quer
     data = await read_upload(request)
 
     def find() -> Upload:
-        pixels = decode_picture(data, "the picture", MAX_QUERY_PIXELS)
+        pixels = _pixels(data)
         height, width = pixels.shape[:2]
         return Upload(caller.name, data, (width, height), service.archive.find_people(pixels))
 
@@ -70,10 +71,8 @@ async def query_picture(query: Token, service: Served, caller: Searcher) -> Resp
     """A query picture as JPEG, scaled down."""
     upload = _upload(service, query, caller)
 
-    def shown() -> bytes:
-        return as_jpeg(decode_picture(upload.data, "the picture", MAX_QUERY_PIXELS), PREVIEW)
-
-    return Response(await service.run(shown, heavy=True), media_type="image/jpeg")
+    jpeg = await service.run(lambda: as_jpeg(_pixels(upload.data), PREVIEW), heavy=True)
+    return Response(jpeg, media_type="image/jpeg")
 
 
 @router.delete("/queries/{query}", status_code=204)
@@ -90,10 +89,9 @@ async def search(body: SearchBody, service: Served, caller: Searcher) -> SearchA
     if not body.examples and not body.people:
         raise HTTPException(422, "no person is given: send an example or a person's id")
     uploads = {one.query: _upload(service, one.query, caller) for one in body.examples}
+    embeddings = await service.run(lambda: _embeddings(service, uploads, body.examples), heavy=True)
     request = SearchRequest(
-        embeddings=await service.run(
-            lambda: _embeddings(service, uploads, body.examples), heavy=True
-        ),
+        embeddings=embeddings,
         origins=[Origin(uploads[one.query].sha256, one.box) for one in body.examples],
         people=body.people,
         unlike=body.unlike,
@@ -123,9 +121,8 @@ async def report(result: Token, body: ReportRequest, service: Served, caller: Se
         service.archive.log_report(body.format, found.matches, caller=caller.name)
         if body.format == "csv":
             return as_csv(found.matches, marks)
-        pictures = {
-            one.person.id: service.archive.engine.thumbnail(one.person.id) for one in found.matches
-        }
+        ids, thumbnail = [one.person.id for one in found.matches], service.archive.engine.thumbnail
+        pictures = {person: thumbnail(person) for person in ids}
         return as_html(found, pictures, marks, body.title)
 
     text = await service.run(write)
@@ -135,6 +132,10 @@ async def report(result: Token, body: ReportRequest, service: Served, caller: Se
 
 
 _GONE = "this query picture is not kept any more; send it again"
+
+
+def _pixels(data: bytes) -> NDArray[np.uint8]:
+    return decode_picture(data, "the picture", MAX_QUERY_PIXELS)
 
 
 def _upload(service: Service, query: str, caller: Caller) -> Upload:
@@ -156,8 +157,7 @@ def _embeddings(
     for query, boxes in wanted.items():
         upload = uploads[query]
         if new := sorted(set(boxes) - upload.embeddings.keys()):
-            pixels = decode_picture(upload.data, "the picture", MAX_QUERY_PIXELS)
-            found = service.archive.embed(pixels, np.array(new, np.float32))
+            found = service.archive.embed(_pixels(upload.data), np.array(new, np.float32))
             if len(upload.embeddings) > 256:
                 upload.embeddings.clear()
             upload.embeddings.update(zip(new, found, strict=True))
