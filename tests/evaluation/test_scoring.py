@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from personsearch import boxes
-from personsearch.evaluation.matching import first_matches, iou_thresholds, paired_iou
+from personsearch.evaluation.scoring import first_matches, iou_thresholds, paired_iou
 
 
 def test_small_people_need_less_overlap() -> None:
