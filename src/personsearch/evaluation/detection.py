@@ -18,6 +18,7 @@ from personsearch.errors import EvaluationError
 from personsearch.types import Detections, FloatArray, Scene, as_boxes
 
 Curve = NDArray[np.float64]
+GroundTruth = Mapping[str, ArrayLike] | Sequence[Scene]
 _T = TypeVar("_T")
 
 
@@ -59,7 +60,7 @@ class DetectionResult:
 
 @overload
 def evaluate_detection(
-    ground_truth: Mapping[str, ArrayLike] | Sequence[Scene],
+    ground_truth: GroundTruth,
     detections: Mapping[str, Detections],
     score_threshold: float = 0.5,
     iou_threshold: float = 0.5,
@@ -68,7 +69,7 @@ def evaluate_detection(
 
 @overload
 def evaluate_detection(
-    ground_truth: Mapping[str, ArrayLike] | Sequence[Scene],
+    ground_truth: GroundTruth,
     detections: Mapping[str, Detections],
     score_threshold: Sequence[float],
     iou_threshold: float = 0.5,
@@ -76,7 +77,7 @@ def evaluate_detection(
 
 
 def evaluate_detection(
-    ground_truth: Mapping[str, ArrayLike] | Sequence[Scene],
+    ground_truth: GroundTruth,
     detections: Mapping[str, Detections],
     score_threshold: float | Sequence[float] = 0.5,
     iou_threshold: float = 0.5,
@@ -125,9 +126,7 @@ def at_thresholds(
     return results if isinstance(score_threshold, Sequence) else results[thresholds[0]]
 
 
-def _boxes_by_name(
-    ground_truth: Mapping[str, ArrayLike] | Sequence[Scene],
-) -> Mapping[str, FloatArray]:
+def _boxes_by_name(ground_truth: GroundTruth) -> Mapping[str, FloatArray]:
     if isinstance(ground_truth, Mapping):
         return {name: as_boxes(b, f"scene {name!r}") for name, b in ground_truth.items()}
     truth: dict[str, FloatArray] = {}

@@ -15,9 +15,7 @@ def ground_truth_gallery(
 ) -> dict[str, Detections]:
     """Return the annotated boxes of each scene as detections of score 1.
 
-    Args:
-        scenes: S scenes.
-        embeddings: for each scene (N, D), one row per annotated box.
+    `embeddings` are (N, D) for each scene, one row per annotated box.
 
     Raises:
         EvaluationError: another number of scenes, or two of one name.
@@ -40,7 +38,7 @@ def with_gallery_size(protocol: SearchProtocol, size: int, seed: int = 0) -> Sea
     the effect of distractors alone.
 
     Args:
-        protocol: the protocol with large galleries.
+        protocol: a protocol with large galleries.
         size: scenes in each gallery. A query with more targets keeps them all, and a gallery with
             fewer scenes stays as it is.
         seed: of the draw.

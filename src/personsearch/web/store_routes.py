@@ -41,13 +41,15 @@ async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
 
     people, cameras, sources = await service.run(count)
     service.metrics.people.set(people)
-    may_search = "search" in caller.scopes
+    uri = engine.uri
+    if "search" not in caller.scopes:
+        uri, cameras, sources = "", {}, {}
     return StoreInfo(
-        uri=engine.uri if may_search else "",
-        place=engine.uri if may_search else "",
+        uri=uri,
+        place=uri,
         people=people,
-        cameras=_groups(cameras) if may_search else [],
-        sources=_groups(sources) if may_search else [],
+        cameras=_groups(cameras),
+        sources=_groups(sources),
         model=engine.model.name,
         network=service.network,
         problem=service.problem,
