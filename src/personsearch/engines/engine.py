@@ -16,32 +16,20 @@ from personsearch.types import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class PersonRecord:
-    """All that is kept of a person.
+    """All that is kept of a person."""
 
-    Attributes:
-        person: where and when the person was seen.
-        vector: (D,) float16 embedding of unit length.
-        thumbnail: JPEG; empty if there is none.
-    """
-
-    person: StoredPerson
-    vector: NDArray[np.float16]
-    thumbnail: bytes
+    person: StoredPerson  # where and when the person was seen
+    vector: NDArray[np.float16]  # (D,) float16 embedding of unit length
+    thumbnail: bytes  # JPEG; empty if there is none
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The people most similar to a query, best first; equals by ascending id.
+    """The people most similar to a query, best first; equals by ascending id."""
 
-    Attributes:
-        ids: (N,) int64.
-        similarities: (N,) float32 cosines.
-        rank_scores: (N,) float32, the order.
-    """
-
-    ids: NDArray[np.int64]
-    similarities: FloatArray
-    rank_scores: FloatArray
+    ids: NDArray[np.int64]  # (N,) int64
+    similarities: FloatArray  # (N,) float32 cosines
+    rank_scores: FloatArray  # (N,) float32, the order
 
     @classmethod
     def best(
@@ -53,15 +41,10 @@ class Ranking:
 
 
 class Engine(ABC):
-    """Keeps people and ranks them by similarity; for several threads.
+    """Keeps people and ranks them by similarity; for several threads."""
 
-    Attributes:
-        uri: the folder, server or file, as the user named it.
-        model: makes the embeddings.
-    """
-
-    uri: str
-    model: ModelIdentity
+    uri: str  # the folder, server or file, as the user named it
+    model: ModelIdentity  # makes the embeddings
 
     def upsert(self, records: Sequence[PersonRecord]) -> int:
         """Add people, or replace those of the same id; return their number.
@@ -100,7 +83,6 @@ class Engine(ABC):
         """Erase files of a source with everyone in them; return the number of views.
 
         Args:
-            source: as it was indexed.
             names: of its files; None for all of them, an empty list for none.
 
         Raises:
@@ -116,12 +98,6 @@ class Engine(ABC):
         without: Sequence[int] = (),
     ) -> list[Ranking]:
         """Rank the matching people for each query (Q, D), and return the `top` best.
-
-        Args:
-            queries: embeddings of unit length.
-            top: number of people.
-            filters: which people to rank.
-            without: ids to leave out.
 
         Raises:
             StoreError: queries of another length than the embeddings.

@@ -47,7 +47,6 @@ class PeopleIndex:
     """The index of a store, for several threads.
 
     Args:
-        folder: of the store.
         opened: returns the calling thread's own store, open for reading.
         exact: True for exact search always; False for approximate search, prepared when it is first
             needed; None for approximate search above a million people, if it is prepared.

@@ -31,25 +31,17 @@ _COLUMNS = tuple(EmbeddingRows.__dataclass_fields__)
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some people of a store.
+    """Some people of a store."""
 
-    Attributes:
-        rows: the people.
-        weights: (N,) float32 factors of their similarities; None for an unweighted model.
-        scanner: faiss's index of them, in that order; None where they are few.
-        alive: (N,) False for people who are no longer in the store; None where all are.
-        span: of the file that they are mapped from; None in memory.
-        checksum: of that file.
-        inverted_lists: the people by nearest centroid, if that file exists.
-    """
-
-    rows: EmbeddingRows
+    rows: EmbeddingRows  # the people
+    # (N,) float32 factors of their similarities; None for an unweighted model
     weights: FloatArray | None
-    scanner: Any = None
+    scanner: Any = None  # faiss's index of them, in that order; None where they are few
+    # (N,) False for people who are no longer in the store; None where all are
     alive: Mask | None = None
-    span: Span | None = None
-    checksum: int = 0
-    inverted_lists: IndexFile | None = None
+    span: Span | None = None  # of the file that they are mapped from; None in memory
+    checksum: int = 0  # of that file
+    inverted_lists: IndexFile | None = None  # the people by nearest centroid, if that file exists
 
     def __len__(self) -> int:
         return len(self.rows.ids)
@@ -64,14 +56,10 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A store at some revision.
+    """A store at some revision."""
 
-    Attributes:
-        revision: of the store.
-        parts: all people, ascending by id except for those inserted among older ones since.
-    """
-
-    revision: int
+    revision: int  # of the store
+    # all people, ascending by id except for those inserted among older ones since
     parts: tuple[Part, ...]
 
     @property

@@ -25,19 +25,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class MigrationReport:
-    """The result of a migration.
+    """The result of a migration."""
 
-    Attributes:
-        people: in both, at the end.
-        copied: people written by this call.
-        compared: people read from both sides and equal in everything; all of them.
-        seconds: duration.
-    """
-
-    people: int = 0
-    copied: int = 0
-    compared: int = 0
-    seconds: float = 0.0
+    people: int = 0  # in both, at the end
+    copied: int = 0  # people written by this call
+    compared: int = 0  # people read from both sides and equal in everything; all of them
+    seconds: float = 0.0  # duration
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -53,10 +46,7 @@ def migrate(
     erased. Nobody may write to either side meanwhile.
 
     Args:
-        source: engine to read from.
         target: engine to write to; empty, or left by an interrupted call.
-        batch: people written at once.
-        progress: called after each batch.
 
     Raises:
         StoreError: another model, other people in the target, or a person who differs.

@@ -46,19 +46,12 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 
 @dataclass(frozen=True)
 class MilvusAddress:
-    """The address of a collection.
+    """The address of a collection."""
 
-    Attributes:
-        uri: as the user named it.
-        server: what pymilvus connects to: an address, or a local file's path.
-        collection: name.
-        lite: whether it is a local file.
-    """
-
-    uri: str
-    server: str
-    collection: str
-    lite: bool = False
+    uri: str  # as the user named it
+    server: str  # what pymilvus connects to: an address, or a local file's path
+    collection: str  # name
+    lite: bool = False  # whether it is a local file
 
 
 def parse_address(uri: str) -> MilvusAddress:

@@ -28,7 +28,6 @@ class StoreEngine(Engine):
     """An engine over a store; its threads share one index.
 
     Args:
-        folder: of the store.
         model: makes the queries; None for the store's own.
         exact: True to score all matching people always. False for approximate search, prepared when
             it is first needed, unless a filter leaves few people. None for approximate search above

@@ -40,23 +40,14 @@ _FIELDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """A line of the log.
+    """A line of the log."""
 
-    Attributes:
-        time: seconds since 1970.
-        who: name of a key, ``local``, or the user of this machine who ran a command.
-        action: such as ``search``.
-        details: ids, counts and filters; never an embedding or a picture.
-        previous: SHA-256 of the line before.
-        hash: SHA-256 of this line.
-    """
-
-    time: float
-    who: str
-    action: str
-    details: Mapping[str, Any]
-    previous: str
-    hash: str
+    time: float  # seconds since 1970
+    who: str  # name of a key, ``local``, or the user of this machine who ran a command
+    action: str  # such as ``search``
+    details: Mapping[str, Any]  # ids, counts and filters; never an embedding or a picture
+    previous: str  # SHA-256 of the line before
+    hash: str  # SHA-256 of this line
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,6 @@ class Erasing(Reading):
         The files stay known by name as erased, so that indexing leaves them out from then on.
 
         Args:
-            source: as it was indexed.
             names: of its files; None for all of them, an empty list for none.
 
         Raises:

@@ -114,10 +114,7 @@ def export_store(
     The folder is written completely or not at all. Others may search and index meanwhile.
 
     Args:
-        store: the store's folder.
-        folder: to be created.
         format: of the tables; ``parquet`` needs the extra ``[parquet]``.
-        progress: called from time to time.
 
     Raises:
         StoreError: the folder is there and not empty, the store is damaged, no room on the disk,
@@ -221,11 +218,6 @@ def import_store(
 
     The whole export is checked before anything is written. An interrupted import may be run again
     and continues. A new store takes the export's retention time; an existing one keeps its own.
-
-    Args:
-        folder: from `export_store`.
-        into: a store's folder.
-        progress: called from time to time.
 
     Raises:
         StoreError: the export is damaged, incomplete, of a newer version or another model; or the

@@ -42,27 +42,19 @@ class Filters:
 
     A field that is None restricts nothing; an empty selection selects nobody.
 
-    Attributes:
-        cameras: names of cameras.
-        since, until: seconds since 1970, until excluded; people without a time are left out.
-        min_score: of the detection.
-        min_height: of the box, in pixels.
-        sources: folders, files or live cameras as they were indexed.
-        names: files inside the sources.
-        people: ids.
-
     Raises:
         StoreError: a text where a list is expected, or a bound that is not a number.
     """
 
-    cameras: Sequence[str] | None = None
+    cameras: Sequence[str] | None = None  # names of cameras
+    # since, until: seconds since 1970, until excluded; people without a time are left out
     since: float | None = None
     until: float | None = None
-    min_score: float | None = None
-    min_height: float | None = None
-    sources: Sequence[str] | None = None
-    names: Sequence[str] | None = None
-    people: Sequence[int] | None = None
+    min_score: float | None = None  # of the detection
+    min_height: float | None = None  # of the box, in pixels
+    sources: Sequence[str] | None = None  # folders, files or live cameras as they were indexed
+    names: Sequence[str] | None = None  # files inside the sources
+    people: Sequence[int] | None = None  # ids
 
     def __post_init__(self) -> None:
         for name, *_ in _SELECTIONS:

@@ -42,19 +42,12 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class IndexFile:
-    """A file that was read, mapped to memory.
+    """A file that was read, mapped to memory."""
 
-    Attributes:
-        index: faiss's.
-        columns: more arrays in the file.
-        about: its description.
-        checksum: of the whole file.
-    """
-
-    index: Any
-    columns: Mapping[str, NDArray[Any]]
-    about: Mapping[str, Any]
-    checksum: int
+    index: Any  # faiss's
+    columns: Mapping[str, NDArray[Any]]  # more arrays in the file
+    about: Mapping[str, Any]  # its description
+    checksum: int  # of the whole file
 
 
 @contextmanager

@@ -65,28 +65,20 @@ class PersonRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FileUnit:
-    """A file with its people, by indices instead of ids.
+    """A file with its people, by indices instead of ids."""
 
-    Attributes:
-        source, name, stamp, camera, state, reason: of the file.
-        pictures: by frame.
-        tracks: of a video.
-        people: by picture.
-        vectors: (N, D) float16, of the people.
-        thumbnails: N pictures as JPEG; empty where there is none.
-    """
-
+    # source, name, stamp, camera, state, reason: of the file
     source: str
     name: str
     stamp: FileStamp
     camera: str | None
     state: str
     reason: str
-    pictures: list[PictureRow]
-    tracks: list[TrackRow]
-    people: list[PersonRow]
-    vectors: NDArray[np.float16]
-    thumbnails: list[bytes]
+    pictures: list[PictureRow]  # by frame
+    tracks: list[TrackRow]  # of a video
+    people: list[PersonRow]  # by picture
+    vectors: NDArray[np.float16]  # (N, D) float16, of the people
+    thumbnails: list[bytes]  # N pictures as JPEG; empty where there is none
 
     @property
     def path(self) -> str:
@@ -131,26 +123,19 @@ class FileUnit:
 
 @dataclass
 class ExchangeReport:
-    """What came into a store.
+    """What came into a store."""
 
-    Attributes:
-        files, pictures, people, tracks: number of rows written.
-        skipped: files that were there already, or were erased there.
-        erased: files erased because they were erased in the other store.
-        replaced: files that were there with an older stamp, or not complete.
-        kept: files that were there with a newer stamp.
-        expired: people older than the store's retention time, erased at the end.
-    """
-
+    # files, pictures, people, tracks: number of rows written
     files: int = 0
     pictures: int = 0
     people: int = 0
     tracks: int = 0
-    skipped: int = 0
-    erased: int = 0
+    skipped: int = 0  # files that were there already, or were erased there
+    erased: int = 0  # files erased because they were erased in the other store
+    # files that were there with an older stamp, or not complete
     replaced: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    expired: int = 0
+    kept: list[str] = field(default_factory=list)  # files that were there with a newer stamp
+    expired: int = 0  # people older than the store's retention time, erased at the end
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -213,9 +198,6 @@ def take(
 
     Args:
         store: open for writing.
-        units: files of the store's model.
-        total: number of files.
-        progress: called after each transaction.
 
     Raises:
         StoreError: a file that a store may not take, or no room on the disk.
@@ -314,11 +296,6 @@ def merge_stores(
     """Copy all files of one store into another, which is created if there is none.
 
     A new store takes the retention time of the first; an existing one keeps its own.
-
-    Args:
-        origin: folder of the first store, which does not change.
-        into: folder of the other.
-        progress: called from time to time.
 
     Raises:
         StoreError: they are the same, or of different models; or one is damaged or in use.

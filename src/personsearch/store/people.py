@@ -13,19 +13,12 @@ from personsearch.types import FileStamp, FloatArray
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """The model that made a store's embeddings; those of two models cannot be compared.
+    """The model that made a store's embeddings; those of two models cannot be compared."""
 
-    Attributes:
-        name: as the user named it.
-        fingerprint: hash of its weights and settings.
-        dim: length of an embedding.
-        weighted: whether similarity is multiplied by the detection's score.
-    """
-
-    name: str
-    fingerprint: str
-    dim: int
-    weighted: bool = False
+    name: str  # as the user named it
+    fingerprint: str  # hash of its weights and settings
+    dim: int  # length of an embedding
+    weighted: bool = False  # whether similarity is multiplied by the detection's score
 
 
 class FileState(StrEnum):
@@ -39,87 +32,56 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True)
 class KnownFile:
-    """A file that was indexed, at least in part.
+    """A file that was indexed, at least in part."""
 
-    Attributes:
-        id: of its row.
-        stamp: size and modification time when it was indexed.
-        state: `FileState`.
-        frames: number of a video's frames in the store; 0 for a photo.
-    """
-
-    id: int
-    stamp: FileStamp
+    id: int  # of its row
+    stamp: FileStamp  # size and modification time when it was indexed
     state: FileState
-    frames: int
+    frames: int  # number of a video's frames in the store; 0 for a photo
 
 
 @dataclass(frozen=True, eq=False)
 class FoundPeople:
-    """A picture and the people found in it.
+    """A picture and the people found in it."""
 
-    Attributes:
-        size: (width, height) of the picture in pixels.
-        boxes: (N, 4) float32 in its pixels.
-        scores: (N,) float32.
-        embeddings: (N, D) float32 of unit length.
-        thumbnails: N pictures as JPEG.
-        frame: index from zero in a video; None for a photo.
-        position: seconds from the video's start.
-        time: seconds since 1970 at which it was taken; None if unknown.
-    """
-
-    size: tuple[int, int]
-    boxes: FloatArray
-    scores: FloatArray
-    embeddings: FloatArray
-    thumbnails: Sequence[bytes]
-    frame: int | None = None
-    position: float | None = None
-    time: float | None = None
+    size: tuple[int, int]  # (width, height) of the picture in pixels
+    boxes: FloatArray  # (N, 4) float32 in its pixels
+    scores: FloatArray  # (N,) float32
+    embeddings: FloatArray  # (N, D) float32 of unit length
+    thumbnails: Sequence[bytes]  # N pictures as JPEG
+    frame: int | None = None  # index from zero in a video; None for a photo
+    position: float | None = None  # seconds from the video's start
+    time: float | None = None  # seconds since 1970 at which it was taken; None if unknown
 
 
 @dataclass(frozen=True)
 class TrackSpan:
-    """The part of a video in which a person was tracked.
+    """The part of a video in which a person was tracked."""
 
-    Attributes:
-        id: of the track.
-        first, last: seconds from the video's start.
-        views: number of detections, of which the best are kept.
-    """
-
-    id: int
+    id: int  # of the track
+    # first, last: seconds from the video's start
     first: float
     last: float
-    views: int
+    views: int  # number of detections, of which the best are kept
 
 
 @dataclass(frozen=True, eq=False)
 class StoredPerson:
-    """A person in a store.
+    """A person in a store."""
 
-    Attributes:
-        id: of the row.
-        source, name: the folder or file that was indexed, and the file inside it.
-        box: (4,) float32 in the picture's pixels.
-        score: of the detection.
-        frame, position, time, camera: as in `FoundPeople`; None where unknown.
-        size: (width, height) of the picture.
-        track: when the person was seen in a video; None for a photo.
-    """
-
-    id: int
+    id: int  # of the row
+    # source, name: the folder or file that was indexed, and the file inside it
     source: str
     name: str
-    box: FloatArray
-    score: float
+    box: FloatArray  # (4,) float32 in the picture's pixels
+    score: float  # of the detection
+    # frame, position, time, camera: as in `FoundPeople`; None where unknown
     frame: int | None
     position: float | None
     time: float | None
     camera: str | None
-    size: tuple[int, int]
-    track: TrackSpan | None = None
+    size: tuple[int, int]  # (width, height) of the picture
+    track: TrackSpan | None = None  # when the person was seen in a video; None for a photo
 
     @property
     def path(self) -> Path:
@@ -139,19 +101,13 @@ class StoredPerson:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingRows:
-    """Embeddings and the columns that filters read, ascending by id.
+    """Embeddings and the columns that filters read, ascending by id."""
 
-    Attributes:
-        ids: (N,) int64.
-        vectors: (N, D) float16.
-        scores, heights, times: (N,) float64, of detections, boxes in pixels, and seconds since
-            1970; NaN where no time is known.
-        files: (N,) int64, ids of the files.
-    """
-
-    ids: NDArray[np.int64]
-    vectors: NDArray[np.float16]
+    ids: NDArray[np.int64]  # (N,) int64
+    vectors: NDArray[np.float16]  # (N, D) float16
+    # scores, heights, times: (N,) float64, of detections, boxes in pixels, and seconds since 1970;
+    # NaN where no time is known
     scores: NDArray[np.float64]
     heights: NDArray[np.float64]
     times: NDArray[np.float64]
-    files: NDArray[np.int64]
+    files: NDArray[np.int64]  # (N,) int64, ids of the files

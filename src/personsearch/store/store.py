@@ -39,7 +39,6 @@ def open_store(
     """Open a store; created, if it is opened for writing and there is none.
 
     Args:
-        folder: of the store.
         model: that indexes or searches; a store of another model is refused. None to read or erase
             only.
         write: whether to open for writing, which one process at a time may.

@@ -12,33 +12,21 @@ VIEWS = 5
 
 @dataclass(frozen=True, eq=False)
 class FrameDetection:
-    """A detection in a frame of a video.
+    """A detection in a frame of a video."""
 
-    Attributes:
-        id: of its row in the store.
-        frame: index in the video.
-        position: seconds from the video's start.
-        box: (4,) float32 in pixels.
-        score: the detector's.
-        vector: (D,) float32 embedding of unit length.
-    """
-
-    id: int
-    frame: int
-    position: float
-    box: FloatArray
-    score: float
-    vector: FloatArray
+    id: int  # of its row in the store
+    frame: int  # index in the video
+    position: float  # seconds from the video's start
+    box: FloatArray  # (4,) float32 in pixels
+    score: float  # the detector's
+    vector: FloatArray  # (D,) float32 embedding of unit length
 
 
 @dataclass(eq=False)
 class Track:
-    """One person over some time.
+    """One person over some time."""
 
-    Attributes:
-        detections: in order of time, at most one a frame.
-    """
-
+    # in order of time, at most one a frame
     detections: list[FrameDetection] = field(default_factory=list)
     _sum: FloatArray | None = None
 

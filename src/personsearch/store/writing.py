@@ -36,8 +36,6 @@ class Writing(Reading):
         """Write pictures of a file and the people in them, all or none.
 
         Args:
-            file: id from `begin_file`.
-            found: different frames, or the one photo.
             finished: whether they are the last of the file.
 
         Raises:
