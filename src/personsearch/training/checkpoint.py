@@ -105,7 +105,7 @@ def load_checkpoint(folder: Path) -> tuple[PersonSearchModel, Recipe]:
     """
     folder = find_checkpoint(folder)
     try:
-        recipe = read_recipe(folder / "recipe.toml")
+        recipe = read_recipe(folder / "recipe.toml", trained=True)
     except RecipeError as error:
         raise CheckpointError(f"{folder}: the recipe is damaged: {error}") from None
     metadata = _metadata(folder / "model.safetensors")

@@ -180,8 +180,8 @@ class Recipe(BaseModel):
         return "\n".join(lines) + "\n"
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe from a TOML file.
+def read_recipe(path: Path, *, trained: bool = False) -> Recipe:
+    """Read a recipe from a TOML file; `trained`: that of a trained model.
 
     Raises:
         RecipeError: no such file, not TOML, or a wrong key or value.
@@ -195,16 +195,18 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: is not TOML ({error})") from None
-    return make_recipe(values, str(path))
+    return make_recipe(values, str(path), trained=trained)
 
 
-def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+def make_recipe(
+    values: Mapping[str, Any], where: str = "recipe", *, trained: bool = False
+) -> Recipe:
     """Make a recipe from keys and values; missing keys have their defaults.
 
     Raises:
         RecipeError: an unknown key, a wrong type, or a contradiction.
     """
-    values = current_keys(values, where)
+    values = current_keys(values, where, trained=trained)
     system = values.get("system")
     if not isinstance(system, str) or system not in SYSTEMS:
         raise RecipeError(

@@ -26,13 +26,19 @@ REMOVED: Mapping[str, bool | float] = {
 }
 """The value that is fixed now of each removed key."""
 
+IN_DETECTION = {"second_score"}
+"""Removed keys that change what a trained model reports; the others change training alone."""
 
-def current_keys(values: Mapping[str, Any], where: str = "recipe") -> dict[str, Any]:
+
+def current_keys(
+    values: Mapping[str, Any], where: str = "recipe", *, trained: bool = False
+) -> dict[str, Any]:
     """Return `values` with renamed keys renamed and removed keys left out, with one warning.
 
     Args:
         values: a recipe, or a part of one.
         where: its name in warnings and errors.
+        trained: it is a trained model's recipe; removed keys of training may have any value.
 
     Raises:
         RecipeError: a removed key has another value than the fixed one, or a key is given under
@@ -43,7 +49,8 @@ def current_keys(values: Mapping[str, Any], where: str = "recipe") -> dict[str, 
     for key, value in values.items():
         if key in REMOVED:
             fixed = REMOVED[key]
-            if value != fixed or isinstance(value, bool) != isinstance(fixed, bool):
+            other = value != fixed or isinstance(value, bool) != isinstance(fixed, bool)
+            if other and not (trained and key not in IN_DETECTION):
                 raise RecipeError(
                     f"{where}: {key} is {value!r}, but this key was removed and its value fixed at "
                     f"{fixed!r}; remove the key, or use version 0.1"
