@@ -1,10 +1,14 @@
 """`personsearch audit`: read and check the audit log of searches and erasures."""
 
-from typing import Annotated
+import json
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personsearch.cli.options import JsonOption, StoreOption, show_time, store_uri
+from personsearch.cli.options import JsonOption, StoreOption, print_json, show_time, store_uri
+
+if TYPE_CHECKING:
+    from personsearch.store.audit import AuditLog
 
 app = typer.Typer(help="The audit log of a store: read, check.", no_args_is_help=True)
 
@@ -15,14 +19,9 @@ def read(store: StoreOption = None, json_output: JsonOption = False) -> None:
 
     Example: personsearch audit read --json
     """
-    import json
-
-    from personsearch.search.state import state_folder
-    from personsearch.store.audit import AuditLog
-
-    for entry in AuditLog(state_folder(store_uri(store))).entries():
+    for entry in _log(store).entries():
         if json_output:
-            print(json.dumps(vars(entry)))
+            print_json(vars(entry), indent=None)
         else:
             # JSON also escapes control characters of terminals.
             action = f"{json.dumps(entry.who)[1:-1]}: {json.dumps(entry.action)[1:-1]}"
@@ -42,20 +41,22 @@ def check(
 
     Example: personsearch audit check --head 4f2d...
     """
-    import json
-
-    from personsearch.search.state import state_folder
-    from personsearch.store.audit import AuditLog
-
-    log = AuditLog(state_folder(store_uri(store)))
+    log = _log(store)
     problem = log.verify(head)
     count = 0 if problem else sum(1 for _ in log.entries())
     if json_output:
         state = {"whole": not problem, "problem": problem, "entries": count, "head": log.head()}
-        print(json.dumps(state, indent=2))
+        print_json(state)
     elif problem:
         typer.echo(f"error: {log.folder}: the audit log was changed: {problem}", err=True)
     else:
         typer.echo(f"intact: {count} entries; head {log.head()}")
     if problem:
         raise typer.Exit(1)
+
+
+def _log(store: str | None) -> "AuditLog":
+    from personsearch.search.state import state_folder
+    from personsearch.store.audit import AuditLog
+
+    return AuditLog(state_folder(store_uri(store)))

@@ -5,15 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personsearch.cli.options import (
-    DeviceOption,
-    JsonOption,
-    StoreOption,
-    check_suffix,
-    choose_device,
-    print_table,
-    store_folder,
-)
+from personsearch.cli import options
 
 if TYPE_CHECKING:
     from personsearch.search.calibration import Calibration
@@ -27,7 +19,7 @@ def calibrate(
         list[Path],
         typer.Argument(help="Labelled pictures: anything that 'personsearch data stats' reads."),
     ],
-    store: StoreOption = None,
+    store: options.StoreOption = None,
     model: Annotated[str | None, typer.Option(help="Default: the store's own.")] = None,
     split: Annotated[
         str | None, typer.Option(help="Default: test where there is one, else everything.")
@@ -45,8 +37,8 @@ def calibrate(
     plot: Annotated[
         Path | None, typer.Option(help="Draw a reliability diagram (.png or .svg).")
     ] = None,
-    device: DeviceOption = "auto",
-    json_output: JsonOption = False,
+    device: options.DeviceOption = "auto",
+    json_output: options.JsonOption = False,
 ) -> None:
     """Calibrate a store on labelled pictures.
 
@@ -55,8 +47,6 @@ def calibrate(
 
     Example: personsearch calibrate labelled/ --store people --plot reliability.png
     """
-    import json
-
     from personsearch.cli.progress import StepProgress
     from personsearch.datasets import open_dataset
     from personsearch.errors import DataError
@@ -66,9 +56,9 @@ def calibrate(
 
     if across not in (None, "cameras", "pictures"):
         raise typer.BadParameter(f"{across!r}: expected cameras or pictures", param_hint="--across")
-    check_suffix(plot, (".png", ".svg"), "--plot")
-    folder = store_folder(store)
-    with open_archive(folder, model=model, device=choose_device(device)) as archive:
+    options.check_suffix(plot, (".png", ".svg"), "--plot")
+    folder = options.store_folder(store)
+    with open_archive(folder, model=model, device=options.choose_device(device)) as archive:
         opened = [open_dataset(path) for path in datasets]
         parts = []
         for one in opened:
@@ -96,7 +86,7 @@ def calibrate(
 
         plot_reliability(found, plot)
     if json_output:
-        print(json.dumps({"written": str(path), **_metrics(found)}, indent=2))
+        options.print_json({"written": str(path), **_metrics(found)})
     else:
         _print(found, path)
 
@@ -132,5 +122,5 @@ def _print(found: "Calibration", path: Path) -> None:
         limits = [found.similarity_for(level, crowd) for level in (0.5, 0.95)]
         shown = ["never" if limit is None else f"{limit:.2f}" for limit in limits]
         rows.append([f"{crowd:,}", f"{100 * found.wrong_first(crowd):.0f} %", *shown])
-    print_table(("others", "someone else comes first", "50 % from", "95 % from"), rows)
+    options.print_table(("others", "someone else comes first", "50 % from", "95 % from"), rows)
     typer.echo(f"written to {path}")

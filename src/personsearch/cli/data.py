@@ -1,6 +1,5 @@
 """`personsearch data`: make, examine, convert and count data sets."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from personsearch.cli.options import JsonOption, print_json
 from personsearch.cli.progress import StepProgress
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ _Format = Annotated[
 _Pictures = Annotated[
     Path | None, typer.Option(help="The folder of the pictures, if COCO files are elsewhere.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("synth")
@@ -44,7 +43,7 @@ def synth(
     workers: Annotated[
         int | None, typer.Option(help="Processes that draw; default: one per core.")
     ] = None,
-    json_output: _Json = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Draw the synthetic benchmark, in the scenes format.
 
@@ -74,7 +73,7 @@ def doctor(
     headers: Annotated[
         bool, typer.Option("--headers", help="Read only the headers of pictures: much quicker.")
     ] = False,
-    json_output: _Json = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Look for what is missing, damaged, doubled or contradictory. Exits 1 if there are errors.
 
@@ -91,7 +90,7 @@ def doctor(
     errors = sum(finding.severity == "error" for finding in findings)
     if json_output:
         report = {"name": dataset.name, "findings": [asdict(finding) for finding in findings]}
-        typer.echo(json.dumps(report))
+        print_json(report, indent=None)
     else:
         for finding in findings:
             typer.echo(f"{finding.severity}: {finding.what} ({finding.count:,})")
@@ -110,7 +109,7 @@ def convert(
     to: Annotated[str, typer.Option("--to", help="scenes, cuhk-sysu or prw.")],
     format: _Format = None,
     pictures: _Pictures = None,
-    json_output: _Json = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Write a data set and its pictures in another format, and report what was left out.
 
@@ -124,7 +123,7 @@ def convert(
         dropped = write(dataset, out, to, progress=bars.step("pictures"))
     counts = {"not read": _reasons(dataset.dropped), "not written": _reasons(dropped)}
     if json_output:
-        typer.echo(json.dumps({"name": dataset.name, "out": str(out), "format": to} | counts))
+        print_json({"name": dataset.name, "out": str(out), "format": to} | counts, indent=None)
         return
     for kind, reasons in counts.items():
         for reason, count in reasons.items():
@@ -138,7 +137,7 @@ def stats(
     format: _Format = None,
     pictures: _Pictures = None,
     plot: Annotated[Path | None, typer.Option(help="Save histograms here (.png, .pdf).")] = None,
-    json_output: _Json = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Count pictures, boxes and identities, and measure people.
 
@@ -179,7 +178,7 @@ def _print_statistics(
     protocols, dropped = list(dataset.protocols), _reasons(dataset.dropped)
     if json_output:
         report = {"name": dataset.name, "splits": rows, "protocols": protocols, "dropped": dropped}
-        typer.echo(json.dumps(report))
+        print_json(report, indent=None)
         return
     from rich.console import Console
     from rich.table import Table

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from personsearch.cli.options import JsonOption, print_json
+
 if TYPE_CHECKING:
     from personsearch.demo.page import Page, Step
 
@@ -31,7 +33,7 @@ def demo(
             help="Train nothing: run the networks in FOLDER/models on the frames in FOLDER.",
         ),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Draw a benchmark, train on it, measure, and write a page with queries and their hits.
 
@@ -94,7 +96,6 @@ def _print(page: "Page", steps: "list[Step]", path: Path) -> None:
 
 
 def _print_json(page: "Page", steps: "list[Step]", path: Path) -> None:
-    import json
     from dataclasses import asdict
 
     from personsearch.cli.evaluate import as_json
@@ -104,4 +105,4 @@ def _print_json(page: "Page", steps: "list[Step]", path: Path) -> None:
         "results": [as_json(result.compared, result.dataset) for result in page.results],
         "steps": [asdict(step) for step in steps],
     }
-    typer.echo(json.dumps(report, indent=1))
+    print_json(report, indent=1)

@@ -4,13 +4,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.options import (
-    StoreOption,
-    make_filters,
-    not_empty,
-    source_uri,
-    store_uri,
-)
+from personsearch.cli.options import StoreOption, make_filters, not_empty, source_uri, store_uri
 
 
 def erase(

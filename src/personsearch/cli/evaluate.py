@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from personsearch.cli.options import JsonOption, print_json
+
 if TYPE_CHECKING:
     from personsearch.datasets.dataset import Dataset
     from personsearch.evaluation.comparison import Comparison
@@ -49,7 +51,7 @@ def evaluate(
         Path | None, typer.Option(help="Write detections and queries to this .npz file.")
     ] = None,
     device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'.")] = "",
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Measure detection and search on a data set.
 
@@ -108,9 +110,7 @@ def evaluate(
     if per_query is not None:
         _write_queries(per_query, compared, dataset)
     if json_output:
-        import json
-
-        typer.echo(json.dumps(as_json(compared, dataset), indent=1))
+        print_json(as_json(compared, dataset), indent=1)
     else:
         _print(compared, dataset)
 

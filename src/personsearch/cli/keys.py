@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.options import JsonOption, StoreOption, print_table, show_time, store_uri
+from personsearch.cli.options import (
+    JsonOption,
+    StoreOption,
+    print_json,
+    print_table,
+    show_time,
+    store_uri,
+)
 
 app = typer.Typer(help="API keys of a store: make, list, revoke.", no_args_is_help=True)
 
@@ -22,8 +29,6 @@ def make(
 
     Example: personsearch keys make --name desk --scope search --scope erase
     """
-    import json
-
     from personsearch.search.state import state_folder
     from personsearch.store.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
@@ -33,7 +38,7 @@ def make(
     details = {"key": name, "scopes": scope}
     AuditLog(folder).append("key made", user_of_this_machine(), details)
     if json_output:
-        print(json.dumps({"name": name, "scopes": scope, "key": secret}))
+        print_json({"name": name, "scopes": scope, "key": secret}, indent=None)
     else:
         typer.echo("this key is shown once; store it safely:", err=True)
         print(secret)
@@ -45,8 +50,6 @@ def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> Non
 
     Example: personsearch keys list
     """
-    import json
-
     from personsearch.search.state import state_folder
     from personsearch.web.keys import Keys
 
@@ -56,7 +59,7 @@ def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> Non
             {"name": k.name, "scopes": list(k.scopes), "made": k.made, "revoked": k.revoked}
             for k in keys
         ]
-        print(json.dumps(plain, indent=2))
+        print_json(plain)
         return
     print_table(
         ("name", "scopes", "made", "revoked"),

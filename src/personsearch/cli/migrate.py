@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.options import JsonOption
+from personsearch.cli.options import JsonOption, print_json
 
 
 def migrate(
@@ -27,7 +27,6 @@ def migrate(
 
     Example: personsearch migrate ~/store milvus://gate:19530/people
     """
-    import json
     from contextlib import closing
 
     from personsearch.cli.progress import StepProgress
@@ -45,7 +44,7 @@ def migrate(
         progress = None if json_output else bar
         report = migration.migrate(old, new, batch=batch, progress=progress)
     if json_output:
-        print(json.dumps({"from": source, "to": target, **report.as_json()}, indent=2))
+        print_json({"from": source, "to": target, **report.as_json()})
     else:
         typer.echo(
             f"{report.people} people in {target}: {report.copied} written now, {report.compared} "

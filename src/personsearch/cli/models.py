@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from personsearch.cli.options import JsonOption, print_json
+
 if TYPE_CHECKING:
     from personsearch.zoo import Pair
 
@@ -22,17 +24,14 @@ _Folder = Annotated[
         help="Folder of the networks; default: $PERSONSEARCH_MODELS, or the platform's cache."
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
-def list_pairs(folder: _Folder = None, json_output: _Json = False) -> None:
+def list_pairs(folder: _Folder = None, json_output: JsonOption = False) -> None:
     """List the pairs of published networks, and which of them are here.
 
     Example: personsearch models list
     """
-    import json
-
     from personsearch.plots.tables import TextTable, print_tables
     from personsearch.zoo import check, models_folder, zoo
 
@@ -57,7 +56,7 @@ def list_pairs(folder: _Folder = None, json_output: _Json = False) -> None:
             }
             for pair, state in rows
         ]
-        typer.echo(json.dumps(plain, indent=2))
+        print_json(plain)
         return
     print_tables(
         TextTable(
@@ -109,13 +108,13 @@ def pull_pairs(
 
 
 @app.command("check")
-def check_pairs(pairs: _Pairs = None, folder: _Folder = None, json_output: _Json = False) -> None:
+def check_pairs(
+    pairs: _Pairs = None, folder: _Folder = None, json_output: JsonOption = False
+) -> None:
     """Check every byte of the networks here; exit status 1 if a file is missing or wrong.
 
     Example: personsearch models check all
     """
-    import json
-
     from personsearch.zoo import check, models_folder
 
     folder = folder or models_folder()
@@ -125,7 +124,7 @@ def check_pairs(pairs: _Pairs = None, folder: _Folder = None, json_output: _Json
             name: [{"path": str(p.path), "reason": p.reason} for p in problems]
             for name, problems in found.items()
         }
-        typer.echo(json.dumps(plain, indent=2))
+        print_json(plain)
     else:
         for name, problems in found.items():
             for problem in problems:

@@ -1,6 +1,7 @@
 """Options that several commands share, and how their values are read and shown."""
 
 import datetime
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -296,6 +297,11 @@ def show_position(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def print_json(value: object, indent: int | None = 2) -> None:
+    """Print plain values as JSON."""
+    typer.echo(json.dumps(value, indent=indent))
 
 
 def echo_first(lines: Sequence[str], limit: int = 20) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from personsearch.cli.options import JsonOption, print_json
+
 app = typer.Typer(
     help="List, show and copy the recipes that come with the package.", no_args_is_help=True
 )
@@ -13,9 +15,7 @@ _Name = Annotated[str, typer.Argument(help="A recipe's name, such as prw/seqnet.
 
 
 @app.command("list")
-def list_recipes(
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def list_recipes(json_output: JsonOption = False) -> None:
     """List the recipes by name.
 
     Example: personsearch recipes list
@@ -23,12 +23,9 @@ def list_recipes(
     from personsearch.recipes import names
 
     if json_output:
-        import json
-
-        typer.echo(json.dumps(names()))
-        return
-    for name in names():
-        typer.echo(name)
+        print_json(names(), indent=None)
+    else:
+        typer.echo("\n".join(names()))
 
 
 @app.command("show")

@@ -6,27 +6,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.options import (
-    BoxOption,
-    CameraOption,
-    DeviceOption,
-    ExampleOption,
-    JsonOption,
-    PersonOption,
-    QueryArgument,
-    ScoreOption,
-    SinceOption,
-    SourceOption,
-    StoreOption,
-    UnlikeOption,
-    UntilOption,
-    check_suffix,
-    choose_device,
-    make_filters,
-    make_request,
-    open_for_search,
-    read_examples,
-)
+from personsearch.cli import options
 
 
 class Rerank(StrEnum):
@@ -37,11 +17,11 @@ class Rerank(StrEnum):
 
 
 def search(
-    query_image: QueryArgument = None,
+    query_image: options.QueryArgument = None,
     folder: Annotated[
         Path | None, typer.Option("--in", help="Folder of pictures to search, without a store.")
     ] = None,
-    store: StoreOption = None,
+    store: options.StoreOption = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -49,14 +29,14 @@ def search(
             "default with a store: its own."
         ),
     ] = None,
-    box: BoxOption = None,
-    example: ExampleOption = None,
-    person: PersonOption = None,
-    unlike: UnlikeOption = None,
-    camera: CameraOption = None,
-    source: SourceOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    box: options.BoxOption = None,
+    example: options.ExampleOption = None,
+    person: options.PersonOption = None,
+    unlike: options.UnlikeOption = None,
+    camera: options.CameraOption = None,
+    source: options.SourceOption = None,
+    since: options.SinceOption = None,
+    until: options.UntilOption = None,
     min_height: Annotated[
         float | None, typer.Option(min=0.0, help="Only people at least so many pixels tall.")
     ] = None,
@@ -80,15 +60,15 @@ def search(
         Path | None, typer.Option(help="Write a picture of the hits (.jpg or .png).")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many hits to show.")] = 20,
-    score_threshold: ScoreOption = 0.5,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
+    score_threshold: options.ScoreOption = 0.5,
+    device: options.DeviceOption = "auto",
+    as_json: options.JsonOption = False,
 ) -> None:
     """Find one person in a store, or in a folder of pictures without one.
 
     Example: personsearch search me.jpg --box 40,60,120,300 --since 2026-11-01
     """
-    check_suffix(out, (".jpg", ".jpeg", ".png"), "--out")
+    options.check_suffix(out, (".jpg", ".jpeg", ".png"), "--out")
     if folder is not None:
         for_stores = {
             **{"--store": store, "--example": example, "--person": person, "--unlike": unlike},
@@ -105,13 +85,13 @@ def search(
         return
     from personsearch.cli.search_output import show_result
 
-    request = make_request(
+    request = options.make_request(
         query_image,
         box,
         example,
         person,
         unlike,
-        filters=make_filters(
+        filters=options.make_filters(
             camera, source, since, until, min_score=score_threshold, min_height=min_height
         ),
         top=top,
@@ -120,7 +100,7 @@ def search(
         rerank=None if rerank is None else rerank.value,
         expected=1.0 if expected is None else expected,
     )
-    with open_for_search(store, model, device) as archive:
+    with options.open_for_search(store, model, device) as archive:
         show_result(archive, request, archive.search_by(request), out, as_json)
 
 
@@ -144,8 +124,8 @@ def _search_folder(
 
     if query_image is None:
         raise typer.BadParameter("a picture that shows the person is missing")
-    ((picture, corners),) = read_examples(query_image, box, None)
-    network = load(Path(model), choose_device(device)).eval()
+    ((picture, corners),) = options.read_examples(query_image, box, None)
+    network = load(Path(model), options.choose_device(device)).eval()
     query = query_person(network, picture, corners)
     if not as_json:
         print_query(query)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personsearch.cli.options import print_table, show_position, show_time
+from personsearch.cli.options import print_json, print_table, show_position, show_time
 
 if TYPE_CHECKING:
     from personsearch.plots.rankings import Panel
@@ -22,12 +22,10 @@ def show_result(
     as_json: bool,
 ) -> None:
     """Print the matches of a search in a store, and draw them."""
-    import json
-
     if out is not None:
         _draw_matches(archive, request, result, out)
     if as_json:
-        print(json.dumps({"store": archive.engine.uri, **result.as_json()}, indent=2))
+        print_json({"store": archive.engine.uri, **result.as_json()})
         return
     if result.shown is not None:
         print_query(result.shown)
@@ -131,12 +129,10 @@ def _draw_matches(
 
 def show_folder_result(result: "FolderResult", out: Path | None, as_json: bool) -> None:
     """Print the hits of a search of a folder, and draw them."""
-    import json
-
     if out is not None:
         _draw_hits(result, out)
     if as_json:
-        print(json.dumps(result.as_json(), indent=2))
+        print_json(result.as_json())
         return
     print_table(
         ("rank", "picture", "box", "similarity", "score"),

@@ -6,7 +6,14 @@ from typing import Any
 import typer
 
 from personsearch.cli import store_exchange, store_retention
-from personsearch.cli.options import JsonOption, StoreOption, echo_first, show_time, store_folder
+from personsearch.cli.options import (
+    JsonOption,
+    StoreOption,
+    echo_first,
+    print_json,
+    show_time,
+    store_folder,
+)
 
 app = typer.Typer(
     help="Maintain a store: contents, checks, export, import, merging, retention.",
@@ -20,8 +27,6 @@ def info(store: StoreOption = None, json_output: JsonOption = False) -> None:
 
     Example: personsearch store info --store people
     """
-    import json
-
     from personsearch.store import open_store
 
     folder = store_folder(store)
@@ -43,7 +48,7 @@ def info(store: StoreOption = None, json_output: JsonOption = False) -> None:
             "last": last,
         }
     if json_output:
-        print(json.dumps(found, indent=2))
+        print_json(found)
         return
     typer.echo(f"{folder}: {found['bytes'] / 1e6:.1f} MB, of model {found['model']['name']}")
     typer.echo(", ".join(f"{count} {what}" for what, count in found["counts"].items()))
@@ -69,8 +74,6 @@ def check(store: StoreOption = None, json_output: JsonOption = False) -> None:
 
     Example: personsearch store check --store people
     """
-    import json
-
     from personsearch.cli.progress import StepProgress
     from personsearch.store import open_store
     from personsearch.store.check import check_store
@@ -79,7 +82,7 @@ def check(store: StoreOption = None, json_output: JsonOption = False) -> None:
     with open_store(folder) as opened, StepProgress() as progress:
         problems = check_store(opened, None if json_output else progress)
     if json_output:
-        print(json.dumps({"store": str(folder), "problems": problems}, indent=2))
+        print_json({"store": str(folder), "problems": problems})
     else:
         echo_first([f"{folder}: {problem}" for problem in problems] or [f"{folder}: no problems"])
     if problems:

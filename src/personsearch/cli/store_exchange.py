@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personsearch.cli.options import JsonOption, StoreOption, echo_first, store_folder
+from personsearch.cli.options import JsonOption, StoreOption, echo_first, print_json, store_folder
 
 if TYPE_CHECKING:
     from personsearch.store.merge import ExchangeReport
@@ -31,8 +31,6 @@ def export_store(
 
     Example: personsearch store export people-2026 --store people
     """
-    import json
-
     from personsearch.cli.progress import StepProgress
     from personsearch.store import exchange
 
@@ -41,7 +39,7 @@ def export_store(
             store_folder(store), folder, text.value, None if json_output else progress
         )
     if json_output:
-        print(json.dumps({"folder": str(folder), "counts": counts}, indent=2))
+        print_json({"folder": str(folder), "counts": counts})
     else:
         typer.echo(f"{folder}: {counts['people']} people in {counts['files']} files")
 
@@ -84,13 +82,11 @@ def merge(
 
 def _finish(report: "ExchangeReport", folder: Path, json_output: bool) -> None:
     """Write the index of the store, and print the report."""
-    import json
-
     from personsearch.engines.sqlite import write_index
 
     write_index(folder)
     if json_output:
-        print(json.dumps({"store": str(folder), **report.as_json()}, indent=2))
+        print_json({"store": str(folder), **report.as_json()})
         return
     typer.echo(
         f"{folder}: {report.people} people in {report.files} files are new; {report.skipped} files "

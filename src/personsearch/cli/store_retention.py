@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.options import JsonOption, StoreOption, store_folder
+from personsearch.cli.options import JsonOption, StoreOption, print_json, store_folder
 
 
 def keep(
@@ -41,8 +41,6 @@ def expire(store: StoreOption = None, json_output: JsonOption = False) -> None:
 
     Example: personsearch store expire --store people
     """
-    import json
-
     from personsearch.store import open_store
     from personsearch.store.audit import log_expired, user_of_this_machine
 
@@ -52,7 +50,7 @@ def expire(store: StoreOption = None, json_output: JsonOption = False) -> None:
         days = opened.retention()
         log_expired(folder, user_of_this_machine(), count)
     if json_output:
-        print(json.dumps({"store": str(folder), "erased": count, "retention_days": days}))
+        print_json({"store": str(folder), "erased": count, "retention_days": days}, indent=None)
     elif days is None:
         typer.echo(f"{folder}: keeps forever; set a time with: personsearch store keep DAYS")
     else:

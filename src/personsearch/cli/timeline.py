@@ -6,28 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personsearch.cli.options import (
-    BoxOption,
-    CameraOption,
-    DeviceOption,
-    ExampleOption,
-    JsonOption,
-    PersonOption,
-    QueryArgument,
-    ScoreOption,
-    SinceOption,
-    SourceOption,
-    StoreOption,
-    UnlikeOption,
-    UntilOption,
-    check_suffix,
-    make_filters,
-    make_request,
-    open_for_search,
-    print_table,
-    show_position,
-    show_time,
-)
+from personsearch.cli import options
 
 if TYPE_CHECKING:
     from personsearch.search.people_search import Match
@@ -35,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def timeline(
-    query_image: QueryArgument = None,
-    store: StoreOption = None,
+    query_image: options.QueryArgument = None,
+    store: options.StoreOption = None,
     model: Annotated[str | None, typer.Option(help="Default: the store's own.")] = None,
-    box: BoxOption = None,
-    example: ExampleOption = None,
-    person: PersonOption = None,
-    unlike: UnlikeOption = None,
-    camera: CameraOption = None,
-    source: SourceOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    score_threshold: ScoreOption = 0.5,
+    box: options.BoxOption = None,
+    example: options.ExampleOption = None,
+    person: options.PersonOption = None,
+    unlike: options.UnlikeOption = None,
+    camera: options.CameraOption = None,
+    source: options.SourceOption = None,
+    since: options.SinceOption = None,
+    until: options.UntilOption = None,
+    score_threshold: options.ScoreOption = 0.5,
     min_similarity: Annotated[
         float | None, typer.Option(min=-1.0, max=1.0, help="Leave out matches below.")
     ] = None,
@@ -62,8 +41,8 @@ def timeline(
     ] = 300.0,
     top: Annotated[int, typer.Option(min=1, help="How many matches to consider.")] = 500,
     out: Annotated[Path | None, typer.Option(help="Draw it (.svg or .png).")] = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
+    device: options.DeviceOption = "auto",
+    as_json: options.JsonOption = False,
 ) -> None:
     """Where and when a person was seen, camera by camera.
 
@@ -73,17 +52,17 @@ def timeline(
 
     Example: personsearch timeline --person 12 --min-similarity 0.7 --out line.svg
     """
-    import json
-
     from personsearch.search import timeline as sightings
 
-    check_suffix(out, (".svg", ".png"), "--out")
+    options.check_suffix(out, (".svg", ".png"), "--out")
     if min_chance is not None:
         typer.echo("warning: --min-chance is deprecated; use --min-probability", err=True)
         min_probability = min_chance if min_probability is None else min_probability
-    filters = make_filters(camera, source, since, until, min_score=score_threshold)
-    request = make_request(query_image, box, example, person, unlike, filters=filters, top=top)
-    with open_for_search(store, model, device) as archive:
+    filters = options.make_filters(camera, source, since, until, min_score=score_threshold)
+    request = options.make_request(
+        query_image, box, example, person, unlike, filters=filters, top=top
+    )
+    with options.open_for_search(store, model, device) as archive:
         if min_probability is None and min_similarity is None:
             if archive.calibration is None:
                 raise typer.BadParameter(
@@ -109,7 +88,7 @@ def timeline(
 
         plot_timeline(found, out)
     if as_json:
-        print(json.dumps({"sightings": [one.as_json() for one in found]}, indent=2))
+        options.print_json({"sightings": [one.as_json() for one in found]})
     elif not found:
         limits = {"probability": min_probability, "similarity": min_similarity}
         least = " and ".join(f"{k} {v:g}" for k, v in limits.items() if v is not None)
@@ -137,13 +116,13 @@ def _print(found: "Sequence[Sighting]", calibrated: bool) -> None:
 
     rows = []
     for one in found:
-        begin, end = show_time(one.begin), show_time(one.end)
+        begin, end = options.show_time(one.begin), options.show_time(one.end)
         if one.first is not None and one.last is not None:
-            begin, end = show_position(one.first), show_position(one.last)
+            begin, end = options.show_position(one.first), options.show_position(one.last)
         row = [one.camera or "", begin, end, "" if one.path is None else one.path.name]
         row += [str(len(one.matches)), f"{one.similarity:.3f}"]
         row += [show_probability(one.probability)] if calibrated else []
         rows.append([*row, str(one.matches[0].person.id)])
     columns = ["camera", "from", "to", "file", "views", "similarity"]
     columns += ["probability"] if calibrated else []
-    print_table([*columns, "person"], rows, no_wrap=("from", "to"))
+    options.print_table([*columns, "person"], rows, no_wrap=("from", "to"))

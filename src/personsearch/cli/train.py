@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from personsearch.cli.options import print_json
+
 if TYPE_CHECKING:
     from personsearch.training.report import Listener, Report
 
@@ -20,8 +22,7 @@ def train(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume",
-            help="Go on from the last checkpoint; more iterations extend a run.",
+            "--resume", help="Go on from the last checkpoint; more iterations extend a run."
         ),
     ] = False,
     device: Annotated[
@@ -111,7 +112,6 @@ class ProgressListener:
 
     @staticmethod
     def _print_json(report: "Report") -> None:
-        import json
         from dataclasses import asdict
 
-        typer.echo(json.dumps(asdict(report)))
+        print_json(asdict(report), indent=None)
