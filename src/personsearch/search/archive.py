@@ -34,24 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ArchiveResult:
-    """The result of a search of an archive.
+    """The result of a search of an archive."""
 
-    Attributes:
-        query: (D,) float32, the embedding that was searched by.
-        matches: best first.
-        entry: the search in the audit log.
-        shown: the person in the first picture; None where no picture was given.
-        searched: among how many people the probabilities of the matches hold; None where there are
-            none.
-        reason: why there are no matches; empty where there are some.
-    """
-
-    query: FloatArray
-    matches: list[Match]
-    entry: AuditEntry
-    shown: QueryPerson | None = None
-    searched: int | None = None
-    reason: str = ""
+    query: FloatArray  # (D,) float32, the embedding that was searched by
+    matches: list[Match]  # best first
+    entry: AuditEntry  # the search in the audit log
+    shown: QueryPerson | None = None  # the person in the first picture, if there is one
+    searched: int | None = None  # among how many people the probabilities of the matches hold
+    reason: str = ""  # why there are no matches
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; boxes in pixels, matches best first."""
@@ -67,9 +57,8 @@ class Archive:
     May be used from several threads, of which one at a time uses the network.
 
     Args:
-        engine: that keeps the people; closed with the archive.
+        engine: keeps the people; closed with the archive.
         model: finds people in a query picture; default: the one that made the archive.
-        device: on which it runs.
         state: folder of keys and audit log; default: see `state_folder`.
         caller: who searches and erases, for the audit log; default: the user of this machine, with
             the remark that Python was used.
@@ -94,23 +83,14 @@ class Archive:
 
     @cached_property
     def calibration(self) -> "Calibration | None":
-        """The map from similarities to probabilities; None if there is none.
-
-        Raises:
-            StoreError: it is damaged, or of another model.
-        """
+        """The map from similarities to probabilities; None if there is none."""
         from personsearch.search.calibration import read_calibration
 
         return read_calibration(self.engine.uri, self.engine.model)
 
     @property
     def network(self) -> "PersonSearchModel":
-        """The network that made the archive's embeddings, loaded when it is first used.
-
-        Raises:
-            ModelError: it cannot be loaded.
-            StoreError: it is not the one that made them.
-        """
+        """The network that made the archive's embeddings, loaded when it is first used."""
         with self._lock:
             return self._load()
 
@@ -163,11 +143,8 @@ class Archive:
     ) -> ArchiveResult:
         """Return the people who are most similar to a person, best first.
 
-        Args:
-            picture, box: an example; without a box the highest-scoring person in the picture.
-            examples: more pictures that show the person, each with a box or None.
-
-        The other arguments are those of `SearchRequest`.
+        `picture` and `box` are the first of the examples; without a box it is the highest-scoring
+        person in the picture. The other arguments are those of `SearchRequest`.
 
         Raises:
             StoreError: no example at all, an id that is not there, or another model's archive.
@@ -203,8 +180,7 @@ class Archive:
             without += engine.people_in(one.path)
         unlike = request.unlike
         negatives = engine.vectors(unlike).astype(np.float32) if len(unlike) else None
-        none = np.zeros((0, engine.model.dim), np.float32)
-        gathered = np.concatenate([none, *given])
+        gathered = np.concatenate([np.zeros((0, engine.model.dim), np.float32), *given])
         query = combine(gathered, negatives)
         matches = search_people(
             engine,
@@ -228,15 +204,10 @@ class Archive:
                 for match, probability in zip(matches, probabilities, strict=True)
             ]
         reason = "" if matches else self._why_nobody(request.filters)
-        origins = [
-            *request.origins,
-            *(Origin(one.picture.sha256, one.box.tolist()) for one in shown),
-        ]
-        details = {
-            "examples": [origin.as_json() for origin in origins],
-            **request.as_json(),
-            "hits": len(matches),
-        }
+        origins = [*request.origins]
+        origins += [Origin(one.picture.sha256, one.box.tolist()) for one in shown]
+        examples = [origin.as_json() for origin in origins]
+        details = {"examples": examples, **request.as_json(), "hits": len(matches)}
         entry = self.audit.append("search", caller or self.caller, details)
         return ArchiveResult(query, matches, entry, next(iter(shown), None), searched, reason)
 
@@ -321,11 +292,7 @@ def open_archive(
     state: Path | None = None,
     caller: str | None = None,
 ) -> Archive:
-    """Open people who were indexed, for searching.
-
-    Args:
-        store: the store's folder, or a URI such as ``milvus://HOST:PORT/COLLECTION``.
-        model, device, state, caller: as in `Archive`.
+    """Open a store, by its folder or a URI such as ``milvus://HOST:PORT/COLLECTION``.
 
     Raises:
         StoreError: there is no store.

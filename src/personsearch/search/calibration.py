@@ -17,7 +17,7 @@ holds on average over queries and people like those of the labelled data.
 import datetime
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,60 +49,40 @@ _BINS = 10
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Held-out pairs of about the same predicted probability.
+    """Held-out pairs of about the same predicted probability."""
 
-    Attributes:
-        predicted: the mean probability.
-        found: the share of pairs that are the same person.
-        weight: the share of all pairs.
-    """
-
-    predicted: float
-    found: float
-    weight: float
+    predicted: float  # the mean probability
+    found: float  # the share of pairs that are the same person
+    weight: float  # the share of all pairs
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """A map from similarity to the probability that two views show one person.
 
-    Attributes:
-        model: of the embeddings that were compared.
-        data: names of the data sets.
-        created_at: in ISO 8601.
-        across: ``cameras`` or ``pictures``: which pairs were used.
-        counts: ``identities``, ``same``, ``other``: people, and pairs of them.
-        method: ``isotonic``, ``logistic`` or ``beta``.
-        losses: by method, log loss on held-out identities among `CROWD` people.
-        errors: expected calibration error on held-out identities, among 1 and `CROWD` people.
-        bins: reliability on held-out identities at even odds.
-        log_ratios: (201,) log LR at similarities -1, -0.99, ..., 1.
-        false_rates: (201,) share of pairs of two people that are at least that similar.
-        true_rates: (201,) share of pairs of one person that are at least that similar.
+    Losses, errors and bins are measured on held-out identities. The curves are (201,), at the
+    similarities -1, -0.99, ..., 1.
     """
 
-    model: ModelIdentity
-    data: tuple[str, ...]
-    created_at: str
-    across: str
-    counts: Mapping[str, int]
-    method: str
-    losses: Mapping[str, float]
-    errors: Mapping[int, float]
-    bins: tuple[ReliabilityBin, ...]
-    log_ratios: Values
-    false_rates: Values
-    true_rates: Values
+    model: ModelIdentity  # of the embeddings that were compared
+    data: tuple[str, ...]  # names of the data sets
+    created_at: str  # in ISO 8601
+    across: str  # which pairs were used: ``cameras`` or ``pictures``
+    counts: Mapping[str, int]  # ``identities``, ``same``, ``other``: people, and pairs of them
+    method: str  # ``isotonic``, ``logistic`` or ``beta``
+    losses: Mapping[str, float]  # by method, log loss among `CROWD` people
+    errors: Mapping[int, float]  # expected calibration error among 1 and `CROWD` people
+    bins: tuple[ReliabilityBin, ...]  # at even odds
+    log_ratios: Values  # log LR
+    false_rates: Values  # share of pairs of two people that are at least that similar
+    true_rates: Values  # share of pairs of one person that are at least that similar
 
     def probability(
         self, similarities: ArrayLike, crowd: float, *, expected: float = 1.0
     ) -> Values:
-        """Return the probability of being the same person for each similarity.
+        """Return the probability of being the same person for each similarity, a cosine.
 
-        Args:
-            similarities: cosines.
-            crowd: N, how many people were searched.
-            expected: m, how many of them are assumed to be the person.
+        `crowd` is N, the people searched; `expected` m, those assumed to be the person.
 
         Raises:
             StoreError: `expected` is not above 0.
@@ -112,16 +92,11 @@ class Calibration:
         ratios = np.interp(np.asarray(similarities, float), _KNOTS, self.log_ratios)
         return _sigmoid(ratios - math.log(max(crowd, expected) / expected))
 
-    def false_rate(self, similarities: ArrayLike) -> Values:
-        """Return the share of pairs of two people that are at least that similar."""
-        rates: Values = np.interp(np.asarray(similarities, float), _KNOTS, self.false_rates)
-        return rates
-
     def wrong_first(self, crowd: int) -> float:
         """Return the probability that one of `crowd` others is more similar than the own view.
 
         The similarities of the others are assumed to be independent of each other:
-        1 - sum over s of f1(s) (1 - F(s)) ** N, where F(s) is `false_rate`.
+        1 - sum over s of f1(s) (1 - F(s)) ** N, where F(s) is the rate of `false_rates`.
         """
         shares = -np.diff(self.true_rates, append=0.0)
         return float(1.0 - (shares * (1.0 - self.false_rates) ** crowd).sum())
@@ -174,23 +149,18 @@ def fit_calibration(
     if len(seen) < 4:
         raise DataError(f"{len(seen)} people are seen twice, expected at least 4")
     people = int(max(pairs.same_ids.max(), pairs.other_ids.max())) + 1
-    folds = np.zeros(people, np.int64)
     count = min(_FOLDS, len(seen) // 2)
     # People who are seen twice are distributed first, so that each fold has some.
     order = np.random.default_rng(0).permutation(people)
     order = np.concatenate([order[np.isin(order, seen)], order[~np.isin(order, seen)]])
-    folds[order] = np.arange(people) % count
+    folds = np.argsort(order) % count
     held: dict[str, list[tuple[Values, Values, Values]]] = {name: [] for name in _METHODS}
     losses: dict[str, list[float]] = {name: [] for name in _METHODS}
-    left, right = folds[pairs.other_ids].T
+    own, others = folds[pairs.same_ids], folds[pairs.other_ids]
     for fold in range(count):
-        own = folds[pairs.same_ids]
-        train = _Shares.of(
-            pairs.same[own != fold], pairs.other[(left != fold) & (right != fold)], pairs, count
-        )
-        test = _Shares.of(
-            pairs.same[own == fold], pairs.other[(left == fold) & (right == fold)], pairs, count
-        )
+        left_in, held_out = (others != fold).all(axis=1), (others == fold).all(axis=1)
+        train = _Shares.of(pairs.same[own != fold], pairs.other[left_in], pairs, count)
+        test = _Shares.of(pairs.same[own == fold], pairs.other[held_out], pairs, count)
         if train is None or test is None:
             continue
         for name, method in _METHODS.items():
@@ -231,22 +201,15 @@ class _Shares:
 
     @classmethod
     def of(cls, same: ArrayLike, other: ArrayLike, pairs: "Pairs", folds: int) -> "_Shares | None":
-        counts = [
-            np.bincount(_step(part), minlength=_STEPS).astype(float) for part in (same, other)
-        ]
-        if not counts[0].sum() or not counts[1].sum():
+        counts = [np.bincount(_step(part), minlength=_STEPS) for part in (same, other)]
+        if not counts[0].any() or not counts[1].any():
             return None
-        seen = len(np.unique(pairs.same_ids))
-        seen -= seen // folds if folds > 1 else 0
-        both = len(np.unique(pairs.other_ids))
-        both -= both // folds if folds > 1 else 0
+        seen, both = (len(np.unique(ids)) for ids in (pairs.same_ids, pairs.other_ids))
+        if folds > 1:
+            seen, both = seen - seen // folds, both - both // folds
         # More views of the same two people are not new evidence, so pairs of people are counted.
-        return cls(
-            counts[0] / counts[0].sum(),
-            counts[1] / counts[1].sum(),
-            max(both * (both - 1) / 2, 1.0),
-            1.0 / seen,
-        )
+        most = max(both * (both - 1) / 2, 1.0)
+        return cls(counts[0] / counts[0].sum(), counts[1] / counts[1].sum(), most, 1.0 / seen)
 
     def weights(self, crowd: float) -> tuple[Values, Values]:
         """Return the shares in a search among `crowd` people."""
@@ -308,11 +271,7 @@ def _linear(shares: _Shares, features: Values) -> Values:
     return factors @ features + math.log(CROWD)
 
 
-_METHODS: dict[str, Callable[[_Shares], Values]] = {
-    "isotonic": _isotonic,
-    "logistic": _logistic,
-    "beta": _beta,
-}
+_METHODS = {"isotonic": _isotonic, "logistic": _logistic, "beta": _beta}
 
 
 def _sigmoid(odds: Values) -> Values:
@@ -378,11 +337,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> Path:
 
 
 def read_calibration(folder: Path | str, model: ModelIdentity) -> Calibration | None:
-    """Return the calibration of a store, or None if it has none.
-
-    Args:
-        folder: of the store.
-        model: that made its embeddings.
+    """Return the calibration of a store whose embeddings `model` made, or None if it has none.
 
     Raises:
         StoreError: the file is damaged, or of another model.

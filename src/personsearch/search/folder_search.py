@@ -27,62 +27,46 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """A person detected in the folder.
+    """A person detected in the folder."""
 
-    Attributes:
-        scene: the picture's path inside the folder.
-        path: the picture.
-        box: (4,) float32 in its pixels.
-        similarity: cosine to the query, -1..1.
-        score: the detector's, 0..1.
-        rank_score: what the hits are ranked by: `similarity`, or its product with `score`.
-    """
-
-    scene: str
+    scene: str  # the picture's path inside the folder
     path: Path
-    box: FloatArray
-    similarity: float
-    score: float
-    rank_score: float
+    box: FloatArray  # (4,) float32 in pixels
+    similarity: float  # cosine to the query, -1..1
+    score: float  # the detector's, 0..1
+    rank_score: float  # what the hits are ranked by: `similarity`, or its product with `score`
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; the box in pixels."""
+        plain = {name: value for name, value in vars(self).items() if name != "scene"}
+        return {"picture": self.scene} | plain | {"path": str(self.path), "box": _plain(self.box)}
 
 
 @dataclass(eq=False)
 class FolderResult:
-    """The result of a search of a folder.
-
-    Attributes:
-        query: the person searched for.
-        hits: best first.
-        pictures: how many were searched.
-        people: how many were detected in them, at the score threshold or above.
-        unreadable: pictures and folders that could not be read.
-        excluded: the query's own picture, where it lies in the folder.
-        interrupted: whether the search was stopped before its end.
-    """
+    """The result of a search of a folder."""
 
     query: QueryPerson
-    hits: list[Hit] = field(default_factory=list)
-    pictures: int = 0
-    people: int = 0
-    unreadable: list[Skipped] = field(default_factory=list)
-    excluded: Path | None = None
+    hits: list[Hit] = field(default_factory=list)  # best first
+    pictures: int = 0  # how many were searched
+    people: int = 0  # how many were detected in them, at the score threshold or above
+    unreadable: list[Skipped] = field(default_factory=list)  # pictures and folders
+    excluded: Path | None = None  # the query's own picture, where it lies in the folder
     interrupted: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Everything but embeddings as plain values; boxes in pixels, hits by rank from 1."""
-        query, others = self.query, self.query.others
+        query, others = self.query, []
+        if query.others is not None:
+            pairs = zip(query.others.boxes, query.others.scores, strict=True)
+            others = [{"box": _plain(box), "score": float(score)} for box, score in pairs]
         return {
             "query": {
                 "picture": str(query.path),
                 "box": _plain(query.box),
                 "chosen_by": "box" if query.score is None else "detector",
                 "score": query.score,
-                "others": []
-                if others is None
-                else [
-                    {"box": _plain(box), "score": float(score)}
-                    for box, score in zip(others.boxes, others.scores, strict=True)
-                ],
+                "others": others,
             },
             "pictures": self.pictures,
             "people": self.people,
@@ -90,16 +74,7 @@ class FolderResult:
             "unreadable": [{"path": str(o.path), "reason": o.reason} for o in self.unreadable],
             "interrupted": self.interrupted,
             "hits": [
-                {
-                    "rank": rank,
-                    "picture": hit.scene,
-                    "path": str(hit.path),
-                    "box": _plain(hit.box),
-                    "similarity": hit.similarity,
-                    "score": hit.score,
-                    "rank_score": hit.rank_score,
-                }
-                for rank, hit in enumerate(self.hits, start=1)
+                {"rank": rank, **hit.as_json()} for rank, hit in enumerate(self.hits, start=1)
             ],
         }
 
@@ -146,9 +121,7 @@ def search_folder(
     The query's own picture is skipped. Unreadable pictures are counted with their reason. An
     interrupt (Ctrl-C) ends the search early and returns what was found until then.
 
-    Args:
-        top: how many hits to keep; None for all.
-        score_threshold: detections with a lower score are left out.
+    Detections below `score_threshold` are left out; `top` None keeps all hits.
 
     Raises:
         DataError: there is no such folder, or no picture in it.

@@ -26,37 +26,22 @@ ENOUGH = 10
 
 @dataclass(frozen=True, eq=False)
 class LabelledPeople:
-    """Embeddings of the labelled people of one data set.
+    """Embeddings of the labelled people of one data set."""
 
-    Attributes:
-        vectors: (N, D) float32 of unit length.
-        ids: (N,) identities.
-        pictures: (N,) indices of the pictures.
-        cameras: (N,) -1 where not known.
-    """
-
-    vectors: FloatArray
-    ids: IntArray
-    pictures: IntArray
-    cameras: IntArray
+    vectors: FloatArray  # (N, D) float32 of unit length
+    ids: IntArray  # (N,) identities
+    pictures: IntArray  # (N,) indices of the pictures
+    cameras: IntArray  # (N,) -1 where not known
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Similarities of pairs of people, with identities from zero.
+    """Similarities of pairs of people, with identities from zero."""
 
-    Attributes:
-        same: (S,) similarities of two views of one person.
-        same_ids: (S,) identities of these people.
-        other: (O,) similarities of two people.
-        other_ids: (O, 2) identities of these people.
-        across: which pairs these are.
-    """
-
-    same: FloatArray
-    same_ids: IntArray
-    other: FloatArray
-    other_ids: IntArray
+    same: FloatArray  # (S,) similarities of two views of one person
+    same_ids: IntArray  # (S,) identities of these people
+    other: FloatArray  # (O,) similarities of two people
+    other_ids: IntArray  # (O, 2) identities of these people
     across: Across = "pictures"
 
 
@@ -134,14 +119,10 @@ def _assigned(overlap: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
 def make_pairs(
     parts: Sequence[LabelledPeople], across: Across | None = None, *, most: int = 4000
 ) -> Pairs:
-    """Return every pair of views in two pictures of one data set.
+    """Return every pair of views in two pictures of one data set, each of which is a part.
 
-    Above `most` views, complete identities are left out, drawn with a fixed seed.
-
-    Args:
-        parts: of one data set each; people of different data sets are not compared.
-        across: None for pairs of two cameras where enough people are seen by two.
-        most: views of a data set that are compared with each other.
+    Above `most` views of a data set, complete identities are left out, drawn with a fixed seed.
+    Without `across`, pairs are of two cameras where enough people are seen by two.
 
     Raises:
         DataError: nobody is seen twice, or only one person is labelled.

@@ -18,19 +18,14 @@ from personsearch.types import FloatArray
 class Match:
     """A person in the store who is similar to the query.
 
-    Attributes:
-        person: the record in the store.
-        similarity: cosine to the query, -1..1.
-        rank_score: what matches are ranked by: `similarity`, its product with the detection's
-            score where the model asks for that, or the score of ranking again.
-        probability: of being the same person, 0..1; None where the store has no calibration, or
-            it does not hold for the query.
+    Matches are ranked by `rank_score`: the similarity, its product with the detection's score where
+    the model asks for that, or the score of ranking again.
     """
 
     person: StoredPerson
-    similarity: float
+    similarity: float  # cosine to the query, -1..1
     rank_score: float
-    probability: float | None = None
+    probability: float | None = None  # of being the same person, 0..1; None if not calibrated
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; the box in pixels."""

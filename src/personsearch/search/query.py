@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class QueryPicture:
-    """A picture to search by: read, decoded and hashed once.
-
-    Attributes:
-        path: of its file.
-        pixels: RGB (H, W, 3) uint8, EXIF rotation applied.
-        sha256: of the file, for the audit log.
-    """
+    """A picture to search by: read, decoded and hashed once."""
 
     path: Path
-    pixels: NDArray[np.uint8]
-    sha256: str
+    pixels: NDArray[np.uint8]  # RGB (H, W, 3), EXIF rotation applied
+    sha256: str  # of the file, for the audit log
 
     @classmethod
     def read(cls, path: Path | str) -> "QueryPicture":
@@ -57,21 +51,13 @@ class QueryPicture:
 
 @dataclass(frozen=True, eq=False)
 class QueryPerson:
-    """The person to search for.
-
-    Attributes:
-        picture: that shows the person.
-        box: (4,) float32 in its pixels.
-        embedding: (D,) float32 of unit length.
-        score: the detector's; None where the box was given.
-        others: everyone else detected in the picture, best first; None where the box was given.
-    """
+    """The person to search for; where the box was given, `score` and `others` are None."""
 
     picture: QueryPicture
-    box: FloatArray
-    embedding: FloatArray
-    score: float | None = None
-    others: Detections | None = None
+    box: FloatArray  # (4,) float32 in pixels
+    embedding: FloatArray  # (D,) float32 of unit length
+    score: float | None = None  # the detector's
+    others: Detections | None = None  # everyone else detected in the picture, best first
 
     @property
     def path(self) -> Path:

@@ -37,37 +37,25 @@ class Origin:
 class SearchRequest:
     """A search of an archive: examples of a person, filters, and how matches are ranked.
 
-    Attributes:
-        pictures: that show the person. Everyone in one that is indexed is left out of the matches.
-        people: ids in the archive that show the person, too; left out of the matches, with every
-            view of their tracks.
-        unlike: ids in the archive that show others; left out in the same way.
-        embeddings: (N, D) of more examples.
-        origins: where the embeddings come from, if that is known.
-        filters: which people are searched.
-        top: the most matches.
-        grouped: of a track in a video, only the most similar view.
-        one_a_file: of a photo or video, only the most similar person.
-        rerank: ``k-reciprocal`` or ``expansion``: rank the best few hundred again.
-        expected: how many of those who are searched are assumed to be the person, for the
-            probabilities that a calibrated archive gives to matches of one example.
+    People named by id, with every view of their tracks, and everyone in a query picture that is
+    indexed are left out of the matches.
 
     Raises:
         StoreError: no example at all.
         DataError: a field with an impossible value.
     """
 
-    pictures: Sequence[Example] = ()
-    people: Sequence[int] = ()
-    unlike: Sequence[int] = ()
-    embeddings: FloatArray | None = None
-    origins: Sequence[Origin] = ()
+    pictures: Sequence[Example] = ()  # that show the person
+    people: Sequence[int] = ()  # ids in the archive that show the person, too
+    unlike: Sequence[int] = ()  # ids in the archive that show others
+    embeddings: FloatArray | None = None  # (N, D) of more examples
+    origins: Sequence[Origin] = ()  # where the embeddings come from, if that is known
     filters: Filters = EVERYONE
-    top: int = 20
-    grouped: bool = True
-    one_a_file: bool = False
-    rerank: Rerank | None = None
-    expected: float = 1.0
+    top: int = 20  # the most matches
+    grouped: bool = True  # of a track in a video, only the most similar view
+    one_a_file: bool = False  # of a photo or video, only the most similar person
+    rerank: Rerank | None = None  # rank the best few hundred again
+    expected: float = 1.0  # how many of the searched are assumed to be the person (probabilities)
 
     def __post_init__(self) -> None:
         if self.embeddings is not None:

@@ -31,11 +31,8 @@ def k_reciprocal(
     over the k2 nearest (eq. 11), and compared by the Jaccard distance (eq. 10), mixed with the
     original distance (eq. 12).
 
-    Args:
-        query, gallery: of unit length. Distances are squared Euclidean, divided by the largest of
-            a row.
-        k1, k2: as above; the query counts as one of its own nearest.
-        weight: lambda, of the original distance.
+    Embeddings have unit length. Original distances are squared Euclidean, divided by the largest of
+    a row; `weight` is their lambda. The query counts as one of its own nearest.
 
     Raises:
         StoreError: k1 or k2 below 1, or a weight outside 0..1.
@@ -76,11 +73,7 @@ def _mutual(order: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
 
 
 def expand(
-    query: FloatArray,
-    neighbours: FloatArray,
-    similarities: FloatArray,
-    *,
-    alpha: float = 3.0,
+    query: FloatArray, neighbours: FloatArray, similarities: FloatArray, *, alpha: float = 3.0
 ) -> FloatArray:
     """Add the nearest neighbours (K, D) to a query (D,); the result has unit length.
 

@@ -14,23 +14,15 @@ GAP = 300.0
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """The person at one camera over some time.
+    """The person at one camera over some time, or in one file where pictures have no time."""
 
-    Attributes:
-        camera: its name; None where not known.
-        begin, end: seconds since 1970; None where the pictures have no time.
-        path: the file, where the pictures have no time; else None.
-        first, last: seconds from the start of that file, if it is a video; else None.
-        matches: the views, most similar first.
-    """
-
-    camera: str | None
-    begin: float | None
+    camera: str | None  # None where not known
+    begin: float | None  # seconds since 1970; None where the pictures have no time
     end: float | None
-    path: Path | None
-    first: float | None
+    path: Path | None  # the file, where the pictures have no time
+    first: float | None  # seconds from the start of that file, if it is a video
     last: float | None
-    matches: tuple[Match, ...]
+    matches: tuple[Match, ...]  # most similar first
 
     @property
     def similarity(self) -> float:
@@ -67,12 +59,9 @@ def timeline(
 ) -> list[Sighting]:
     """Return sightings in the order of time; those without a time come last, by file.
 
-    Args:
-        matches: of a search.
-        min_similarity: matches below are left out.
-        min_probability: matches below or without a probability are left out.
-        gap: seconds; views at one camera that are no further apart are one sighting. A track in a
-            video lasts from its first view to its last.
+    Views at one camera that are at most `gap` seconds apart are one sighting; a track in a video
+    lasts from its first view to its last. Matches below `min_similarity`, and below or without
+    `min_probability`, are left out.
     """
     spans = sorted(
         (_span(one) for one in matches if _reaches(one, min_similarity, min_probability)),
