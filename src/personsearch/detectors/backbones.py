@@ -93,12 +93,10 @@ class TopDownFusion(nn.Module):
         return x + functional.interpolate(self.merge1(coarse + coarser), size=x.shape[-2:])
 
 
-def small_backbone(width: int = 32) -> Backbone:
-    """Return a narrow residual network with a shared map of stride 8, for two cores.
-
-    Args:
-        width: channels at stride 2; the map has four times as many, the head eight times.
-    """
+def small_backbone(
+    width: int = 32,  # channels at stride 2; the map has four times as many, the head eight times
+) -> Backbone:
+    """Return a narrow residual network with a shared map of stride 8, for two cores."""
     stem = nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(3, width, 3, 2, 1, bias=False),
@@ -235,21 +233,15 @@ def published_weights(name: str) -> dict[str, Tensor]:
 
 
 def build_backbone(
-    name: str = "resnet50",
+    name: str = "resnet50",  # ``"small"``, or the name of a torchvision classifier
+    # ``"none"``, ``"imagenet"`` (torchvision's published weights, fetched once) or the path of a
+    # file with the classifier's state dictionary
     weights: str = "none",
-    norm: str = "batch",
-    frozen_stages: int = 0,
-    width: int = 32,
+    norm: str = "batch",  # ``"batch"`` trains batch normalisation, ``"frozen"`` does not
+    frozen_stages: int = 0,  # how many children of the stem, from the picture on, are not trained
+    width: int = 32,  # of ``"small"`` only
 ) -> Backbone:
     """Return a backbone by name.
-
-    Args:
-        name: ``"small"``, or the name of a torchvision classifier.
-        weights: ``"none"``, ``"imagenet"`` (torchvision's published weights, fetched once) or the
-            path of a file with the classifier's state dictionary.
-        norm: ``"batch"`` trains batch normalisation, ``"frozen"`` does not.
-        frozen_stages: how many children of the stem, from the picture on, are not trained.
-        width: of ``"small"`` only.
 
     Raises:
         ModelError: an unknown name, missing or misfit weights, or too many frozen stages.
@@ -279,12 +271,10 @@ def _check_norm(norm: str) -> None:
         raise ModelError(f"norm is {norm!r}, expected 'batch' or 'frozen'")
 
 
-def small_trunk(width: int = 32) -> Trunk:
-    """Return a narrow residual network of strides 2 to 32, for two cores.
-
-    Args:
-        width: channels of C1; C2 has twice, C3 four times, C4 and C5 eight times as many.
-    """
+def small_trunk(
+    width: int = 32,  # channels of C1; C2 has twice, C3 four times, C4 and C5 eight times as many
+) -> Trunk:
+    """Return a narrow residual network of strides 2 to 32, for two cores."""
     first = OrderedDict(
         conv1=nn.Conv2d(3, width, 3, 2, 1, bias=False),
         bn1=nn.BatchNorm2d(width),
@@ -314,21 +304,15 @@ _RESNET_BLOCKS = {
 
 
 def build_trunk(
-    name: str = "resnet50",
+    name: str = "resnet50",  # "small", or a ResNet, ResNeXt or Wide ResNet of torchvision
+    # ``"none"``, ``"imagenet"`` (torchvision's published weights of the classifier), ``"coco"`` (of
+    # its RetinaNet, ResNet-50 only), or the path of a file with the state dictionary of either kind
     weights: str = "none",
-    norm: str = "batch",
-    frozen_stages: int = 0,
+    norm: str = "batch",  # as for `build_backbone`
+    frozen_stages: int = 0,  # how many blocks, from C1 on, are not trained
     width: int = 32,
 ) -> Trunk:
     """Return a trunk by name.
-
-    Args:
-        name: ``"small"``, or the name of a ResNet, ResNeXt or Wide ResNet of torchvision.
-        weights: ``"none"``, ``"imagenet"`` (torchvision's published weights of the classifier),
-            ``"coco"`` (of its RetinaNet, ResNet-50 only), or the path of a file with the state
-            dictionary of either kind.
-        norm, width: as for `build_backbone`.
-        frozen_stages: how many blocks, from C1 on, are not trained.
 
     Raises:
         ModelError: an unknown name, missing or misfit weights, or too many frozen blocks.

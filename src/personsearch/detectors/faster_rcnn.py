@@ -74,34 +74,25 @@ class Proposals:
 
 
 class ProposalNetwork(RegionProposalNetwork):
-    """Region proposals on one feature map (Ren et al. 2015), or on the levels of a pyramid.
-
-    Args:
-        channels: of the feature map.
-        anchor_sizes: square roots of the anchors' areas, in pixels of the network's input.
-        aspect_ratios: height to width.
-        post_nms_top_n_train, post_nms_top_n_test: proposals kept of an image after suppression;
-            six and twenty times as many go into it, as in the published 12,000 and 6,000.
-        batch_size_per_image, positive_fraction: the anchors sampled for the losses.
-        fg_iou_threshold, bg_iou_threshold: an anchor with at least the first IoU is foreground,
-            below the second background.
-        nms_iou: proposals with a higher IoU with a better one are suppressed.
-        pyramid: give each anchor size a level of its own, the finest first (Lin et al. 2017).
-    """
+    """Region proposals on one feature map (Ren et al. 2015), or on the levels of a pyramid."""
 
     def __init__(
         self,
-        channels: int,
-        anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512),
-        aspect_ratios: Sequence[float] = (1.0, 2.0, 3.0),
+        channels: int,  # of the feature map
+        anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512),  # roots of areas in input pixels
+        aspect_ratios: Sequence[float] = (1.0, 2.0, 3.0),  # height to width
+        # proposals kept of an image after suppression; six and twenty times as many go into it, as
+        # in the published 12,000 and 6,000
         post_nms_top_n_train: int = 2000,
         post_nms_top_n_test: int = 300,
+        # the anchors sampled for the losses
         batch_size_per_image: int = 256,
         positive_fraction: float = 0.5,
+        # an anchor with at least the first IoU is foreground, below the second background
         fg_iou_threshold: float = 0.7,
         bg_iou_threshold: float = 0.3,
-        nms_iou: float = 0.7,
-        pyramid: bool = False,
+        nms_iou: float = 0.7,  # proposals with a higher IoU with a better one are suppressed
+        pyramid: bool = False,  # each anchor size has a level, the finest first (Lin et al. 2017)
     ) -> None:
         sizes = tuple((size,) for size in anchor_sizes) if pyramid else (tuple(anchor_sizes),)
         anchors = AnchorGenerator(sizes, (tuple(aspect_ratios),) * len(sizes))
@@ -126,17 +117,11 @@ class ProposalNetwork(RegionProposalNetwork):
 
     def forward(
         self,
-        images: ImageList,
-        features: Tensor | Sequence[Tensor],
-        boxes: list[Tensor] | None = None,
+        images: ImageList,  # the batch, for its sizes
+        features: Tensor | Sequence[Tensor],  # (B, C, h, w), or one such map a level
+        boxes: list[Tensor] | None = None,  # true boxes (N_i, 4) of each image, in batch pixels
     ) -> Proposals:
-        """Return proposals, with the losses ``rpn_objectness`` and ``rpn_box`` if given `boxes`.
-
-        Args:
-            images: the batch, for its sizes.
-            features: (B, C, h, w), or one such map a level.
-            boxes: true boxes (N_i, 4) of each image, in pixels of the batch.
-        """
+        """Return proposals, with the losses ``rpn_objectness`` and ``rpn_box`` if given `boxes`."""
         # torchvision looks at the training mode instead.
         self._phase = "testing" if boxes is None else "training"
         maps = [features] if isinstance(features, Tensor) else list(features)
@@ -169,21 +154,14 @@ def fully_connected(width: int, hidden: int) -> tuple[nn.Sequential, int]:
 
 
 class BoxPredictor(nn.Module):
-    """Person logits and box deltas of regions.
-
-    Args:
-        channels: C, of the pooled regions.
-        grid: rows and columns that these are averaged over; (1, 1) is a global average.
-        hidden: width of two fully connected layers before the predictions; 0 has none.
-        classify: whether to have a classifier; without one the logits are zeros.
-    """
+    """Person logits and box deltas of regions."""
 
     def __init__(
         self,
-        channels: int,
-        grid: tuple[int, int] = (1, 1),
-        hidden: int = 0,
-        classify: bool = True,
+        channels: int,  # C, of the pooled regions
+        grid: tuple[int, int] = (1, 1),  # they are averaged over these rows and columns
+        hidden: int = 0,  # width of two fully connected layers before the predictions; 0 has none
+        classify: bool = True,  # whether to have a classifier; without one the logits are zeros
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -214,21 +192,14 @@ class SampledRegions:
 
 
 class RegionSampler:
-    """Sample proposals and true boxes for the losses (Girshick 2015, section 2.3).
-
-    Args:
-        per_image: the most regions of an image.
-        positive_fraction: the largest share of them that shows a person.
-        fg_iou_threshold: a region with at least this IoU with a person's box shows the person.
-        bg_iou_threshold: a region below this IoU is background; those in between are left out.
-    """
+    """Sample proposals and true boxes for the losses (Girshick 2015, section 2.3)."""
 
     def __init__(
         self,
-        per_image: int = 128,
-        positive_fraction: float = 0.5,
-        fg_iou_threshold: float = 0.5,
-        bg_iou_threshold: float = 0.5,
+        per_image: int = 128,  # the most regions of an image
+        positive_fraction: float = 0.5,  # the largest share of them that shows a person
+        fg_iou_threshold: float = 0.5,  # from this IoU on, a region shows the person
+        bg_iou_threshold: float = 0.5,  # below it is background; between, left out
     ) -> None:
         self.matcher = Matcher(fg_iou_threshold, bg_iou_threshold, allow_low_quality_matches=False)
         self.sampler = BalancedPositiveNegativeSampler(per_image, positive_fraction)
@@ -268,13 +239,11 @@ class RegionSampler:
         return SampledRegions(chosen, *map(torch.cat, (foreground, all_ids, ious, deltas)))
 
 
-def match_boxes(matcher: Matcher, overlaps: Tensor) -> Tensor:
-    """Return the row of the box that each of R regions shows, or a negative constant of `Matcher`.
-
-    Args:
-        matcher: the thresholds.
-        overlaps: (N, R) IoU of N boxes, maybe none, with R regions.
-    """
+def match_boxes(
+    matcher: Matcher,  # the thresholds
+    overlaps: Tensor,  # (N, R) IoU of N boxes, maybe none, with R regions
+) -> Tensor:
+    """Return the row of the box that each region shows, or a negative constant of `Matcher`."""
     if not len(overlaps):
         return overlaps.new_full(overlaps.shape[1:], Matcher.BELOW_LOW_THRESHOLD, dtype=torch.int64)
     matches: Tensor = matcher(overlaps)

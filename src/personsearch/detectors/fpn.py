@@ -33,24 +33,15 @@ LEVELS = ("C2", "C3", "C4", "C5")
 
 @dataclass(frozen=True)
 class PyramidSettings(RetinaNetSettings):
-    """The settings of both detectors on a pyramid, and those of Faster R-CNN alone.
+    """The settings of both detectors on a pyramid, and those of Faster R-CNN alone."""
 
-    Attributes:
-        rpn_post_nms_top_n_train, rpn_post_nms_top_n_test: proposals kept of a picture.
-        rpn_batch_size_per_image: anchors in the proposal losses.
-        roi_size: height and width of a pooled region.
-        rois_per_image: regions in the losses.
-        roi_positive_fraction: the largest share of them that shows a person.
-        detection_hidden: width of the two fully connected layers.
-    """
-
-    rpn_post_nms_top_n_train: int = 2000
-    rpn_post_nms_top_n_test: int = 1000
-    rpn_batch_size_per_image: int = 256
-    roi_size: Sequence[int] = (7, 7)
-    rois_per_image: int = 512
-    roi_positive_fraction: float = 0.25
-    detection_hidden: int = 1024
+    rpn_post_nms_top_n_train: int = 2000  # proposals kept of a picture
+    rpn_post_nms_top_n_test: int = 1000  # the same at search time
+    rpn_batch_size_per_image: int = 256  # anchors in the proposal losses
+    roi_size: Sequence[int] = (7, 7)  # height and width of a pooled region
+    rois_per_image: int = 512  # regions in the losses
+    roi_positive_fraction: float = 0.25  # the largest share of them that shows a person
+    detection_hidden: int = 1024  # width of the two fully connected layers
 
 
 PUBLISHED = PyramidSettings()
@@ -69,20 +60,15 @@ class RegionPredictions:
 class PyramidFasterRCNN(nn.Module):
     """A one-class Faster R-CNN with a feature pyramid.
 
-    Args:
-        channels: of C2 to C5, by these names; fewer anchor sizes than five use fewer blocks.
-        strides: pixels of the picture to one cell of each block's output.
-        settings: pyramid, proposals, regions, losses and detections.
-
     Raises:
         ModelError: settings that no network can have.
     """
 
     def __init__(
         self,
-        channels: Mapping[str, int],
-        strides: Mapping[str, int],
-        settings: PyramidSettings = PUBLISHED,
+        channels: Mapping[str, int],  # of C2 to C5; fewer than five anchor sizes use fewer
+        strides: Mapping[str, int],  # pixels of the picture to one cell of each block's output
+        settings: PyramidSettings = PUBLISHED,  # pyramid, proposals, regions, losses and detections
     ) -> None:
         super().__init__()
         count = len(settings.anchor_sizes)

@@ -31,43 +31,25 @@ _COCO_PERSON = 1
 
 @dataclass(frozen=True)
 class RetinaNetSettings:
-    """Pyramid, anchors, losses and detections; each field is a recipe key.
+    """Pyramid, anchors, losses and detections; each field is a recipe key."""
 
-    Attributes:
-        pyramid_channels: of each level.
-        head_depth: 3 x 3 convolutions of each branch before its prediction, 0 to 4.
-        head_norm: group normalisation after each of them, or none as in the paper.
-        anchor_sizes: square root of the smallest anchors' areas, in scaled pixels, one number a
-            level from P3 on; three numbers or fewer leave P6 and P7 out.
-        anchor_octaves: anchors of each ratio at a cell, each 2^(1 / anchor_octaves) larger.
-        aspect_ratios: height to width.
-        fg_iou_threshold, bg_iou_threshold: an anchor with at least the first IoU is foreground,
-            below the second background.
-        focal_alpha, focal_gamma: of the focal loss.
-        box_beta: where smooth L1 turns from square to linear, in units of box deltas.
-        score_threshold, nms_iou, max_detections: which detections of a picture are kept.
-        topk_candidates: best anchors of each level that go into suppression.
-    """
-
-    # network
-    pyramid_channels: int = 256
-    head_depth: int = 4
-    head_norm: Literal["none", "group"] = "none"
-    # anchors
+    pyramid_channels: int = 256  # of each level
+    head_depth: int = 4  # 3 x 3 convolutions of each branch before its prediction, 0 to 4
+    head_norm: Literal["none", "group"] = "none"  # after each convolution; none in the paper
+    # square root of the smallest anchors' areas, in scaled pixels, one number a level from P3 on;
+    # three numbers or fewer leave P6 and P7 out
     anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512)
-    anchor_octaves: int = 3
-    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)
-    # losses
-    fg_iou_threshold: float = 0.5
-    bg_iou_threshold: float = 0.4
-    focal_alpha: float = 0.25
-    focal_gamma: float = 2.0
-    box_beta: float = 1 / 9
-    # detections
-    score_threshold: float = 0.05
-    nms_iou: float = 0.5
-    max_detections: int = 100
-    topk_candidates: int = 1000
+    anchor_octaves: int = 3  # anchors of each ratio at a cell, each 2^(1 / anchor_octaves) larger
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)  # height to width
+    fg_iou_threshold: float = 0.5  # anchors from this IoU on are foreground
+    bg_iou_threshold: float = 0.4  # anchors below are background
+    focal_alpha: float = 0.25  # of the focal loss
+    focal_gamma: float = 2.0  # of the focal loss
+    box_beta: float = 1 / 9  # where smooth L1 turns from square to linear, in units of box deltas
+    score_threshold: float = 0.05  # detections below are dropped
+    nms_iou: float = 0.5  # above it the weaker of two is dropped
+    max_detections: int = 100  # of a picture
+    topk_candidates: int = 1000  # best anchors of each level that go into suppression
 
 
 PUBLISHED = RetinaNetSettings()
@@ -114,16 +96,14 @@ def keep_best(
 class RetinaNet(nn.Module):
     """A one-class RetinaNet on the maps of a trunk.
 
-    Args:
-        channels: of C3, C4 and C5, by these names; others are ignored.
-        settings: pyramid, anchors, losses and detections.
-
     Raises:
         ModelError: settings that no network can have.
     """
 
     def __init__(
-        self, channels: Mapping[str, int], settings: RetinaNetSettings = PUBLISHED
+        self,
+        channels: Mapping[str, int],  # of C3, C4 and C5, by these names; others are ignored
+        settings: RetinaNetSettings = PUBLISHED,  # pyramid, anchors, losses and detections
     ) -> None:
         super().__init__()
         count, octaves = len(settings.anchor_sizes), settings.anchor_octaves

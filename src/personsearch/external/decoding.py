@@ -42,17 +42,15 @@ class OutputNames:
 class Decoder:
     """Decode the outputs of one network as described.
 
-    Args:
-        network: its outputs are checked against the layout.
-        description: layout, class, coordinates.
-        size: (width, height) of the network's input.
-
     Raises:
         ModelError: an output is missing, ambiguous, or of a wrong shape.
     """
 
     def __init__(
-        self, network: Network, description: DetectorDescription, size: tuple[int, int]
+        self,
+        network: Network,  # its outputs are checked against the layout
+        description: DetectorDescription,  # layout, class, coordinates
+        size: tuple[int, int],  # (width, height) of the network's input
     ) -> None:
         self._network = network
         self._description = description

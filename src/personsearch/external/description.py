@@ -52,32 +52,22 @@ class InputSize(_Table):
 
 
 class NetworkDescription(_Table):
-    """What both networks have: a file, and how a picture becomes its input.
+    """What both networks have: a file, and how a picture becomes its input."""
 
-    Attributes:
-        file: an ``.onnx`` network or an OpenVINO ``.xml`` beside its ``.bin``; relative paths
-            start at the TOML's folder.
-        runtime: what runs it; without it OpenVINO where installed, else onnxruntime.
-        size: required if the network leaves its input size open, else checked against it.
-        color: order of the channels.
-        scale: value of a white pixel before `mean` and `std`: 1 or 255.
-        mean, std: subtracted after scaling, then divided by; in the order of `color`.
-        resize: ``stretch`` to the input, or ``letterbox``: keep the aspect ratio and pad the rest.
-        pad_value: value of letterbox's padding, 0..255 (before `scale`, `mean` and `std`).
-        placement: where letterbox puts the picture.
-        batch: most pictures or crops a run, if the network leaves the batch open.
-    """
-
-    file: str = Field(min_length=1)
-    runtime: Runtime | None = None
-    size: InputSize | None = None
-    color: Literal["rgb", "bgr"] = "rgb"
-    scale: float = 1.0
+    file: str = Field(min_length=1)  # ``.onnx``, or OpenVINO ``.xml``; starts at the TOML's folder
+    runtime: Runtime | None = None  # by default OpenVINO where installed, else onnxruntime
+    size: InputSize | None = None  # required if the network leaves it open, else checked
+    color: Literal["rgb", "bgr"] = "rgb"  # order of the channels
+    scale: float = 1.0  # value of a white pixel before `mean` and `std`: 1 or 255
+    # subtracted after scaling, then divided by; in the order of `color`
     mean: list[float] = Field(default=[0.0, 0.0, 0.0], min_length=3, max_length=3)
     std: list[float] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)
+    # ``stretch`` to the input, or ``letterbox``: keep the aspect ratio and pad the rest
     resize: Literal["stretch", "letterbox"] = "stretch"
+    # value of letterbox's padding, 0..255 (before `scale`, `mean` and `std`)
     pad_value: int = Field(default=114, ge=0, le=255)
-    placement: Literal["center", "top-left"] = "center"
+    placement: Literal["center", "top-left"] = "center"  # where letterbox puts the picture
+    # most pictures or crops a run, if the network leaves the batch open
     batch: int = Field(default=1, ge=1, le=4096)
 
     @field_validator("scale")
@@ -103,32 +93,23 @@ class NetworkDescription(_Table):
 
 
 class DetectorDescription(NetworkDescription):
-    """A network that finds people, or objects of another class.
+    """A network that finds people, or objects of another class."""
 
-    Attributes:
-        layout: of its outputs; see `personsearch.external.decoding`.
-        class_name: the objects that it finds.
-        class_index: the class to keep, as the network counts; None keeps every class.
-        score_threshold: weaker detections are left out.
-        nms: IoU above which the weaker of two boxes is left out. None: no suppression, but 0.7 for
-            ``yolo``, whose raw output repeats every person.
-        coordinates: ``pixels`` of the input or ``unit`` (0..1). None: pixels for ``boxes`` and
-            ``yolo``, unit for ``ssd`` and ``detr``.
-        activation: turns class outputs into scores: by default ``none``, for ``detr`` ``sigmoid``.
-            With ``softmax`` the last class is "nothing".
-        output: name of the output of ``ssd`` and ``yolo``, if a network has several.
-        boxes_output, scores_output, labels_output: names of the outputs of ``boxes`` and ``detr``,
-            whose scores are logits.
-    """
-
-    layout: Layout
-    class_name: str = Field(default="person", min_length=1)
-    class_index: int | None = Field(default=None, ge=0)
-    score_threshold: float = Field(default=0.3, ge=0, le=1)
+    layout: Layout  # of its outputs; see `personsearch.external.decoding`
+    class_name: str = Field(default="person", min_length=1)  # the objects that it finds
+    class_index: int | None = Field(default=None, ge=0)  # None keeps every class
+    score_threshold: float = Field(default=0.3, ge=0, le=1)  # weaker detections are left out
+    # IoU above which the weaker of two boxes is left out. None: no suppression, but 0.7 for
+    # ``yolo``, whose raw output repeats every person.
     nms: float | None = Field(default=None, gt=0, le=1)
+    # ``pixels`` of the input or ``unit`` (0..1). None: pixels for ``boxes`` and ``yolo``, unit for
+    # ``ssd`` and ``detr``.
     coordinates: Coordinates | None = None
+    # turns class outputs into scores: by default ``none``, for ``detr`` ``sigmoid``. With
+    # ``softmax`` the last class is "nothing".
     activation: Activation | None = None
-    output: str | None = None
+    output: str | None = None  # of ``ssd`` and ``yolo``, if the network has several
+    # names of the outputs of ``boxes`` and ``detr``, whose scores are logits
     boxes_output: str | None = None
     scores_output: str | None = None
     labels_output: str | None = None

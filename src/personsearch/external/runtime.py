@@ -25,15 +25,10 @@ _ONNX_TYPES: dict[str, DTypeLike] = {
 
 @dataclass(frozen=True)
 class Port:
-    """One input or output of a network.
+    """One input or output of a network."""
 
-    Attributes:
-        name: in the file.
-        shape: one entry an axis, None if the file leaves it open; None if the number of axes is
-            open.
-    """
-
-    name: str
+    name: str  # in the file
+    # one entry an axis, None if the file leaves it open; None if the number of axes is open
     shape: tuple[int | None, ...] | None
 
     def __str__(self) -> str:
@@ -44,17 +39,12 @@ class Port:
 
 
 class Network(ABC):
-    """A loaded network with one picture input.
-
-    Attributes:
-        dtype: NumPy type of the input.
-        outputs: in the file's order.
-    """
+    """A loaded network with one picture input."""
 
     file: Path
     input: Port
-    dtype: DTypeLike
-    outputs: tuple[Port, ...]
+    dtype: DTypeLike  # NumPy type of the input
+    outputs: tuple[Port, ...]  # in the file's order
 
     @abstractmethod
     def __call__(self, batch: NDArray[Any]) -> Mapping[str, NDArray[Any]]:

@@ -18,17 +18,14 @@ from personsearch.errors import TrainingError
 
 
 def identity_loss(
-    similarity: Tensor, confidence: Tensor, targets: Tensor, temperature: float = 1 / 30
+    similarity: Tensor,  # S (N, K), with the rows of the lookup table and the queue
+    confidence: Tensor,  # alpha (N,)
+    targets: Tensor,  # y (N,) int64, columns of `similarity`
+    temperature: float = 1 / 30,  # tau_1
 ) -> Tensor:
     """Return L_id of labelled proposals (eq. 7), mean over N.
 
-        log(1 + sum_{k != y_i} exp(alpha_i (S_ik - S_iy_i) / tau_1))
-
-    Args:
-        similarity: S (N, K), with the rows of the lookup table and the queue.
-        confidence: alpha (N,).
-        targets: y (N,) int64, columns of `similarity`.
-        temperature: tau_1.
+    log(1 + sum_{k != y_i} exp(alpha_i (S_ik - S_iy_i) / tau_1))
     """
     _expect("confidence", confidence, similarity.shape[:1], "one alpha a proposal")
     _expect("targets", targets, similarity.shape[:1], "one identity a proposal")
@@ -59,21 +56,16 @@ def binary_loss(target_similarity: Tensor, confidence: Tensor, temperature: floa
 
 
 def unlabelled_loss(
-    similarity: Tensor,
-    confidence: Tensor,
+    similarity: Tensor,  # S (N, L), with the lookup table alone
+    confidence: Tensor,  # alpha (N,)
+    # S_bar, the mean similarity of the labelled proposals with their own identity (eq. 10), in
+    # place of the similarity with the unknown one.
     reference_similarity: Tensor,
-    temperature: float = 1 / 30,
+    temperature: float = 1 / 30,  # tau_1
 ) -> Tensor:
     """Return L_un of people without an identity (eq. 9), mean over N.
 
-        log(1 + sum_k exp(alpha_i (S_ik - S_bar) / tau_1))
-
-    Args:
-        similarity: S (N, L), with the lookup table alone.
-        confidence: alpha (N,).
-        reference_similarity: S_bar, the mean similarity of the labelled proposals with their own
-            identity (eq. 10), in place of the similarity with the unknown one.
-        temperature: tau_1.
+    log(1 + sum_k exp(alpha_i (S_ik - S_bar) / tau_1))
     """
     _expect("confidence", confidence, similarity.shape[:1], "one alpha a proposal")
     with torch.autocast(similarity.device.type, enabled=False):
@@ -87,17 +79,14 @@ def unlabelled_loss(
 
 
 def part_loss(
-    logits: Tensor, confidence: Tensor, targets: Tensor, temperature: float = 1 / 10
+    logits: Tensor,  # P (N, P, P + 1): proposal, part, class; the last class is background
+    confidence: Tensor,  # alpha (N,)
+    targets: Tensor,  # z (N, P) int64
+    temperature: float = 1 / 10,  # tau_3
 ) -> Tensor:
     """Return L_part of the parts of all proposals (eq. 11), mean over N P.
 
-        log(1 + sum_{k != z_ij} exp(alpha_i (P_ijk - P_ijz_ij) / tau_3))
-
-    Args:
-        logits: P (N, P, P + 1): proposal, part, class; the last class is background.
-        confidence: alpha (N,).
-        targets: z (N, P) int64.
-        temperature: tau_3.
+    log(1 + sum_{k != z_ij} exp(alpha_i (P_ijk - P_ijz_ij) / tau_3))
     """
     _expect("confidence", confidence, logits.shape[:1], "one alpha a proposal")
     _expect("targets", targets, logits.shape[:2], "one class a part")
@@ -110,17 +99,14 @@ def part_loss(
 
 
 def weighting_curves(
-    scores: Tensor, confidences: Tensor, true_score: float = 0.5, temperature: float = 0.3
+    scores: Tensor,  # S_i0 (M,), of the wrong class
+    confidences: Tensor,  # (A,), values of alpha
+    true_score: float = 0.5,  # S_i1
+    temperature: float = 0.3,  # tau
 ) -> Tensor:
     """Return G_0(S_i, alpha_i, 1) of two classes (eq. 5, figure 3), from `identity_loss` itself.
 
     With alpha = 1 it is F_0(S_i, 1), the weighting function of plain cross-entropy (eq. 4).
-
-    Args:
-        scores: S_i0 (M,), of the wrong class.
-        confidences: (A,), values of alpha.
-        true_score: S_i1.
-        temperature: tau.
 
     Returns:
         (A, M): for each alpha the weight of the gradient of S_i0, between 0 and alpha / tau.

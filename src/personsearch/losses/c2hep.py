@@ -9,11 +9,13 @@ from personsearch.losses.identities import check_ids
 
 
 def class_center_hep_loss(
-    embeddings: Tensor,
+    embeddings: Tensor,  # x (N, D)
+    # (N,) int64, negative for unlabelled people, who have no class and are not counted in n. A
+    # class outside of P adds nothing to the sum.
     targets: Tensor,
-    centers: Tensor,
-    priority_classes: Tensor,
-    scale: float = 10.0,
+    centers: Tensor,  # c (C, D), of any length; one that is zero is equally far from everyone
+    priority_classes: Tensor,  # P (T,) int64, distinct
+    scale: float = 10.0,  # lambda
 ) -> Tensor:
     """Return C2HEP, a softmax over cosines to the centers of the pool P; 0 without labels.
 
@@ -21,14 +23,6 @@ def class_center_hep_loss(
         L = -1/n sum_i sum_{j in P} 1(label_i = j) log p_j                                 (eq. 9)
 
     The gradient reaches the embeddings only: centers are a memory, moved by eq. 7.
-
-    Args:
-        embeddings: x (N, D).
-        targets: (N,) int64, negative for unlabelled people, who have no class and are not counted
-            in n. A class outside of P adds nothing to the sum.
-        centers: c (C, D), of any length; one that is zero is equally far from everyone.
-        priority_classes: P (T,) int64, distinct.
-        scale: lambda.
 
     Raises:
         TrainingError: a target is out of range.

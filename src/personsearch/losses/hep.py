@@ -46,22 +46,15 @@ def cross_entropy_in_pool(
 
 
 def select_priority_classes(
-    labels: Tensor,
-    hard_labels: Tensor,
-    num_classes: int,
-    count: int,
-    generator: torch.Generator | None = None,
+    labels: Tensor,  # ids of the batch; negative ids have no class
+    hard_labels: Tensor,  # ids of the hardest negatives, the most important first
+    num_classes: int,  # how many classes there are
+    count: int,  # T, the size of the pool; all classes are in it if there are fewer
+    generator: torch.Generator | None = None,  # of the random classes, on the CPU
 ) -> Tensor:
     """Return the pool P of priority classes (section 3.3, figure 4).
 
     The classes present come first, then those of the hardest negatives, then random ones.
-
-    Args:
-        labels: ids of the batch; negative ids have no class.
-        hard_labels: ids of the hardest negatives, the most important first.
-        num_classes: how many classes there are.
-        count: T, the size of the pool; all classes are in it if there are fewer.
-        generator: of the random classes, on the CPU.
 
     Returns:
         (min(T, `num_classes`),) int64, distinct, in order of priority.
@@ -77,18 +70,15 @@ def select_priority_classes(
 
 @torch.no_grad()
 def hardest_labels(
-    anchors: Tensor, negatives: Tensor, labels: Tensor, valid: Tensor, hardest: int
+    anchors: Tensor,  # (M, D), unit length
+    negatives: Tensor,  # (K, D), unit length
+    labels: Tensor,  # (K,) int64, the negatives' ids
+    valid: Tensor,  # (M, K) bool, whether each is a negative of each anchor
+    hardest: int,  # r, negatives of each anchor
 ) -> Tensor:
     """Return the ids of each anchor's `hardest` negatives, each anchor's hardest first.
 
     The hardest are the most similar: the paper's largest d, a cosine (section 3.3).
-
-    Args:
-        anchors: (M, D), unit length.
-        negatives: (K, D), unit length.
-        labels: (K,) int64, the negatives' ids.
-        valid: (M, K) bool, whether each is a negative of each anchor.
-        hardest: r, negatives of each anchor.
 
     Returns:
         (L,) int64 with L at most M r, with repetitions; ids of unlabelled people are negative.

@@ -19,22 +19,15 @@ class OnlineInstanceMatching(nn.Module):
 
     and the loss is the mean of -log p_t over the labelled samples (eq. 4). In training mode then
     v_t <- normalise(gamma v_t + (1 - gamma) x), and unlabelled samples are pushed into U.
-
-    Args:
-        num_ids: L, how many labelled identities.
-        dim: D, the length of an embedding.
-        queue_size: Q, how many unlabelled embeddings are kept.
-        momentum: gamma.
-        temperature: tau.
     """
 
     def __init__(
         self,
-        num_ids: int,
-        dim: int,
-        queue_size: int,
-        momentum: float = 0.5,
-        temperature: float = 1 / 30,
+        num_ids: int,  # L, how many labelled identities
+        dim: int,  # D, the length of an embedding
+        queue_size: int,  # Q, how many unlabelled embeddings are kept
+        momentum: float = 0.5,  # gamma
+        temperature: float = 1 / 30,  # tau
     ) -> None:
         super().__init__()
         self.temperature = temperature

@@ -10,11 +10,11 @@ _NOTHING = -1e4
 
 
 def online_pairing_loss(
-    anchors: Tensor,
-    positives: Tensor,
-    negatives: Tensor,
-    valid: Tensor | None = None,
-    scale: float = 1.0,
+    anchors: Tensor,  # x_a (M, D), unit length
+    positives: Tensor,  # x_p (M, D), of the anchor's identity
+    negatives: Tensor,  # x_n (K, D) for all anchors, or (M, K, D)
+    valid: Tensor | None = None,  # (M, K) bool: is it a negative of the anchor? None: all are
+    scale: float = 1.0,  # of d; 1 in the paper
 ) -> Tensor:
     """Return OLP, cross-entropy of a positive pair against negative ones; 0 without either.
 
@@ -27,13 +27,6 @@ def online_pairing_loss(
         (q_i - 1) p_i + sum_k q'_ik n_ik                                                   (eq. 2)
 
     with q_i and q'_ik the softmax's shares of the positive and of each negative (eq. 3, 4).
-
-    Args:
-        anchors: x_a (M, D), unit length.
-        positives: x_p (M, D), of the anchor's identity.
-        negatives: x_n (K, D) for all anchors, or (M, K, D).
-        valid: (M, K) bool, whether each is a negative of each anchor; None: all are.
-        scale: of d; 1 in the paper.
     """
     with torch.autocast(anchors.device.type, enabled=False):
         anchors = anchors.float()
@@ -46,23 +39,16 @@ def online_pairing_loss(
 
 
 def paired_rows_loss(
-    embeddings: Tensor,
-    pairs: tuple[Tensor, Tensor],
-    negatives: Tensor,
-    valid: Tensor,
-    scale: float = 1.0,
+    embeddings: Tensor,  # (N, D), unit length
+    pairs: tuple[Tensor, Tensor],  # rows (M,) of anchors and rows (M,) of their positives
+    negatives: Tensor,  # (K, D)
+    valid: Tensor,  # (N, K) bool, whether each is a negative of each row
+    scale: float = 1.0,  # of d; 1 in the paper
 ) -> Tensor:
     """Return OLP of rows of one batch, where an anchor may have several positives.
 
     Equals ``online_pairing_loss(embeddings[a], embeddings[p], negatives, valid[a], scale)`` for
     pairs (a, p), but compares an anchor with its negatives once, not once for every positive.
-
-    Args:
-        embeddings: (N, D), unit length.
-        pairs: rows (M,) of anchors and rows (M,) of their positives.
-        negatives: (K, D).
-        valid: (N, K) bool, whether each is a negative of each row.
-        scale: of d; 1 in the paper.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         embeddings = embeddings.float()

@@ -10,9 +10,10 @@ from personsearch.losses.softmax import softmax_loss
 
 
 def random_sampling_softmax(
-    logits: Tensor,
-    targets: Tensor,
-    num_sampled: int = 100,
+    logits: Tensor,  # x (N, C + 1), background is class C
+    targets: Tensor,  # (N,) int64; samples below zero (unlabelled people) are left out
+    num_sampled: int = 100,  # K; from C + 1 on this is the softmax over all classes
+    # of the draw, on its own device; None: torch's, on the device of `logits`
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return RSS, the mean softmax loss of samples over K classes of their own; 0 without samples.
@@ -21,12 +22,6 @@ def random_sampling_softmax(
 
     where x~ and t~ are the scores and the label of the classes that `sample_classes` draws. A batch
     shows few people; over all classes, each step would push down thousands of absent ones.
-
-    Args:
-        logits: x (N, C + 1), background is class C.
-        targets: (N,) int64; samples below zero (unlabelled people) are left out.
-        num_sampled: K; from C + 1 on this is the softmax over all classes.
-        generator: of the draw, on its own device; None: torch's, on the device of `logits`.
 
     Raises:
         TrainingError: a target is out of range, or K is below 2.
@@ -48,18 +43,16 @@ def random_sampling_softmax(
 
 
 def sample_classes(
-    targets: Tensor, num_classes: int, count: int, generator: torch.Generator | None = None
+    targets: Tensor,  # c (N,) int64, 0..C
+    num_classes: int,  # C + 1
+    count: int,  # K, 2..C + 1
+    # of the draw; None: torch's, on the device of `targets`
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return the indices i_1..i_K of each sample, by the paper's three rules.
 
     i_1 is the label c. If c is an identity, i_2 is the background. The others are drawn from the
     remaining identities, uniformly and each at most once.
-
-    Args:
-        targets: c (N,) int64, 0..C.
-        num_classes: C + 1.
-        count: K, 2..C + 1.
-        generator: of the draw; None: torch's, on the device of `targets`.
 
     Returns:
         (N, K) int64 on the device of `targets`.

@@ -15,16 +15,12 @@ from personsearch.types import Detections
 class Target:
     """The people in a training picture, on the network's device.
 
-    Attributes:
-        boxes: (N, 4) float32 tensor.
-        ids: (N,) int64 tensor, `UNLABELLED` for people without an identity.
-
     Raises:
         DataError: on shapes that disagree.
     """
 
-    boxes: torch.Tensor
-    ids: torch.Tensor
+    boxes: torch.Tensor  # (N, 4) float32 tensor
+    ids: torch.Tensor  # (N,) int64 tensor, `UNLABELLED` for people without an identity
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
@@ -43,14 +39,10 @@ class PersonSearchModel(nn.Module, ABC):
     """Detect people in whole pictures and embed each.
 
     Images are float32 RGB in 0..1, (3, H, W), of any size; boxes are in their pixels.
-
-    Attributes:
-        embedding_dim: D, the length of an embedding.
-        confidence_weighted: whether similarity is multiplied by the gallery detection's score.
     """
 
-    embedding_dim: int
-    confidence_weighted: bool = False
+    embedding_dim: int  # D, the length of an embedding
+    confidence_weighted: bool = False  # multiply similarity by the detection's score
 
     @abstractmethod
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:

@@ -43,29 +43,20 @@ class DCINet(PairingMixin, RegionSystem[Tensor]):
     Only the stem is shared. The backbone's head (conv5 of a ResNet, nothing of VGG16) is in the
     re-identifier; where detection has no layers of its own (``detection_hidden = 0``) it reads a
     copy of the head. Pictures, and arguments that are not listed, are those of `INet`.
-
-    Args:
-        backbone: the cut network; VGG16 or ResNet-50 in the paper.
-        reid_roi_size: height and width of a refined box in the re-identifier; the paper's 7 x 14
-            is width times height.
-        embedding_grid: rows and columns that the head's output is averaged over.
-        hidden: width of the re-identifier's two fully connected layers; 0 has none.
-        reid_min_iou: least IoU with a person's box of the refined boxes that are embedded in
-            training.
     """
 
     embed_boxes = True
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone,  # the cut network; VGG16 or ResNet-50 in the paper
         num_ids: int,
         *,
         embedding_dim: int = 256,
-        reid_roi_size: Sequence[int] = (14, 7),
-        embedding_grid: Sequence[int] = (14, 7),
-        hidden: int = 4096,
-        reid_min_iou: float = 0.5,
+        reid_roi_size: Sequence[int] = (14, 7),  # rows, columns; the paper's 7 x 14 is w x h
+        embedding_grid: Sequence[int] = (14, 7),  # rows and columns of the head's averaged output
+        hidden: int = 4096,  # width of the re-identifier's two fully connected layers; 0 has none
+        reid_min_iou: float = 0.5,  # least IoU with a person's box of the refined boxes embedded
         confidence_weighted: bool = False,
         pairing: PairingSettings = PAPER_LOSSES,
         regions: RegionSettings = PAPER_REGIONS,

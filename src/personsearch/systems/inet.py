@@ -29,35 +29,22 @@ class INet(PairingMixin, SharedHeadSystem):
 
     Pictures come in groups that share identities (`training.pairs.PairSampler`); both streams of
     the Siamese network are one network, the batch holds the pictures of all streams.
-
-    Args:
-        backbone: the cut network; VGG16 in the paper.
-        num_ids: labelled identities in the training set.
-        embedding_dim: length of an embedding.
-        hidden: width of fc6 and fc7, which follow the backbone's head; 0 has none.
-        embedding_grid: rows and columns that the head's output is averaged over before them.
-        roi_pooling: ``"max"`` is RoI pooling as in the paper, ``"align"`` is RoIAlign.
-        reid_min_iou: least IoU with a person's box of the regions that are embedded in training.
-        embed_boxes: embed the final boxes instead of the proposals that they are regressed from.
-        confidence_weighted: multiply similarity by the gallery detection's score.
-        pairing: the re-identification losses.
-        regions: pictures, proposals, regions and detections.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
-        num_ids: int,
+        backbone: Backbone,  # the cut network; VGG16 in the paper
+        num_ids: int,  # labelled identities in the training set
         *,
-        embedding_dim: int = 256,
-        hidden: int = 4096,
-        embedding_grid: Sequence[int] = (7, 7),
-        roi_pooling: Literal["max", "align"] = "max",
-        reid_min_iou: float = 0.5,
-        embed_boxes: bool = False,
-        confidence_weighted: bool = False,
-        pairing: PairingSettings = PAPER_LOSSES,
-        regions: RegionSettings = PAPER_REGIONS,
+        embedding_dim: int = 256,  # length of an embedding
+        hidden: int = 4096,  # width of fc6 and fc7, which follow the backbone's head; 0 has none
+        embedding_grid: Sequence[int] = (7, 7),  # rows and columns of the average before fc6
+        roi_pooling: Literal["max", "align"] = "max",  # RoI pooling as in the paper, or RoIAlign
+        reid_min_iou: float = 0.5,  # least IoU with a person's box of the regions in the losses
+        embed_boxes: bool = False,  # embed the final boxes instead of their proposals
+        confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
+        pairing: PairingSettings = PAPER_LOSSES,  # the re-identification losses
+        regions: RegionSettings = PAPER_REGIONS,  # pictures, proposals, regions and detections
     ) -> None:
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.confidence_weighted = confidence_weighted

@@ -178,41 +178,31 @@ class NAE(NormAwareSystem):
 
     Arguments that are not listed are those of `OIM`.
 
-    Args:
-        backbone: the cut network; ResNet-50 as published.
-        embedding_dim: length of an embedding, half from the shared map, half from the head.
-        embedding_grid: rows and columns that the maps are max-pooled to; (1, 1) as published.
-        background_iou: regions below this IoU are background; those between it and 0.5 are in no
-            loss. The published program has 0.1; at 0.5 every region is in a loss.
-        box_weight: of the box regression loss.
-        box_beta: where smooth L1 turns from square to linear.
-        box_norm: batch normalisation of the box deltas.
-        regions: pictures, proposals, regions and detections; `detection_hidden` is for the box
-            regressor alone.
-
     Raises:
         ModelError: an odd `embedding_dim`, or `background_iou` outside of 0..0.5.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone,  # the cut network; ResNet-50 as published
         num_ids: int,
         *,
-        embedding_dim: int = 256,
+        embedding_dim: int = 256,  # half from the shared map, half from the head
         queue_size: int = 5000,
         oim_momentum: float = 0.5,
         oim_temperature: float = 1 / 30,
         oim_weight: float = 1.0,
         oim_min_iou: float = 0.5,
-        embedding_grid: Sequence[int] = (1, 1),
+        embedding_grid: Sequence[int] = (1, 1),  # max-pooling to rows, columns; published: (1, 1)
+        # regions below this IoU are background; those between it and 0.5 are in no loss. The
+        # published program has 0.1; at 0.5 every region is in a loss.
         background_iou: float = 0.1,
-        box_weight: float = 10.0,
-        box_beta: float = 1.0,
-        box_norm: bool = True,
+        box_weight: float = 10.0,  # of the box regression loss
+        box_beta: float = 1.0,  # where smooth L1 turns from square to linear
+        box_norm: bool = True,  # batch normalisation of the box deltas
         embed_boxes: bool = False,
         confidence_weighted: bool = True,
-        regions: RegionSettings = PUBLISHED,
+        regions: RegionSettings = PUBLISHED,  # `detection_hidden` is for the box regressor alone
     ) -> None:
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.oim_weight, self.oim_min_iou = oim_weight, oim_min_iou

@@ -17,39 +17,23 @@ from personsearch.systems.regions import DetectionStep, RegionSettings, SharedHe
 
 
 class OIM(SharedHeadSystem):
-    """Faster R-CNN with an embedding on each region, trained by `OnlineInstanceMatching`.
-
-    Args:
-        backbone: the cut network; ResNet-50 in the paper.
-        num_ids: labelled identities in the training set.
-        embedding_dim: length of an embedding.
-        queue_size: unlabelled embeddings in the queue; 5,000 for CUHK-SYSU, 500 for PRW.
-        oim_momentum: share of the old value in an update of the lookup table.
-        oim_temperature: of the softmax over lookup table and queue.
-        oim_weight: of the OIM loss in the sum.
-        oim_min_iou: least IoU with a person's box of the regions that are embedded in training.
-        embedding_grid: rows and columns that the head's output is averaged over before the
-            embedding; (1, 1) is the paper's global average.
-        embed_boxes: embed the final boxes instead of the proposals that they are regressed from.
-        confidence_weighted: multiply similarity by the gallery detection's score.
-        regions: pictures, proposals, regions and detections.
-    """
+    """Faster R-CNN with an embedding on each region, trained by `OnlineInstanceMatching`."""
 
     def __init__(
         self,
-        backbone: Backbone,
-        num_ids: int,
+        backbone: Backbone,  # the cut network; ResNet-50 in the paper
+        num_ids: int,  # labelled identities in the training set
         *,
-        embedding_dim: int = 256,
-        queue_size: int = 5000,
-        oim_momentum: float = 0.5,
-        oim_temperature: float = 1 / 30,
-        oim_weight: float = 1.0,
-        oim_min_iou: float = 0.5,
-        embedding_grid: Sequence[int] = (1, 1),
-        embed_boxes: bool = False,
-        confidence_weighted: bool = False,
-        regions: RegionSettings = RegionSettings(),
+        embedding_dim: int = 256,  # length of an embedding
+        queue_size: int = 5000,  # unlabelled embeddings kept; 5,000 for CUHK-SYSU, 500 for PRW
+        oim_momentum: float = 0.5,  # share of the old value in an update of the lookup table
+        oim_temperature: float = 1 / 30,  # of the softmax over lookup table and queue
+        oim_weight: float = 1.0,  # of the OIM loss in the sum
+        oim_min_iou: float = 0.5,  # least IoU with a person's box of the regions in the loss
+        embedding_grid: Sequence[int] = (1, 1),  # rows and columns of the average; paper: (1, 1)
+        embed_boxes: bool = False,  # embed the final boxes instead of their proposals
+        confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
+        regions: RegionSettings = RegionSettings(),  # pictures, proposals, regions and detections
     ) -> None:
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.confidence_weighted = confidence_weighted

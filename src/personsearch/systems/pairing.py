@@ -28,39 +28,23 @@ from personsearch.losses.triplet import triplet_loss
 
 @dataclass(frozen=True)
 class PairingSettings:
-    """The re-identification losses (Zhang et al. 2019); each field is a recipe key.
+    """The re-identification losses (Zhang et al. 2019); each field is a recipe key."""
 
-    Attributes:
-        pairing_loss: ``"olp"``, the losses of tables 5 and 8 beside it, or ``"none"``.
-        identity_loss: ``"hep"`` in I-Net, ``"c2hep"`` in DC-I-Net (table 4); ``"softmax"`` is HEP
-            over all classes.
-        alpha: weight of the pairing loss (eq. 6 and 10, figure 13a).
-        beta: weight of the identity loss (eq. 6 and 10, figure 13b).
-        dictionary_size: embeddings in the dictionary, 40 batches of 128 (table 6).
-        olp_scale: of the cosines in OLP; 1 in the paper, whose softmax over thousands of them is
-            all but uniform.
-        hep_scale: of the scores of HEP's classifier, which reads unit embeddings; 1 in the paper.
-        priority_classes: T, size of the pool of classes (table 7); 0 takes all.
-        hardest_negatives: r, negatives of each anchor whose classes go into the pool; not given in
-            the paper.
-        center_momentum: phi, share of the old class center in an update (eq. 7).
-        center_scale: lambda, of the cosines to the centers (eq. 8).
-        triplet_margin, contrastive_margin: of these losses; not given in the paper.
-    """
-
-    pairing_loss: Literal["olp", "triplet", "contrastive", "none"] = "olp"
+    pairing_loss: Literal["olp", "triplet", "contrastive", "none"] = "olp"  # tables 5 and 8
+    # ``"hep"`` in I-Net, ``"c2hep"`` in DC-I-Net (table 4); ``"softmax"`` is HEP over all classes
     identity_loss: Literal["softmax", "hep", "c2hep", "none"] = "hep"
-    alpha: float = 1.0
-    beta: float = 1.0
-    dictionary_size: int = 5120
+    alpha: float = 1.0  # weight of the pairing loss (eq. 6 and 10, figure 13a).
+    beta: float = 1.0  # weight of the identity loss (eq. 6 and 10, figure 13b).
+    dictionary_size: int = 5120  # embeddings in the dictionary, 40 batches of 128 (table 6)
+    # of the cosines in OLP; 1 in the paper, whose softmax over thousands of them is all but uniform
     olp_scale: float = 1.0
-    hep_scale: float = 1.0
-    priority_classes: int = 100
-    hardest_negatives: int = 10
-    center_momentum: float = 0.5
-    center_scale: float = 10.0
-    triplet_margin: float = 0.3
-    contrastive_margin: float = 1.0
+    hep_scale: float = 1.0  # of the scores of HEP's classifier (of unit embeddings); 1 in the paper
+    priority_classes: int = 100  # T, size of the pool of classes (table 7); 0 takes all
+    hardest_negatives: int = 10  # r, an anchor's negatives that fill the pool; not in the paper
+    center_momentum: float = 0.5  # phi, share of the old class center in an update (eq. 7).
+    center_scale: float = 10.0  # lambda, of the cosines to the centers (eq. 8).
+    triplet_margin: float = 0.3  # not given in the paper
+    contrastive_margin: float = 1.0  # not given in the paper
 
 
 class PairingLosses(nn.Module):

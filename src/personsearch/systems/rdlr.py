@@ -41,53 +41,33 @@ class RDLR(PyramidSystem):
     Three stages train it: the detector by its own losses, the re-ID network on true boxes, then
     the refinement, which changes the detector alone.
 
-    Args:
-        trunk: blocks C1 to C5, ResNet-50's in the paper. Detector and re-ID network share none.
-        num_ids: labelled identities in the training set.
-        detector: ``"faster_rcnn"`` with a pyramid, or ``"retinanet"`` (table 4).
-        reid_loss: ``"softmax"``, ``"proxy_triplet"`` or ``"both"`` (table 5). The softmax needs a
-            re-ID network of the same identities.
-        reid_weight: of these losses in the sum.
-        proxy_slots, proxy_margin: K and m of the proxy triplet loss.
-        match_iou: detections with at least this IoU with a labelled person get that identity; not
-            given in the paper.
-        refined_per_image: the most such detections in a picture, best scores first.
-        crop_size: height and width of a crop.
-        reid_dim: length of an embedding; 0 takes the average of the last block as it is.
-        reid_grid: rows and columns that this block's output is averaged over.
-        reid_classifier: ``"linear"`` or ``"cosine"``.
-        reid_jitter: how far the sides of true boxes are moved while the re-ID network is trained,
-            at most, as a share of the box's size.
-        min_size, max_size: the picture is scaled to this shorter side, within this longer side,
-            for the detector. Crops are of the unscaled picture.
-        confidence_weighted: multiply similarity by the gallery detection's score.
-        pyramid: the detector's pyramid, anchors, losses and detections.
-
     Raises:
         ModelError: a setting that no network can have.
     """
 
     def __init__(
         self,
-        trunk: Trunk,
-        num_ids: int,
+        trunk: Trunk,  # blocks C1 to C5, ResNet-50's in the paper; the two networks share none
+        num_ids: int,  # labelled identities in the training set
         *,
-        detector: Literal["faster_rcnn", "retinanet"] = "faster_rcnn",
+        detector: Literal["faster_rcnn", "retinanet"] = "faster_rcnn",  # table 4
+        # ``"softmax"``, ``"proxy_triplet"`` or ``"both"`` (table 5). The softmax needs a re-ID
+        # network of the same identities.
         reid_loss: Literal["softmax", "proxy_triplet", "both"] = "both",
-        reid_weight: float = 1.0,
-        proxy_slots: int = 2,
-        proxy_margin: float = 0.5,
-        match_iou: float = 0.5,
-        refined_per_image: int = 32,
-        crop_size: Sequence[int] = (256, 128),
-        reid_dim: int = 0,
-        reid_grid: Sequence[int] = (1, 1),
-        reid_classifier: Literal["linear", "cosine"] = "linear",
-        reid_jitter: float = 0.0,
-        min_size: int = 800,
-        max_size: int = 1333,
-        confidence_weighted: bool = False,
-        pyramid: PyramidSettings = PUBLISHED,
+        reid_weight: float = 1.0,  # of these losses in the sum
+        proxy_slots: int = 2,  # K of the proxy triplet loss
+        proxy_margin: float = 0.5,  # m of the proxy triplet loss
+        match_iou: float = 0.5,  # least IoU of a detection with its person; not given in the paper
+        refined_per_image: int = 32,  # the most such detections in a picture, best scores first
+        crop_size: Sequence[int] = (256, 128),  # height and width of a crop
+        reid_dim: int = 0,  # length of an embedding; 0 takes the average of the last block as it is
+        reid_grid: Sequence[int] = (1, 1),  # rows and columns of this block's average
+        reid_classifier: Literal["linear", "cosine"] = "linear",  # see `ReidNetwork`
+        reid_jitter: float = 0.0,  # true boxes' sides move by at most this share in its training
+        min_size: int = 800,  # shorter side of the detector's pictures; crops are unscaled
+        max_size: int = 1333,  # largest longer side
+        confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
+        pyramid: PyramidSettings = PUBLISHED,  # the detector's pyramid, losses and detections
     ) -> None:
         super().__init__(trunk, min_size, max_size)
         if detector not in ("faster_rcnn", "retinanet") or reid_loss not in REID_LOSSES:

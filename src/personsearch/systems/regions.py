@@ -48,54 +48,29 @@ ALL = slice(None)
 
 @dataclass(frozen=True)
 class RegionSettings:
-    """Pictures, proposals, regions and detections of a system; each field is a recipe key.
+    """Pictures, proposals, regions and detections of a system; each field is a recipe key."""
 
-    Attributes:
-        min_size, max_size: the picture is scaled to this shorter side, within this longer side.
-        anchor_sizes, aspect_ratios: anchors in scaled pixels, and their height to width.
-        rpn_post_nms_top_n_train, rpn_post_nms_top_n_test: proposals kept of a picture.
-        rpn_batch_size_per_image: anchors in the proposal losses.
-        roi_size: height and width of a pooled region.
-        sampling_ratio: points a side that RoIAlign averages in each of its cells.
-        rois_per_image: regions in the losses.
-        roi_positive_fraction: the largest share of them that shows a person.
-        detection_grid: rows and columns that the person classifier and the box regressor average
-            their input over.
-        detection_hidden: width of two fully connected layers of their own, on the pooled region
-            before the head; at 0 they read the head's output, as published systems do.
-        score_threshold, nms_iou, max_detections: which detections are kept.
-        crop_loss: identity loss of the crop stage: the system's ``"own"``, or ``"softmax"``, a
-            classifier over cosines that only this stage has.
-        crop_jitter: how far the sides of the embedded boxes are moved in the crop stage, at most,
-            as a share of the box's size: the boxes of a detector are never exact.
-        crop_detection: whether the crop stage also trains detection.
-    """
-
-    # input
-    min_size: int = 600
-    max_size: int = 1000
-    # proposals
-    anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512)
-    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)
-    rpn_post_nms_top_n_train: int = 2000
-    rpn_post_nms_top_n_test: int = 300
-    rpn_batch_size_per_image: int = 256
-    # regions
-    roi_size: Sequence[int] = (14, 14)
-    sampling_ratio: int = 2
-    rois_per_image: int = 128
-    roi_positive_fraction: float = 0.5
-    # detection branch
-    detection_grid: Sequence[int] = (1, 1)
+    min_size: int = 600  # shorter side that pictures are scaled to
+    max_size: int = 1000  # largest longer side
+    anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512)  # in scaled pixels
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)  # height to width
+    rpn_post_nms_top_n_train: int = 2000  # proposals kept of a picture
+    rpn_post_nms_top_n_test: int = 300  # the same at search time
+    rpn_batch_size_per_image: int = 256  # anchors in the proposal losses
+    roi_size: Sequence[int] = (14, 14)  # height and width of a pooled region
+    sampling_ratio: int = 2  # points a side that RoIAlign averages in each of its cells
+    rois_per_image: int = 128  # regions in the losses
+    roi_positive_fraction: float = 0.5  # the largest share of them that shows a person
+    detection_grid: Sequence[int] = (1, 1)  # rows, columns that detection's input is averaged over
+    # width of two fully connected layers of their own, on the pooled region before the head; at 0
+    # they read the head's output, as published systems do
     detection_hidden: int = 0
-    # detections
-    score_threshold: float = 0.01
-    nms_iou: float = 0.4
-    max_detections: int = 300
-    # first stage
-    crop_loss: Literal["own", "softmax"] = "own"
-    crop_jitter: float = 0.08
-    crop_detection: bool = False
+    score_threshold: float = 0.01  # detections below are dropped
+    nms_iou: float = 0.4  # above it the weaker of two is dropped
+    max_detections: int = 300  # of a picture
+    crop_loss: Literal["own", "softmax"] = "own"  # or a softmax over cosines of this stage alone
+    crop_jitter: float = 0.08  # most that sides of true boxes move, of their size: no box is exact
+    crop_detection: bool = False  # whether the crop stage also trains detection
 
 
 @dataclass(frozen=True)
@@ -122,25 +97,17 @@ class DetectionStep(Generic[Features]):
 
 
 class RegionSystem(PersonSearchModel, Generic[Features]):
-    """The base of systems on one shared map with proposals.
+    """The base of systems on one shared map with proposals."""
 
-    Args:
-        backbone: the cut network.
-        num_ids: labelled identities in the training set.
-        embedding_dim: D, the length of an embedding.
-        settings: pictures, proposals, regions and detections.
-
-    Attributes:
-        roi_pooling: ``"align"`` is RoIAlign, ``"max"`` RoI pooling.
-        embed_boxes: whether the final boxes are embedded, instead of the regions that they are
-            regressed from. Queries are embedded on their boxes either way.
-    """
-
-    roi_pooling: Literal["max", "align"] = "align"
-    embed_boxes: bool = False
+    roi_pooling: Literal["max", "align"] = "align"  # ``"align"`` is RoIAlign, ``"max"`` RoI pooling
+    embed_boxes: bool = False  # embed the final boxes, not the regions that they are regressed from
 
     def __init__(
-        self, backbone: Backbone, num_ids: int, embedding_dim: int, settings: RegionSettings
+        self,
+        backbone: Backbone,  # the cut network
+        num_ids: int,  # labelled identities in the training set
+        embedding_dim: int,  # D, the length of an embedding
+        settings: RegionSettings,  # pictures, proposals, regions and detections
     ) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim

@@ -19,27 +19,20 @@ from personsearch.losses.identities import check_ids
 
 
 class ReidNetwork(nn.Module):
-    """Unit embeddings of crops, and the softmax loss of their identities.
-
-    Args:
-        trunk: blocks C1 to C5; ResNet-50's in the paper. All of it is trained, also its batch
-            normalisation: a recipe's `norm` and `frozen_stages` are for detectors.
-        num_ids: labelled identities in the training set.
-        embedding_dim: D, the length of an embedding; 0 takes the average as it is.
-        embedding_grid: rows and columns that the last block's output is averaged over.
-        classifier: ``"linear"``, on the embedding before it has unit length, or ``"cosine"``.
-    """
+    """Unit embeddings of crops, and the softmax loss of their identities."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(
         self,
+        # blocks C1 to C5; ResNet-50's in the paper. All of it is trained, also its batch
+        # normalisation: a recipe's `norm` and `frozen_stages` are for detectors.
         trunk: Trunk,
-        num_ids: int,
-        embedding_dim: int = 0,
-        embedding_grid: Sequence[int] = (1, 1),
-        classifier: Literal["linear", "cosine"] = "linear",
+        num_ids: int,  # labelled identities in the training set
+        embedding_dim: int = 0,  # D, the length of an embedding; 0 takes the average as it is
+        embedding_grid: Sequence[int] = (1, 1),  # rows and columns of the last block's average
+        classifier: Literal["linear", "cosine"] = "linear",  # linear: before they have unit length
     ) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(_thaw(block) for block in trunk.blocks.values()))

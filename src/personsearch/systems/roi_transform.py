@@ -20,15 +20,12 @@ from personsearch.errors import ModelError
 
 
 def roi_transform(
-    images: Tensor | Sequence[Tensor], boxes: Sequence[Tensor], size: Sequence[int] = (256, 128)
+    images: Tensor | Sequence[Tensor],  # (B, 3, H, W), or B pictures (3, H_i, W_i)
+    # B times (N_i, 4), in pixels of their picture. Outside of the picture its border is repeated.
+    boxes: Sequence[Tensor],
+    size: Sequence[int] = (256, 128),  # height and width of a crop
 ) -> Tensor:
     """Crops of all boxes, those of picture 0 first.
-
-    Args:
-        images: (B, 3, H, W), or B pictures (3, H_i, W_i).
-        boxes: B times (N_i, 4), in pixels of their picture. Outside of the picture its border is
-            repeated.
-        size: height and width of a crop.
 
     Returns:
         (sum N_i, 3, h, w) float32; gradients reach pictures and boxes.

@@ -37,19 +37,11 @@ class SeqNet(NormAwareSystem):
     A detection's score is the first head's, which is trained on more background, as published.
 
     Arguments that are not listed are those of `NAE` and `OIM`.
-
-    Args:
-        backbone: the cut network; ResNet-50 as published. Each head has its own copy of conv5.
-        proposal_box_weight, box_weight: of the first and the second head's box losses.
-        box_beta: where smooth L1 turns from square to linear, in both.
-        box_norm: batch normalisation of the second head's box deltas.
-        first_nms_iou: boxes of the first head with a higher IoU with a better one are suppressed.
-        regions: pictures, proposals, regions and detections; `nms_iou` is of the final boxes.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone,  # ResNet-50 as published; each head has its own conv5
         num_ids: int,
         *,
         embedding_dim: int = 256,
@@ -59,13 +51,13 @@ class SeqNet(NormAwareSystem):
         oim_weight: float = 1.0,
         oim_min_iou: float = 0.5,
         embedding_grid: Sequence[int] = (1, 1),
-        proposal_box_weight: float = 10.0,
-        box_weight: float = 1.0,
-        box_beta: float = 1.0,
-        box_norm: bool = True,
-        first_nms_iou: float = 0.4,
+        proposal_box_weight: float = 10.0,  # of the first head's box loss
+        box_weight: float = 1.0,  # of the second head's
+        box_beta: float = 1.0,  # where smooth L1 turns from square to linear, in both
+        box_norm: bool = True,  # batch normalisation of the second head's box deltas
+        first_nms_iou: float = 0.4,  # IoU above which boxes of the first head are suppressed
         confidence_weighted: bool = True,
-        regions: RegionSettings = PUBLISHED,
+        regions: RegionSettings = PUBLISHED,  # `nms_iou` is of the final boxes
     ) -> None:
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.oim_weight, self.oim_min_iou = oim_weight, oim_min_iou

@@ -38,24 +38,6 @@ SHARED = {
 class Sequential(PyramidSystem):
     """RetinaNet with a re-identification branch on its shared map, or beside it.
 
-    Args:
-        trunk: blocks C1 to C5; ResNet-50's in the paper. Each branch starts with its weights.
-        num_ids: labelled identities in the training set; unused by triplets.
-        sharing: ``"J2"``, ``"J3"`` or ``"J4"``, the last block that both branches share; or
-            ``"disjoint"``, RetinaNet and then a whole network on crops of the picture, the pair
-            that the paper compares with.
-        min_size, max_size: the picture is scaled to this shorter side, within this longer side.
-        region_size: height and width of a region in pixels, each at least the stride: the pooled
-            map has this size over the stride of the shared map, so that J2, J3 and J4 end with
-            maps of one size, as their times in table 1b imply.
-        region_pooling: ``"max"``, the paper's RoI pooling, or ``"align"``, RoIAlign.
-        crop_size: height and width of a crop of the disjoint pair.
-        embedding_grid: rows and columns that the last block's output is averaged over; (1, 1) is
-            the paper's global average.
-        margin: of the triplet loss.
-        confidence_weighted: multiply similarity by the gallery detection's score.
-        detector: pyramid, anchors, losses and detections.
-
     Attributes:
         branch: the re-identification branch, copies of the blocks that are not shared.
         shared: the names of the shared blocks.
@@ -66,19 +48,25 @@ class Sequential(PyramidSystem):
 
     def __init__(
         self,
-        trunk: Trunk,
-        num_ids: int,
+        trunk: Trunk,  # blocks C1 to C5; ResNet-50's in the paper. Each branch starts with it
+        num_ids: int,  # labelled identities in the training set; unused by triplets
         *,
+        # ``"J2"``, ``"J3"`` or ``"J4"``, the last block that both branches share; or
+        # ``"disjoint"``, RetinaNet and then a whole network on crops of the picture, the pair that
+        # the paper compares with
         sharing: Literal["J2", "J3", "J4", "disjoint"] = "J3",
-        min_size: int = 640,
-        max_size: int = 640,
+        min_size: int = 640,  # shorter side that pictures are scaled to
+        max_size: int = 640,  # largest longer side
+        # height and width of a region in pixels, each at least the stride: the pooled map has this
+        # size over the stride of the shared map, so that J2, J3 and J4 end with maps of one size,
+        # as their times in table 1b imply
         region_size: Sequence[int] = (128, 64),
-        region_pooling: Literal["max", "align"] = "max",
-        crop_size: Sequence[int] = (256, 128),
-        embedding_grid: Sequence[int] = (1, 1),
-        margin: float = 0.3,
-        confidence_weighted: bool = False,
-        detector: RetinaNetSettings = PUBLISHED,
+        region_pooling: Literal["max", "align"] = "max",  # the paper's RoI pooling, or RoIAlign
+        crop_size: Sequence[int] = (256, 128),  # height and width of a crop of the disjoint pair
+        embedding_grid: Sequence[int] = (1, 1),  # rows and columns of the average; paper: (1, 1)
+        margin: float = 0.3,  # of the triplet loss
+        confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
+        detector: RetinaNetSettings = PUBLISHED,  # pyramid, anchors, losses and detections
     ) -> None:
         super().__init__(trunk, min_size, max_size)
         if sharing not in SHARED:
@@ -126,17 +114,12 @@ class Sequential(PyramidSystem):
 
     def identity_losses(
         self,
-        features: Tensor,
-        ids: Tensor,
+        features: Tensor,  # (R, C, h, w) as `features` returns them
+        ids: Tensor,  # (R,) int64
+        # how triplets of the batch are chosen
         mining: Literal["semi-hard", "batch-hard"] = "batch-hard",
     ) -> dict[str, Tensor]:
-        """Return the loss ``triplet``, L_reid: all of the second stage.
-
-        Args:
-            features: (R, C, h, w) as `features` returns them.
-            ids: (R,) int64.
-            mining: how triplets of the batch are chosen.
-        """
+        """Return the loss ``triplet``, L_reid: all of the second stage."""
         embeddings = self.embed_features(features)
         triplets = (
             semi_hard(embeddings, ids, self.margin)

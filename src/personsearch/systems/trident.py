@@ -47,57 +47,33 @@ class Trident(RegionSystem[TridentFeatures]):
 
     No gradient goes through alpha, nor through S_bar of L_un.
 
-    Args:
-        backbone: the cut network; ResNet-50 in the paper.
-        num_ids: labelled identities in the training set.
-        embedding_dim: length of an embedding, half from each of the two encoders.
-        queue_size: embeddings without an identity in the queue; 5,000 for CUHK-SYSU, 500 for PRW.
-        queue_background: whether those of background are among them.
-        table_momentum: share of the old value in an update of the lookup table.
-        identity_temperature, binary_temperature, part_temperature: tau_1, tau_2, tau_3.
-        identity_weight: of L_re-id in the sum.
-        binary_weight: of L_bin in L_re-id; 0 leaves the term out (table 2).
-        unlabelled_weight: lambda (eq. 6); 0 leaves the term out (table 2).
-        adaptive: whether alpha weighs the gradients; if not, alpha is 1 in every loss (table 1).
-        parts: N_p; 0 has no part classification (table 1). If it does not divide the rows of g,
-            neighbouring parts share a row.
-        part_weight: of L_part in the sum.
-        min_iou: least IoU with a person's box of the regions in L_re-id.
-        embedding_grid: rows and columns that the encoders' inputs are max-pooled to; (1, 1) in
-            the paper.
-        embed_boxes: embed the final boxes instead of the proposals that they are regressed from.
-        confidence_weighted: multiply similarity by the gallery detection's score, as the paper's
-            search does.
-        regions: pictures, proposals, regions and detections. With `detection_hidden` the detection
-            branch is a `BoxPredictor`, whose classifier has a bias.
-
     Raises:
         ModelError: an odd `embedding_dim`, or a negative `parts`.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
-        num_ids: int,
+        backbone: Backbone,  # the cut network; ResNet-50 in the paper
+        num_ids: int,  # labelled identities in the training set
         *,
-        embedding_dim: int = 256,
-        queue_size: int = 5000,
-        queue_background: bool = True,
-        table_momentum: float = 0.5,
-        identity_temperature: float = 1 / 30,
-        binary_temperature: float = 2.0,
-        part_temperature: float = 1 / 10,
-        identity_weight: float = 1.0,
-        binary_weight: float = 1.0,
-        unlabelled_weight: float = 0.1,
-        adaptive: bool = True,
-        parts: int = 6,
-        part_weight: float = 1.0,
-        min_iou: float = 0.5,
-        embedding_grid: Sequence[int] = (1, 1),
-        embed_boxes: bool = False,
-        confidence_weighted: bool = True,
-        regions: RegionSettings = PUBLISHED,
+        embedding_dim: int = 256,  # length of an embedding, half from each of the two encoders
+        queue_size: int = 5000,  # people without an identity; 5,000 for CUHK-SYSU, 500 for PRW
+        queue_background: bool = True,  # whether those of background are among them
+        table_momentum: float = 0.5,  # share of the old value in an update of the lookup table
+        identity_temperature: float = 1 / 30,  # tau_1
+        binary_temperature: float = 2.0,  # tau_2
+        part_temperature: float = 1 / 10,  # tau_3
+        identity_weight: float = 1.0,  # of L_re-id in the sum
+        binary_weight: float = 1.0,  # of L_bin in L_re-id; 0 leaves the term out (table 2)
+        unlabelled_weight: float = 0.1,  # lambda (eq. 6); 0 leaves the term out (table 2).
+        adaptive: bool = True,  # whether alpha weighs the gradients; if not, alpha is 1 (table 1)
+        parts: int = 6,  # N_p, 0: no part classification (table 1). Parts may share a row of g
+        part_weight: float = 1.0,  # of L_part in the sum
+        min_iou: float = 0.5,  # least IoU with a person's box of the regions in L_re-id
+        embedding_grid: Sequence[int] = (1, 1),  # max-pooling to rows, columns; paper: (1, 1)
+        embed_boxes: bool = False,  # embed the final boxes instead of their proposals
+        confidence_weighted: bool = True,  # similarity x detection score, as the paper's search
+        regions: RegionSettings = PUBLISHED,  # `detection_hidden`: detection is a `BoxPredictor`
     ) -> None:
         if embedding_dim % 2:
             raise ModelError(

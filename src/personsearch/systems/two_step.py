@@ -51,23 +51,17 @@ class ModelDetector(nn.Module):
 
 
 class TwoStep(PersonSearchModel):
-    """Any detector and any embedder as one person-search model. Nothing in it is trained.
-
-    Args:
-        detector: finds people; None if every box is given, such as ground truth.
-        embedder: embeds the boxes. Its vectors are scaled to unit length; a vector of zeros stays,
-            with similarity 0 to everyone.
-        confidence_weighted: rank by similarity x detection score.
-        class_name: what is searched for.
-    """
+    """Any detector and any embedder as one person-search model. Nothing in it is trained."""
 
     def __init__(
         self,
-        detector: Detector | None,
+        detector: Detector | None,  # finds people; None if every box is given, such as ground truth
+        # embeds the boxes. Its vectors are scaled to unit length; a vector of zeros stays, with
+        # similarity 0 to everyone.
         embedder: Embedder,
         *,
-        confidence_weighted: bool = False,
-        class_name: str = "person",
+        confidence_weighted: bool = False,  # rank by similarity x detection score
+        class_name: str = "person",  # what is searched for
     ) -> None:
         super().__init__()
         self.detector = detector

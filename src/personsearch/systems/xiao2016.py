@@ -48,51 +48,34 @@ class Xiao2016(SharedHeadSystem):
     false alarms away from people (section 4.2). People without an identity have no class and are
     left out of the softmax.
 
-    Args:
-        backbone: the cut network; VGG16 in the paper.
-        num_ids: C, labelled identities in the training set.
-        embedding_dim: width of fc8.
-        hidden: width of fc6 and fc7, which follow the backbone's head; 0 has none.
-        fc_weights: ``"none"``, ``"imagenet"`` (fc6 and fc7 of the published VGG16, fetched once) or
-            the path of a file with its state dictionary.
-        embedding_grid: rows and columns that the head's output is averaged over before fc6.
-        roi_pooling: ``"max"`` is RoI pooling as in the paper, ``"align"`` is RoIAlign.
-        identity_loss: ``"rss"`` (eq. 2) or ``"softmax"`` (eq. 1), on whole pictures.
-        rss_sampled: K of RSS.
-        identity_weight: of the identity loss in the sum.
-        identity_scale: at 0 the softmax reads scores ``w_j . fc8 + b_j`` as in the paper; above 0
-            it reads cosines of w_j and fc8 times this.
-        reid_min_iou: least IoU with the person's box of people's regions in the identity loss.
-        detection_score: the score that detections are ranked by: the ``"proposal"``'s probability,
-            as in the paper, one minus the softmax's probability of background (``"identity"``), or
-            a ``"classifier"`` of person and background beside the box regression.
-        embed_boxes: embed the final boxes instead of the proposals that they are regressed from.
-        confidence_weighted: multiply similarity by the gallery detection's score.
-        regions: pictures, proposals, regions and detections.
-
     Raises:
         ModelError: settings that contradict each other, or weights that do not fit.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
-        num_ids: int,
+        backbone: Backbone,  # the cut network; VGG16 in the paper
+        num_ids: int,  # C, labelled identities in the training set
         *,
-        embedding_dim: int = 256,
-        hidden: int = 4096,
-        fc_weights: str = "none",
-        embedding_grid: Sequence[int] = (7, 7),
-        roi_pooling: Literal["max", "align"] = "max",
-        identity_loss: Literal["rss", "softmax"] = "rss",
-        rss_sampled: int = 100,
-        identity_weight: float = 1.0,
+        embedding_dim: int = 256,  # width of fc8
+        hidden: int = 4096,  # width of fc6 and fc7, which follow the backbone's head; 0 has none
+        fc_weights: str = "none",  # "none", "imagenet" (VGG16's, fetched once) or a weights file
+        embedding_grid: Sequence[int] = (7, 7),  # rows and columns of the average before fc6
+        roi_pooling: Literal["max", "align"] = "max",  # RoI pooling as in the paper, or RoIAlign
+        identity_loss: Literal["rss", "softmax"] = "rss",  # eq. 2 or eq. 1, on whole pictures
+        rss_sampled: int = 100,  # K of RSS
+        identity_weight: float = 1.0,  # of the identity loss in the sum
+        # at 0 the softmax reads scores ``w_j . fc8 + b_j`` as in the paper; above 0 it reads
+        # cosines of w_j and fc8 times this.
         identity_scale: float = 0.0,
-        reid_min_iou: float = 0.5,
+        reid_min_iou: float = 0.5,  # least IoU with a person's box of the regions in the losses
+        # the score that detections are ranked by: the ``"proposal"``'s probability, as in the
+        # paper, one minus the softmax's probability of background (``"identity"``), or a
+        # ``"classifier"`` of person and background beside the box regression
         detection_score: Literal["proposal", "identity", "classifier"] = "proposal",
-        embed_boxes: bool = False,
-        confidence_weighted: bool = False,
-        regions: RegionSettings = PAPER_REGIONS,
+        embed_boxes: bool = False,  # embed the final boxes instead of their proposals
+        confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
+        regions: RegionSettings = PAPER_REGIONS,  # pictures, proposals, regions and detections
     ) -> None:
         super().__init__(backbone, num_ids, embedding_dim, regions)
         if rss_sampled < 2:
