@@ -103,7 +103,7 @@ def test_a_wrong_file_of_that_name_is_replaced(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with (
         loopback({}) as server,
-        pytest.raises(ModelError, match=r"the server says 404 Not DetectedBoxes; .* --from"),
+        pytest.raises(ModelError, match=r"the server says 404 Not Found; .* --from"),
     ):
         download(f"{server.address}/net.bin", tmp_path / "net.bin", _expected())
     assert len(server.asked) == 1

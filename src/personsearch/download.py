@@ -36,16 +36,11 @@ _OTHER_FILE = (
 
 @dataclass(frozen=True)
 class Expected:
-    """Length and checksum of a file.
+    """Length and checksum of a file."""
 
-    Attributes:
-        size: bytes.
-        algorithm, digest: of the checksum, in hexadecimal digits.
-    """
-
-    size: int
+    size: int  # bytes
     algorithm: Literal["sha256", "sha384"]
-    digest: str
+    digest: str  # hexadecimal
 
     def problem(self, path: Path) -> str:
         """Describe what is wrong with a file; empty if nothing is.
@@ -69,18 +64,10 @@ def download(
     expected: Expected,
     *,
     progress: Progress | None = None,
-    timeout: float = 30.0,
-    pause: float = 1.0,
+    timeout: float = 30.0,  # seconds without data after which a connection counts as cut
+    pause: float = 1.0,  # seconds before the next attempt to connect, doubled each time
 ) -> None:
-    """Download `url` to `target`, unless it is there already.
-
-    Args:
-        url: http or https.
-        target: the file; its folder is created.
-        expected: length and checksum.
-        progress: called after each block.
-        timeout: seconds without data after which a connection counts as cut.
-        pause: seconds before the next attempt to connect, doubled each time.
+    """Download `url` to the file `target`, unless it is there already; make its folder.
 
     Raises:
         ModelError: no such file on the server, no connection, a connection that is cut again and

@@ -11,11 +11,10 @@ from personsearch.systems.base import PersonSearchModel
 def load(path: Path | str, device: torch.device | str = "cpu") -> PersonSearchModel:
     """Load a model that can `detect` and `embed`.
 
-    Args:
-        path: a checkpoint folder, the folder of a training run (its best checkpoint is used), a
-            TOML file that names a detector and an embedder, or the name of a pair of published
-            networks (`zoo.zoo`) on this machine. A folder takes precedence over a pair.
-        device: of a checkpoint's network.
+    `path` is a checkpoint folder, the folder of a training run (its best checkpoint is used), a
+    TOML file that names a detector and an embedder, or the name of a pair of published networks
+    (`zoo.zoo`) on this machine. A folder takes precedence over a pair. Only the network of a
+    checkpoint moves to `device`.
 
     Raises:
         ModelError: there is no such model, or it cannot be used.

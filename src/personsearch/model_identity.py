@@ -10,11 +10,7 @@ from personsearch.systems.base import PersonSearchModel
 
 
 def identify(name: str, model: PersonSearchModel) -> ModelIdentity:
-    """Return the identity of a loaded model.
-
-    Args:
-        name: the argument of `personsearch.load`: a folder, a TOML file, or a pair of networks.
-        model: its result.
+    """Return the identity of the model that `personsearch.load(name)` returned.
 
     Raises:
         ModelError: a file of the model cannot be read.

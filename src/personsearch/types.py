@@ -99,28 +99,18 @@ def _as_ids(value: ArrayLike | TensorLike, count: int, where: str) -> IntArray:
 class Scene:
     """One whole picture and the people annotated in it.
 
-    Attributes:
-        name: unique in its data set.
-        path: the picture file, or the video that holds it (see `frame`).
-        size: (width, height) in pixels.
-        boxes: (N, 4) float32.
-        ids: (N,) int64, `UNLABELLED` for people without an identity.
-        camera: number of the camera, if known.
-        time: seconds, from any origin that the camera keeps.
-        frame: when `path` is a video, the index of the frame from zero.
-
     Raises:
         DataError: on shapes that disagree, or a box that is not one.
     """
 
-    name: str
-    path: Path
-    size: tuple[int, int]
-    boxes: FloatArray
-    ids: IntArray
+    name: str  # unique in its data set
+    path: Path  # the picture file, or the video that holds it (see `frame`)
+    size: tuple[int, int]  # (width, height) in pixels
+    boxes: FloatArray  # (N, 4) float32
+    ids: IntArray  # (N,) int64, `UNLABELLED` for people without an identity
     camera: int | None = None
-    time: float | None = None
-    frame: int | None = None
+    time: float | None = None  # seconds, from any origin that the camera keeps
+    frame: int | None = None  # when `path` is a video, the index of the frame from zero
 
     def __post_init__(self) -> None:
         where = f"scene {self.name!r}"
@@ -150,29 +140,21 @@ class Query:
 class SearchProtocol:
     """Queries, their galleries, and the right answers.
 
-    Attributes:
-        name: as printed in tables.
-        queries: Q of them.
-        galleries: per query the names of the gallery scenes; may be lazy sequences.
-        targets: per query the scenes that show the person, each with the person's box (4,).
-        ignored: per query, boxes (N, 4) by scene that count neither for nor against a detection
-            that overlaps them (only PRW's original protocol has them). Empty: none.
-        average_precision: ``"step"`` (area under the step function) or ``"trapezoid"`` (PRW's
-            original protocol).
-        annotated: every annotated box (N, 4) by scene, for `ignored`: a detection belongs to the
-            annotated person that it overlaps most. None: only targets and ignored people.
+    A detection that overlaps a box in `ignored` counts neither for nor against the system. It
+    belongs to the person that it overlaps most, of all `annotated` ones if they are given, else of
+    targets and ignored people. Only PRW's original protocol uses this, and ``"trapezoid"``.
 
     Raises:
         DataError: lengths that disagree, or an invalid target box.
     """
 
-    name: str
+    name: str  # as printed in tables
     queries: Sequence[Query]
-    galleries: Sequence[Sequence[str]]
-    targets: Sequence[Mapping[str, FloatArray]]
-    ignored: Sequence[Mapping[str, FloatArray]] = ()
-    average_precision: str = "step"
-    annotated: Mapping[str, FloatArray] | None = None
+    galleries: Sequence[Sequence[str]]  # per query the gallery scenes; may be lazy sequences
+    targets: Sequence[Mapping[str, FloatArray]]  # per query the person's box (4,) by scene
+    ignored: Sequence[Mapping[str, FloatArray]] = ()  # per query boxes (N, 4) by scene, or empty
+    average_precision: str = "step"  # area under the step function, or "trapezoid"
+    annotated: Mapping[str, FloatArray] | None = None  # every annotated box (N, 4) by scene
 
     def __post_init__(self) -> None:
         counts = (len(self.queries), len(self.galleries), len(self.targets))
@@ -201,18 +183,13 @@ class SearchProtocol:
 class Detections:
     """The people found in one picture. Takes NumPy arrays or tensors, holds NumPy arrays.
 
-    Attributes:
-        boxes: (N, 4) float32.
-        scores: (N,) float32, higher is surer.
-        embeddings: (N, D) float32; (N, 0) where a detector stands alone.
-
     Raises:
         DataError: on shapes that disagree or a value that is not finite.
     """
 
-    boxes: FloatArray
-    scores: FloatArray
-    embeddings: FloatArray
+    boxes: FloatArray  # (N, 4) float32
+    scores: FloatArray  # (N,) float32, higher is surer
+    embeddings: FloatArray  # (N, D) float32; (N, 0) where a detector stands alone
 
     def __init__(
         self,
@@ -252,15 +229,10 @@ class Detections:
 
 @dataclass(frozen=True)
 class FileStamp:
-    """Size and modification time of a file, for change detection.
-
-    Attributes:
-        bytes: size of the file.
-        changed: nanoseconds since 1970 of the last modification.
-    """
+    """Size and modification time of a file, for change detection."""
 
     bytes: int
-    changed: int
+    changed: int  # nanoseconds since 1970
 
 
 if not TYPE_CHECKING:

@@ -30,14 +30,9 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class ZooFile:
-    """A file of a network.
+    """A file of a network."""
 
-    Attributes:
-        path: relative to the base address.
-        expected: length and checksum.
-    """
-
-    path: str
+    path: str  # relative to the base address
     expected: Expected
 
     @property
@@ -48,25 +43,15 @@ class ZooFile:
 
 @dataclass(frozen=True)
 class Pair:
-    """A detector and an embedder to be used together.
+    """A detector and an embedder to be used together."""
 
-    Attributes:
-        name: for ``--model`` and `personsearch.load`.
-        title: the two networks.
-        license: of both.
-        work: operations per picture and person.
-        stated: accuracy that the authors state.
-        files: of both networks.
-        networks: the tables ``detector`` and ``embedder`` of a description.
-    """
-
-    name: str
+    name: str  # for ``--model`` and `personsearch.load`
     title: str
-    license: str
-    work: str
-    stated: str
-    files: tuple[ZooFile, ...]
-    networks: Mapping[str, Any]
+    license: str  # of both networks
+    work: str  # operations per picture and person
+    stated: str  # accuracy that the authors state
+    files: tuple[ZooFile, ...]  # of both networks
+    networks: Mapping[str, Any]  # the tables ``detector`` and ``embedder`` of a description
 
     @property
     def size(self) -> int:
@@ -84,17 +69,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Zoo:
-    """The manifest.
+    """The manifest."""
 
-    Attributes:
-        base: address of all files.
-        default: name of the default pair.
-        pairs: by name.
-    """
-
-    base: str
-    default: str
-    pairs: Mapping[str, Pair]
+    base: str  # address of all files
+    default: str  # name of the default pair
+    pairs: Mapping[str, Pair]  # by name
 
     def pair(self, name: str) -> Pair:
         """Return a pair by name.
@@ -157,11 +136,7 @@ def pull(
 ) -> None:
     """Download the files of a pair that are missing or wrong.
 
-    Args:
-        pair: one of `zoo().pairs`.
-        folder: of the files.
-        base: address to use instead of the manifest's, with the same paths.
-        progress: called with the progress of each file.
+    `base` replaces the address of the manifest; the paths stay.
 
     Raises:
         ModelError: as `download.download`.

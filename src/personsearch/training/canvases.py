@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from personsearch import boxes as box_arithmetic
 from personsearch.boxes import Boxes
@@ -18,21 +17,14 @@ from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
 from personsearch.training.samplers import generator
 from personsearch.training.training_set import Batch, PictureCache
-from personsearch.training.transforms import Augmentation
-from personsearch.types import Scene
+from personsearch.training.transforms import Augmentation, Picture
+from personsearch.types import FloatArray, IntArray, Scene
 
 
 class Canvases:
     """Canvases of labelled people, identities drawn equally often.
 
-    Args:
-        scenes: the training scenes.
-        pictures: their pictures.
-        augmentation: of each person; people are not scaled by it.
-        seed: of all random numbers.
-        size: (width, height) of a canvas.
-        most: largest number of people on a canvas.
-        count: canvases in a batch.
+    The augmentation is of each person, without scaling.
 
     Raises:
         DataError: no labelled people.
@@ -48,9 +40,9 @@ class Canvases:
         pictures: PictureCache,
         augmentation: Augmentation,
         seed: int,
-        size: tuple[int, int],
-        most: int,
-        count: int,
+        size: tuple[int, int],  # (width, height) of a canvas
+        most: int,  # largest number of people on a canvas
+        count: int,  # canvases in a batch
     ) -> None:
         self.scenes, self.pictures, self.augmentation = scenes, pictures, augmentation
         self.seed, self.size, self.most, self.count = seed, size, most, count
@@ -76,9 +68,7 @@ class Canvases:
             names.append(f"canvas {place} of iteration {iteration}")
         return Batch(images, targets, names)
 
-    def _pack(
-        self, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+    def _pack(self, rng: np.random.Generator) -> tuple[Picture, FloatArray, IntArray]:
         """Fill a canvas in rows from left to right until the next person does not fit."""
         width, height = self.size
         canvas = np.empty((height, width, 3), dtype=np.uint8)
@@ -100,9 +90,7 @@ class Canvases:
             x, row_height = x + w, max(row_height, h)
         return canvas, np.array(boxes, np.float32).reshape(-1, 4), np.array(ids, np.int64)
 
-    def _cut(
-        self, index: int, row: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], Boxes]:
+    def _cut(self, index: int, row: int, rng: np.random.Generator) -> tuple[Picture, Boxes]:
         """Cut out one person with a margin; return the augmented cut and the box within it."""
         picture = self.pictures[index]
         height, width = picture.shape[:2]

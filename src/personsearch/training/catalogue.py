@@ -15,15 +15,10 @@ STAGES = {
 
 @dataclass(frozen=True)
 class System:
-    """A system that a recipe can name.
+    """A system that a recipe can name."""
 
-    Attributes:
-        constructor: ``"module:Class"``.
-        stages: names in `STAGES`, in order; a stage with 0 iterations is skipped.
-    """
-
-    constructor: str
-    stages: tuple[str, ...] = ("crops", "scenes")
+    constructor: str  # "module:Class"
+    stages: tuple[str, ...] = ("crops", "scenes")  # in order; one with 0 iterations is skipped
 
 
 SYSTEMS = {

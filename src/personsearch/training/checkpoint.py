@@ -34,19 +34,12 @@ FORMAT = "personsearch-checkpoint-1"
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a run when its checkpoint was written.
-
-    Attributes:
-        stage: name of the stage.
-        iteration: iterations of that stage that are done.
-        best: the best validation score so far, or None.
-        optimizer: state of the optimizer as tensors.
-    """
+    """State of a run when its checkpoint was written."""
 
     stage: str
-    iteration: int
-    best: float | None
-    optimizer: Mapping[str, Tensor]
+    iteration: int  # iterations of that stage that are done
+    best: float | None  # the best validation score so far
+    optimizer: Mapping[str, Tensor]  # its state, see `optimizer_tensors`
 
 
 def save_checkpoint(
@@ -175,7 +168,7 @@ def restore(model: PersonSearchModel, folder: Path) -> None:
         CheckpointError: the tensors do not fit.
     """
     try:
-        model.load_state_dict(_read_tensors(folder))
+        model.load_state_dict(load_tensors(folder))
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
         raise CheckpointError(
@@ -189,10 +182,7 @@ def load_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: no such checkpoint, or it cannot be read.
     """
-    return _read_tensors(find_checkpoint(folder))
-
-
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    folder = find_checkpoint(folder)
     try:
         return load_file(folder / "model.safetensors")
     except (OSError, SafetensorError) as error:
@@ -200,10 +190,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def restore_matching(model: PersonSearchModel, folder: Path) -> list[str]:
-    """Load the tensors of a checkpoint that agree with the model's in name and shape.
-
-    Returns:
-        Their names.
+    """Load the tensors that agree with the model's in name and shape; return their names.
 
     Raises:
         CheckpointError: no such checkpoint, or none of its tensors fits.

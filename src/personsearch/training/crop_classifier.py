@@ -33,18 +33,8 @@ class CropClassifier(Protocol):
 class CropClassifierStage(LoadedStage):
     """Crops of labelled people and as many of background, the identity loss alone.
 
-    Augmentation and optimizer are the recipe's.
-
-    Args:
-        recipe, scenes, pictures: as in `Stage`.
-        classifier_iterations: optimizer steps; 0 skips the stage. The paper does not say.
-        classifier_lr: learning rate after a short warm-up, then half a cosine down to a tenth.
-        classifier_batch: crops in a step, half of them background.
-        classifier_accumulate: forward passes that share them.
-        classifier_size: height and width that crops are resized to.
-        classifier_margin: largest margin cut out around a box, as a fraction of its sides; the
-            network still classifies the box, by pooling it.
-        classifier_jitter: largest shift of the sides of the box, as a fraction of its sides.
+    Augmentation and optimizer are the recipe's. The network classifies the box of a crop, by
+    pooling it, without the margin around it. The paper gives no number of iterations.
 
     Raises:
         RecipeError: a setting that contradicts another.
@@ -62,13 +52,13 @@ class CropClassifierStage(LoadedStage):
         scenes: Sequence[Scene],
         pictures: PictureCache,
         *,
-        classifier_iterations: int = 0,
-        classifier_lr: float = 1e-3,
-        classifier_batch: int = 256,
-        classifier_accumulate: int = 1,
-        classifier_size: Sequence[int] = (224, 224),
-        classifier_margin: float = 0.0,
-        classifier_jitter: float = 0.0,
+        classifier_iterations: int = 0,  # optimizer steps; 0 skips the stage
+        classifier_lr: float = 1e-3,  # after a short warm-up, then half a cosine down to a tenth
+        classifier_batch: int = 256,  # crops in a step, half of them background
+        classifier_accumulate: int = 1,  # forward passes that share them
+        classifier_size: Sequence[int] = (224, 224),  # height and width that crops are resized to
+        classifier_margin: float = 0.0,  # largest, around a box, as a fraction of its sides
+        classifier_jitter: float = 0.0,  # largest shift of the box's sides, as a fraction of them
     ) -> None:
         if classifier_iterations < 0 or classifier_lr <= 0:
             raise RecipeError(
@@ -97,11 +87,9 @@ class CropClassifierStage(LoadedStage):
         )
 
     def parameters(self, model: CropClassifier) -> list[nn.Parameter]:
-        """Those that classify crops."""
         return model.classifier_parameters()
 
     def losses(
         self, model: CropClassifier, images: list[Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        """The system's losses on crops."""
         return model.classifier_losses(images, batch.targets)

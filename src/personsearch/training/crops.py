@@ -26,17 +26,8 @@ TRIES = 200
 class Crops(TrainingSet):
     """Crops by slot: an iteration, a position in its batch, and a row of `people` or `BACKGROUND`.
 
-    Args:
-        scenes: the training scenes.
-        pictures: their pictures.
-        augmentation: of the crops; crops are not scaled by it.
-        seed: of all random numbers.
-        size: (height, width) of a crop in pixels.
-        margin: largest random margin around a box, as a fraction of its sides.
-        jitter: largest random shift of the sides of the box in the crop, as a fraction of them.
-
-    Attributes:
-        people: scene and row of each labelled person who is inside the picture.
+    `people` holds the scene and row of each labelled person who is inside the picture. Crops are
+    augmented without scaling.
 
     Raises:
         DataError: no labelled people, or a size, margin or jitter out of range.
@@ -48,9 +39,9 @@ class Crops(TrainingSet):
         pictures: PictureCache,
         augmentation: Augmentation,
         seed: int,
-        size: tuple[int, int] = (224, 224),
-        margin: float = 0.0,
-        jitter: float = 0.0,
+        size: tuple[int, int] = (224, 224),  # (height, width) of a crop in pixels
+        margin: float = 0.0,  # largest random one around a box, as a fraction of its sides
+        jitter: float = 0.0,  # largest random shift of the box's sides, as a fraction of them
     ) -> None:
         super().__init__(scenes, pictures, augmentation, seed)
         if min(size) < 1 or margin < 0 or not 0 <= jitter < 0.5:
@@ -116,9 +107,8 @@ class Crops(TrainingSet):
         sides = np.tile(box[2:] - box[:2], 2)
         outer = box + rng.uniform(0, self.margin, 4) * sides * [-1, -1, 1, 1]
         left, top = np.clip(np.floor(outer[:2]), 0, (width - 1, height - 1)).astype(int)
-        right, bottom = np.clip(np.ceil(outer[2:]), (left + 1, top + 1), (width, height)).astype(
-            int
-        )
+        end = np.clip(np.ceil(outer[2:]), (left + 1, top + 1), (width, height))
+        right, bottom = end.astype(int)
         h, w = self.size
         cut: Picture = cv2.resize(picture[top:bottom, left:right], (w, h)).astype(np.uint8)
         scale = np.tile([w / (right - left), h / (bottom - top)], 2)
@@ -132,11 +122,6 @@ class CropSampler(SceneSampler):
     """Every labelled person once per epoch, in random order, and as much background.
 
     People and background alternate, so that processes that share a batch get both.
-
-    Args:
-        crops: the crops to draw from.
-        batch_size: crops in a batch, an even number.
-        seed: of the order.
 
     Raises:
         DataError: an odd batch size.

@@ -9,12 +9,7 @@ from matplotlib.figure import Figure
 
 
 def plot_training(log: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the losses of each stage and the validation metrics over iterations, as a PNG.
-
-    Args:
-        log: the reports of a run, as `training.loop.read_log` returns them.
-        path: of the picture.
-    """
+    """Draw the losses of each stage and the validation metrics of a log over iterations (PNG)."""
     stages = list(dict.fromkeys(report["stage"] for report in log))
     validated = [report for report in log if report.get("validation")]
     count = max(1, len(stages) + bool(validated))

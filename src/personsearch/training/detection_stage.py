@@ -18,11 +18,7 @@ from personsearch.errors import RecipeError
 from personsearch.systems.base import Target
 from personsearch.training.recipe import Recipe
 from personsearch.training.samplers import RandomSampler
-from personsearch.training.stages import (
-    LoadedStage,
-    make_optimizer,
-    scene_augmentation,
-)
+from personsearch.training.stages import LoadedStage, make_optimizer, scene_augmentation
 from personsearch.training.training_set import Batch, PictureCache, TrainingSet
 from personsearch.types import UNLABELLED, Scene
 
@@ -44,16 +40,6 @@ class DetectionStage(LoadedStage):
     Augmentation, momentum and accumulation are the recipe's; every picture of every data set comes
     once an epoch.
 
-    Args:
-        recipe, scenes, pictures: as in `Stage`.
-        detection_data: folders of further data sets, in any format that `open_dataset` reads. The
-            ``train`` split is used, or everything if there is none.
-        detection_iterations: optimizer steps; 0 skips the stage.
-        detection_lr: learning rate after the warm-up, then half a cosine down to 0.
-        detection_warmup: iterations of linear warm-up.
-        detection_optimizer: SGD as in the paper, or AdamW.
-        detection_weight_decay: of every weight; the paper does not give it.
-
     Raises:
         RecipeError: a setting that contradicts another, or a data set of another object class.
         DataError: a data set that cannot be read, or fewer pictures than a batch.
@@ -68,12 +54,12 @@ class DetectionStage(LoadedStage):
         scenes: Sequence[Scene],
         pictures: PictureCache,
         *,
-        detection_data: Sequence[str] = (),
-        detection_iterations: int = 0,
-        detection_lr: float = 1e-3,
-        detection_warmup: int = 0,
-        detection_optimizer: Literal["sgd", "adamw"] = "sgd",
-        detection_weight_decay: float = 1e-4,
+        detection_data: Sequence[str] = (),  # folders of further data sets, see `more_scenes`
+        detection_iterations: int = 0,  # optimizer steps; 0 skips the stage
+        detection_lr: float = 1e-3,  # after the warm-up, then half a cosine down to 0
+        detection_warmup: int = 0,  # iterations of linear warm-up
+        detection_optimizer: Literal["sgd", "adamw"] = "sgd",  # SGD in the paper
+        detection_weight_decay: float = 1e-4,  # of every weight; the paper does not give it
     ) -> None:
         if not 0 <= detection_warmup <= detection_iterations:
             raise RecipeError(
@@ -98,23 +84,22 @@ class DetectionStage(LoadedStage):
         self.sampler = RandomSampler(together, recipe.images_per_iteration, recipe.seed)
 
     def parameters(self, model: DetectionTrained) -> list[nn.Parameter]:
-        """Those of the detector."""
         return model.detection_parameters()
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The stage's own optimizer."""
         momentum = self.recipe.momentum
         return make_optimizer(self.optimizer, parameters, self.lr, momentum, self.weight_decay)
 
     def losses(
         self, model: DetectionTrained, images: list[Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        """The system's detection losses."""
         return model.detection_losses(images, batch.targets)
 
 
 def more_scenes(folders: Sequence[str], object_class: str) -> list[Scene]:
     """Read the pictures of further data sets, everyone in them unlabelled.
+
+    The ``train`` split of a set is used, or everything if there is none.
 
     Raises:
         RecipeError: the boxes of one are not of this object class.

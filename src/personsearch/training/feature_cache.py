@@ -27,29 +27,15 @@ SHARD_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Rows:
-    """Features of R people.
+    """Features of R people."""
 
-    Attributes:
-        features: (R, C, h, w) float32.
-        ids: (R,) int64.
-        scenes: (R,) int64, the index of the picture.
-    """
-
-    features: Tensor
-    ids: Tensor
-    scenes: Tensor
+    features: Tensor  # (R, C, h, w) float32
+    ids: Tensor  # (R,) int64
+    scenes: Tensor  # (R,) int64, the index of the picture
 
 
 class FeatureCache:
-    """The features in a folder.
-
-    Args:
-        folder: written by `write_features`.
-        fingerprint: of everything that the features depend on now.
-
-    Attributes:
-        ids: (R,) int64, the person of each row.
-        scenes: (R,) int64, the index of each row's picture.
+    """The features in a folder that `write_features` wrote; `ids` and `scenes` as in `Rows`.
 
     Raises:
         DataError: no cache, a damaged one, or one with another fingerprint.
@@ -93,11 +79,6 @@ class FeatureCache:
 
 def write_features(folder: Path, fingerprint: str, parts: Iterable[Rows]) -> None:
     """Write features as they arrive; `folder` is replaced at the end, in one move.
-
-    Args:
-        folder: of the cache.
-        fingerprint: of everything that the features depend on.
-        parts: the features, at least one row in total.
 
     Raises:
         DataError: it cannot be written, or there are no rows.

@@ -36,19 +36,9 @@ class FeatureStage(SceneStage):
     """Batches of some identities with some shots of each, the triplet loss alone.
 
     Length, optimizer and learning rate are the recipe's. Shared blocks, pyramid and head stay bit
-    for bit as they are.
-
-    Args:
-        recipe, scenes, pictures: as in `Stage`.
-        batch_ids: identities in a batch; all if there are fewer.
-        batch_shots: boxes of each identity; all if there are fewer.
-        semi_hard_iterations: the first iterations, with semi-hard triplets; the others take
-            batch-hard ones.
-        feature_views: how often each person's features are computed: once as annotated, as in the
-            paper, then from augmented pictures with shifted boxes.
-        feature_jitter: largest shift of the sides of those boxes, as a fraction of the box's size.
-        feature_cache: folder of features that several runs share; empty: the run's own. Features of
-            another detector are an error there, and are recomputed in the run's own folder.
+    for bit as they are. The first view of a person is as annotated, as in the paper; further views
+    are from augmented pictures with shifted boxes. Features of another detector are an error in a
+    shared folder, and are recomputed in the run's own.
 
     Raises:
         RecipeError: a setting that contradicts another.
@@ -63,12 +53,12 @@ class FeatureStage(SceneStage):
         scenes: Sequence[Scene],
         pictures: PictureCache,
         *,
-        batch_ids: int = 32,
-        batch_shots: int = 4,
-        semi_hard_iterations: int = 0,
-        feature_views: int = 1,
-        feature_jitter: float = 0.08,
-        feature_cache: str = "",
+        batch_ids: int = 32,  # identities in a batch; all if there are fewer
+        batch_shots: int = 4,  # boxes of each identity; all if there are fewer
+        semi_hard_iterations: int = 0,  # the first ones; the others take batch-hard triplets
+        feature_views: int = 1,  # how often each person's features are computed
+        feature_jitter: float = 0.08,  # largest shift of a box's sides, as a fraction of them
+        feature_cache: str = "",  # folder of features that several runs share; empty: the run's own
     ) -> None:
         super().__init__(recipe, scenes, pictures)
         if batch_ids < 2 or batch_shots < 2 or feature_views < 1:
@@ -100,25 +90,20 @@ class FeatureStage(SceneStage):
         mark = self.fingerprint(model)
         where = Path(self.folder) if self.folder else folder / "features"
         if rank() == 0:
-            self._find_or_make(model, device, where, mark)
+            try:
+                FeatureCache(where, mark)
+            except DataError as error:
+                if where.exists() and self.folder:
+                    raise RecipeError(
+                        f"feature_cache: {error}; name another folder or delete it"
+                    ) from None
+                if where.exists():
+                    _log.warning("%s; they are made anew", error)
+                write_features(where, mark, self.rows(model, device))
         barrier()
         self.cache = FeatureCache(where, mark)
         if len(self.cache.ids.unique()) < 2:
             raise DataError("the training set has one labelled identity; triplets need two")
-
-    def _find_or_make(
-        self, model: Sequential, device: torch.device, where: Path, mark: str
-    ) -> None:
-        try:
-            FeatureCache(where, mark)
-        except DataError as error:
-            if where.exists() and self.folder:
-                raise RecipeError(
-                    f"feature_cache: {error}; name another folder or delete it"
-                ) from None
-            if where.exists():
-                _log.warning("%s; they are made anew", error)
-            write_features(where, mark, self.rows(model, device))
 
     def fingerprint(self, model: Sequential) -> str:
         """Hash everything that the features depend on: shared weights, boxes and settings."""
@@ -165,11 +150,9 @@ class FeatureStage(SceneStage):
         return image, Target(target.boxes + torch.from_numpy(moves) * sides, target.ids)
 
     def parameters(self, model: Sequential) -> list[nn.Parameter]:
-        """Those of the re-identification branch."""
         return trainable(model.branch)
 
     def set_mode(self, model: Sequential) -> None:
-        """Set training mode for the branch alone."""
         model.eval()
         model.branch.train()
 
@@ -194,8 +177,7 @@ class FeatureStage(SceneStage):
             self.mining = "semi-hard" if early else "batch-hard"
             ids = self.cache.ids[chosen]
             target = Target(torch.zeros(len(ids), 4), ids)
-            names = [f"features of iteration {iteration}"]
-            yield Batch(list(self.cache[chosen]), [target], names)
+            yield Batch(list(self.cache[chosen]), [target], [f"features of iteration {iteration}"])
 
     def losses(self, model: Sequential, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """The triplet loss; `images` are features (C, h, w)."""
@@ -208,11 +190,7 @@ def shots(
 ) -> list[int]:
     """Draw `count` different rows of one identity, or all: rows of different pictures first.
 
-    Args:
-        rows: rows of the identity.
-        scenes: the picture of each row of the cache.
-        count: how many to draw.
-        rng: the random generator.
+    `scenes` holds the picture of each row of the cache.
     """
     shuffled = rng.permutation(np.asarray(rows))
     seen: dict[int, int] = {}

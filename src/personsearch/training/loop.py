@@ -53,15 +53,10 @@ LOGGED = ("stage", "iteration", "losses", "learning_rate", "images_per_second")
 
 
 class Trainer:
-    """Train one recipe on one data set in one folder.
+    """Train one recipe on one data set in the folder `out`; `listener` gets every report.
 
-    Args:
-        recipe: the recipe.
-        dataset: with a ``train`` split whose ids are 0..n-1, and optionally a ``val`` split with a
-            protocol of that name; without one, it is split off by identity.
-        out: the run's folder.
-        device: of the network.
-        listener: called with every report.
+    The data set has a ``train`` split whose ids are 0..n-1, and optionally a ``val`` split with a
+    protocol of that name; without one, it is split off by identity.
 
     Raises:
         DataError: no labelled people to train on, or fewer pictures than a batch.
@@ -115,9 +110,8 @@ class Trainer:
     def run(self, *, resume: bool = False) -> Path:
         """Train to the end and return the folder of the best checkpoint.
 
-        Args:
-            resume: go on from the run's last checkpoint, or start if there is none. A finished run
-                is extended if the recipe's `iterations` grew.
+        With `resume`, go on from the run's last checkpoint, or start if there is none. A finished
+        run is extended if the recipe's `iterations` grew.
 
         Raises:
             NonFiniteLossError: a loss or gradient became NaN or infinite; the last good checkpoint
@@ -224,11 +218,8 @@ class Trainer:
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         if not all(map(math.isfinite, values.values())):
             bad = {name: value for name, value in values.items() if not math.isfinite(value)}
-            raise NonFiniteLossError(
-                f"stage {stage.name!r}, iteration {iteration}: loss {bad} on pictures "
-                f"{batch.names}; lower lr, lengthen the warm-up or set clip_norm. The last good "
-                f"checkpoint is in {self.out}"
-            )
+            problem = f"loss {bad} on pictures {batch.names}; lower lr, lengthen the warm-up"
+            raise self._diverged(stage, iteration, problem)
         # If no picture of the batch shows anyone, the losses do not depend on the network.
         if total.requires_grad:
             (total / stage.accumulate).backward()
@@ -248,12 +239,15 @@ class Trainer:
         limit = self.recipe.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         if not torch.isfinite(norm):
-            raise NonFiniteLossError(
-                f"stage {stage.name!r}, iteration {iteration}: the gradient is not finite though "
-                f"the losses are, on pictures {names}; lower lr or set clip_norm. The last good "
-                f"checkpoint is in {self.out}"
-            )
+            problem = f"the gradient is not finite though the losses are, on pictures {names}"
+            raise self._diverged(stage, iteration, f"{problem}; lower lr")
         optimizer.step()
+
+    def _diverged(self, stage: Stage, iteration: int, problem: str) -> NonFiniteLossError:
+        return NonFiniteLossError(
+            f"stage {stage.name!r}, iteration {iteration}: {problem} or set clip_norm. The last "
+            f"good checkpoint is in {self.out}"
+        )
 
     def _validate_and_keep_best(self, done: int) -> dict[str, float]:
         measured = self.validate()
@@ -267,10 +261,8 @@ class Trainer:
         # A broken step would only show in the next loss, after the good checkpoint was replaced.
         for name, parameter in self.model.named_parameters():
             if not torch.isfinite(parameter).all():
-                raise NonFiniteLossError(
-                    f"stage {stage.name!r}, iteration {done - 1}: the step made {name} not finite; "
-                    f"lower lr or set clip_norm. The last good checkpoint is in {self.out}"
-                )
+                problem = f"the step made {name} not finite; lower lr"
+                raise self._diverged(stage, done - 1, problem)
         progress = Progress(stage.name, done, self.best, optimizer_tensors(optimizer))
         metrics = {"stage": stage.name, "iteration": done, "best_validation": self.best}
         self._write("last", metrics, progress)

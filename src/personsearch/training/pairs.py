@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from personsearch.errors import DataError, RecipeError
+from personsearch.errors import RecipeError
 from personsearch.training.samplers import SceneSampler, generator, pictures_by_identity
 from personsearch.types import Scene
 
@@ -14,13 +14,8 @@ class PairSampler(SceneSampler):
 
     Each identity that several pictures show leads one group per epoch, in random order. Pictures of
     an identity are drawn in twos; if the leader has too few for the group, other identities fill
-    it. A picture is repeated in a batch only if there are no others.
-
-    Args:
-        scenes: the training scenes.
-        batch_size: pictures in a batch, a multiple of the group's.
-        seed: of all random numbers.
-        pictures_per_group: 2 in the paper, which also tries 4 and 8 (table 8).
+    it. A picture is repeated in a batch only if there are no others. The paper has 2 pictures in a
+    group, and also tries 4 and 8 (table 8).
 
     Raises:
         DataError: no identity is in two pictures, or fewer scenes than a batch.
@@ -38,12 +33,8 @@ class PairSampler(SceneSampler):
                 "images_per_iteration"
             )
         self.pictures_per_group = pictures_per_group
-        self._shown = [pictures for _, pictures in sorted(pictures_by_identity(scenes).items())]
-        if not self._shown:
-            raise DataError(
-                "the pair sampler needs an identity in two pictures, the training set has none; "
-                "label people across pictures or use sampler = 'random'"
-            )
+        shown = pictures_by_identity(scenes, "pair")
+        self._shown = [pictures for _, pictures in sorted(shown.items())]
 
     def batch(self, iteration: int) -> list[int]:
         """The groups of this iteration, concatenated."""

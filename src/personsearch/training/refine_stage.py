@@ -18,10 +18,8 @@ from personsearch.types import Scene
 class RefineStage(SceneStage):
     """The main stage of RDLR.
 
-    Args:
-        recipe, scenes, pictures: as in `Stage`.
-        reid_init: checkpoint whose re-ID network replaces the one that this run trained; it may
-            come from another data set (figure 6, c and d).
+    `reid_init` is a checkpoint whose re-ID network replaces the one that this run trained; it may
+    come from another data set (figure 6, c and d).
     """
 
     name = "refinement"
@@ -53,11 +51,7 @@ class RefineStage(SceneStage):
             if name.startswith(prefix)
         }
         own = reid.state_dict()
-        wrong = [
-            name
-            for name, tensor in own.items()
-            if name not in saved or saved[name].shape != tensor.shape
-        ]
+        wrong = [k for k, v in own.items() if k not in saved or saved[k].shape != v.shape]
         others = [name for name in wrong if not name.startswith("classifier.")]
         if others:
             came = tuple(saved[others[0]].shape) if others[0] in saved else "nothing"
@@ -74,5 +68,4 @@ class RefineStage(SceneStage):
         reid.load_state_dict({k: v for k, v in saved.items() if k not in wrong}, strict=False)
 
     def parameters(self, model: RDLR) -> list[nn.Parameter]:
-        """Those of the detector."""
         return model.detection_parameters()

@@ -35,10 +35,7 @@ def current_keys(
 ) -> dict[str, Any]:
     """Return `values` with renamed keys renamed and removed keys left out, with one warning.
 
-    Args:
-        values: a recipe, or a part of one.
-        where: its name in warnings and errors.
-        trained: it is a trained model's recipe; removed keys of training may have any value.
+    In a `trained` model's recipe, removed keys of training may have any value.
 
     Raises:
         RecipeError: a removed key has another value than the fixed one, or a key is given under

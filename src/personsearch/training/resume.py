@@ -14,32 +14,24 @@ WITHOUT_INFLUENCE = {
 
 
 def check_recipe(run: Recipe, wanted: Recipe, done: int, where: str) -> None:
-    """Check that a run can go on with another recipe.
+    """Check that `run`, with `done` iterations of its last stage, can go on as `wanted`.
 
     `iterations` may change where no learning rate depends on it: a longer run then has the weights
     that it would have had with this length from the start.
-
-    Args:
-        run: the recipe that the run was trained with until now.
-        wanted: the recipe to go on with.
-        done: iterations of the last stage that are done.
-        where: the checkpoint, for the message.
 
     Raises:
         CheckpointError: a key differs; the message names it and both values.
     """
     before, now = (each.model_dump() | each.settings for each in (run, wanted))
-    changed = [
-        key
+    changed = {
+        key: f"{key} is {now.get(key)!r} but was {before.get(key)!r}"
         for key in {**before, **now}
         if before.get(key) != now.get(key) and key not in WITHOUT_INFLUENCE
-    ]
+    }
     if not changed:
         return
-    differences = ", ".join(
-        f"{key} is {now.get(key)!r} but was {before.get(key)!r}" for key in changed
-    )
-    if changed != ["iterations"]:
+    differences = ", ".join(changed.values())
+    if list(changed) != ["iterations"]:
         raise CheckpointError(
             f"{where}: was trained by another recipe: {differences}; go on with the recipe that it "
             "began with, or choose another folder"

@@ -17,13 +17,23 @@ def generator(seed: int, *stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, *stream]))
 
 
-def pictures_by_identity(scenes: Sequence[Scene]) -> dict[int, list[int]]:
-    """Return the indices of the scenes of each identity that several scenes show."""
+def pictures_by_identity(scenes: Sequence[Scene], sampler: str) -> dict[int, list[int]]:
+    """Return the indices of the scenes of each identity that several scenes show.
+
+    Raises:
+        DataError: there is none, and `sampler` needs one.
+    """
     shown: dict[int, list[int]] = {}
     for index, scene in enumerate(scenes):
         for identity in np.unique(scene.ids[scene.ids >= 0]).tolist():
             shown.setdefault(identity, []).append(index)
-    return {identity: pictures for identity, pictures in shown.items() if len(pictures) > 1}
+    repeated = {identity: pictures for identity, pictures in shown.items() if len(pictures) > 1}
+    if not repeated:
+        raise DataError(
+            f"the {sampler} sampler needs an identity in two pictures, the training set has none; "
+            "label people across pictures or use sampler = 'random'"
+        )
+    return repeated
 
 
 class EpochOrder:
@@ -43,11 +53,6 @@ class EpochOrder:
 
 class SceneSampler(ABC):
     """Batches of scene indices by iteration.
-
-    Args:
-        scenes: the training scenes.
-        batch_size: scenes in a batch.
-        seed: of the order.
 
     Raises:
         DataError: fewer scenes than a batch.
@@ -82,32 +87,19 @@ class RandomSampler(SceneSampler):
 class IdentitySampler(SceneSampler):
     """Pictures that repeat a few identities, every identity equally often.
 
-    Args:
-        scenes, batch_size, seed: as in `SceneSampler`.
-        pictures_per_identity: pictures of each drawn identity, different ones if possible.
-
     Raises:
         DataError: no identity is in two pictures, or fewer scenes than a batch.
     """
 
     def __init__(
-        self,
-        scenes: Sequence[Scene],
-        batch_size: int,
-        seed: int,
-        pictures_per_identity: int = 2,
+        self, scenes: Sequence[Scene], batch_size: int, seed: int, pictures_per_identity: int = 2
     ) -> None:
         super().__init__(scenes, batch_size, seed)
         self.pictures_per_identity = pictures_per_identity
-        self._shown = list(pictures_by_identity(scenes).values())
-        if not self._shown:
-            raise DataError(
-                "the identity sampler needs an identity in two pictures, the training set has "
-                "none; use sampler = 'random'"
-            )
+        self._shown = list(pictures_by_identity(scenes, "identity").values())
 
     def batch(self, iteration: int) -> list[int]:
-        """`pictures_per_identity` pictures of each of a few identities."""
+        """Different pictures of each of a few identities, if possible `pictures_per_identity`."""
         rng = generator(self.seed, 2, iteration)
         chosen: list[int] = []
         for identity in rng.permutation(len(self._shown)).tolist():

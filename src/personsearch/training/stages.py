@@ -28,26 +28,14 @@ class Stage(ABC):
     """One part of a run, with its own data, losses and optimizer.
 
     Keyword arguments of a stage's constructor are keys of the recipe. The model that the methods
-    get is an instance of `interface`.
-
-    Args:
-        recipe: the recipe.
-        scenes: the training scenes.
-        pictures: their pictures.
-
-    Attributes:
-        name: in the catalogue, the log and checkpoints.
-        interface: class or protocol that a system must implement to be trained by this stage.
-        iterations: optimizer steps; a stage with 0 is skipped.
-        accumulate: forward passes in each.
-        lr, warmup, floor: of the learning rate, see `learning_rate`.
+    get is an instance of `interface`. `scenes` are the training scenes, `pictures` their pictures.
     """
 
-    name: str
-    interface: type = PersonSearchModel
-    iterations: int
-    accumulate: int = 1
-    lr: float
+    name: str  # in the catalogue, the log and checkpoints
+    interface: type = PersonSearchModel  # what a system must implement to be trained by this stage
+    iterations: int  # optimizer steps; a stage with 0 is skipped
+    accumulate: int = 1  # forward passes in each
+    lr: float  # see `learning_rate`, as the next two
     warmup: int = 0
     floor: float = 0.0
 
@@ -138,22 +126,15 @@ def crop_augmentation(recipe: Recipe) -> Augmentation:
 class LoadedStage(Stage):
     """A stage whose batches are loaded from `training_set` as `sampler` chooses.
 
-    Attributes:
-        batch_key: recipe key of the batch size.
-        batch_unit: number that the share of each process must be a multiple of.
+    `batches` raises RecipeError if the processes cannot share a batch.
     """
 
     training_set: TrainingSet
     sampler: SceneSampler
-    batch_key: str = "images_per_iteration"
-    batch_unit: int = 1
+    batch_key: str = "images_per_iteration"  # recipe key of the batch size
+    batch_unit: int = 1  # the share of each process must be a multiple of it
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
-        """Batches of the sampler's choice.
-
-        Raises:
-            RecipeError: the processes cannot share a batch.
-        """
         size = self.sampler.batch_size
         if size % (self.batch_unit * world):
             raise RecipeError(
@@ -177,15 +158,13 @@ class SceneStage(LoadedStage):
         self.lr, self.warmup = recipe.lr, recipe.warmup
         self.training_set = TrainingSet(scenes, pictures, scene_augmentation(recipe), recipe.seed)
         size = recipe.images_per_iteration
-        if recipe.sampler == "identity":
-            self.sampler = IdentitySampler(scenes, size, recipe.seed, recipe.pictures_per_identity)
-        elif recipe.sampler == "pairs":
-            self.sampler = PairSampler(scenes, size, recipe.seed, recipe.pictures_per_identity)
-        else:
+        if recipe.sampler == "random":
             self.sampler = RandomSampler(scenes, size, recipe.seed)
+        else:
+            kind = IdentitySampler if recipe.sampler == "identity" else PairSampler
+            self.sampler = kind(scenes, size, recipe.seed, recipe.pictures_per_identity)
 
     def losses(self, model: Any, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The system's own losses."""
         losses: dict[str, Tensor] = model(images, batch.targets)
         return losses
 
@@ -236,11 +215,9 @@ class CropStage(Stage):
             yield self.canvases.batch(iteration * world + rank)
 
     def losses(self, model: CropTrained, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The system's losses on people cut out."""
         return model.crop_losses(images, batch.targets)
 
     def parameters(self, model: CropTrained) -> list[nn.Parameter]:
-        """Those that the system trains on people cut out."""
         return model.crop_parameters()
 
 

@@ -11,9 +11,7 @@ from personsearch.training.report import Report
 class TensorBoardWriter:
     """One curve per loss and per validation metric, over the iterations of all stages.
 
-    Args:
-        folder: of the event files.
-        lengths: iterations of each stage by name, in order.
+    `lengths` holds the iterations of each stage by name, in order.
 
     Raises:
         RecipeError: the extra is not installed.

@@ -53,14 +53,7 @@ class PictureCache:
 
 
 class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
-    """Augmented training pictures by slot.
-
-    Args:
-        scenes: the training scenes.
-        pictures: their pictures.
-        augmentation: applied to each.
-        seed: of the augmentation.
-    """
+    """Augmented training pictures by slot."""
 
     def __init__(
         self,
@@ -106,13 +99,6 @@ def _join(items: list[tuple[Tensor, Target, str] | DataError]) -> Batch | DataEr
     return Batch(list(images), list(targets), list(names))
 
 
-def _raise_errors(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
-    for batch in batches:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
-
-
 def _ignore_interrupts(worker: int) -> None:
     """Leave Ctrl-C, which loader processes receive too, to the process that trains."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -137,7 +123,7 @@ def load_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """Return the batches of iterations `start`..`stop` - 1, decoded ahead by `workers` processes.
+    """Yield the batches of iterations `start`..`stop` - 1, decoded ahead by `workers` processes.
 
     Several training processes share every batch, in rank order.
 
@@ -154,4 +140,7 @@ def load_batches(
         # A loader draws a seed for its processes, which must not affect the network's generator.
         generator=torch.Generator(),
     )
-    return _raise_errors(iter(loader))
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch

@@ -15,34 +15,19 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of a training picture; 0 turns each off.
+    """Random changes of a training picture; 0 turns each off."""
 
-    Attributes:
-        flip: probability of a horizontal flip.
-        scale_jitter: pictures are scaled by a factor in 1 +- this, then cut or padded to size.
-        color_jitter: channel gains, brightness and gamma vary by a factor in 1 +- this, as between
-            two cameras.
-        erase: probability, for each person, that a block of the box is covered with noise.
-    """
-
-    flip: float = 0.0
-    scale_jitter: float = 0.0
-    color_jitter: float = 0.0
-    erase: float = 0.0
+    flip: float = 0.0  # probability of a horizontal flip
+    scale_jitter: float = 0.0  # pictures are scaled by 1 +- this, then cut or padded to size
+    color_jitter: float = 0.0  # channel gains, brightness and gamma vary by 1 +- this
+    erase: float = 0.0  # probability, for each person, that a block of the box is covered
 
     def __call__(
         self, picture: Picture, boxes: FloatArray, rng: np.random.Generator
     ) -> tuple[Picture, FloatArray, NDArray[np.bool_]]:
-        """Return an augmented copy.
+        """Return an augmented copy of an RGB picture (H, W, 3) and its boxes (N, 4).
 
-        Args:
-            picture: RGB (H, W, 3) uint8.
-            boxes: (N, 4).
-            rng: the random generator.
-
-        Returns:
-            The picture (H, W, 3); the boxes of the people of whom at least half is still inside;
-            and a mask (N,) bool of those people.
+        Boxes of which less than half is still inside are dropped; the mask (N,) has the kept ones.
         """
         kept = np.ones(len(boxes), dtype=bool)
         if self.color_jitter > 0:
@@ -58,13 +43,7 @@ class Augmentation:
         return np.ascontiguousarray(picture), boxes.astype(np.float32), kept
 
     def crop(self, picture: Picture, box: Boxes, rng: np.random.Generator) -> tuple[Picture, Boxes]:
-        """Augment the crop of one person, without scaling.
-
-        Args:
-            picture: RGB (h, w, 3) uint8.
-            box: (4,) the person's box in the crop.
-            rng: the random generator.
-        """
+        """Augment the crop (h, w, 3) of one person and the box (4,) in it, without scaling."""
         if self.color_jitter > 0:
             picture = recolor(picture, rng, self.color_jitter)
         if rng.random() < self.flip:
