@@ -63,21 +63,12 @@ def calibrate(
         parts = []
         for one in opened:
             wanted = split or ("test" if "test" in one.splits else None)
-            if wanted is None:
-                scenes = [scene for part in one.splits.values() for scene in part]
-            else:
-                scenes = list(one.split(wanted))
+            scenes = list(one if wanted is None else one.split(wanted))
             if not scenes:
                 raise DataError(f"{one.root}: no pictures in it")
-            with StepProgress() as progress:
-                parts.append(
-                    embed_people(
-                        archive.network,
-                        scenes,
-                        true_boxes=true_boxes,
-                        progress=progress.step("detecting"),
-                    )
-                )
+            with StepProgress() as bars:
+                step, network = bars.step("detecting"), archive.network
+                parts.append(embed_people(network, scenes, true_boxes=true_boxes, progress=step))
         pairs = make_pairs(parts, across)  # type: ignore[arg-type]
         found = fit_calibration(pairs, archive.engine.model, tuple(one.name for one in opened))
     path = write_calibration(found, folder)

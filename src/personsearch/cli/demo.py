@@ -85,10 +85,8 @@ def _print(page: "Page", steps: "list[Step]", path: Path) -> None:
     from personsearch.plots.tables import detection_table, print_tables, search_table
 
     for result in page.results:
-        print_tables(
-            search_table(result.compared, result.dataset.name),
-            detection_table(result.compared, result.dataset.name),
-        )
+        shown = result.compared, result.dataset.name
+        print_tables(search_table(*shown), detection_table(*shown))
     for step in steps:
         earlier = ", in an earlier run" if step.earlier else ""
         typer.echo(f"{step.name}: {duration(step.seconds)}{earlier}")

@@ -68,8 +68,12 @@ def evaluate(
 
     dataset = open_dataset(data)
     names = protocol or list(dataset.protocols)[:1]
-    pair = _pair(context) if context else None
-    thresholds = tuple(score_threshold or [0.5])
+    options: dict[str, Any] = {
+        "split": split,
+        "score_thresholds": tuple(score_threshold or [0.5]),
+        "convention": convention,
+        "context": _pair(context) if context else None,
+    }
     if model.suffix == ".npz":
         saved = load_detections(model)
         if confidence_weighted is not None:
@@ -80,30 +84,12 @@ def evaluate(
                 "Choose with --confidence-weighted or --no-confidence-weighted",
                 err=True,
             )
-        compared = compare_saved(
-            saved,
-            dataset,
-            names,
-            split=split,
-            score_thresholds=thresholds,
-            convention=convention,
-            context=pair,
-        )
+        compared = compare_saved(saved, dataset, names, **options)
     else:
+        options |= {"confidence_weighted": confidence_weighted, "bounds": bounds}
         loaded = load(model, choose_device(device))
         with StepProgress() as progress:
-            compared = compare(
-                loaded,
-                dataset,
-                names,
-                split=split,
-                score_thresholds=thresholds,
-                convention=convention,
-                confidence_weighted=confidence_weighted,
-                bounds=bounds,
-                context=pair,
-                progress=progress,
-            )
+            compared = compare(loaded, dataset, names, progress=progress, **options)
     if save is not None:
         saved = SavedDetections(compared.found, compared.queries, compared.confidence_weighted)
         save_detections(save, saved)
@@ -130,11 +116,11 @@ def as_json(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
         "data": dataset.name,
         "detection": [
             {
-                "score_threshold": threshold,
-                "average_precision": result.average_precision,
-                "recall": result.recall,
+                "score_threshold": least,
+                "average_precision": one.average_precision,
+                "recall": one.recall,
             }
-            for threshold, result in compared.detection.items()
+            for least, one in compared.detection.items()
         ],
         "search": [
             {
@@ -153,18 +139,10 @@ def as_json(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
 
 
 def _print(compared: "Comparison", dataset: "Dataset") -> None:
-    from personsearch.plots.tables import (
-        detection_table,
-        print_tables,
-        published_table,
-        search_table,
-    )
+    from personsearch.plots import tables
 
-    print_tables(
-        detection_table(compared, dataset.name),
-        search_table(compared, dataset.name),
-        published_table(compared, dataset.name),
-    )
+    made = (tables.detection_table, tables.search_table, tables.published_table)
+    tables.print_tables(*(make(compared, dataset.name) for make in made))
 
 
 def _write_queries(path: Path, compared: "Comparison", dataset: "Dataset") -> None:
@@ -175,9 +153,7 @@ def _write_queries(path: Path, compared: "Comparison", dataset: "Dataset") -> No
         writer.writerow(["protocol", "embeddings", "boxes", "query", "scene", "id", "ap"])
         for row in compared.rows:
             queries = dataset.protocol(row.protocol).queries
-            for index, (query, ap) in enumerate(
-                zip(queries, row.search.average_precisions.tolist(), strict=True)
-            ):
-                writer.writerow(
-                    [row.protocol, row.embeddings, row.boxes, index, query.scene, query.id, ap]
-                )
+            scores = row.search.average_precisions.tolist()
+            of_row = [row.protocol, row.embeddings, row.boxes]
+            for index, (query, ap) in enumerate(zip(queries, scores, strict=True)):
+                writer.writerow([*of_row, index, query.scene, query.id, ap])

@@ -39,9 +39,8 @@ def migrate(
     with (
         closing(open_engine(source)) as old,
         closing(open_engine(target, model=old.model, create=True)) as new,
-        StepProgress() as bar,
+        StepProgress(json_output) as progress,
     ):
-        progress = None if json_output else bar
         report = migration.migrate(old, new, batch=batch, progress=progress)
     if json_output:
         print_json({"from": source, "to": target, **report.as_json()})

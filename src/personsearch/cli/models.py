@@ -58,16 +58,11 @@ def list_pairs(folder: _Folder = None, json_output: JsonOption = False) -> None:
         ]
         print_json(plain)
         return
-    print_tables(
-        TextTable(
-            f"published networks; here means {folder}",
-            ("pair", "networks", "MB", "work", "licence", "here"),
-            [
-                (p.name, p.title, f"{p.size / 1e6:.1f}", p.work, p.license, state)
-                for p, state in rows
-            ],
-        )
-    )
+    cells = [
+        (p.name, p.title, f"{p.size / 1e6:.1f}", p.work, p.license, state) for p, state in rows
+    ]
+    columns = ("pair", "networks", "MB", "work", "licence", "here")
+    print_tables(TextTable(f"published networks; here means {folder}", columns, cells))
 
 
 @app.command("pull")
@@ -129,10 +124,8 @@ def check_pairs(
         for name, problems in found.items():
             for problem in problems:
                 typer.echo(f"{name}: {problem.path}: {problem.reason}")
-            if problems:
-                typer.echo(f"{name}: download it with: personsearch models pull {name}")
-            else:
-                typer.echo(f"{name}: complete, in {folder}")
+            mend = f"download it with: personsearch models pull {name}"
+            typer.echo(f"{name}: {mend if problems else f'complete, in {folder}'}")
     if any(found.values()):
         raise typer.Exit(1)
 

@@ -8,13 +8,14 @@ if TYPE_CHECKING:
 
 
 class StepProgress:
-    """Shows the progress of several steps; call it with (step, done, total)."""
+    """Shows the progress of several steps, unless hidden; call it with (step, done, total)."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: bool = False) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
         self._bars = Progress(console=Console(stderr=True), transient=True)
+        self._hidden = hidden
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "StepProgress":
@@ -25,6 +26,8 @@ class StepProgress:
             self._bars.stop()
 
     def __call__(self, step: str, done: int, total: int) -> None:
+        if self._hidden:
+            return
         if step not in self._tasks:
             self._bars.start()
             self._tasks[step] = self._bars.add_task(step, total=total)

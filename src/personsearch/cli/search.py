@@ -115,7 +115,6 @@ def _search_folder(
     device: str,
     as_json: bool,
 ) -> None:
-    """Search pictures one by one, without a store."""
     from personsearch.cli.progress import StepProgress
     from personsearch.cli.search_output import print_query, show_folder_result
     from personsearch.loading import load
@@ -129,10 +128,10 @@ def _search_folder(
     query = query_person(network, picture, corners)
     if not as_json:
         print_query(query)
-    with StepProgress() as bar:
-        progress = None if as_json else bar.step("searching")
+    with StepProgress(as_json) as bar:
+        step = bar.step("searching")
         result = search_folder(
-            network, query, folder, top=top, score_threshold=score_threshold, progress=progress
+            network, query, folder, top=top, score_threshold=score_threshold, progress=step
         )
     show_folder_result(result, out, as_json)
     if result.interrupted:

@@ -1,11 +1,11 @@
 """`personsearch store`: contents, check, size and preparation of a store."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from personsearch.cli import store_exchange, store_retention
+from personsearch.cli import store_exchange
 from personsearch.cli.options import (
     JsonOption,
     StoreOption,
@@ -41,8 +41,8 @@ def info(store: StoreOption = None, json_output: JsonOption = False) -> None:
             "retention_days": opened.retention(),
             "outdated": opened.outdated(),
             "unreadable": [
-                {"source": source, "name": name, "reason": reason}
-                for source, name, reason in opened.unreadable()
+                dict(zip(("source", "name", "reason"), one, strict=True))
+                for one in opened.unreadable()
             ],
             "first": first,
             "last": last,
@@ -60,12 +60,8 @@ def info(store: StoreOption = None, json_output: JsonOption = False) -> None:
     typer.echo("kept forever" if days is None else f"kept for {days:g} days")
     if found["outdated"]:
         typer.echo(f"{found['outdated']} people are older: personsearch store expire")
-    echo_first(
-        [
-            f"  unreadable: {Path(one['source']) / one['name']}: {one['reason']}"
-            for one in found["unreadable"]
-        ]
-    )
+    failed = [(Path(one["source"]) / one["name"], one["reason"]) for one in found["unreadable"]]
+    echo_first([f"  unreadable: {path}: {reason}" for path, reason in failed])
 
 
 @app.command("check")
@@ -79,8 +75,8 @@ def check(store: StoreOption = None, json_output: JsonOption = False) -> None:
     from personsearch.store.check import check_store
 
     folder = store_folder(store)
-    with open_store(folder) as opened, StepProgress() as progress:
-        problems = check_store(opened, None if json_output else progress)
+    with open_store(folder) as opened, StepProgress(json_output) as progress:
+        problems = check_store(opened, progress)
     if json_output:
         print_json({"store": str(folder), "problems": problems})
     else:
@@ -108,8 +104,58 @@ def compact(store: StoreOption = None) -> None:
 app.command("export")(store_exchange.export_store)
 app.command("import")(store_exchange.import_store)
 app.command("merge")(store_exchange.merge)
-app.command("keep")(store_retention.keep)
-app.command("expire")(store_retention.expire)
+
+
+@app.command("keep")
+def keep(
+    days: Annotated[str, typer.Argument(help="Days, or 'forever'.", metavar="DAYS|forever")],
+    store: StoreOption = None,
+) -> None:
+    """Set how long pictures are kept; 'store expire' and 'index' erase older ones.
+
+    Example: personsearch store keep 30 --store people
+    """
+    import math
+
+    from personsearch.store import open_store
+
+    number: float | None = None
+    if days != "forever":
+        try:
+            number = float(days)
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            raise typer.BadParameter(f"{days!r}: expected days such as 30, or 'forever'")
+    folder = store_folder(store)
+    with open_store(folder, write=True) as opened:
+        opened.set_retention(number)
+        older = opened.outdated()
+    typer.echo(f"{folder}: " + ("kept forever" if number is None else f"kept for {number:g} days"))
+    if older:
+        typer.echo(f"{older} people are older; erase them now with: personsearch store expire")
+
+
+@app.command("expire")
+def expire(store: StoreOption = None, json_output: JsonOption = False) -> None:
+    """Erase pictures that are older than the store keeps.
+
+    Example: personsearch store expire --store people
+    """
+    from personsearch.store import open_store
+    from personsearch.store.audit import log_expired, user_of_this_machine
+
+    folder = store_folder(store)
+    with open_store(folder, write=True) as opened:
+        count = opened.expire()
+        days = opened.retention()
+        log_expired(folder, user_of_this_machine(), count)
+    if json_output:
+        print_json({"store": str(folder), "erased": count, "retention_days": days}, indent=None)
+    elif days is None:
+        typer.echo(f"{folder}: keeps forever; set a time with: personsearch store keep DAYS")
+    else:
+        typer.echo(f"{count} people older than {days:g} days erased")
 
 
 @app.command("prepare")

@@ -34,10 +34,8 @@ def export_store(
     from personsearch.cli.progress import StepProgress
     from personsearch.store import exchange
 
-    with StepProgress() as progress:
-        counts = exchange.export_store(
-            store_folder(store), folder, text.value, None if json_output else progress
-        )
+    with StepProgress(json_output) as progress:
+        counts = exchange.export_store(store_folder(store), folder, text.value, progress)
     if json_output:
         print_json({"folder": str(folder), "counts": counts})
     else:
@@ -56,10 +54,8 @@ def import_store(
     from personsearch.cli.progress import StepProgress
     from personsearch.store import exchange
 
-    with StepProgress() as progress:
-        report = exchange.import_store(
-            folder, store_folder(store), None if json_output else progress
-        )
+    with StepProgress(json_output) as progress:
+        report = exchange.import_store(folder, store_folder(store), progress)
     _finish(report, store_folder(store), json_output)
 
 
@@ -75,8 +71,8 @@ def merge(
     from personsearch.cli.progress import StepProgress
     from personsearch.store.merge import merge_stores
 
-    with StepProgress() as progress:
-        report = merge_stores(origin, store_folder(store), None if json_output else progress)
+    with StepProgress(json_output) as progress:
+        report = merge_stores(origin, store_folder(store), progress)
     _finish(report, store_folder(store), json_output)
 
 

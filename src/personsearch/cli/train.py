@@ -57,13 +57,9 @@ def train(
         try:
             best = trainer.run(resume=resume)
         except KeyboardInterrupt:
+            last = f": a checkpoint is in {out / 'last'}; go on with --resume"
             kept = (out / "last").is_dir()
-            typer.echo(
-                f"interrupted: a checkpoint is in {out / 'last'}; go on with --resume"
-                if kept
-                else "interrupted before the first checkpoint",
-                err=True,
-            )
+            typer.echo("interrupted" + (last if kept else " before the first checkpoint"), err=True)
             raise typer.Exit(130) from None
     typer.echo(f"best checkpoint: {best}", err=json_output)
 
