@@ -278,11 +278,7 @@ class _Selection:
 
 
 def _search_lists(
-    selected: list[_Selection],
-    queries: FloatArray,
-    top: int,
-    error: FloatArray,
-    lists: IndexFile,
+    selected: list[_Selection], queries: FloatArray, top: int, error: FloatArray, lists: IndexFile
 ) -> list[Ranking]:
     """Approximate search."""
     import faiss

@@ -38,11 +38,7 @@ class StoreEngine(Engine):
     """
 
     def __init__(
-        self,
-        folder: Path | str,
-        model: ModelIdentity | None = None,
-        *,
-        exact: bool | None = None,
+        self, folder: Path | str, model: ModelIdentity | None = None, *, exact: bool | None = None
     ) -> None:
         self.folder, self.uri = Path(folder), str(folder)
         self._given = model

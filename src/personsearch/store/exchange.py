@@ -24,33 +24,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from personsearch.durable import replace_file, sync
 from personsearch.errors import StoreError
-from personsearch.store.exchange_shards import (
-    ShardReader,
-    pack_thumbnails,
-    pack_vectors,
-    shard_name,
-    write_shards,
-)
-from personsearch.store.exchange_tables import (
-    TABLES,
-    load_pyarrow,
-    read_jsonl,
-    read_parquet,
-    write_jsonl,
-    write_parquet,
-)
-from personsearch.store.merge import (
-    ExchangeReport,
-    FileUnit,
-    PersonRow,
-    PictureRow,
-    Progress,
-    TrackRow,
-    open_or_create,
-    take,
-    units_of,
-)
-from personsearch.store.people import ModelIdentity
+from personsearch.store import exchange_shards as shards
+from personsearch.store import exchange_tables as tables
+from personsearch.store import merge
+from personsearch.store.exchange_tables import TABLES
+from personsearch.store.merge import ExchangeReport, FileUnit, Progress
+from personsearch.store.people import ModelIdentity, PersonRow, PictureRow, TrackRow
 from personsearch.store.store import Store, open_store
 from personsearch.types import FileStamp
 
@@ -95,10 +74,10 @@ class _Manifest(_Strict):
 
     def expected_files(self) -> set[str]:
         """Names by counts and rows a file."""
-        shards = {"embeddings": self.embedding_rows, "thumbnails": self.thumbnail_rows}
+        sizes = {"embeddings": self.embedding_rows, "thumbnails": self.thumbnail_rows}
         return {f"{table}.{self.text}" for table in TABLES} | {
-            shard_name(kind, number)
-            for kind, rows in shards.items()
+            shards.shard_name(kind, number)
+            for kind, rows in sizes.items()
             for number in range(-(-self.counts["people"] // rows))
         }
 
@@ -124,7 +103,7 @@ def export_store(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder}: is there already; name a folder that is not")
     if format == "parquet":
-        load_pyarrow()
+        tables.load_pyarrow()
     partial = folder.with_name(f"{folder.name}.partial")
     with open_store(store) as opened, opened.snapshot():
         _remove_partial(partial)
@@ -151,19 +130,19 @@ def _write(
     counts = dict.fromkeys(TABLES, 0)
     total = store.counts()["people"]
     with ExitStack() as stack:
-        write = write_jsonl if format == "jsonl" else write_parquet
-        tables = {
+        write = tables.write_jsonl if format == "jsonl" else tables.write_parquet
+        written = {
             name: stack.enter_context(write(folder / f"{name}.{format}", columns))
             for name, columns in TABLES.items()
         }
         vectors, thumbnails = (
-            stack.enter_context(write_shards(folder, kind, size, pack))
+            stack.enter_context(shards.write_shards(folder, kind, size, pack))
             for kind, size, pack in (
-                ("embeddings", EMBEDDING_ROWS, pack_vectors),
-                ("thumbnails", THUMBNAIL_ROWS, pack_thumbnails),
+                ("embeddings", EMBEDDING_ROWS, shards.pack_vectors),
+                ("thumbnails", THUMBNAIL_ROWS, shards.pack_thumbnails),
             )
         )
-        for number, unit in enumerate(units_of(store)):
+        for number, unit in enumerate(merge.units_of(store)):
             unit.check(store.model.dim)
             first = dict(counts)
             stamp = (unit.stamp.bytes, unit.stamp.changed)
@@ -171,9 +150,9 @@ def _write(
                 "files": [(unit.source, unit.name, *stamp, unit.camera, unit.state, unit.reason)],
                 "pictures": [(number, *one) for one in unit.pictures],
                 "tracks": [(number, *one) for one in unit.tracks],
-                "people": [_numbered(one, first) for one in unit.people],
+                "people": [one.moved(first["pictures"], first["tracks"]) for one in unit.people],
             }
-            for name, table in tables.items():
+            for name, table in written.items():
                 table(rows[name])
                 counts[name] += len(rows[name])
             vectors(list(unit.vectors))
@@ -203,12 +182,6 @@ def _write(
     replace_file(folder / MANIFEST, text + "\n")
     sync(folder)
     return counts
-
-
-def _numbered(person: PersonRow, first: dict[str, int]) -> tuple[Any, ...]:
-    """A person's row, with the numbers of the whole export."""
-    picture, track, *rest = person
-    return (first["pictures"] + picture, None if track is None else first["tracks"] + track, *rest)
 
 
 def import_store(
@@ -245,8 +218,8 @@ def import_store(
         unit.check(model.dim)
         if done % 256 == 0:
             tell("checking", done, total)
-    with open_or_create(into, model, manifest.retention) as store:
-        return take(store, _units(folder, manifest), total, progress)
+    with merge.open_or_create(into, model, manifest.retention) as store:
+        return merge.take(store, _units(folder, manifest), total, progress)
 
 
 def _read_manifest(folder: Path) -> _Manifest:
@@ -290,11 +263,11 @@ def _read_manifest(folder: Path) -> _Manifest:
 
 def _units(folder: Path, manifest: _Manifest) -> Iterator[FileUnit]:
     """Every file of an export, read from its tables and shards side by side."""
-    read = read_jsonl if manifest.text == "jsonl" else read_parquet
+    read = tables.read_jsonl if manifest.text == "jsonl" else tables.read_parquet
     paths = {name: folder / f"{name}.{manifest.text}" for name in TABLES}
     rows = {name: _Rows(read(paths[name], TABLES[name])) for name in TABLES}
-    vectors = ShardReader(folder, "embeddings", manifest.embedding_rows)
-    thumbnails = ShardReader(folder, "thumbnails", manifest.thumbnail_rows)
+    vectors = shards.ShardReader(folder, "embeddings", manifest.embedding_rows)
+    thumbnails = shards.ShardReader(folder, "thumbnails", manifest.thumbnail_rows)
     before: tuple[bytes, bytes] | None = None
     counted = dict.fromkeys(TABLES, 0)
     for number in range(manifest.counts["files"]):
@@ -315,20 +288,13 @@ def _units(folder: Path, manifest: _Manifest) -> Iterator[FileUnit]:
         found["people"] = list(rows["people"].take_while(partial(operator.gt, last)))
         for table, taken in (found | {"files": [file]}).items():
             counted[table] += len(taken)
-        people = [
-            PersonRow(
-                row[0] - first["pictures"],
-                None if row[1] is None else row[1] - first["tracks"],
-                *row[2:],
-            )
-            for row in found["people"]
-        ]
+        shift = (-first["pictures"], -first["tracks"])
         begin, end = first["people"], counted["people"]
         yield FileUnit(
             *(source, name, FileStamp(size, changed), camera, state, reason),
             [PictureRow(*row[1:]) for row in found["pictures"]],
             [TrackRow(*row[1:]) for row in found["tracks"]],
-            people,
+            [PersonRow(*row).moved(*shift) for row in found["people"]],
             vectors.vectors(begin, end, manifest.model.dim),
             thumbnails.thumbnails(begin, end),
         )

@@ -38,8 +38,7 @@ def write_shards(folder: Path, kind: str, size: int, pack: Pack) -> AbstractCont
     """Write rows to files of `size` rows."""
     numbers = count()
     return batches(
-        size,
-        lambda rows: (folder / shard_name(kind, next(numbers))).write_bytes(save(pack(rows))),
+        size, lambda rows: (folder / shard_name(kind, next(numbers))).write_bytes(save(pack(rows)))
     )
 
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
 from personsearch.store.connection import DATABASE
-from personsearch.store.people import FileState, ModelIdentity
+from personsearch.store.people import FileState, ModelIdentity, PersonRow, PictureRow, TrackRow
 from personsearch.store.store import Store, open_store
 from personsearch.types import FileStamp
 
@@ -30,37 +30,15 @@ UNIT_TOLERANCE = 0.01
 
 _ORDER = ("open", "unreadable", "whole")  # a later one wins
 _TOGETHER = 2000  # files, pictures and people in one transaction
-
-
-class PictureRow(NamedTuple):
-    """A photo or a frame of a video, see `FoundPeople`, and when it was added to the store."""
-
-    frame: int | None
-    position: float | None
-    time: float | None
-    added: float
-    width: int
-    height: int
-
-
-class TrackRow(NamedTuple):
-    """A track of a video, see `TrackSpan`."""
-
-    first: float
-    last: float
-    views: int
-
-
-class PersonRow(NamedTuple):
-    """A view of a person: indices of the unit's picture and track, box and score."""
-
-    picture: int
-    track: int | None
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    score: float
+_CONTENTS = (
+    "SELECT id, frame, position, time, added, width, height FROM pictures WHERE file = ? "
+    "ORDER BY frame",
+    "SELECT id, first, last, views FROM tracks WHERE file = ? ORDER BY id",
+    "SELECT p.id, h.track, h.x1, h.y1, h.x2, h.y2, h.score, e.vector, t.jpeg "
+    "FROM pictures p JOIN people h ON h.picture = p.id "
+    "JOIN embeddings e ON e.person = h.id LEFT JOIN thumbnails t ON t.person = h.id "
+    "WHERE p.file = ? ORDER BY p.frame, h.id",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,25 +136,7 @@ def units_of(store: Store) -> Iterator[FileUnit]:
 def _contents(
     store: Store, file: int
 ) -> tuple[list[PictureRow], list[TrackRow], list[PersonRow], NDArray[np.float16], list[bytes]]:
-    pictures = list(
-        store.query(
-            "SELECT id, frame, position, time, added, width, height FROM pictures WHERE file = ? "
-            "ORDER BY frame",
-            file,
-        )
-    )
-    tracks = list(
-        store.query("SELECT id, first, last, views FROM tracks WHERE file = ? ORDER BY id", file)
-    )
-    people = list(
-        store.query(
-            "SELECT p.id, h.track, h.x1, h.y1, h.x2, h.y2, h.score, e.vector, t.jpeg "
-            "FROM pictures p JOIN people h ON h.picture = p.id "
-            "JOIN embeddings e ON e.person = h.id LEFT JOIN thumbnails t ON t.person = h.id "
-            "WHERE p.file = ? ORDER BY p.frame, h.id",
-            file,
-        )
-    )
+    pictures, tracks, people = (list(store.query(text, file)) for text in _CONTENTS)
     picture_rows = {row[0]: index for index, row in enumerate(pictures)}
     # A track of another file is damage, which row -1 leaves for `FileUnit.check` to report.
     track_rows = {None: None} | {row[0]: index for index, row in enumerate(tracks)}
@@ -192,9 +152,7 @@ def _contents(
 def take(
     store: Store, units: Iterable[FileUnit], total: int, progress: Progress | None = None
 ) -> ExchangeReport:
-    """Write files into a store, each completely or not at all.
-
-    After an interruption it may be called again, and skips the files that are there.
+    """Write files into a store, each completely or not at all; a second call continues.
 
     Args:
         store: open for writing.
@@ -205,20 +163,19 @@ def take(
     report = ExchangeReport()
     tell = progress or (lambda *_: None)
     waiting: list[FileUnit] = []
-    size = done = 0
+    size = 0
 
     def write() -> None:
         with store.writing():
             for unit in waiting:
                 _take_one(store, unit, report)
 
-    for unit in units:
+    for done, unit in enumerate(units, start=1):
         unit.check(store.model.dim)
         waiting.append(unit)
         size += 1 + len(unit.pictures) + len(unit.people)
         if size >= _TOGETHER:
             write()
-            done += len(waiting)
             waiting, size = [], 0
             tell("writing", done, total)
     write()
@@ -257,15 +214,13 @@ def _take_one(store: Store, unit: FileUnit, report: ExchangeReport) -> None:
     file = store.insert_file(
         *(source, unit.name, unit.stamp, unit.camera, FileState(unit.state), unit.reason)
     )
-    pictures = [store.insert_picture(file, *one) for one in unit.pictures]
-    tracks = [store.insert_track(file, *one) for one in unit.tracks]
+    pictures = [store.insert_picture(file, one) for one in unit.pictures]
+    tracks = [store.insert_track(file, one) for one in unit.tracks]
     ids = store.new_ids(len(unit.people))
-    for id, one, vector, thumbnail in zip(
-        ids, unit.people, unit.vectors, unit.thumbnails, strict=True
-    ):
+    for id, one, *rest in zip(ids, unit.people, unit.vectors, unit.thumbnails, strict=True):
         track = None if one.track is None else tracks[one.track]
-        box = (one.x1, one.y1, one.x2, one.y2)
-        store.insert_person(id, pictures[one.picture], track, box, one.score, vector, thumbnail)
+        row = one._replace(picture=pictures[one.picture], track=track)
+        store.insert_person(id, row, *rest)
     report.files += 1
     report.pictures += len(unit.pictures)
     report.people += len(unit.people)

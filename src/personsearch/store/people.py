@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,42 @@ class StoredPerson:
     def has_file(self) -> bool:
         """Whether the picture came from a file, which may be gone by now."""
         return Path(self.source).is_absolute()
+
+
+class PictureRow(NamedTuple):
+    """A photo or a frame of a video, see `FoundPeople`, and when it was added to the store."""
+
+    frame: int | None
+    position: float | None
+    time: float | None
+    added: float
+    width: int
+    height: int
+
+
+class TrackRow(NamedTuple):
+    """A track of a video, see `TrackSpan`."""
+
+    first: float
+    last: float
+    views: int
+
+
+class PersonRow(NamedTuple):
+    """A view of a person: its picture and track, by ids or indices, box and score."""
+
+    picture: int
+    track: int | None
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    score: float
+
+    def moved(self, pictures: int, tracks: int) -> "PersonRow":
+        """The row with so much added to the indices of its picture and its track."""
+        track = None if self.track is None else self.track + tracks
+        return self._replace(picture=self.picture + pictures, track=track)
 
 
 @dataclass(frozen=True, eq=False)

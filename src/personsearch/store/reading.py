@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 from personsearch.errors import StoreError
 from personsearch.store.connection import Connection
 from personsearch.store.filters import EVERYONE, Filters
-from personsearch.store.people import (
-    EmbeddingRows,
-    FileState,
-    KnownFile,
-    StoredPerson,
-    TrackSpan,
-)
+from personsearch.store.people import EmbeddingRows, FileState, KnownFile, StoredPerson, TrackSpan
 from personsearch.store.tracks import FrameDetection
 from personsearch.types import FileStamp
 

@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
-from personsearch.store.people import FileState, FoundPeople, StoredPerson
+from personsearch.store.people import (
+    FileState,
+    FoundPeople,
+    PersonRow,
+    PictureRow,
+    StoredPerson,
+    TrackRow,
+)
 from personsearch.store.reading import Reading
 from personsearch.store.tracks import VIEWS, Track
 from personsearch.types import FileStamp
@@ -55,13 +62,11 @@ class Writing(Reading):
                 f"{self.folder}: embeddings of shape {np.shape(found.embeddings)} came for "
                 f"{len(found.boxes)} people, expected {expected}"
             )
-        picture = self.insert_picture(
-            *(file, found.frame, found.position, found.time, time.time(), *found.size)
-        )
+        picture = self.insert_picture(file, _picture(found))
         ids, boxes = self.new_ids(len(found.boxes)), np.asarray(found.boxes, float).tolist()
         rows = zip(ids, boxes, found.scores, found.embeddings, found.thumbnails, strict=True)
-        for id, box, *rest in rows:
-            self.insert_person(id, picture, None, box, *rest)
+        for id, box, score, *rest in rows:
+            self.insert_person(id, PersonRow(picture, None, *box, float(score)), *rest)
 
     def put(self, people: Sequence[tuple[StoredPerson, NDArray[np.float16], bytes]]) -> None:
         """Write people under their own ids, each with embedding and thumbnail.
@@ -75,7 +80,8 @@ class Writing(Reading):
                 track = None if person.track is None else person.track.id
                 self.execute("DELETE FROM people WHERE id = ?", person.id)
                 box = np.asarray(person.box, float).tolist()
-                self.insert_person(person.id, picture, track, box, person.score, vector, thumbnail)
+                row = PersonRow(picture, track, *box, float(person.score))
+                self.insert_person(person.id, row, vector, thumbnail)
             last = max((person.id for person, _, _ in people), default=0)
             self.execute("UPDATE counter SET people = max(people, ?)", last)
 
@@ -97,9 +103,7 @@ class Writing(Reading):
         query = "SELECT id FROM pictures WHERE file = ? AND coalesce(frame, -1) = ?"
         if (row := self._one(query, file, frame)) is not None:
             return int(row[0])
-        return self.insert_picture(
-            *(file, person.frame, person.position, person.time, time.time(), *person.size)
-        )
+        return self.insert_picture(file, _picture(person))
 
     def finish_file(self, file: int, reason: str = "") -> None:
         """Mark a file as complete, or as unreadable for a reason."""
@@ -113,7 +117,7 @@ class Writing(Reading):
             self.execute("DELETE FROM tracks WHERE file = ?", file)
             for track in tracks:
                 first, last = track.detections[0].position, track.detections[-1].position
-                row = self.insert_track(file, first, last, len(track.detections))
+                row = self.insert_track(file, TrackRow(first, last, len(track.detections)))
                 kept = {one.id for one in track.best_views(views)}
                 left = [(one.id,) for one in track.detections if one.id not in kept]
                 self._execute_many("DELETE FROM people WHERE id = ?", left)
@@ -141,52 +145,24 @@ class Writing(Reading):
         reason: str = "",
     ) -> int:
         """Insert a file and return its id."""
+        stamped = {"bytes": stamp.bytes, "changed": stamp.changed, "camera": camera}
         return self._insert(
-            "INSERT INTO files (source, name, bytes, changed, camera, state, reason) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *(source, name, stamp.bytes, stamp.changed, camera, state, reason),
+            "files", source=source, name=name, **stamped, state=state, reason=reason
         )
 
-    def insert_picture(
-        self,
-        file: int,
-        frame: int | None,
-        position: float | None,
-        time: float | None,
-        added: float,
-        width: int,
-        height: int,
-    ) -> int:
+    def insert_picture(self, file: int, row: PictureRow) -> int:
         """Insert a picture and return its id."""
-        return self._insert(
-            "INSERT INTO pictures (file, frame, position, time, added, width, height) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *(file, frame, position, time, added, int(width), int(height)),
-        )
+        return self._insert("pictures", file=file, **row._asdict())
 
-    def insert_track(self, file: int, first: float, last: float, views: int) -> int:
+    def insert_track(self, file: int, row: TrackRow) -> int:
         """Insert a track and return its id."""
-        return self._insert(
-            "INSERT INTO tracks (file, first, last, views) VALUES (?, ?, ?, ?)",
-            *(file, first, last, views),
-        )
+        return self._insert("tracks", file=file, **row._asdict())
 
     def insert_person(
-        self,
-        id: int,
-        picture: int,
-        track: int | None,
-        box: Sequence[float],
-        score: float,
-        vector: NDArray[np.floating],
-        thumbnail: bytes,
+        self, id: int, row: PersonRow, vector: NDArray[np.floating], thumbnail: bytes
     ) -> None:
         """Insert a person with embedding and, unless it is empty, thumbnail."""
-        self.execute(
-            "INSERT INTO people (id, picture, track, x1, y1, x2, y2, score) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            *(id, picture, track, *box, float(score)),
-        )
+        self._insert("people", id=id, **row._asdict())
         half = np.ascontiguousarray(vector, np.float16)
         self.execute("INSERT INTO embeddings VALUES (?, ?)", id, half.tobytes())
         if thumbnail:
@@ -198,5 +174,12 @@ class Writing(Reading):
         self.execute("UPDATE counter SET people = ?", last + count)
         return range(last + 1, last + 1 + count)
 
-    def _insert(self, text: str, *values: object) -> int:
-        return int(self.execute(text, *values).lastrowid or 0)
+    def _insert(self, table: str, **values: object) -> int:
+        text = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+        return int(self.execute(text, *values.values()).lastrowid or 0)
+
+
+def _picture(found: FoundPeople | StoredPerson) -> PictureRow:
+    """The row of a picture that is added now."""
+    width, height = map(int, found.size)
+    return PictureRow(found.frame, found.position, found.time, time.time(), width, height)
