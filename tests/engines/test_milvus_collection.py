@@ -10,8 +10,8 @@ from personsearch.engines.engine import PersonRecord
 from personsearch.engines.milvus import MilvusEngine
 from personsearch.engines.milvus_collection import (
     Collection,
+    Expression,
     MilvusAddress,
-    condition,
     connect,
     disconnect,
     file_row,
@@ -76,7 +76,7 @@ def test_a_server_gets_values_beside_the_text() -> None:
     people = Collection(told, MilvusAddress("p", "u", "people"), "people", True, True)
     evil = 'x" or id > 0 or camera == "'
     filters = Filters(cameras=[evil], since=1.0, until=2.0, min_score=0.5, min_height=3, people=[7])
-    people.rows(condition(filters, without=[8, 9]), ["id"])
+    people.rows(Expression.of(filters, without=[8, 9]), ["id"])
     assert told.asked["filter"] == (
         "camera in {cameras} and id in {people} and time >= {since} and time < {until} "
         "and score >= {min_score} and height >= {min_height} and id not in {without}"

@@ -49,8 +49,7 @@ class Engine(ABC):
     def upsert(self, records: Sequence[PersonRecord]) -> int:
         """Add people, or replace those of the same id; return their number.
 
-        Raises:
-            StoreError: an embedding of another length, or the engine cannot be written.
+        An embedding of another length raises `StoreError`.
         """
         for record in records:
             if record.vector.shape != (self.model.dim,):
@@ -72,21 +71,16 @@ class Engine(ABC):
     def erase(self, filters: Filters) -> int:
         """Erase the matching people; return the number of views.
 
-        Selecting one view of a track by id erases the whole track.
-
-        Raises:
-            StoreError: the filters restrict nothing.
+        Selecting one view of a track by id erases the whole track. Filters that restrict nothing
+        raise `StoreError`.
         """
 
     @abstractmethod
     def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
         """Erase files of a source with everyone in them; return the number of views.
 
-        Args:
-            names: of its files; None for all of them, an empty list for none.
-
-        Raises:
-            StoreError: there is no such source or file.
+        `names` None stands for all files, an empty list for none; an unknown source or file raises
+        `StoreError`.
         """
 
     def search(
@@ -99,8 +93,7 @@ class Engine(ABC):
     ) -> list[Ranking]:
         """Rank the matching people for each query (Q, D), and return the `top` best.
 
-        Raises:
-            StoreError: queries of another length than the embeddings.
+        Queries of another length than the embeddings raise `StoreError`.
         """
         queries = np.asarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.model.dim:
@@ -116,19 +109,11 @@ class Engine(ABC):
 
     @abstractmethod
     def get(self, ids: Sequence[int]) -> list[StoredPerson]:
-        """The people with these ids, in their order.
-
-        Raises:
-            StoreError: an id is not there.
-        """
+        """The people with these ids, in their order; `StoreError` if one is not there."""
 
     @abstractmethod
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
-        """Embeddings (N, D) of these ids, in their order.
-
-        Raises:
-            StoreError: an id is not there.
-        """
+        """Embeddings (N, D) of these ids, in their order; `StoreError` if one is not there."""
 
     @abstractmethod
     def thumbnail(self, person: int) -> bytes:

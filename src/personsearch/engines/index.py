@@ -26,8 +26,7 @@ from personsearch.store.filters import Mask
 from personsearch.store.index_files import IndexFile
 from personsearch.types import FloatArray
 
-MANY = 1_000_000
-"""From so many people on, search is approximate where that is prepared."""
+MANY = 1_000_000  # from so many people on, search is approximate where that is prepared
 
 _MORE = 8  # candidates beyond those asked for
 _QUERIES = 256  # at once

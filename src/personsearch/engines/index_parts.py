@@ -18,12 +18,9 @@ from personsearch.store.filters import Mask
 from personsearch.store.index_files import LISTS, ROWS, IndexFile, Span, locked
 from personsearch.types import FloatArray
 
-PART = 262_144
-"""People in a full part."""
-SMALL = 20_480
-"""The fewest people that are written to a file."""
-FEW = 4096
-"""So many people are scored one by one, without faiss."""
+PART = 262_144  # people in a full part
+SMALL = 20_480  # the fewest people that are written to a file
+FEW = 4096  # so many people are scored one by one, without faiss
 
 _BLOCK = 4096
 _COLUMNS = tuple(EmbeddingRows.__dataclass_fields__)

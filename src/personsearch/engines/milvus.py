@@ -8,6 +8,7 @@ matching people are read and scored here.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from personsearch.engines import milvus_collection as milvus
 from personsearch.engines.engine import Engine, PersonRecord, Ranking
-from personsearch.engines.milvus_collection import (
-    FIELDS,
-    LIMIT,
-    Expression,
-    condition,
-    connect,
-    disconnect,
-    open_collection,
-    parse_address,
-    person_of,
-    reported,
-    row_of,
-    thumbnail_of,
-    vectors_of,
-    with_ids,
-)
+from personsearch.engines.milvus_collection import FIELDS, LIMIT, Expression, reported
 from personsearch.engines.milvus_files import erase_files
 from personsearch.errors import StoreError
 from personsearch.store import EVERYONE, Filters, ModelIdentity, StoredPerson
@@ -62,44 +49,39 @@ class MilvusEngine(Engine):
         self, uri: str, model: ModelIdentity | None = None, *, create: bool = False
     ) -> None:
         self.uri = uri
-        self.address = parse_address(uri)
+        self.address = milvus.parse_address(uri)
         if self.address.lite and not create and not Path(self.address.server).exists():
             raise StoreError(f"{uri}: there is no such file")
-        self._client = connect(self.address)
+        self._client = milvus.connect(self.address)
         try:
-            self.people, self.files, self.model = open_collection(
+            self.people, self.files, self.model = milvus.open_collection(
                 self._client, self.address, model, create
             )
         except BaseException:
-            disconnect(self._client, self.address)
+            milvus.disconnect(self._client, self.address)
             raise
         self._tolerance = _HALF if self.people.half else _EXACT
 
     def close(self) -> None:
-        disconnect(self._client, self.address)
+        milvus.disconnect(self._client, self.address)
 
     def _upsert(self, records: Sequence[PersonRecord]) -> None:
         # Not one transaction: of a call that fails, some may be there. Repeating it is safe.
-        rows = {record.person.id: row_of(self.people, record) for record in records}
+        rows = {record.person.id: milvus.row_of(self.people, record) for record in records}
         self.people.upsert(list(rows.values()))
 
     def erase(self, filters: Filters) -> int:
         """Delete the matching people, and the whole track of those selected by id.
 
         No search or read finds them from then on. Their bytes leave Milvus's disks later: see
-        `compact`.
-
-        Raises:
-            StoreError: the filters restrict nothing.
+        `compact`. Filters that restrict nothing raise `StoreError`.
         """
         if filters.everyone:
             raise StoreError(
                 f"{self.uri}: no person, picture, source or time was named; to erase everyone, "
                 "drop the collection in Milvus"
             )
-        found = [
-            row for page in self.people.pages(condition(filters), ["id", "track"]) for row in page
-        ]
+        found = list(self.people.every(Expression.of(filters), ["id", "track"]))
         ids = {int(row["id"]) for row in found}
         if filters.people is not None:
             tracks = sorted({int(row["track"]) for row in found if row["track"] is not None})
@@ -133,7 +115,7 @@ class MilvusEngine(Engine):
         self, queries: FloatArray, top: int, filters: Filters, without: Sequence[int]
     ) -> list[Ranking]:
         # With a weighted model people are ranked by similarity x score, with scores of at most 1.
-        expression = condition(filters, without)
+        expression = Expression.of(filters, without)
         if top <= 0:
             return [self._best(query, [], 0) for query in queries]
         found: list[Ranking | None] = [None] * len(queries)
@@ -180,7 +162,7 @@ class MilvusEngine(Engine):
     def _best(self, query: FloatArray, rows: Sequence[Any], top: int) -> Ranking:
         """The best of some rows with id, vector and score."""
         ids = np.array([row["id"] for row in rows], np.int64)
-        vectors = vectors_of(rows, self.model.dim).astype(np.float32)
+        vectors = milvus.vectors_of(rows, self.model.dim).astype(np.float32)
         # Equal people get equal similarities, in whatever order a product was summed.
         similarity: FloatArray = (query[None] @ vectors.T)[0].round(6)
         ranked = similarity
@@ -202,24 +184,24 @@ class MilvusEngine(Engine):
         return best
 
     def get(self, ids: Sequence[int]) -> list[StoredPerson]:
-        return [person_of(row) for row in self._rows(ids, FIELDS)]
+        return [milvus.person_of(row) for row in self._rows(ids, FIELDS)]
 
     def _rows(self, ids: Sequence[int], fields: Sequence[str]) -> list[dict[str, Any]]:
         wanted = [int(one) for one in ids]
         found: dict[int, dict[str, Any]] = {}
         for begin in range(0, len(wanted), _PAGE):
-            for row in self.people.rows(with_ids(wanted[begin : begin + _PAGE]), fields):
+            for row in self.people.rows(Expression.ids(wanted[begin : begin + _PAGE]), fields):
                 found[int(row["id"])] = row
         if missing := [one for one in wanted if one not in found]:
             raise StoreError(f"{self.uri}: has no person {missing[0]}; they may be erased")
         return [found[one] for one in wanted]
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
-        return vectors_of(self._rows(ids, ["id", "vector"]), self.model.dim)
+        return milvus.vectors_of(self._rows(ids, ["id", "vector"]), self.model.dim)
 
     def thumbnail(self, person: int) -> bytes:
-        rows = self.people.rows(with_ids([person]), ["id", "thumbnail"])
-        return thumbnail_of(rows[0]) if rows else b""
+        rows = self.people.rows(Expression.ids([person]), ["id", "thumbnail"])
+        return milvus.thumbnail_of(rows[0]) if rows else b""
 
     def track_members(self, track: int) -> list[int]:
         return self._ids(Expression("track == {track}", {"track": int(track)}))
@@ -235,10 +217,10 @@ class MilvusEngine(Engine):
         return self._ids(Expression(" or ".join(parts), values))
 
     def _ids(self, expression: Expression) -> list[int]:
-        return [int(row["id"]) for page in self.people.pages(expression, ["id"]) for row in page]
+        return [int(row["id"]) for row in self.people.every(expression, ["id"])]
 
     def count(self, filters: Filters = EVERYONE) -> int:
-        return self.people.count(condition(filters))
+        return self.people.count(Expression.of(filters))
 
     def cameras(self) -> dict[str, int]:
         return self._counted("camera", Expression("camera is not null"))
@@ -248,10 +230,7 @@ class MilvusEngine(Engine):
 
     def _counted(self, column: str, expression: Expression) -> dict[str, int]:
         # Milvus cannot group, so this reads the column of everyone.
-        found: dict[str, int] = {}
-        for page in self.people.pages(expression, [column]):
-            for row in page:
-                found[row[column]] = found.get(row[column], 0) + 1
+        found = Counter(row[column] for row in self.people.every(expression, [column]))
         return dict(sorted(found.items()))
 
     def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:
@@ -259,9 +238,9 @@ class MilvusEngine(Engine):
         fields = [*FIELDS, "vector", "thumbnail"]
         waiting: list[PersonRecord] = []
         for page in self.people.pages(expression, fields, page=min(batch, _PAGE)):
-            vectors = vectors_of(page, self.model.dim)
+            vectors = milvus.vectors_of(page, self.model.dim)
             waiting += [
-                PersonRecord(person_of(row), vector, thumbnail_of(row))
+                PersonRecord(milvus.person_of(row), vector, milvus.thumbnail_of(row))
                 for row, vector in zip(page, vectors, strict=True)
             ]
             while len(waiting) >= batch:
@@ -273,12 +252,12 @@ class MilvusEngine(Engine):
 
 def has_people(uri: str) -> bool:
     """Whether a collection exists."""
-    address = parse_address(uri)
+    address = milvus.parse_address(uri)
     if address.lite and not Path(address.server).exists():
         return False
-    client = connect(address)
+    client = milvus.connect(address)
     try:
         with reported(uri):
             return bool(client.has_collection(address.collection))
     finally:
-        disconnect(client, address)
+        milvus.disconnect(client, address)

@@ -9,6 +9,7 @@ Milvus has no field of bytes, so a thumbnail is a string: JPEG as base64, at mos
 import base64
 import collections
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,7 @@ from personsearch.store import Filters, ModelIdentity, StoredPerson, TrackSpan, 
 TOKEN = "PERSONSEARCH_MILVUS_TOKEN"
 """Environment variable of the token, ``user:password`` or an API key; never part of a URI."""
 SCHEMA = 1
-LIMIT = 16_384
-"""Largest number of rows in one of Milvus's answers."""
+LIMIT = 16_384  # largest number of rows in one of Milvus's answers
 
 SCHEMES = {"milvus": "http", "milvus+https": "https"}
 LITE = "milvus-lite"
@@ -142,6 +142,16 @@ class Expression:
     text: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, filters: Filters, without: Sequence[int] = ()) -> Self:
+        """Filters as an expression."""
+        return cls(*filters.milvus(without))
+
+    @classmethod
+    def ids(cls, ids: Sequence[int]) -> Self:
+        """An expression that matches these ids."""
+        return cls("id in {ids}", {"ids": [int(one) for one in ids]})
+
     def literal(self) -> str:
         """The text with its values written out, for Milvus Lite, which takes no values apart."""
         return self.text.format(**{name: _literal(value) for name, value in self.values.items()})
@@ -159,17 +169,7 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
-def condition(filters: Filters, without: Sequence[int] = ()) -> Expression:
-    """Return filters as an expression."""
-    return Expression(*filters.milvus(without))
-
-
 _EVERYONE = Expression("id >= {least}", {"least": 0})
-
-
-def with_ids(ids: Sequence[int]) -> Expression:
-    """Return an expression that matches these ids."""
-    return Expression("id in {ids}", {"ids": [int(one) for one in ids]})
 
 
 class Collection:
@@ -212,6 +212,10 @@ class Collection:
                     yield list(found)
             finally:
                 pages.close()
+
+    def every(self, expression: Expression, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """All matching rows one after the other, by ascending id."""
+        return itertools.chain.from_iterable(self.pages(expression, fields))
 
     def count(self, expression: Expression) -> int:
         """Number of matching rows."""
@@ -356,7 +360,7 @@ def file_row(files: Collection, row: int, **values: Any) -> dict[str, Any]:
 
 
 def _model(uri: str, files: Collection) -> ModelIdentity:
-    rows = files.rows(with_ids([0]), ["note"])
+    rows = files.rows(Expression.ids([0]), ["note"])
     try:
         about = json.loads(rows[0]["note"])
         schema = int(about.pop("schema"))
@@ -374,42 +378,45 @@ def _model(uri: str, files: Collection) -> ModelIdentity:
 def _make_people(client: Any, name: str, dim: int, half: bool) -> None:
     from pymilvus import DataType
 
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("id", DataType.INT64, is_primary=True)
-    kind = DataType.FLOAT16_VECTOR if half else DataType.FLOAT_VECTOR
-    schema.add_field("vector", kind, dim=dim)
-    for text in ("source", "name"):
-        schema.add_field(text, DataType.VARCHAR, max_length=_TEXT)
-    schema.add_field("camera", DataType.VARCHAR, max_length=_TEXT, nullable=True)
-    for number in ("time", "position", "track_first", "track_last"):
-        schema.add_field(number, DataType.DOUBLE, nullable=True)
-    for number in ("frame", "track", "track_views"):
-        schema.add_field(number, DataType.INT64, nullable=True)
-    for number in ("x1", "y1", "x2", "y2", "height", "score"):
-        schema.add_field(number, DataType.DOUBLE)
-    for number in ("picture_width", "picture_height"):
-        schema.add_field(number, DataType.INT64)
-    # Read one by one, for display: it stays on the disk.
-    schema.add_field("thumbnail", DataType.VARCHAR, max_length=_BASE64, mmap_enabled=True)
-    _make(client, name, schema)
+    text, whole, real = DataType.VARCHAR, DataType.INT64, DataType.DOUBLE
+    optional = {"nullable": True}
+    _make(
+        client,
+        name,
+        ("vector", DataType.FLOAT16_VECTOR if half else DataType.FLOAT_VECTOR, {"dim": dim}),
+        *((one, text, {"max_length": _TEXT}) for one in ("source", "name")),
+        ("camera", text, {"max_length": _TEXT, "nullable": True}),
+        *((one, real, optional) for one in ("time", "position", "track_first", "track_last")),
+        *((one, whole, optional) for one in ("frame", "track", "track_views")),
+        *((one, real, {}) for one in ("x1", "y1", "x2", "y2", "height", "score")),
+        *((one, whole, {}) for one in ("picture_width", "picture_height")),
+        # Read one by one, for display: it stays on the disk.
+        ("thumbnail", text, {"max_length": _BASE64, "mmap_enabled": True}),
+    )
 
 
 def _make_files(client: Any, name: str) -> None:
     from pymilvus import DataType
 
+    _make(
+        client,
+        name,
+        # Unused: Milvus has no collection without a vector.
+        ("vector", DataType.FLOAT_VECTOR, {"dim": 2}),
+        *((one, DataType.VARCHAR, {"max_length": _TEXT}) for one in ("source", "name", "note")),
+        ("state", DataType.VARCHAR, {"max_length": 16}),
+        *((one, DataType.INT64, {}) for one in ("bytes", "changed")),
+    )
+
+
+def _make(client: Any, name: str, *fields: tuple[str, Any, dict[str, Any]]) -> None:
+    """Create a collection of fields, each with a name, a type and options."""
+    from pymilvus import DataType
+
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
-    # Unused: Milvus has no collection without a vector.
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
-    for text in ("source", "name", "note"):
-        schema.add_field(text, DataType.VARCHAR, max_length=_TEXT)
-    schema.add_field("state", DataType.VARCHAR, max_length=16)
-    for number in ("bytes", "changed"):
-        schema.add_field(number, DataType.INT64)
-    _make(client, name, schema)
-
-
-def _make(client: Any, name: str, schema: Any) -> None:
+    for field_name, kind, options in fields:
+        schema.add_field(field_name, kind, **options)
     # Exact. Users with too many people for it create another index in Milvus.
     index = client.prepare_index_params()
     index.add_index("vector", index_type="FLAT", metric_type="IP")

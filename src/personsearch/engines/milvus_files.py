@@ -10,8 +10,7 @@ from personsearch.store import FileState, KnownFile
 from personsearch.store.filters import selection
 from personsearch.types import FileStamp
 
-TOGETHER = 64
-"""Files that are written or erased at once."""
+TOGETHER = 64  # files that are written or erased at once
 
 
 def hashed_id(*parts: object) -> int:
@@ -33,8 +32,7 @@ def known_files(files: Collection, source: str) -> dict[str, KnownFile]:
         row["name"]: KnownFile(
             row["id"], FileStamp(row["bytes"], row["changed"]), FileState(row["state"]), 0
         )
-        for page in files.pages(matching, fields)
-        for row in page
+        for row in files.every(matching, fields)
     }
 
 
@@ -43,7 +41,7 @@ def people_of(people: Collection, source: str, names: Sequence[str]) -> set[int]
     matching = Expression(
         "source == {source} and name in {names}", {"source": source, "names": list(names)}
     )
-    return {int(row["id"]) for page in people.pages(matching, ["id"]) for row in page}
+    return {int(row["id"]) for row in people.every(matching, ["id"])}
 
 
 def erase_files(
@@ -54,9 +52,9 @@ def erase_files(
     See `Engine.erase_files`. The files stay known as erased, so that indexing leaves them out.
     """
     known = known_files(files, source)
-    for page in people.pages(Expression("source == {source}", {"source": source}), ["id", "name"]):
-        for row in page:  # people who came by migration have no file
-            known.setdefault(row["name"], KnownFile(0, FileStamp(-1, 0), FileState.COMPLETE, 0))
+    matching = Expression("source == {source}", {"source": source})
+    for row in people.every(matching, ["id", "name"]):  # people who were migrated have no file
+        known.setdefault(row["name"], KnownFile(0, FileStamp(-1, 0), FileState.COMPLETE, 0))
     if not known:
         raise StoreError(f"{uri}: has no source {source!r}")
     chosen = list(selection("names", known if names is None else names) or ())

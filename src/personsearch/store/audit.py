@@ -26,16 +26,10 @@ from personsearch.durable import replace_file
 from personsearch.errors import StoreError
 
 LOG, HEAD, LOCK = "audit.jsonl", "audit.head.json", "audit.lock"
-BEGINNING = "0" * 64
-"""The hash of the line before the first one."""
+BEGINNING = "0" * 64  # the hash of the line before the first one
 
-_FIELDS: dict[str, Any] = {
-    "time": (int, float),
-    "who": str,
-    "action": str,
-    "details": dict,
-    "previous": str,
-}
+_TEXTS = ("who", "action", "previous")
+_FIELDS: dict[str, Any] = {"time": (int, float), "details": dict} | dict.fromkeys(_TEXTS, str)
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,9 @@ class _Head:
     hash: str
     last: int  # offset of the last line
 
+    def after(self, entry: AuditEntry, size: int) -> "_Head":
+        return _Head(self.count + 1, self.bytes + size, entry.hash, self.bytes)
+
 
 class AuditLog:
     """The audit log in a folder, for several threads and processes at once."""
@@ -68,10 +65,8 @@ class AuditLog:
     def append(self, action: str, who: str, details: Mapping[str, Any]) -> AuditEntry:
         """Append a line, which is on the disk when this returns.
 
-        A last line that was torn by a crash is removed first, which is logged, too.
-
-        Raises:
-            StoreError: the end of the log was changed, or the log cannot be written.
+        A last line that was torn by a crash is removed first, which is logged, too. An end that was
+        changed, or a log that cannot be written, raises `StoreError`.
         """
         try:
             with self._locked() as log:
@@ -85,11 +80,7 @@ class AuditLog:
             ) from None
 
     def entries(self) -> Iterator[AuditEntry]:
-        """The lines, oldest first.
-
-        Raises:
-            StoreError: a line is damaged.
-        """
+        """The lines, oldest first; `StoreError` at one that is damaged."""
         for number, line in enumerate(self._lines(), start=1):
             entry = _parsed(line)
             if entry is None:
@@ -104,11 +95,7 @@ class AuditLog:
         return found
 
     def verify(self, head: str | None = None) -> str:
-        """Return what is wrong with the log; empty if it is complete.
-
-        Args:
-            head: hash of a line, noted elsewhere, that must be in the log.
-        """
+        """Return what is wrong with the log; empty if it is complete and has the line `head`."""
         try:
             known = self._read_head()
         except StoreError as error:
@@ -149,12 +136,11 @@ class AuditLog:
 
     def _read_head(self) -> _Head | None:
         try:
-            head = _Head(**json.loads(self._head.read_bytes()))
+            return _Head(**json.loads(self._head.read_bytes()))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
             raise StoreError(f"{self._head}: is damaged") from None
-        return head
 
     def _write_head(self, head: _Head) -> None:
         replace_file(self._head, json.dumps(asdict(head)), mode=0o600)
@@ -181,7 +167,7 @@ class AuditLog:
                 os.ftruncate(log.fileno(), head.bytes)
                 torn = {"bytes": size - head.bytes}
                 return self._add(log, head, "torn line removed", "personsearch", torn)[1]
-            head = _Head(head.count + 1, head.bytes + len(line), entry.hash, head.bytes)
+            head = head.after(entry, len(line))
         return head
 
     def _add(
@@ -199,7 +185,7 @@ class AuditLog:
         os.fsync(log.fileno())
         entry = _parsed(line)
         assert entry is not None
-        now = _Head(head.count + 1, head.bytes + len(line), entry.hash, head.bytes)
+        now = head.after(entry, len(line))
         self._write_head(now)
         return entry, now
 
@@ -220,9 +206,8 @@ def _parsed(line: bytes) -> AuditEntry | None:
         plain = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(plain, dict) or set(plain) != set(_FIELDS):
-        return None
-    if not all(isinstance(plain[name], kind) for name, kind in _FIELDS.items()):
+    fits = isinstance(plain, dict) and set(plain) == set(_FIELDS)
+    if not fits or not all(isinstance(plain[name], kind) for name, kind in _FIELDS.items()):
         return None
     return AuditEntry(**plain, hash=_hash(line))
 

@@ -11,23 +11,19 @@ from personsearch.store.store import Store
 
 _BATCH = 1024
 _RULES = {
-    "people without an embedding": (
-        "SELECT count(*) FROM people WHERE id NOT IN (SELECT person FROM embeddings)"
-    ),
+    "people without an embedding": "people WHERE id NOT IN (SELECT person FROM embeddings)",
     "people in a track of another file": (
-        "SELECT count(*) FROM people e JOIN pictures p ON p.id = e.picture "
-        "JOIN tracks t ON t.id = e.track WHERE t.file != p.file"
+        "people e JOIN pictures p ON p.id = e.picture JOIN tracks t ON t.id = e.track "
+        "WHERE t.file != p.file"
     ),
     "tracks without anyone": (
-        "SELECT count(*) FROM tracks WHERE id NOT IN "
-        "(SELECT track FROM people WHERE track NOT NULL)"
+        "tracks WHERE id NOT IN (SELECT track FROM people WHERE track NOT NULL)"
     ),
     "pictures in files that are erased": (
-        "SELECT count(*) FROM pictures p JOIN files f ON f.id = p.file WHERE f.state = 'erased'"
+        "pictures p JOIN files f ON f.id = p.file WHERE f.state = 'erased'"
     ),
     "boxes or scores that are not finite": (
-        "SELECT count(*) FROM people WHERE "
-        "NOT max(abs(x1), abs(y1), abs(x2), abs(y2), abs(score)) < 9e999"
+        "people WHERE NOT max(abs(x1), abs(y1), abs(x2), abs(y2), abs(score)) < 9e999"
     ),
 }
 
@@ -38,8 +34,10 @@ def check_store(store: Store, progress: Progress | None = None) -> list[str]:
         with store.snapshot():
             if damage := store.damage():
                 return [damage]
-            found = {what: next(store.query(rule))[0] for what, rule in _RULES.items()}
-            problems = [f"{count} {what}" for what, count in found.items() if count]
+            problems: list[str] = []
+            for what, rows in _RULES.items():
+                (count,) = next(store.query(f"SELECT count(*) FROM {rows}"))
+                problems += [f"{count} {what}"] if count else []
             return problems + _check_people(store, progress)
     except StoreError as error:
         return [str(error).removeprefix(f"{store.folder}: ")]
@@ -55,9 +53,8 @@ def _check_people(store: Store, progress: Progress | None) -> list[str]:
     )
     for done, (person, vector, jpeg) in enumerate(rows, start=1):
         if len(vector) != 2 * dim:
-            problems.append(
-                f"person {person}: embedding of {len(vector)} bytes, expected {2 * dim}"
-            )
+            wrong = f"embedding of {len(vector)} bytes, expected {2 * dim}"
+            problems.append(f"person {person}: {wrong}")
         else:
             length = float(np.linalg.norm(np.frombuffer(vector, np.float16).astype(np.float32)))
             if not abs(length - 1) < UNIT_TOLERANCE:

@@ -48,11 +48,7 @@ class Connection:
 
     @contextmanager
     def writing(self, erasing: bool = False) -> Iterator[None]:
-        """A write transaction: all of it is written, or nothing.
-
-        Args:
-            erasing: delete everything that was derived from the deleted rows.
-        """
+        """A transaction, all or nothing; `erasing` deletes all that was derived from the rows."""
         with reported(self.folder):
             self._connection.execute("BEGIN IMMEDIATE")
             try:

@@ -21,10 +21,7 @@ class Erasing(Reading):
 
         Nothing of them stays in the store's folder. Selecting one view of a track by id erases the
         whole track. Their files count as indexed, so that they do not come back unless a file
-        changes.
-
-        Raises:
-            StoreError: the filters restrict nothing.
+        changes. Filters that restrict nothing raise `StoreError`.
         """
         if filters.everyone:
             raise StoreError(
@@ -46,12 +43,8 @@ class Erasing(Reading):
         """Erase files of a source and the people in them; return the number of people.
 
         The files stay known by name as erased, so that indexing leaves them out from then on.
-
-        Args:
-            names: of its files; None for all of them, an empty list for none.
-
-        Raises:
-            StoreError: there is no such source or file.
+        `names` None stands for all files, an empty list for none; an unknown source or file raises
+        `StoreError`.
         """
         known = self.known_files(source)
         if not known:
@@ -78,11 +71,7 @@ class Erasing(Reading):
         return self._erase(lambda: self._execute_many("DELETE FROM files WHERE id = ?", files))
 
     def set_retention(self, days: float | None) -> None:
-        """Set the days that pictures are kept, after which `expire` erases them; None for ever.
-
-        Raises:
-            StoreError: not a number of days above zero.
-        """
+        """Set the days, above zero, after which `expire` erases pictures; None to keep them."""
         if days is not None and not (0 < days < float("inf")):
             raise StoreError(f"{self.folder}: a retention of {days} days came, expected above 0")
         with self.writing():
@@ -93,13 +82,8 @@ class Erasing(Reading):
 
         Age counts from when a picture was taken or, if that is unknown, added. Its file counts as
         indexed, so that it does not come back unless it changes. Copies that an interrupted erasure
-        left behind are overwritten, too.
-
-        Args:
-            now: seconds since 1970; None for this moment.
-
-        Raises:
-            StoreError: another process reads, so that copies are still in the log.
+        left behind are overwritten, too. While another process reads, copies stay in the log, which
+        raises `StoreError`. `now` is in seconds since 1970; None for this moment.
         """
         oldest = self._oldest(now)
         if self._one(f"SELECT count(*) FROM pictures p WHERE {OLDER}", oldest)[0]:
@@ -129,8 +113,7 @@ class Erasing(Reading):
     def compact(self) -> None:
         """Rewrite the database without copies of erased people, and give room back to the disk.
 
-        Raises:
-            StoreError: no room on the disk for a copy, or another process reads the store.
+        No room on the disk for a copy, or another process that reads, raises `StoreError`.
         """
         try:
             self.execute("VACUUM")

@@ -35,8 +35,7 @@ from personsearch.types import FileStamp
 
 FORMAT, VERSION = "personsearch store", 1
 MANIFEST = "manifest.json"
-EMBEDDING_ROWS, THUMBNAIL_ROWS = 100_000, 10_000
-"""Rows a file."""
+EMBEDDING_ROWS, THUMBNAIL_ROWS = 100_000, 10_000  # rows a file
 
 
 class _Strict(BaseModel):

@@ -5,16 +5,23 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from personsearch.errors import StoreError
+from personsearch.store.people import PersonRow, PictureRow, TrackRow
 
 _BATCH = 10_000  # rows of a Parquet row group
 Row = tuple[Any, ...]
-Write = Callable[[list[Any]], object]
-"""Called with the next rows."""
-Column = tuple[str, type, bool]
-"""Name, type, and whether it may be None."""
+Write = Callable[[list[Any]], object]  # called with the next rows
+Column = tuple[str, type, bool]  # name, type, and whether it may be None
+
+
+def _columns(row: type[NamedTuple]) -> tuple[Column, ...]:
+    """The columns of a record, by its annotations."""
+    kinds = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(row).items()}
+    return tuple((name, kind[0], NoneType in kind) for name, kind in kinds.items())
+
 
 TABLES: dict[str, tuple[Column, ...]] = {
     "files": (
@@ -22,19 +29,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *(("changed", int, False), ("camera", str, True), ("state", str, False)),
         ("reason", str, False),
     ),
-    "pictures": (
-        *(("file", int, False), ("frame", int, True), ("position", float, True)),
-        *(("time", float, True), ("added", float, False)),
-        *(("width", int, False), ("height", int, False)),
-    ),
-    "tracks": (
-        *(("file", int, False), ("first", float, False), ("last", float, False)),
-        ("views", int, False),
-    ),
-    "people": (
-        *(("picture", int, False), ("track", int, True)),
-        *((name, float, False) for name in ("x1", "y1", "x2", "y2", "score")),
-    ),
+    "pictures": (("file", int, False), *_columns(PictureRow)),
+    "tracks": (("file", int, False), *_columns(TrackRow)),
+    "people": _columns(PersonRow),
 }
 
 

@@ -38,13 +38,7 @@ _LARGEST = sys.float_info.max  # Milvus has no infinity
 
 @dataclass(frozen=True)
 class Filters:
-    """Which people are selected.
-
-    A field that is None restricts nothing; an empty selection selects nobody.
-
-    Raises:
-        StoreError: a text where a list is expected, or a bound that is not a number.
-    """
+    """Which people are selected; a text for a list, or a bound of NaN, raises `StoreError`."""
 
     cameras: Sequence[str] | None = None  # names of cameras
     # since, until: seconds since 1970, until excluded; people without a time are left out
@@ -99,10 +93,8 @@ class Filters:
     ) -> Mask | None:
         """(N,) the selected rows; None where all are.
 
-        Args:
-            rows: N people.
-            files: ids of the files that `of_files` selects; None for all.
-            without: ids of people to leave out.
+        `files` are the ids of the files that `of_files` selects, None for all; `without` are ids of
+        people to leave out.
         """
         parts: list[Mask] = [] if files is None else [np.isin(rows.files, files)]
         for name, comparison, _, column, _ in _BOUNDS:
@@ -152,5 +144,4 @@ def selection(name: str, values: Iterable[Any] | None) -> tuple[Any, ...] | None
     return None if values is None else tuple(values)
 
 
-EVERYONE = Filters()
-"""Nobody is left out."""
+EVERYONE = Filters()  # nobody is left out

@@ -28,16 +28,14 @@ from personsearch.errors import StoreError
 
 FOLDER, LOCK = "index", "lock"
 ROWS, LISTS = ".rows", ".lists"
-PATIENCE = 60.0
-"""Seconds that a deletion waits for the lock."""
+PATIENCE = 60.0  # seconds that a deletion waits for the lock
 
 _TEMPORARY = "unfinished"
 _FORMAT = b"psindex1"
 _TAIL = 20  # checksum, length of the description, format
 _CHUNK = 1 << 24
 
-Span = tuple[int, int]
-"""The people with first < id <= second."""
+Span = tuple[int, int]  # the people with first < id <= second
 
 
 @dataclass(frozen=True, eq=False)

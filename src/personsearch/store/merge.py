@@ -22,11 +22,9 @@ from personsearch.store.people import FileState, ModelIdentity, PersonRow, Pictu
 from personsearch.store.store import Store, open_store
 from personsearch.types import FileStamp
 
-Progress = Callable[[str, int, int], None]
-"""Called with (step, done, total)."""
+Progress = Callable[[str, int, int], None]  # called with (step, done, total)
 
-UNIT_TOLERANCE = 0.01
-"""Largest difference from 1 of the length of an embedding in half precision."""
+UNIT_TOLERANCE = 0.01  # largest difference from 1 of the length of an embedding in half precision
 
 _ORDER = ("open", "unreadable", "whole")  # a later one wins
 _TOGETHER = 2000  # files, pictures and people in one transaction
@@ -157,8 +155,7 @@ def take(
     Args:
         store: open for writing.
 
-    Raises:
-        StoreError: a file that a store may not take, or no room on the disk.
+    A file that a store may not take, or no room on the disk, raises `StoreError`.
     """
     report = ExchangeReport()
     tell = progress or (lambda *_: None)
@@ -251,9 +248,7 @@ def merge_stores(
     """Copy all files of one store into another, which is created if there is none.
 
     A new store takes the retention time of the first; an existing one keeps its own.
-
-    Raises:
-        StoreError: they are the same, or of different models; or one is damaged or in use.
+    Stores that are the same, of different models, damaged or in use raise `StoreError`.
     """
     origin, into = Path(origin), Path(into)
     if origin.resolve() == into.resolve():

@@ -16,8 +16,7 @@ from personsearch.store.people import EmbeddingRows, FileState, KnownFile, Store
 from personsearch.store.tracks import FrameDetection
 from personsearch.types import FileStamp
 
-NO_ID, LAST_ID = -1, 2**63 - 1
-"""Below every id, and the highest possible one."""
+NO_ID, LAST_ID = -1, 2**63 - 1  # below every id, and the highest possible one
 
 DAY = 86_400.0
 OLDER = "coalesce(p.time, p.added) < ?"
@@ -29,6 +28,7 @@ JOINED = (
 )
 """The tables that `Filters.sql` names."""
 
+_SOURCES = "files f JOIN sources s ON s.id = f.source"
 _ANY_OF = "IN (SELECT value FROM json_each(?))"
 _EMBEDDINGS = (
     "SELECT e.person, e.vector, h.score, h.y2 - h.y1, p.time, p.file FROM embeddings e "
@@ -36,8 +36,8 @@ _EMBEDDINGS = (
     "WHERE e.person > ? AND e.person <= ? ORDER BY e.person LIMIT ?"
 )
 _FILES = (
-    "SELECT f.name, f.id, f.bytes, f.changed, f.state, count(p.frame) FROM files f "
-    "JOIN sources s ON s.id = f.source LEFT JOIN pictures p ON p.file = f.id WHERE s.place = ?"
+    f"SELECT f.name, f.id, f.bytes, f.changed, f.state, count(p.frame) FROM {_SOURCES} "
+    "LEFT JOIN pictures p ON p.file = f.id WHERE s.place = ?"
 )
 _PERSON = (
     "SELECT h.id, s.place, f.name, h.x1, h.y1, h.x2, h.y2, h.score, p.frame, p.position, p.time, "
@@ -78,26 +78,25 @@ class Reading(Connection):
         if of_files is None:
             return None
         where, values = of_files.sql()
-        query = f"SELECT f.id FROM files f JOIN sources s ON s.id = f.source {where} ORDER BY 1"
-        return np.array(self._column(query, *values), np.int64)
+        ids = self._column(f"SELECT f.id FROM {_SOURCES} {where} ORDER BY 1", *values)
+        return np.array(ids, np.int64)
 
     def file_sources(self) -> list[tuple[int, str | None, str]]:
         """Id, camera and source of every file."""
-        return self._all(
-            "SELECT f.id, f.camera, s.place FROM files f JOIN sources s ON s.id = f.source"
-        )
+        return self._all(f"SELECT f.id, f.camera, s.place FROM {_SOURCES}")
 
     def unreadable(self) -> list[tuple[str, str, str]]:
         """Source, name and reason of every file that could not be read."""
         return self._all(
-            "SELECT s.place, f.name, f.reason FROM files f JOIN sources s ON s.id = f.source "
+            f"SELECT s.place, f.name, f.reason FROM {_SOURCES} "
             "WHERE f.state = 'unreadable' ORDER BY 1, 2"
         )
 
     def frames(self, file: int) -> set[int]:
         """Indices of a video's frames in the store."""
-        query = "SELECT frame FROM pictures WHERE file = ? AND frame NOT NULL"
-        return set(self._column(query, file))
+        return set(
+            self._column("SELECT frame FROM pictures WHERE file = ? AND frame NOT NULL", file)
+        )
 
     def frame_detections(self, file: int) -> list[FrameDetection]:
         """The detections in the frames of a video, by frame."""
@@ -125,22 +124,14 @@ class Reading(Connection):
         return int(self._one(f"SELECT count(*) FROM {tables} {where}", *values)[0])
 
     def people(self, ids: Sequence[int]) -> list[StoredPerson]:
-        """The people with these ids, in their order.
-
-        Raises:
-            StoreError: an id is not in the store.
-        """
+        """The people with these ids, in their order; `StoreError` if one is not there."""
         query = f"{_PERSON} WHERE h.id {_ANY_OF}"
         rows = self._all(query, json.dumps([int(one) for one in ids]))
         return self._in_order(ids, {row[0]: _person(row) for row in rows})
 
     def people_of(self, file: int) -> list[int]:
         """Ids of the people in the pictures of a file, ascending."""
-        return self._column(
-            "SELECT h.id FROM people h JOIN pictures p ON p.id = h.picture WHERE p.file = ? "
-            "ORDER BY 1",
-            file,
-        )
+        return self._column(f"SELECT h.id FROM {JOINED} WHERE p.file = ? ORDER BY 1", file)
 
     def people_in(self, path: Path) -> list[int]:
         """Ids of the people in a photo or video file, under any source."""
@@ -163,12 +154,8 @@ class Reading(Connection):
 
     def cameras(self) -> dict[str, int]:
         """Number of people by camera."""
-        return dict(
-            self._all(
-                "SELECT f.camera, count(*) FROM people h JOIN pictures p ON p.id = h.picture "
-                "JOIN files f ON f.id = p.file WHERE f.camera NOT NULL GROUP BY f.camera ORDER BY 1"
-            )
-        )
+        where = "WHERE f.camera NOT NULL GROUP BY f.camera ORDER BY 1"
+        return dict(self._all(f"SELECT f.camera, count(*) FROM {JOINED} {where}"))
 
     def times(self) -> tuple[float | None, float | None]:
         """Seconds since 1970 of the first and the last picture whose time is known."""
@@ -204,11 +191,7 @@ class Reading(Connection):
         )
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
-        """Embeddings (N, D) of these ids, in their order.
-
-        Raises:
-            StoreError: an id is not in the store.
-        """
+        """Embeddings (N, D) of these ids, in their order; `StoreError` if one is not there."""
         return self.matrix(self._in_order(ids, self._blobs("embeddings", "vector", ids)))
 
     def thumbnails(self, ids: Sequence[int]) -> list[bytes]:

@@ -10,8 +10,7 @@ from personsearch.errors import StoreError
 if TYPE_CHECKING:
     from personsearch.store.people import ModelIdentity
 
-SCHEMA = 2
-"""Schema version. Older stores are migrated when opened for writing."""
+SCHEMA = 2  # older stores are migrated when opened for writing
 
 _APPLICATION = 0x70736561  # "psea", in the database's header
 _TABLES = """

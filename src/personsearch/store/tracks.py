@@ -6,8 +6,7 @@ import numpy as np
 
 from personsearch.types import FloatArray
 
-VIEWS = 5
-"""How many views of a track are kept."""
+VIEWS = 5  # how many views of a track are kept
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,14 +40,10 @@ class Writing(Reading):
             return self.insert_file(where, name, stamp, camera, FileState.OPEN)
 
     def add(self, file: int, found: Sequence[FoundPeople], *, finished: bool = False) -> None:
-        """Write pictures of a file and the people in them, all or none.
+        """Write pictures of a file, `finished` with the last of them, and the people in them.
 
-        Args:
-            finished: whether they are the last of the file.
-
-        Raises:
-            StoreError: an embedding of another length, a picture that is there already, or no room
-                on the disk.
+        All are written or none. An embedding of another length, a picture that is there already, or
+        no room on the disk raises `StoreError`.
         """
         with self.writing():
             for one in found:
@@ -66,7 +62,7 @@ class Writing(Reading):
         ids, boxes = self.new_ids(len(found.boxes)), np.asarray(found.boxes, float).tolist()
         rows = zip(ids, boxes, found.scores, found.embeddings, found.thumbnails, strict=True)
         for id, box, score, *rest in rows:
-            self.insert_person(id, PersonRow(picture, None, *box, float(score)), *rest)
+            self.insert_person(id, PersonRow._make([picture, None, *box, float(score)]), *rest)
 
     def put(self, people: Sequence[tuple[StoredPerson, NDArray[np.float16], bytes]]) -> None:
         """Write people under their own ids, each with embedding and thumbnail.
@@ -80,7 +76,7 @@ class Writing(Reading):
                 track = None if person.track is None else person.track.id
                 self.execute("DELETE FROM people WHERE id = ?", person.id)
                 box = np.asarray(person.box, float).tolist()
-                row = PersonRow(picture, track, *box, float(person.score))
+                row = PersonRow._make([picture, track, *box, float(person.score)])
                 self.insert_person(person.id, row, vector, thumbnail)
             last = max((person.id for person, _, _ in people), default=0)
             self.execute("UPDATE counter SET people = max(people, ?)", last)
