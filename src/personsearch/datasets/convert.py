@@ -14,16 +14,9 @@ from personsearch.types import Scene
 def convert(
     dataset: Dataset, out: Path, to: str, *, progress: Progress | None = None
 ) -> list[Dropped]:
-    """Write the data set and its pictures into a new folder.
+    """Write the data set and its pictures into an empty or absent folder, in a format of `TARGETS`.
 
-    Args:
-        dataset: a data set of any format.
-        out: the folder; it must be empty or absent.
-        to: a name in `TARGETS`.
-        progress: called with (pictures done, pictures in all).
-
-    Returns:
-        What the format cannot hold, and pictures that could not be read.
+    Return what the format cannot hold, and pictures that could not be read.
 
     Raises:
         DataError: the format is unknown, the folder is not empty, or the format cannot hold the

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from personsearch.datasets.dataset import Dropped
+from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.errors import PictureError
 from personsearch.media.pictures import save_scene
 from personsearch.types import Scene
@@ -12,14 +12,21 @@ Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
 
 
+def train_and_test(dataset: Dataset, target: str) -> tuple[list[Scene], list[Scene], list[Dropped]]:
+    """Return the two splits that the format `target` has, and the others as dropped.
+
+    Raises:
+        DataError: there is no ``test``.
+    """
+    others = [split for split in dataset.splits if split not in ("train", "test")]
+    dropped = [Dropped(split, f"split that {target} does not have") for split in others]
+    return list(dataset.splits.get("train", ())), list(dataset.split("test")), dropped
+
+
 def copy_pictures(
     scenes: Sequence[Scene], path_of: Callable[[Scene], Path], progress: Progress | None = None
 ) -> list[Dropped]:
-    """Save the picture of each scene at the path that `path_of` gives; folders are created.
-
-    Returns:
-        The scenes whose picture cannot be read.
-    """
+    """Save the picture of each scene at `path_of`; return the scenes without a readable one."""
     dropped = []
     for done, scene in enumerate(scenes, start=1):
         path = path_of(scene)

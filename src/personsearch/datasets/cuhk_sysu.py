@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from personsearch.boxes import from_xywh
 from personsearch.datasets import matlab
-from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.datasets.dataset import Dataset, Dropped, corners_of
 from personsearch.datasets.galleries import other_scenes
 from personsearch.datasets.protocols import LazyProtocols
 from personsearch.errors import AnnotationError, PictureError
@@ -40,6 +40,7 @@ SUBSETS = {
 }
 
 _Row = tuple[float, ...]
+_Place = tuple[str, _Row | None]
 
 
 def read(root: Path) -> Dataset:
@@ -123,8 +124,7 @@ def read_protocol(
     left out.
 
     Args:
-        path: the file.
-        name: name of the protocol; by default ``gallery-<k>``, ``occlusion`` or ``resolution``.
+        name: by default ``gallery-<k>``, ``occlusion`` or ``resolution``.
         ids: the query id for each ``idname``; other names get the ids after those. By default the
             id is the index of the query.
 
@@ -147,10 +147,8 @@ def read_protocol(
 
 def _gallery_files(folder: Path) -> dict[int, Path]:
     """Return the ``TestG<k>.mat`` of a folder by ascending k, published sizes or not."""
-    found = {
-        int(path.stem[5:]): path for path in folder.glob("TestG*.mat") if path.stem[5:].isdecimal()
-    }
-    return dict(sorted(found.items()))
+    found = [(path.stem.removeprefix("TestG"), path) for path in folder.glob("TestG*.mat")]
+    return dict(sorted((int(size), path) for size, path in found if size.isdecimal()))
 
 
 @dataclass(frozen=True)
@@ -164,32 +162,23 @@ class _Asked:
     positives: list[tuple[str, _Row]]
 
     def query(self, id_: int) -> Query:
-        return Query(self.scene, _corners(self.box), id_)
+        return Query(self.scene, corners_of(self.box), id_)
 
     def targets(self) -> dict[str, FloatArray]:
         found: dict[str, FloatArray] = {}
         for name, box in self.positives:
-            found.setdefault(name, _corners(box))
+            found.setdefault(name, corners_of(box))
         return found
-
-
-def _corners(box: Sequence[float]) -> FloatArray:
-    corners: FloatArray = from_xywh(np.array([box], dtype=np.float64))[0].astype(np.float32)
-    return corners
 
 
 def _full(queries: Sequence[_Asked], names: Sequence[str]) -> SearchProtocol:
     asked = [one.query(id_) for id_, one in enumerate(queries)]
-    return SearchProtocol(
-        name="full",
-        queries=asked,
-        galleries=other_scenes(asked, names),
-        targets=[one.targets() for one in queries],
-    )
+    targets = [one.targets() for one in queries]
+    galleries = other_scenes(asked, names)
+    return SearchProtocol(name="full", queries=asked, galleries=galleries, targets=targets)
 
 
 def _asked(path: Path, key: str) -> Iterator[_Asked]:
-    """Yield the queries of a protocol file in order."""
     # Names and boxes recur thousands of times: each distinct encoding is parsed once.
     names: dict[bytes, str] = {}
     boxes: dict[bytes, _Row | None] = {}
@@ -251,7 +240,7 @@ def _all_boxes(path: Path, dropped: list[Dropped]) -> dict[str, NDArray[np.float
     return found
 
 
-def _train_rows(path: Path) -> Iterator[list[tuple[str, _Row | None]]]:
+def _train_rows(path: Path) -> Iterator[list[_Place]]:
     """Yield the (picture, box) pairs of each identity; the box is None if it is not usable."""
     cells = matlab.load(path, "Train")
     if cells.dtype != object:
@@ -276,12 +265,7 @@ class _Labels:
             for name, rows in boxes.items()
         }
 
-    def assign(
-        self,
-        id_: int,
-        rows: Sequence[tuple[str, _Row | None]],
-        listed: Sequence[tuple[str, _Row | None]],
-    ) -> None:
+    def assign(self, id_: int, rows: Sequence[_Place], listed: Sequence[_Place]) -> None:
         """Label the boxes `rows` of an identity; record the rest of those `listed` as dropped."""
         if len(rows) < len(listed):
             note = "training identity in a test picture: left unlabelled"
@@ -290,8 +274,7 @@ class _Labels:
             where = f"{name}, id {id_}"
             row = self._rows.get(name, {}).get(box) if box is not None else None
             if row is None:
-                reason = "identity's box is not in Images.mat"
-                self._dropped.append(Dropped(where, reason))
+                self._dropped.append(Dropped(where, "identity's box is not in Images.mat"))
                 continue
             if self.ids[name][row] not in (UNLABELLED, id_):
                 self._dropped.append(Dropped(where, "box of two identities: the later one has it"))

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.boxes import to_xywh
-from personsearch.datasets.copying import Progress, copy_pictures
+from personsearch.datasets.copying import Progress, copy_pictures, train_and_test
 from personsearch.datasets.cuhk_sysu import IMAGES, PICTURES, POOL, SUBSETS, TRAIN_TEST
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.errors import DataError
-from personsearch.types import FloatArray, Query, Scene, SearchProtocol
+from personsearch.types import FloatArray, Scene, SearchProtocol
 
 # SciPy needs gigabytes to write larger ones.
 _DRAWN_SIZES = (50, 100, 500)
@@ -43,7 +43,6 @@ def write(
         root: the new folder.
         pictures: also copy the pictures.
         seed: seed of the random galleries.
-        progress: called with (pictures done, pictures in all).
 
     Returns:
         What could not be written.
@@ -53,12 +52,7 @@ def write(
     """
     from scipy.io import savemat
 
-    dropped = [
-        Dropped(split, "split that CUHK-SYSU does not have")
-        for split in dataset.splits
-        if split not in ("train", "test")
-    ]
-    train, test = list(dataset.splits.get("train", ())), list(dataset.split("test"))
+    train, test, dropped = train_and_test(dataset, "CUHK-SYSU")
     names = _file_names([*train, *test])
     if pictures:
         folder = root / PICTURES
@@ -75,9 +69,7 @@ def write(
     protocols = {n: dataset.protocols[n] for n in dataset.protocols}
     galleries = {size: protocols.pop(f"gallery-{size}") for size in _gallery_sizes(protocols)}
     if not galleries:
-        base = (
-            protocols.get("all") or protocols.get("regular") or next(iter(protocols.values()), None)
-        )
+        base = next((protocols[n] for n in ("all", "regular", *protocols) if n in protocols), None)
         if base is not None:
             for size in [s for s in _DRAWN_SIZES if s < len(test)] or [max(1, len(test) - 1)]:
                 galleries[size] = sample_galleries(base, [s.name for s in test], size, seed)
@@ -99,14 +91,7 @@ def write(
 def sample_galleries(
     protocol: SearchProtocol, names: Sequence[str], size: int, seed: int
 ) -> SearchProtocol:
-    """Return the same queries, each over the scenes with the person and random others.
-
-    Args:
-        protocol: gives queries and targets.
-        names: the scenes to draw from.
-        size: size of each gallery; at most `size` scenes with the person are taken.
-        seed: seed of the draw.
-    """
+    """Return the same queries, each over `size` scenes: with the person, then random `names`."""
     galleries, targets = [], []
     for number, (query, shown) in enumerate(zip(protocol.queries, protocol.targets, strict=True)):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, size, number])))
@@ -127,7 +112,6 @@ def _gallery_sizes(protocols: Mapping[str, Any]) -> list[int]:
 
 
 def _file_names(scenes: Sequence[Scene]) -> dict[str, str]:
-    """Return the file name of each scene's picture, unique in the flat folder."""
     names = {}
     for scene in scenes:
         base = Path(scene.name).name
@@ -143,7 +127,6 @@ def _file_names(scenes: Sequence[Scene]) -> dict[str, str]:
 
 
 def _cells(values: Sequence[Any]) -> NDArray[Any]:
-    """Return a 1 x N cell array."""
     cells = np.empty((1, len(values)), dtype=object)
     for k, value in enumerate(values):
         cells[0, k] = value
@@ -151,7 +134,6 @@ def _cells(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def _struct(rows: Sequence[Sequence[Any]], fields: Sequence[str]) -> NDArray[Any]:
-    """Return a 1 x N struct array."""
     table = np.empty((1, len(rows)), dtype=[(field, object) for field in fields])
     for k, row in enumerate(rows):
         table[0, k] = tuple(row)
@@ -202,14 +184,11 @@ def _protocol(
     for query, gallery, targets in zip(
         protocol.queries, protocol.galleries, protocol.targets, strict=True
     ):
-        asked = (names[query.scene], _box(query.box), _number(0), _idname(query))
+        idname = f"q{query.id}_{Path(query.scene).stem}"
+        asked = (names[query.scene], _box(query.box), _number(0), idname)
         shown = [(names[n], _box(targets[n]), _number(0)) for n in gallery if n in targets]
         others = [(names[n], nothing, nothing) for n in gallery if n not in targets]
         row = [_struct([asked], (*_TEST_ROW, "idname")), _struct([*shown, *others], _TEST_ROW)]
         rows.append([*row, _number(1)] if occlusion else row)
     columns = ("Query", "Gallery", "occlusion") if occlusion else ("Query", "Gallery")
     return _struct(rows, columns)
-
-
-def _idname(query: Query) -> str:
-    return f"q{query.id}_{Path(query.scene).stem}"

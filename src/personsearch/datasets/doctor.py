@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from personsearch.datasets.copying import Progress
 from personsearch.datasets.dataset import Dataset
+from personsearch.datasets.stats import split_statistics
 from personsearch.errors import PictureError
 from personsearch.media import video
 from personsearch.media.pictures import picture_size, read_picture
@@ -73,35 +75,24 @@ _Cases = defaultdict[str, list[str]]
 class Finding:
     """One kind of problem.
 
-    Attributes:
-        severity: ``"error"`` (training or evaluation would fail or be wrong), ``"warning"``
-            (results may suffer) or ``"note"``.
-        what: the kind, a short phrase.
-        count: number of cases.
-        examples: where the first few are.
-        advice: what to do.
+    The severity is ``"error"`` (training or evaluation would fail or be wrong), ``"warning"``
+    (results may suffer) or ``"note"``.
     """
 
     severity: str
-    what: str
+    what: str  # the kind, a short phrase
     count: int
-    examples: Sequence[str]
+    examples: Sequence[str]  # where the first few are
     advice: str
 
 
 def examine(
-    dataset: Dataset,
-    *,
-    decode: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    dataset: Dataset, *, decode: bool = True, progress: Progress | None = None
 ) -> list[Finding]:
     """Return everything that is wrong or worth knowing, errors first.
 
-    Args:
-        dataset: a data set of any format.
-        decode: decode every picture, the only way to find truncated ones; otherwise only headers
-            are read.
-        progress: called with (pictures done, pictures in all).
+    With `decode` every picture is decoded, the only way to find truncated ones; otherwise only
+    headers are read.
     """
     cases: _Cases = defaultdict(list)
     _pictures(dataset, decode, progress, cases)
@@ -112,38 +103,28 @@ def examine(
         f"{name!r} is camera {number}" for number, name in dataset.camera_names.items()
     ]
     _published(dataset, cases)
-    severities = {what: severity for severity, kinds in _ADVICE.items() for what in kinds}
-    advice = {what: text for kinds in _ADVICE.values() for what, text in kinds.items()}
+    advice = {
+        what: (level, todo) for level, kinds in _ADVICE.items() for what, todo in kinds.items()
+    }
     if dataset.name == "PRW":
-        severities["id in train and test"] = "note"
-        advice["id in train and test"] = "they are in both splits of PRW; none of them is a query"
+        todo = "they are in both splits of PRW; none of them is a query"
+        advice["id in train and test"] = "note", todo
     for entry in dataset.dropped:
         cases[entry.reason].append(entry.where)
-    findings = [
-        Finding(
-            severities.get(what, "warning"),
-            what,
-            len(where),
-            where[:EXAMPLES],
-            advice.get(what, "the reader left it out"),
-        )
-        for what, where in cases.items()
-        if where
-    ]
+    findings = []
+    for what, where in cases.items():
+        severity, todo = advice.get(what, ("warning", "the reader left it out"))
+        if where:
+            findings.append(Finding(severity, what, len(where), where[:EXAMPLES], todo))
     return sorted(findings, key=lambda finding: list(_ADVICE).index(finding.severity))
 
 
-def _pictures(
-    dataset: Dataset,
-    decode: bool,
-    progress: Callable[[int, int], None] | None,
-    cases: _Cases,
-) -> None:
+def _pictures(dataset: Dataset, decode: bool, progress: Progress | None, cases: _Cases) -> None:
     scenes = [(split, scene) for split, part in dataset.splits.items() for scene in part]
     if not scenes:
         cases["no pictures"].append(str(dataset.root))
     by_content: dict[bytes, list[tuple[str, str]]] = {}
-    read_video = cache(_video)
+    read_video = cache(lambda path: (video.video_size(path), video.frame_count(path)))
     for done, (split, scene) in enumerate(scenes, start=1):
         if not scene.path.is_file():
             cases["missing picture"].append(scene.name)
@@ -170,11 +151,7 @@ def _pictures(
 def _size(
     scene: Scene, decode: bool, read_video: Callable[[Path], tuple[tuple[int, int], int]]
 ) -> tuple[int, int]:
-    """Return the real size of a scene's picture.
-
-    Raises:
-        PictureError: it cannot be read.
-    """
+    """Return the real size of a scene's picture; raise `PictureError` if it cannot be read."""
     if scene.frame is None:
         if decode:
             read_picture(scene.path)
@@ -183,11 +160,6 @@ def _size(
     if scene.frame >= frames:
         raise PictureError(scene.name)
     return size
-
-
-def _video(path: Path) -> tuple[tuple[int, int], int]:
-    """Return frame size and number of frames."""
-    return video.video_size(path), video.frame_count(path)
 
 
 def _digest(path: Path) -> bytes:
@@ -244,9 +216,4 @@ def _count(dataset: Dataset, name: str) -> int:
         first = next(iter(dataset.protocols), None)
         return 0 if first is None else len(dataset.protocols[first].queries)
     split, _, what = name.partition(" ")
-    scenes = dataset.splits.get(split, ())
-    if what == "images":
-        return len(scenes)
-    if what == "boxes":
-        return sum(len(scene.boxes) for scene in scenes)
-    return len({id_ for scene in scenes for id_ in scene.ids.tolist() if id_ != UNLABELLED})
+    return int(getattr(split_statistics(split, dataset.splits.get(split, ())), what))

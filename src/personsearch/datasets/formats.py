@@ -51,11 +51,7 @@ def open_dataset(
 
 
 def detect_format(path: Path) -> str:
-    """Return the format of a folder or file, judged by its file names.
-
-    Raises:
-        DataError: the path is a file other than .json.
-    """
+    """Judge the format of a folder or .json file by file names; `DataError` for other files."""
     if path.is_file():
         if path.suffix.lower() != ".json":
             raise DataError(f"{path}: is a file, expected a folder or a COCO style .json file")

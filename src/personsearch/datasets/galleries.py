@@ -11,11 +11,8 @@ class Excluding(Sequence[str]):
     """A shared list of names without some of them.
 
     A protocol of Q queries over G scenes would hold Q x G names; its `Excluding` galleries share
-    one list instead, which ``gallery.names is other.names`` shows.
-
-    Args:
-        names: the shared list; pass the same object to every gallery.
-        excluded: names to leave out; they need not be in `names`.
+    one list instead, which ``gallery.names is other.names`` shows. Pass the same `names` to every
+    gallery; names that are `excluded` need not be among them.
     """
 
     __slots__ = ("_hidden", "excluded", "names")

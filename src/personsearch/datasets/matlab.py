@@ -33,15 +33,7 @@ def load(path: Path, *keys: str) -> NDArray[Any]:
     _check(path)
     try:
         table = loadmat(path)
-    except (
-        MatReadError,
-        ValueError,
-        TypeError,
-        OSError,
-        zlib.error,
-        KeyError,
-        IndexError,
-    ) as error:
+    except (MatReadError, ValueError, TypeError, OSError, zlib.error, LookupError) as error:
         raise _damaged(path, error) from None
     for key in keys:
         if key in table:
@@ -56,11 +48,7 @@ def text(value: Any) -> str:
 
 
 def as_strings(cells: NDArray[Any], path: Path) -> list[str]:
-    """Return the strings of a cell array of any shape.
-
-    Raises:
-        AnnotationError: it is not a cell array of strings.
-    """
+    """Return the strings of a cell array of any shape, or raise `AnnotationError`."""
     flat = [cell for cell in np.asarray(cells, dtype=object).ravel() if np.size(cell)]
     if not all(isinstance(cell, np.ndarray) and cell.dtype.kind == "U" for cell in flat):
         raise AnnotationError(f"{path}: expected a cell array of strings")
@@ -87,12 +75,7 @@ def fields(value: Any, names: Sequence[str], path: Path) -> list[tuple[Any, ...]
 
 
 class Cursor:
-    """Parses one little- or big-endian MATLAB matrix in memory.
-
-    Args:
-        data: the bytes.
-        order: ``"<"`` or ``">"``.
-    """
+    """Parses one MATLAB matrix in memory, little-endian (order ``"<"``) or big-endian (``">"``)."""
 
     def __init__(self, data: bytes, order: str) -> None:
         self.data, self.order, self.at = data, order, 0
@@ -113,21 +96,16 @@ class Cursor:
 
     def header(self) -> tuple[int, tuple[int, ...], str]:
         """Return class, shape and name at the start of a matrix."""
-        _, flags = self.element()
-        _, shape = self.element()
-        _, name = self.element()
+        flags, shape, name = (self.element()[1] for _ in range(3))
         dims = struct.unpack(f"{self.order}{len(shape) // 4}i", shape)
         return struct.unpack(self.order + "I", flags[:4])[0] & 0xFF, dims, name.decode("latin-1")
 
     def field_names(self) -> list[str]:
         """Return the field names of a struct, after its header."""
-        _, width = self.element()
+        width, names = (self.element()[1] for _ in range(2))
         size = int.from_bytes(width, "little" if self.order == "<" else "big")
-        _, names = self.element()
-        return [
-            names[k : k + size].split(b"\0")[0].decode("latin-1")
-            for k in range(0, len(names), size or 1)
-        ]
+        parts = [names[k : k + size] for k in range(0, len(names), size or 1)]
+        return [part.split(b"\0")[0].decode("latin-1") for part in parts]
 
 
 def parse(data: bytes, order: str) -> Any:
@@ -136,14 +114,12 @@ def parse(data: bytes, order: str) -> Any:
         return np.zeros((0, 0))
     cursor = Cursor(data, order)
     kind, shape, _ = cursor.header()
+    count = int(np.prod(shape))
     if kind == _STRUCT:
         names = cursor.field_names()
-        return [
-            {name: parse(cursor.element()[1], order) for name in names}
-            for _ in range(int(np.prod(shape)))
-        ]
+        return [{n: parse(cursor.element()[1], order) for n in names} for _ in range(count)]
     if kind == _CELL:
-        return [parse(cursor.element()[1], order) for _ in range(int(np.prod(shape)))]
+        return [parse(cursor.element()[1], order) for _ in range(count)]
     stored, values = cursor.element()
     if kind == _CHAR:
         wide = {4: "utf-16", _UTF16: "utf-16"}.get(stored, "utf-8")
@@ -219,7 +195,6 @@ class _Source:
         self._ready = b""
 
     def push_back(self, data: bytes) -> None:
-        """Put bytes back in front."""
         self._ready = data + self._ready
 
     def take(self, size: int, *, partial: bool = False) -> bytes:
@@ -278,9 +253,8 @@ def _check(path: Path) -> None:
 
 
 def _damaged(path: Path, error: Exception) -> AnnotationError:
-    return AnnotationError(
-        f"{path}: is not a MATLAB 5 file, or is damaged ({error}); copy it again"
-    )
+    what = f"is not a MATLAB 5 file, or is damaged ({error}); copy it again"
+    return AnnotationError(f"{path}: {what}")
 
 
 def _lacks(path: Path, keys: Sequence[str], found: Sequence[str]) -> AnnotationError:

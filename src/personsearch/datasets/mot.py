@@ -8,20 +8,22 @@ img1/000001.jpg, ...   the frames; or instead one video file, frame k at index k
 import configparser
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
-from personsearch.boxes import clip, from_xywh
-from personsearch.datasets.dataset import Dataset, Dropped
+from personsearch.boxes import from_xywh
+from personsearch.datasets.dataset import Dataset, Dropped, numbered_lines
 from personsearch.datasets.galleries import Excluding
 from personsearch.datasets.protocols import LazyProtocols, every_box_protocol
+from personsearch.datasets.scenes import kept_in_picture
 from personsearch.errors import AnnotationError, DataError, PictureError
 from personsearch.media import video
 from personsearch.media.pictures import SUFFIXES, picture_size
-from personsearch.types import Scene, SearchProtocol
+from personsearch.types import FloatArray, Scene, SearchProtocol
 
 TRUTH = (Path("gt", "gt.txt"), Path("gt.txt"))
 
@@ -40,12 +42,10 @@ class SequenceInfo(BaseModel):
 
 @dataclass(frozen=True)
 class _Frame:
-    """The picture of one frame; `index` is its index in a video."""
-
     name: str
     path: Path
     size: tuple[int, int]
-    index: int | None
+    index: int | None  # in a video
 
 
 def read(
@@ -62,10 +62,8 @@ def read(
     least `apart` frames away.
 
     Args:
-        root: the folder.
         every: take frames 0, `every`, 2 `every`, ...
         apart: distance in frames between a query and its gallery.
-        camera: camera of all scenes.
         last: index of the last frame to take; by default that of the last annotated one, and later
             ones count as dropped.
 
@@ -83,8 +81,8 @@ def read(
     frames = _frames(root, info.im_dir)
     if last is None:
         last = int(rows[:, 0].max(initial=0)) - 1
-        dropped += [Dropped(frames[k].name, "frame after the last annotated one")
-                    for k in sorted(frames) if k - 1 > last]  # fmt: skip
+        later = [frames[k].name for k in sorted(frames) if k - 1 > last]
+        dropped += [Dropped(name, "frame after the last annotated one") for name in later]
     for row in rows[~np.isin(rows[:, 0], list(frames))]:
         dropped.append(Dropped(f"frame {row[0]:.0f}, id {row[1]:.0f}", "row without a picture"))
     some = next(iter(frames.values()))
@@ -104,12 +102,8 @@ def read(
     def protocol(name: str, frames_apart: int) -> SearchProtocol:
         return every_box_protocol(name, scenes, _galleries(scenes, indices, frames_apart))
 
-    protocols = LazyProtocols(
-        {
-            "all": lambda: protocol("all", 1),
-            f"apart-{apart}": lambda: protocol(f"apart-{apart}", apart),
-        }
-    )
+    wanted = {"all": 1, f"apart-{apart}": apart}
+    protocols = LazyProtocols({n: partial(protocol, n, least) for n, least in wanted.items()})
     return Dataset(info.name or root.resolve().name, root, {"test": scenes}, protocols, dropped)
 
 
@@ -121,11 +115,7 @@ def _truth(root: Path) -> Path:
 
 
 def sequence_info(root: Path) -> SequenceInfo:
-    """Read ``seqinfo.ini`` of a folder; without the file all values are the defaults.
-
-    Raises:
-        AnnotationError: it is damaged.
-    """
+    """Read ``seqinfo.ini``, by default all defaults; raise `AnnotationError` if it is damaged."""
     path = root / "seqinfo.ini"
     if not path.is_file():
         return SequenceInfo()
@@ -145,15 +135,9 @@ def sequence_info(root: Path) -> SequenceInfo:
 
 def _rows(path: Path, dropped: list[Dropped]) -> NDArray[np.float64]:
     """Return the usable rows frame, id, x, y, w, h in file order."""
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: cannot be read ({error})") from None
     kept: list[list[float]] = []
     seen: set[tuple[float, float]] = set()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
             row = [float(part) for part in line.replace(",", " ").split()]
         except ValueError:
@@ -174,7 +158,6 @@ def _rows(path: Path, dropped: list[Dropped]) -> NDArray[np.float64]:
 
 
 def _reason(row: list[float], seen: set[tuple[float, float]]) -> str | None:
-    """Return why a row cannot be used, or None."""
     if not np.isfinite(row[:6]).all():
         return "row that is not finite"
     if row[0] < 1 or row[0] != int(row[0]):
@@ -216,13 +199,9 @@ def _frames(root: Path, im_dir: str) -> dict[int, _Frame]:
 
 
 def _boxes(
-    rows: NDArray[np.float64],
-    frame: _Frame,
-    scale: NDArray[np.float64],
-    dropped: list[Dropped],
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    boxes = clip(from_xywh(rows[:, 2:6] * scale), frame.size).astype(np.float32)
-    good = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    rows: NDArray[np.float64], frame: _Frame, scale: NDArray[np.float64], dropped: list[Dropped]
+) -> tuple[FloatArray, NDArray[np.int64]]:
+    boxes, good = kept_in_picture(from_xywh(rows[:, 2:6] * scale), frame.size)
     for row in rows[~good]:
         dropped.append(Dropped(f"{frame.name}, id {row[1]:.0f}", "box outside its picture"))
     return boxes[good], rows[good, 1].astype(np.int64)
@@ -231,8 +210,6 @@ def _boxes(
 def _galleries(scenes: Sequence[Scene], indices: Sequence[int], apart: int) -> list[Excluding]:
     """Return, for each scene, all that are at least `apart` frames away."""
     names = [scene.name for scene in scenes]
-    near = (
-        frozenset(n for n, k in zip(names, indices, strict=True) if abs(k - index) < apart)
-        for index in indices
-    )
+    pairs = list(zip(names, indices, strict=True))
+    near = (frozenset(n for n, k in pairs if abs(k - index) < apart) for index in indices)
     return [Excluding(names, excluded) for excluded in near]

@@ -10,11 +10,7 @@ from personsearch.types import UNLABELLED, FloatArray, Query, Scene, SearchProto
 
 
 class LazyProtocols(Mapping[str, SearchProtocol]):
-    """Protocols that are built on first access and cached.
-
-    Args:
-        builders: a function for each protocol, by name.
-    """
+    """Protocols by name that their builders make on first access; cached."""
 
     def __init__(self, builders: Mapping[str, Callable[[], SearchProtocol]]) -> None:
         self._builders = dict(builders)
@@ -36,13 +32,7 @@ class LazyProtocols(Mapping[str, SearchProtocol]):
 
 
 class Appearances:
-    """The scenes and boxes of each identity.
-
-    If a scene contains an identity twice, the first box counts.
-
-    Args:
-        scenes: the scenes of one split.
-    """
+    """The scenes and boxes of each identity; the first box counts if a scene has one twice."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self._boxes: dict[int, dict[str, FloatArray]] = {}
@@ -55,9 +45,8 @@ class Appearances:
                 if id_ == UNLABELLED:
                     continue
                 if scene.name in self._boxes.setdefault(id_, {}):
-                    self.repeated.append(
-                        Dropped(f"{scene.name}, id {id_}", "id twice in a scene: first box counts")
-                    )
+                    where = f"{scene.name}, id {id_}"
+                    self.repeated.append(Dropped(where, "id twice in a scene: first box counts"))
                 else:
                     self._boxes[id_][scene.name] = box
 
@@ -93,24 +82,23 @@ def make_protocol(
     person that it overlaps most.
     """
     shown = Appearances(scenes)
+    targets = [shown.targets(q, g) for q, g in zip(queries, galleries, strict=True)]
+    annotated = {scene.name: scene.boxes for scene in scenes} if ignored else None
     return SearchProtocol(
         name=name,
         queries=queries,
         galleries=galleries,
-        targets=[shown.targets(q, g) for q, g in zip(queries, galleries, strict=True)],
+        targets=targets,
         ignored=ignored,
         average_precision=average_precision,
-        annotated={scene.name: scene.boxes for scene in scenes} if ignored else None,
+        annotated=annotated,
     )
 
 
 def queries_of(scenes: Sequence[Scene], *, across_cameras: bool) -> list[Query]:
     """Return one query per identity and camera, as in PRW: the first box in scene order.
 
-    Args:
-        scenes: the scenes of one split.
-        across_cameras: only identities that another camera shows too; otherwise those that another
-            scene shows too.
+    Only identities that another camera shows too, or else another scene, are queried.
     """
     seen: dict[int, set[str]] = {}
     cameras: dict[int, set[int | None]] = {}
@@ -135,10 +123,7 @@ def every_box_protocol(
 ) -> SearchProtocol:
     """Return a protocol with every labelled box as a query whose gallery shows its identity.
 
-    Args:
-        name: name in tables.
-        scenes: the scenes of one split.
-        galleries: for the queries of each scene, the names of the scenes to search.
+    There is one gallery per scene, for all queries in it.
     """
     shown = Appearances(scenes)
     queries: list[Query] = []

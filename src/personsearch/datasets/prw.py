@@ -11,14 +11,14 @@ query_box/                                crops of the queries, not used
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.boxes import clip, from_xywh
 from personsearch.datasets import matlab
-from personsearch.datasets.dataset import Dataset, Dropped, renumbering, with_ids
+from personsearch.datasets.dataset import Dataset, Dropped, numbered_lines, renumbering, with_ids
 from personsearch.datasets.galleries import other_cameras, other_scenes
 from personsearch.datasets.protocols import LazyProtocols, make_protocol
 from personsearch.datasets.scene_protocols import unlabelled_boxes
@@ -36,11 +36,7 @@ Clipping = Literal["once", "seqnet"]
 
 
 def camera_of(name: str) -> int:
-    """Return the camera in a frame's name.
-
-    Raises:
-        AnnotationError: the name is not one of PRW.
-    """
+    """Return the camera in a frame's name; raise `AnnotationError` if it is not one of PRW."""
     match = NAME.match(name)
     if match is None:
         raise AnnotationError(f"frame {name!r}: expected a name like c3s2_044587")
@@ -59,12 +55,10 @@ def read(root: Path, clipping: Clipping = "once") -> Dataset:
     its id in its frame; ``query_info.txt`` can differ from it by rounding. Pictures may be missing:
     the size of a scene is then that of its camera in PRW.
 
-    Args:
-        root: the folder.
-        clipping: ``"once"``: boxes are clipped to their frames. ``"seqnet"``: as in the published
-            code, to reproduce its results: whole pixels; a negative x or y becomes 0 before the
-            width is added, but after it for queries, which keep the numbers of
-            ``query_info.txt``; nothing is clipped at the right and bottom.
+    With `clipping` ``"once"``, boxes are clipped to their frames. ``"seqnet"`` does as the
+    published code, to reproduce its results: whole pixels; a negative x or y becomes 0 before the
+    width is added, but after it for queries, which keep the numbers of ``query_info.txt``; nothing
+    is clipped at the right and bottom.
 
     Raises:
         AnnotationError: a file is missing, damaged, or of another data set.
@@ -80,33 +74,28 @@ def read(root: Path, clipping: Clipping = "once") -> Dataset:
     splits: dict[str, list[Scene]] = {}
     for split in ("train", "test"):
         path = root / f"frame_{split}.mat"
-        names = matlab.as_strings(matlab.load(path, f"img_index_{split}"), path)
-        splits[split] = []
-        for name in dict.fromkeys(names):
-            scene = _scene(root, name.removesuffix(".jpg"), clipping, dropped, pictures)
-            if scene is not None:
-                splits[split].append(scene)
+        frames = dict.fromkeys(matlab.as_strings(matlab.load(path, f"img_index_{split}"), path))
+        made = (_scene(root, n.removesuffix(".jpg"), clipping, dropped, pictures) for n in frames)
+        splits[split] = [scene for scene in made if scene is not None]
     source_ids = _train_ids(root / "ID_train.mat", splits["train"], dropped)
     numbers = renumbering(source_ids)
     splits["train"] = [with_ids(scene, numbers) for scene in splits["train"]]
     queries = _queries(root / QUERIES, splits["test"], clipping, dropped)
     scenes = splits["test"]
 
+    def across(name: str, **others: Any) -> SearchProtocol:
+        return make_protocol(name, scenes, queries, other_cameras(queries, scenes), **others)
+
+    def original() -> SearchProtocol:
+        # Same-camera frames are not in the gallery: only unlabelled people have to be ignored.
+        ignored = [unlabelled_boxes(scenes)] * len(queries)
+        return across("original", ignored=ignored, average_precision="trapezoid")
+
     names = [scene.name for scene in scenes]
     builders: dict[str, Callable[[], SearchProtocol]] = {
         "regular": lambda: make_protocol("regular", scenes, queries, other_scenes(queries, names)),
-        "multi-view": lambda: make_protocol(
-            "multi-view", scenes, queries, other_cameras(queries, scenes)
-        ),
-        # Same-camera frames are not in the gallery: only unlabelled people have to be ignored.
-        "original": lambda: make_protocol(
-            "original",
-            scenes,
-            queries,
-            other_cameras(queries, scenes),
-            ignored=[unlabelled_boxes(scenes)] * len(queries),
-            average_precision="trapezoid",
-        ),
+        "multi-view": lambda: across("multi-view"),
+        "original": original,
     }
     protocols = LazyProtocols(builders if queries else {})
     return Dataset("PRW", root, splits, protocols, dropped, source_ids=source_ids)
@@ -178,18 +167,13 @@ def _train_ids(path: Path, scenes: Sequence[Scene], dropped: list[Dropped]) -> l
 def _queries(
     path: Path, scenes: Sequence[Scene], clipping: Clipping, dropped: list[Dropped]
 ) -> list[Query]:
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except FileNotFoundError:
+    if not path.exists():
         dropped.append(Dropped(path.name, "missing: there are no protocols"))
         return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: cannot be read ({error})") from None
     by_name = {scene.name: scene for scene in scenes}
     queries = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
+        where = f"{path.name}, line {number}"
         try:
             id_text, *sides, frame = line.split()
             id_, row = int(id_text), np.array([[float(side) for side in sides]])
@@ -201,7 +185,7 @@ def _queries(
             ) from None
         scene = by_name.get(frame.removesuffix(".jpg") + ".jpg")
         if scene is None:
-            dropped.append(Dropped(f"{path.name}, line {number}", "query in no test frame"))
+            dropped.append(Dropped(where, "query in no test frame"))
             continue
         own = from_xywh(row)[0]
         if clipping == "seqnet":
@@ -209,7 +193,6 @@ def _queries(
         else:
             same = scene.boxes[scene.ids == id_]
             if not len(same):
-                where = f"{path.name}, line {number}"
                 dropped.append(Dropped(where, "query without an annotation of its id"))
                 continue
             # If the frame has the id twice: the box nearest to the line's.

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from personsearch.boxes import to_xywh
-from personsearch.datasets.copying import Progress, copy_pictures
+from personsearch.datasets.copying import Progress, copy_pictures, train_and_test
 from personsearch.datasets.dataset import Dataset, Dropped
 from personsearch.datasets.prw import ANNOTATIONS, FRAMES, KEYS, NAME, QUERIES
 from personsearch.errors import DataError
@@ -37,10 +35,8 @@ def write(
     Args:
         dataset: a data set with the splits ``train`` and ``test``; other splits are left out.
         root: the new folder.
-        key: name of the boxes in each annotation file: ``box_new``, ``anno_file``,
-            ``anno_previous``.
+        key: name of the boxes in each annotation file, one of `prw.KEYS`.
         pictures: also copy the pictures.
-        progress: called with (pictures done, pictures in all).
 
     Returns:
         What could not be written.
@@ -52,12 +48,7 @@ def write(
 
     if key not in KEYS:
         raise DataError(f"key is {key!r}, expected one of {', '.join(KEYS)}")
-    dropped = [
-        Dropped(split, "split that PRW does not have")
-        for split in dataset.splits
-        if split not in ("train", "test")
-    ]
-    train, test = list(dataset.splits.get("train", ())), list(dataset.split("test"))
+    train, test, dropped = train_and_test(dataset, "PRW")
     train_ids, shift = _numbers(dataset, train, test)
     names = _frame_names([*train, *test])
     (root / ANNOTATIONS).mkdir(parents=True, exist_ok=True)
@@ -69,10 +60,8 @@ def write(
             rows[k, 0] = raw if id_ >= 0 else _UNLABELLED
         savemat(root / ANNOTATIONS / f"{names[scene.name]}.jpg.mat", {key: rows})
     if pictures:
-        folder = root / FRAMES
-        dropped += copy_pictures(
-            [*train, *test], lambda s: folder / f"{names[s.name]}.jpg", progress
-        )
+        paths = {name: root / FRAMES / f"{new}.jpg" for name, new in names.items()}
+        dropped += copy_pictures([*train, *test], lambda scene: paths[scene.name], progress)
     for split, scenes in (("train", train), ("test", test)):
         cells = np.empty((len(scenes), 1), dtype=object)
         cells[:, 0] = [names[scene.name] for scene in scenes]
@@ -105,20 +94,16 @@ def _numbers(
 def _frame_names(scenes: Sequence[Scene]) -> dict[str, str]:
     """Return a name like ``c3s1_000042`` for each scene."""
     first = min((s.camera for s in scenes if s.camera is not None), default=1)
-    names = {}
+    names, new = {}, {}
     for number, scene in enumerate(scenes, start=1):
         stem = Path(scene.name).stem
         camera = 1 if scene.camera is None else scene.camera + (first < 1)
         match = NAME.fullmatch(stem)
+        new[scene.name] = f"c{camera}s1_{number:06d}"
         fits = match is not None and int(match[1]) == camera
-        names[scene.name] = stem if fits else f"c{camera}s1_{number:06d}"
-    if len(set(names.values())) < len(scenes):
-        # New names collide with frames that have PRW's form by chance: rename all.
-        names = {
-            s.name: f"c{1 if s.camera is None else s.camera + (first < 1)}s1_{number:06d}"
-            for number, s in enumerate(scenes, start=1)
-        }
-    return names
+        names[scene.name] = stem if fits else new[scene.name]
+    # If new names collide with frames that have PRW's form by chance, rename all.
+    return names if len(set(names.values())) == len(scenes) else new
 
 
 def _queries(dataset: Dataset) -> Sequence[Query]:
@@ -142,14 +127,9 @@ def _save_crops(queries: Sequence[Query], names: Mapping[str, str], root: Path, 
             continue
         if query.scene != frame:
             frame, picture = query.scene, read_picture(path)
-        crop = _crop(picture, query)
+        x1, y1 = np.maximum(np.floor(query.box[:2]), 0).astype(int)
+        x2, y2 = np.maximum(np.ceil(query.box[2:]), 0).astype(int)
+        crop = picture[y1:y2, x1:x2]
         if crop.size:
             name = f"{query.id + shift}_{names[query.scene]}.jpg"
             Image.fromarray(crop).save(root / "query_box" / name, quality=95)
-
-
-def _crop(picture: NDArray[np.uint8], query: Query) -> NDArray[np.uint8]:
-    x1, y1 = np.maximum(np.floor(query.box[:2]), 0).astype(int)
-    x2, y2 = np.maximum(np.ceil(query.box[2:]), 0).astype(int)
-    crop: NDArray[Any] = picture[y1:y2, x1:x2]
-    return crop
