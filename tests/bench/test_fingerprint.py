@@ -11,13 +11,7 @@ from personsearch.bench import fingerprint
 from personsearch.datasets import open_dataset
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import RecipeError
-from personsearch.synthetic.benchmark import make_benchmark
 from personsearch.training.catalogue import SYSTEMS, System
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return make_benchmark(tmp_path_factory.mktemp("tiny"), size="tiny", workers=1)
 
 
 def test_values_count_in_any_order() -> None:
@@ -26,22 +20,22 @@ def test_values_count_in_any_order() -> None:
     assert len(fingerprint.of_values({})) == fingerprint.LENGTH
 
 
-def test_a_data_set_is_its_content_not_its_place(tiny: Dataset, tmp_path: Path) -> None:
-    elsewhere = shutil.copytree(tiny.root, tmp_path / "copy")
-    assert fingerprint.of_dataset(open_dataset(elsewhere)) == fingerprint.of_dataset(tiny)
+def test_a_data_set_is_its_content_not_its_place(drawn: Dataset, tmp_path: Path) -> None:
+    elsewhere = shutil.copytree(drawn.root, tmp_path / "copy")
+    assert fingerprint.of_dataset(open_dataset(elsewhere)) == fingerprint.of_dataset(drawn)
 
 
-def test_a_data_set_with_another_box_or_picture_is_another(tiny: Dataset, tmp_path: Path) -> None:
-    known = fingerprint.of_dataset(tiny)
-    first = tiny.split("train")[0]
+def test_a_data_set_with_another_box_or_picture_is_another(drawn: Dataset, tmp_path: Path) -> None:
+    known = fingerprint.of_dataset(drawn)
+    first = drawn.split("train")[0]
     moved = replace(first, boxes=first.boxes + 1)
-    rest = list(tiny.split("train")[1:])
-    splits = {"train": [moved, *rest], "test": tiny.split("test")}
-    assert fingerprint.of_dataset(replace(tiny, splits=splits)) != known
+    rest = list(drawn.split("train")[1:])
+    splits = {"train": [moved, *rest], "test": drawn.split("test")}
+    assert fingerprint.of_dataset(replace(drawn, splits=splits)) != known
     other = tmp_path / first.path.name
     other.write_bytes(first.path.read_bytes() + b"\0")
     splits["train"] = [replace(first, path=other), *rest]
-    assert fingerprint.of_dataset(replace(tiny, splits=splits)) != known
+    assert fingerprint.of_dataset(replace(drawn, splits=splits)) != known
 
 
 def test_the_closure_follows_imports_and_leaves_out_what_only_shows() -> None:

@@ -18,7 +18,7 @@ def test_a_system_reports_as_many_people_as_it_is_told(recipes: Path) -> None:
 def test_every_time_is_measured(recipes: Path, source: Source) -> None:
     recipe = read_recipe(recipes / "oim.toml")
     values = recipe.model_dump() | recipe.settings | {"data": str(source.folder)}
-    figures = measure(make_recipe(values), torch.device("cpu"))
+    figures = measure(make_recipe(values), torch.device("cpu"), repeats=2)
     for people in PEOPLE:
         for batch in BATCHES:
             assert figures[f"ms_per_person@batch-{batch}-people-{people}"] > 0

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from personsearch.bench import fingerprint, worker
+from personsearch.bench import fingerprint, speed, worker
 from personsearch.bench.data import Source
 from personsearch.bench.files import read_json, write_json
 from personsearch.bench.fingerprint import of_code
@@ -86,44 +87,39 @@ def test_code_that_changed_meanwhile_makes_no_run(
     assert not (folder / "last").exists()
 
 
-def test_a_speed_run_trains_nothing(tmp_path: Path, recipes: Path, source: Source) -> None:
+def test_a_speed_run_trains_nothing(
+    tmp_path: Path, recipes: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "measure", partial(speed.measure, repeats=1))
     folder = job(tmp_path / "run", recipes, source, "speed")
     assert worker.main([str(folder), "cpu"]) == 0
     assert "ms_per_picture@people-5" in result(folder).metrics
     assert not (folder / "last").exists()
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path, recipes: Path, source: Source) -> None:
+def test_a_killed_run_and_an_interrupted_one_go_on(
+    tmp_path: Path, recipes: Path, source: Source
+) -> None:
     folder = job(tmp_path / "run", recipes, source, iterations=100_000, evaluate_every=100_000)
     command = [sys.executable, "-m", "personsearch.bench.worker", str(folder), "cpu"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        while (read_json(folder / "progress.json") or {}).get("step") != "scenes":
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == worker.STOPPED
+    counted = [0.0]
+    for stop in (signal.SIGKILL, signal.SIGINT):
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            while (read_json(folder / "seconds.json") or {"seconds": 0.0})["seconds"] <= counted[
+                -1
+            ] or (read_json(folder / "progress.json") or {}).get("step") != "scenes":
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(stop)
+            assert process.wait(30) == (worker.STOPPED if stop == signal.SIGINT else -stop)
+        # The time of a killed run counts too.
+        counted.append((read_json(folder / "seconds.json") or {})["seconds"])
+    assert 0.0 < counted[1] < counted[2]
     assert not result(folder).finished
-    seconds = read_json(folder / "seconds.json")
-    assert seconds is not None
     stage = read_json(folder / "last" / "training.json")
     assert stage is not None
     assert stage["stage"] == "scenes"
     assert not (folder / "failure.json").exists()
-
-
-def test_the_time_of_a_killed_run_counts(tmp_path: Path, recipes: Path, source: Source) -> None:
-    folder = job(tmp_path / "run", recipes, source, iterations=100_000, evaluate_every=100_000)
-    command = [sys.executable, "-m", "personsearch.bench.worker", str(folder), "cpu"]
-    counted: list[float] = []
-    for _ in range(2):
-        before = counted[-1] if counted else 0.0
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            while (read_json(folder / "seconds.json") or {"seconds": 0.0})["seconds"] <= before:
-                assert process.poll() is None
-                time.sleep(0.05)
-            process.kill()
-        counted.append((read_json(folder / "seconds.json") or {})["seconds"])
-    assert 0.0 < counted[0] < counted[1]
 
 
 def test_two_processes_do_not_work_on_one_run(

@@ -27,6 +27,7 @@ A recipe key whose value is ``"run:NAME"`` gets the checkpoint of the variant NA
 ``"data:NAME"`` the folder of a data set that the file describes under ``[data.NAME]``.
 """
 
+import json
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -78,6 +79,11 @@ class Variant(_Table):
     columns: dict[str, str] = {}  # by column, the metric to show instead
     x: float | None = None  # position on the x axis of a chart
     line: str = ""  # line of a chart that it belongs to
+
+    @property
+    def title(self) -> str:
+        """The label, or else the name."""
+        return self.label or self.name
 
 
 class Claim(_Table):
@@ -152,12 +158,10 @@ class Ablation(_Table):
 
 
 def _references(values: dict[str, Any], prefix: str) -> set[str]:
-    found = set()
+    parts: list[Any] = []
     for value in values.values():
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(one, str) and one.startswith(prefix):
-                found.add(one.removeprefix(prefix))
-    return found
+        parts += value if isinstance(value, list | tuple) else [value]
+    return {p.removeprefix(prefix) for p in parts if isinstance(p, str) and p.startswith(prefix)}
 
 
 def ablation_names() -> list[str]:
@@ -166,11 +170,7 @@ def ablation_names() -> list[str]:
 
 
 def read_ablation(name: str) -> Ablation:
-    """Read a shipped ablation by name, or a user's own by its .toml file.
-
-    Raises:
-        RecipeError: no such ablation, or one that is not well formed.
-    """
+    """Read a shipped ablation by name, or a user's own by its .toml file."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -184,18 +184,11 @@ def read_ablation(name: str) -> Ablation:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as TOML ({error})") from None
     try:
-        return Ablation.model_validate(_tuples(values) | {"name": path.stem})
+        # Strict validation accepts a list for a tuple only from JSON.
+        text = json.dumps(values | {"name": path.stem}, default=str)
+        return Ablation.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise RecipeError(f"{path}: {f'{key}: ' if key else ''}{message}") from None
-
-
-def _tuples(value: Any) -> Any:
-    """TOML has lists only; a frozen table holds tuples."""
-    if isinstance(value, list):
-        return tuple(_tuples(one) for one in value)
-    if isinstance(value, dict):
-        return {key: _tuples(one) for key, one in value.items()}
-    return value

@@ -13,6 +13,8 @@ from personsearch.bench.runs import Result
 from personsearch.bench.summary import Results, mean, metric_name, values
 from personsearch.plots.weighting import plot_weighting
 
+_Point = tuple[float, float, float]  # x, per cent, deviation
+
 
 def draw(ablation: Ablation, results: Results, folder: Path) -> list[Path]:
     """Draw the ablation's charts as PNG files; leave out those that have nothing to show."""
@@ -51,88 +53,66 @@ def _panels(ablation: Ablation, wanted: Figure, results: Results, path: Path) ->
 
 def _training(ablation: Ablation, wanted: Figure, results: Results, panels: list[Any]) -> bool:
     """Losses on the left, validation mAP on the right, over iterations; means over seeds."""
-    some = False
-    for variant in ablation.shown:
-        finished = [result for result in results.get(variant.name, ()) if result.curves]
-        if not finished:
-            continue
-        label = variant.label or variant.name
-        losses = [_losses(result, wanted.losses) for result in finished]
-        scores = [_validated(result) for result in finished]
-        for panel, curves in zip(panels, (losses, scores), strict=True):
-            if curve := _mean_curve(curves):
-                panel.plot(*zip(*curve, strict=True), label=label, linewidth=1.3)
-                some = True
     panels[0].set(xlabel="iteration", ylabel="training loss")
     panels[1].set(xlabel="iteration", ylabel="validation mAP", ylim=(0, 1))
+    some = False
+    for variant in ablation.shown:
+        losses: dict[float, list[float]] = {}
+        scores: dict[float, list[float]] = {}
+        for result in results.get(variant.name, ()):
+            for line in result.curves:
+                if line["stage"] == result.curves[-1]["stage"]:
+                    terms = line["losses"].items()
+                    loss = sum(v for k, v in terms if not wanted.losses or k in wanted.losses)
+                    losses.setdefault(line["iteration"], []).append(loss)
+                if "mean_ap" in line.get("validation", {}):
+                    score = line["validation"]["mean_ap"]
+                    scores.setdefault(line["iteration"], []).append(score)
+        for panel, curve in zip(panels, (losses, scores), strict=True):
+            if curve:
+                means = [sum(curve[x]) / len(curve[x]) for x in sorted(curve)]
+                panel.plot(sorted(curve), means, label=variant.title, linewidth=1.3)
+                some = True
     return some
-
-
-def _losses(result: Result, names: Sequence[str]) -> list[tuple[float, float]]:
-    stage = result.curves[-1]["stage"]
-    return [
-        (
-            line["iteration"],
-            sum(value for name, value in line["losses"].items() if not names or name in names),
-        )
-        for line in result.curves
-        if line["stage"] == stage
-    ]
-
-
-def _validated(result: Result) -> list[tuple[float, float]]:
-    return [
-        (line["iteration"], line["validation"]["mean_ap"])
-        for line in result.curves
-        if "mean_ap" in line.get("validation", {})
-    ]
-
-
-def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
-    by_x: dict[float, list[float]] = {}
-    for curve in curves:
-        for x, y in curve:
-            by_x.setdefault(x, []).append(y)
-    return [(x, sum(ys) / len(ys)) for x, ys in sorted(by_x.items())]
 
 
 def _columns(ablation: Ablation, wanted: Figure, results: Results, panels: list[Any]) -> bool:
     """A line for each variant, over metrics such as those of several gallery sizes."""
-    some = False
+    lines = []
     for variant in ablation.shown:
-        means = [
-            mean(values(results.get(variant.name, ()), metric_name(variant, measure)))
-            for measure in wanted.measures
-        ]
+        known = results.get(variant.name, ())
         points = [
-            (x, 100 * one.value, 0.0 if math.isnan(one.deviation) else 100 * one.deviation)
-            for x, one in zip(wanted.ticks, means, strict=True)
-            if one.count
+            _point(x, known, metric_name(variant, measure))
+            for x, measure in zip(wanted.ticks, wanted.measures, strict=True)
         ]
-        some |= _line(panels[0], points, variant.label or variant.name)
-    panels[0].set(xlabel=wanted.x_label, ylabel=wanted.y_label)
-    return some
+        lines.append((variant.title, [one for one in points if one]))
+    return _lines(panels[0], wanted, lines)
 
 
 def _variants(ablation: Ablation, wanted: Figure, results: Results, panels: list[Any]) -> bool:
     """A line for each group of variants, over the setting in which they differ."""
-    lines: dict[str, list[tuple[float, float, float]]] = {}
+    lines: dict[str, list[_Point]] = {}
     for variant in ablation.shown:
-        one = mean(values(results.get(variant.name, ()), metric_name(variant, wanted.measure)))
-        if one.count and variant.x is not None:
-            deviation = 0.0 if math.isnan(one.deviation) else one.deviation
+        known, measure = results.get(variant.name, ()), metric_name(variant, wanted.measure)
+        if variant.x is not None and (point := _point(variant.x, known, measure)):
             for line in variant.line.split(","):
-                point = (variant.x, 100 * one.value, 100 * deviation)
                 lines.setdefault(line.strip(), []).append(point)
-    for name, points in lines.items():
-        _line(panels[0], sorted(points), name)
-    panels[0].set(xlabel=wanted.x_label, ylabel=wanted.y_label)
-    return bool(lines)
+    return _lines(panels[0], wanted, [(name, sorted(points)) for name, points in lines.items()])
 
 
-def _line(panel: Any, points: Sequence[tuple[float, float, float]], label: str) -> bool:
-    if not points:
-        return False
-    x, y, spread = zip(*points, strict=True)
-    panel.errorbar(x, y, yerr=spread, marker="o", markersize=3, capsize=2, label=label, lw=1.3)
-    return True
+def _point(x: float, results: Sequence[Result], measure: str) -> _Point | None:
+    one = mean(values(results, measure))
+    spread = 0.0 if math.isnan(one.deviation) else 100 * one.deviation
+    return (x, 100 * one.value, spread) if one.count else None
+
+
+def _lines(panel: Any, wanted: Figure, lines: Sequence[tuple[str, list[_Point]]]) -> bool:
+    """Draw the lines that have points, in order; False without any."""
+    for label, points in lines:
+        if points:
+            x, y, bars = zip(*points, strict=True)
+            panel.errorbar(
+                x, y, yerr=bars, marker="o", markersize=3, capsize=2, label=label, lw=1.3
+            )
+    panel.set(xlabel=wanted.x_label, ylabel=wanted.y_label)
+    return any(points for _, points in lines)

@@ -1,7 +1,7 @@
 """The synthetic data sets that runs are trained and measured on, drawn when first needed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,18 +12,14 @@ from personsearch.datasets.dataset import Dataset
 
 @dataclass(frozen=True)
 class Drawn:
-    """A data set that can be drawn anywhere: the same arguments give the same bytes.
+    """A data set that can be drawn anywhere: the same arguments give the same bytes."""
 
-    `size` is a key of `synthetic.benchmark.SIZES`.
-    """
-
-    size: str
+    size: str  # a key of `synthetic.benchmark.SIZES`
     object_class: str = "person"
     seed: int = 0
 
     @property
     def name(self) -> str:
-        """Name of its folder."""
         return f"{self.size}-{self.object_class}-{self.seed}"
 
 
@@ -46,11 +42,7 @@ def drawn(
     draw: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
-    """Return the data set below a folder of runs; draw it if it is not there and `draw` is true.
-
-    Raises:
-        DataError: an unknown size or class.
-    """
+    """Return the data set below a folder of runs; draw it if it is not there and `draw` is true."""
     from personsearch.synthetic.benchmark import make_benchmark
 
     folder = (runs / "data" / wanted.name).resolve()
@@ -58,22 +50,12 @@ def drawn(
         if not draw:
             return Source(folder, NOT_DRAWN)
         # scenes.json is written last, so a folder that has one is complete.
-        make_benchmark(
-            folder,
-            size=wanted.size,
-            object_class=wanted.object_class,
-            seed=wanted.seed,
-            progress=progress,
-        )
+        make_benchmark(folder, **asdict(wanted), progress=progress)
     return at(folder)
 
 
 def at(folder: Path) -> Source:
-    """Return the data set of any format in a folder.
-
-    Raises:
-        DataError: there is none.
-    """
+    """Return the data set of any format in a folder."""
     folder = folder.resolve()
     return Source(folder, of_dataset(opened(folder)))
 

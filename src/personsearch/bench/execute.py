@@ -60,16 +60,10 @@ def execute(
     poll: float = 0.5,
     command: Sequence[str] = (sys.executable, "-m", "personsearch.bench.worker"),
 ) -> dict[str, str]:
-    """Execute the runs that are not finished, and those that they start from.
+    """Execute the runs that are not finished, and those that they start from, in this order.
 
-    Args:
-        runs: in order of priority.
-        folder: of all runs.
-        jobs: processes in parallel; they share the processors.
-        device: of the networks.
-        listener: called with the progress every `poll` seconds.
-        poll: seconds between two checks of the processes.
-        command: of a run's process; its folder and the device are appended.
+    The processes of `jobs` runs, whose commands are `command` with a run's folder and the device
+    appended, share the processors. The listener is called every `poll` seconds.
 
     Returns:
         The names of the runs that failed, and the reasons.
@@ -106,7 +100,8 @@ class _Pool:
         self.active: dict[str, subprocess.Popen[bytes]] = {}
         self.failed: dict[str, str] = {}
         self.timing = False
-        self.clock = _Clock()
+        self.began: dict[str, float] = {}
+        self.took: list[float] = []  # seconds of the runs that finished
 
     def start(self) -> None:
         """Start what can be started; a timed run runs alone."""
@@ -124,16 +119,13 @@ class _Pool:
                 self.waiting.remove(run)
                 try:
                     self.active[run.name] = self._process(run, place)
+                    self.began[run.name] = time.monotonic()
                     self.timing = run.kind == SPEED
                 except PersonSearchError as error:
                     self.failed[run.name] = _fail(place, str(error))
 
     def collect(self) -> None:
-        """Record which runs ended, and how.
-
-        Raises:
-            KeyboardInterrupt: one was interrupted.
-        """
+        """Record which runs ended, and how; raise KeyboardInterrupt if one was interrupted."""
         for name, process in list(self.active.items()):
             status = process.poll()
             if status is None:
@@ -142,7 +134,7 @@ class _Pool:
             self.timing = False
             if (self.folder / name / "metrics.json").is_file():
                 self.finished += 1
-                self.clock.finish(name)
+                self.took.append(time.monotonic() - self.began[name])
             elif status == worker.STOPPED:
                 raise KeyboardInterrupt
             else:
@@ -151,8 +143,11 @@ class _Pool:
     def state(self) -> State:
         """Return the progress."""
         running = {name: _progress(self.folder / name) for name in self.active}
-        self.clock.start(running)
-        left = self.clock.left(len(self.waiting), len(running), self.jobs)
+        left = None
+        if self.took:
+            # Those that are running are half done on average.
+            remaining = len(self.waiting) + len(running) / 2
+            left = sum(self.took) / len(self.took) * remaining / self.jobs
         return State(self.total, self.finished, dict(self.failed), running, left)
 
     def stop(self) -> None:
@@ -192,36 +187,12 @@ class _Pool:
             )
 
 
-class _Clock:
-    """Estimates the time left from the runs that finished."""
-
-    def __init__(self) -> None:
-        self.began: dict[str, float] = {}
-        self.took: list[float] = []
-
-    def start(self, running: dict[str, tuple[str, int, int]]) -> None:
-        for name in running:
-            self.began.setdefault(name, time.monotonic())
-
-    def finish(self, name: str) -> None:
-        self.took.append(time.monotonic() - self.began.get(name, time.monotonic()))
-
-    def left(self, waiting: int, active: int, jobs: int) -> float | None:
-        if not self.took:
-            return None
-        each = sum(self.took) / len(self.took)
-        # Those that are running are half done on average.
-        return each * (waiting + active / 2) / jobs
-
-
 def _is_finished(run: Run, folder: Path) -> bool:
     return (run.folder(folder) / "metrics.json").is_file()
 
 
 def _progress(place: Path) -> tuple[str, int, int]:
-    known = read_json(place / "progress.json")
-    if known is None:
-        return "starting", 0, 0
+    known = read_json(place / "progress.json") or {"step": "starting", "done": 0, "total": 0}
     return str(known["step"]), int(known["done"]), int(known["total"])
 
 

@@ -40,9 +40,7 @@ WITHOUT_INFLUENCE = (
     "personsearch.training.tensorboard",
     "personsearch.training.report",
 )
-"""Modules and packages that show metrics and never change one; of the catalogue, the lines of the
-run's own system count.
-"""
+"""Modules that never change a metric; of the catalogue, the lines of the run's system count."""
 
 
 def of_values(values: Mapping[str, Any]) -> str:
@@ -69,11 +67,7 @@ def of_dataset(dataset: Dataset) -> str:
 
 @lru_cache(maxsize=64)
 def of_code(system: str) -> str:
-    """Return the fingerprint of the code that a run of this system depends on.
-
-    Raises:
-        RecipeError: no such system.
-    """
+    """Return the fingerprint of the code that a run of this system depends on."""
     if system not in SYSTEMS:
         raise RecipeError(f"system is {system!r}, expected one of {', '.join(map(repr, SYSTEMS))}")
     entry = SYSTEMS[system]
@@ -99,17 +93,12 @@ def closure(modules: Iterable[str]) -> list[str]:
 def _imports(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                if _file(alias.name):
-                    yield alias.name
+            yield from (alias.name for alias in node.names if _file(alias.name))
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
                 # A name is a module of that package, or something in the package itself.
-                if _file(inner):
-                    yield inner
-                elif _file(node.module):
-                    yield node.module
+                candidates = (f"{node.module}.{alias.name}", node.module)
+                yield from [name for name in candidates if _file(name)][:1]
 
 
 def _file(module: str) -> Path | None:
@@ -117,10 +106,8 @@ def _file(module: str) -> Path | None:
     if parts[0] != "personsearch":
         return None
     place = ROOT.joinpath(*parts[1:])
-    for file in (place.with_suffix(".py"), place / "__init__.py"):
-        if file.is_file():
-            return file
-    return None
+    files = (place.with_suffix(".py"), place / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
 
 
 @lru_cache(maxsize=512)
@@ -138,18 +125,12 @@ def _meaning(module: str) -> str:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            kept = [one for one in body if not _is_docstring(one) and not _is_import(one)]
-            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+            node.body = [*filter(_counts, body)] or [ast.Pass()]  # type: ignore[attr-defined]
     return ast.unparse(tree)
 
 
-def _is_docstring(statement: ast.stmt) -> bool:
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
-
-
-def _is_import(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Import | ast.ImportFrom)
+def _counts(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant(value=str())):
+            return False
+    return True

@@ -25,7 +25,7 @@ from personsearch.evaluation.runner import (
 )
 from personsearch.evaluation.search import SearchResult, evaluate_search
 from personsearch.systems.base import PersonSearchModel
-from personsearch.types import Detections, FloatArray, Scene, SearchProtocol
+from personsearch.types import Detections, Scene, SearchProtocol
 
 RECALLS = (40, 50, 60, 70, 80, 90)
 """Detection recalls, in per cent, at which search is measured too."""
@@ -42,11 +42,7 @@ def measure(
     precision: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Measure a model on the test split; detections below `score_threshold` are not searched.
-
-    Raises:
-        DataError: no test split, or no protocol with queries.
-    """
+    """Measure a model on the test split; detections below `score_threshold` are not searched."""
     scenes = dataset.split("test")
     usual = usual_protocol(dataset)
     report = progress or (lambda step, done, total: None)
@@ -57,15 +53,23 @@ def measure(
     truth = ground_truth_detections(
         model, scenes, precision=precision, progress=partial(report, "ground truth")
     )
-    embedded = _queries(model, dataset, truth, precision)
+    # Queries that are annotated boxes were embedded already.
+    rows = {
+        (scene.name, box.tobytes()): vector
+        for scene in scenes
+        for box, vector in zip(scene.boxes, truth[scene.name].embeddings, strict=True)
+    }
 
     def search(
         where: str, protocol: SearchProtocol, gallery: Mapping[str, Detections], threshold: float
     ) -> dict[str, float]:
+        keys = [(query.scene, query.box.tobytes()) for query in protocol.queries]
         result = evaluate_search(
             protocol,
             gallery,
-            embedded(protocol),
+            np.stack([rows[key] for key in keys])
+            if all(key in rows for key in keys)
+            else embed_queries(model, protocol, scenes, precision=precision),
             score_threshold=threshold,
             confidence_weighted=model.confidence_weighted,
         )
@@ -79,12 +83,9 @@ def measure(
     }
     metrics |= search("", usual, found, score_threshold)
     metrics |= search("truth", usual, truth, 0.0)
-    others = {name: p for name, p in dataset.protocols.items() if p is not usual}
-    same = same_camera(usual, scenes)
-    if same is not None:
-        others["same-camera"] = same
-    for name, protocol in others.items():
-        metrics |= search(name, protocol, found, score_threshold)
+    for name, protocol in (*dataset.protocols.items(), ("same-camera", same_camera(usual, scenes))):
+        if protocol is not None and protocol is not usual:
+            metrics |= search(name, protocol, found, score_threshold)
     every = evaluate_detection(scenes, found, score_threshold=0.0)
     for percent in RECALLS:
         threshold = threshold_at(every, percent / 100)
@@ -100,9 +101,6 @@ def without_detection(
 
     Each gallery picture is embedded as one detection, which is right when the picture shows the
     query's person; queries keep their boxes.
-
-    Raises:
-        DataError: no test split, or no protocol with queries.
     """
     scenes, usual = dataset.split("test"), usual_protocol(dataset)
     whole = {s.name: np.array([[0, 0, *s.size]], dtype=np.float32) for s in scenes}
@@ -123,15 +121,13 @@ def without_detection(
 
 def same_camera(protocol: SearchProtocol, scenes: Sequence[Scene]) -> SearchProtocol | None:
     """Return the queries over other scenes of their own camera; None if nobody is seen twice."""
-    by_camera: dict[int, list[str]] = {}
+    by_camera: dict[int | None, list[str]] = {}
     for scene in scenes:
         if scene.camera is not None:
             by_camera.setdefault(scene.camera, []).append(scene.name)
     queries = [query for query in protocol.queries if query.camera in by_camera]
     galleries = [
-        [name for name in by_camera[query.camera] if name != query.scene]
-        for query in queries
-        if query.camera is not None
+        [name for name in by_camera[query.camera] if name != query.scene] for query in queries
     ]
     made = make_protocol("same-camera", scenes, queries, galleries)
     return made if any(made.targets) else None
@@ -144,39 +140,16 @@ def threshold_at(detection: DetectionResult, recall: float) -> float | None:
 
 
 def usual_protocol(dataset: Dataset) -> SearchProtocol:
-    """Return the first protocol that has queries.
-
-    Raises:
-        DataError: there is none.
-    """
-    for protocol in dataset.protocols.values():
-        if len(protocol.queries):
-            return protocol
+    """Return the first protocol that has queries; DataError if there is none."""
+    if found := next((p for p in dataset.protocols.values() if len(p.queries)), None):
+        return found
     raise DataError(
         f"data set {dataset.name!r} at {dataset.root} has no search protocol with queries; "
         "there is nothing to measure"
     )
 
 
-def _named(result: SearchResult, where: str = "") -> dict[str, float]:
+def _named(result: SearchResult, where: str) -> dict[str, float]:
     at = f"@{where}" if where else ""
     named = {f"mean_ap{at}": float(result.mean_ap)}
     return named | {f"top_{k}{at}": float(value) for k, value in result.top_k.items()}
-
-
-def _queries(
-    model: PersonSearchModel, dataset: Dataset, truth: Mapping[str, Detections], precision: str
-) -> Callable[[SearchProtocol], FloatArray]:
-    """Embed the queries of a protocol; those that are annotated boxes were embedded already."""
-    rows: dict[tuple[str, bytes], FloatArray] = {}
-    for scene in dataset.split("test"):
-        for box, vector in zip(scene.boxes, truth[scene.name].embeddings, strict=True):
-            rows[scene.name, box.tobytes()] = vector
-
-    def embedded(protocol: SearchProtocol) -> FloatArray:
-        keys = [(query.scene, query.box.tobytes()) for query in protocol.queries]
-        if all(key in rows for key in keys):
-            return np.stack([rows[key] for key in keys])
-        return embed_queries(model, protocol, dataset.split("test"), precision=precision)
-
-    return embedded

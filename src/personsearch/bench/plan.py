@@ -41,16 +41,12 @@ class Planner:
     ) -> None:
         self.recipes, self.runs, self.size = recipes, runs, size
         self.draw, self.any_code, self.progress = draw, any_code, progress
-        self._main = main
+        self.main = main
         self._sources: dict[Drawn | Path, Source] = {}
         self._runs: dict[str, Run] = {}
 
     def base(self, name: str) -> dict[str, Any]:
-        """Return the values of a base recipe.
-
-        Raises:
-            RecipeError: there is none of that name, or it is not TOML.
-        """
+        """Return the values of a base recipe; RecipeError if it cannot be read."""
         path = self.recipes / f"{name}.toml"
         try:
             return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -64,36 +60,31 @@ class Planner:
             raise RecipeError(f"{path}: is not TOML ({error})") from None
 
     def values(self, ablation: Ablation, variant: Variant, seed: int) -> dict[str, Any]:
-        """Return a variant's complete recipe, references unresolved.
-
-        Raises:
-            RecipeError: an unknown key, a wrong type, or a contradiction.
-        """
-        parts = (self.base(variant.recipe or ablation.recipe), ablation.set, variant.set)
+        """Return a variant's complete recipe, references unresolved; RecipeError if not valid."""
         values: dict[str, Any] = {}
-        for part in parts:
+        for part in (self.base(variant.recipe or ablation.recipe), ablation.set, variant.set):
             values |= current_keys(part, ablation.name)
         values["seed"] = seed
         recipe = make_recipe(values, f"{ablation.name}, variant {variant.name!r}")
         return recipe.model_dump() | recipe.settings | {"data": "", "seed": seed}
 
-    def run(self, ablation: Ablation, variant: Variant, seed: int) -> Run:
-        """Return the run of a variant and a seed.
+    def check(self, ablation: Ablation) -> None:
+        """Raise RecipeError if a variant is not a valid recipe."""
+        for variant in ablation.variant:
+            self.values(ablation, variant, 0)
 
-        Raises:
-            RecipeError: as `values`.
-            DataError: a data set that cannot be read or drawn.
-        """
+    def run(self, ablation: Ablation, variant: Variant, seed: int) -> Run:
+        """Return the run of a variant and a seed; RecipeError or DataError if it cannot be made."""
         values = self.values(ablation, variant, seed)
         needs: dict[str, Run] = {}
         sources: dict[str, tuple[Source, ...]] = {}
         for key, value in variant.set.items():
-            parts = value if isinstance(value, tuple) else (value,)
+            parts = value if isinstance(value, list | tuple) else [value]
             if any(isinstance(part, str) and part.startswith("data:") for part in parts):
                 names = [str(part).removeprefix("data:") for part in parts]
                 sources[key] = tuple(self.source(ablation, name) for name in names)
                 # The content of the data set counts, not its name.
-                values[key] = [""] * len(parts) if isinstance(value, tuple) else ""
+                values[key] = [""] * len(parts) if isinstance(value, list | tuple) else ""
             elif isinstance(value, str) and value.startswith("run:"):
                 needed = ablation.named(value.removeprefix("run:"))
                 needs[key] = self.run(ablation, needed, seed)
@@ -111,21 +102,17 @@ class Planner:
         }
 
     def source(self, ablation: Ablation, name: str) -> Source:
-        """Return a data set of the ablation.
-
-        Raises:
-            DataError: it cannot be read or drawn.
-        """
+        """Return a data set of the ablation; DataError if it cannot be read or drawn."""
         wanted: Drawn | Path
         if name == MAIN:
-            wanted = self._main if self._main is not None else Drawn(self.size)
+            wanted = self.main or Drawn(self.size)
         else:
             about = ablation.data[name]
             wanted = Drawn(about.size or self.size, about.object_class, about.seed)
-        if wanted not in self._sources:
-            self._sources[wanted] = (
-                data.drawn(wanted, self.runs, draw=self.draw, progress=self.progress)
-                if isinstance(wanted, Drawn)
-                else data.at(wanted)
-            )
-        return self._sources[wanted]
+        if wanted in self._sources:
+            return self._sources[wanted]
+        if isinstance(wanted, Path):
+            source = data.at(wanted)
+        else:
+            source = data.drawn(wanted, self.runs, draw=self.draw, progress=self.progress)
+        return self._sources.setdefault(wanted, source)

@@ -40,7 +40,6 @@ def wanted(planner: Planner, ablations: Sequence[Ablation], seeds: int) -> list[
 
 
 def results(planner: Planner, ablation: Ablation, seeds: int) -> Results:
-    """Return the results of an ablation's runs."""
     return {
         name: [found(run, planner.runs, any_code=planner.any_code) for run in runs]
         for name, runs in planner.table(ablation, seeds).items()
@@ -60,9 +59,6 @@ def color_floor(source: Source, runs: Path) -> float:
 
     It is computed once for a data set and kept below the folder of runs. NaN if the data set is not
     drawn.
-
-    Raises:
-        DataError: no test split, or no protocol with queries.
     """
     if source.fingerprint == NOT_DRAWN:
         return math.nan

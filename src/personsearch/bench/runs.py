@@ -42,7 +42,6 @@ class Run:
 
     @property
     def system(self) -> str:
-        """Name of the system that is trained."""
         return str(self.values["system"])
 
     @cached_property
@@ -68,20 +67,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of the folder."""
         return f"{self.task}-{self.code}"
 
     def folder(self, runs: Path) -> Path:
-        """Path below a folder of runs."""
         return runs / self.name
 
     def recipe(self, runs: Path) -> Recipe:
-        """Return the recipe, with the folders of its data sets and checkpoints.
-
-        Raises:
-            RecipeError: a key that does not belong, a wrong type, or a contradiction.
-            DataError: a checkpoint that it starts from is not there yet.
-        """
+        """Return the recipe, with the folders of its data sets and checkpoints."""
         filled = dict(self.values) | {"data": str(self.data.folder)}
         for key, run in self.needs.items():
             filled[key] = str(checkpoint(run.folder(runs)))
@@ -92,11 +84,7 @@ class Run:
 
 
 def checkpoint(folder: Path) -> Path:
-    """Return the checkpoint of a finished run.
-
-    Raises:
-        DataError: the run is not finished.
-    """
+    """Return the checkpoint of a finished run."""
     metrics = read_json(folder / "metrics.json")
     if metrics is None:
         raise DataError(f"{folder}: is not a finished run; run it first")
@@ -114,7 +102,6 @@ class Result:
 
     @property
     def finished(self) -> bool:
-        """Whether there are metrics."""
         return bool(self.metrics)
 
 

@@ -6,6 +6,7 @@ fixed number of people, and timed on pictures of its data set.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,9 @@ PEOPLE = (5, 20, 100)
 BATCHES = (1, 4, 8)
 CROP_SHARE = 224 / 600
 """Side of a person's crop over the picture's shorter side, in Xiao et al. 2016."""
-_REPEATS = 15
 
 
-def measure(recipe: Recipe, device: torch.device) -> dict[str, float]:
+def measure(recipe: Recipe, device: torch.device, repeats: int = 15) -> dict[str, float]:
     """Measure milliseconds of detection and embedding together.
 
     Returns:
@@ -36,38 +36,30 @@ def measure(recipe: Recipe, device: torch.device) -> dict[str, float]:
         ``ms_per_picture@people-P``, one picture at a time; ``ms_per_picture@people-P-separate``,
         where each detected person is cropped and passes through the whole network once more; and
         ``parameters``.
-
-    Raises:
-        RecipeError: the system cannot be told how many people to report.
     """
     scenes = open_dataset(Path(recipe.data)).split("test")
     pictures = [to_tensor(read_scene(scene)).to(device) for scene in scenes[: max(BATCHES)]]
     side = max(16, round(CROP_SHARE * min(pictures[0].shape[1:])))
     alone = _built(recipe, {"min_size": side, "max_size": side}).to(device).eval()
+    timed = partial(_fastest, device=device, precision=recipe.precision, repeats=repeats)
     metrics: dict[str, float] = {}
     for people in PEOPLE:
         model = with_people(recipe, people).to(device).eval()
         metrics["parameters"] = float(sum(p.numel() for p in model.parameters()))
         for batch in BATCHES:
             images = (pictures * batch)[:batch]
-            run = _Timed(model, device, recipe.precision)
-            seconds, found = run.fastest(run.detect, images)
+            seconds, found = timed(partial(_detect, model, images))
             metrics[f"ms_per_person@batch-{batch}-people-{people}"] = 1e3 * seconds / max(1, found)
             if batch == 1:
                 crop = functional.interpolate(pictures[0][None], (side, side))[0]
-                single = _Timed(alone, device, recipe.precision)
-                more, _ = single.fastest(single.embed, [crop] * found)
+                more, _ = timed(partial(_embed, alone, [crop] * found))
                 metrics[f"ms_per_picture@people-{people}"] = 1e3 * seconds
                 metrics[f"ms_per_picture@people-{people}-separate"] = 1e3 * (seconds + more)
     return metrics
 
 
 def with_people(recipe: Recipe, people: int) -> PersonSearchModel:
-    """Build the untrained system so that it reports that many people in every picture.
-
-    Raises:
-        RecipeError: the system has no `max_detections` or no `score_threshold`.
-    """
+    """Build the untrained system so that it reports that many people in every picture."""
     changed: dict[str, Any] = {"max_detections": people, "score_threshold": 0.0, "nms_iou": 0.99}
     if missing := set(changed) - set(recipe.settings):
         raise RecipeError(
@@ -83,42 +75,31 @@ def _built(recipe: Recipe, changed: dict[str, Any]) -> PersonSearchModel:
     return make_recipe(values | {k: v for k, v in changed.items() if k in values}).build(num_ids=2)
 
 
-class _Timed:
-    """A model's calls, timed."""
+def _detect(model: PersonSearchModel, images: list[Tensor]) -> int:
+    """Return the number of people in all pictures."""
+    return sum(len(one.boxes) for one in model.detect(images))
 
-    def __init__(self, model: PersonSearchModel, device: torch.device, precision: str) -> None:
-        self.model, self.device, self.precision = model, device, precision
 
-    @torch.inference_mode()
-    def detect(self, images: list[Tensor]) -> int:
-        """Return the number of people in all pictures."""
-        with autocast(self.device, self.precision):
-            found = self.model.detect(images)
-        return sum(len(one.boxes) for one in found)
+def _embed(model: PersonSearchModel, crops: list[Tensor]) -> int:
+    """Embed each crop as one person; return their number."""
+    whole = [crop.new_tensor([[0.0, 0.0, crop.shape[2], crop.shape[1]]]) for crop in crops]
+    return len(model.embed(crops, whole)) if crops else 0
 
-    @torch.inference_mode()
-    def embed(self, crops: list[Tensor]) -> int:
-        """Embed each crop as one person; return their number."""
-        whole = [
-            torch.tensor([[0.0, 0.0, crop.shape[2], crop.shape[1]]], device=self.device)
-            for crop in crops
-        ]
-        with autocast(self.device, self.precision):
-            return len(self.model.embed(crops, whole)) if crops else 0
 
-    def fastest(
-        self, call: Callable[[list[Tensor]], int], images: list[Tensor]
-    ) -> tuple[float, int]:
-        """Return the seconds of the fastest of several calls, and the last result.
+@torch.inference_mode()
+def _fastest(
+    call: Callable[[], int], device: torch.device, precision: str, repeats: int
+) -> tuple[float, int]:
+    """Return the seconds of the fastest of several calls, and the last result.
 
-        The minimum, because other work on the machine only ever adds time.
-        """
-        found = call(images)
-        taken = []
-        for _ in range(_REPEATS):
-            began = time.perf_counter()
-            found = call(images)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            taken.append(time.perf_counter() - began)
-        return min(taken), found
+    The minimum, because other work on the machine only ever adds time.
+    """
+    taken = []
+    for _ in range(1 + repeats):
+        began = time.perf_counter()
+        with autocast(device, precision):
+            found = call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:]), found

@@ -8,43 +8,34 @@ from personsearch.errors import RecipeError
 FIRST = "oim"
 """The baseline."""
 
+_METRICS = {
+    "mean_ap": "mAP",
+    "top_1": "top-1",
+    "top_5": "top-5",
+    "top_10": "top-10",
+    "mean_ap@truth": "mAP on true boxes",
+    "mean_ap@same-camera": "mAP, same camera",
+    "detection_ap": "detection AP",
+    "detection_recall": "recall",
+}
+_NUMBERS = {
+    "parameters": "parameters",
+    "train_seconds": "training, s",
+    "search_images_per_second": "search, images/s",
+    "peak_memory_mb": "memory, MB",
+}
 COLUMNS = (
-    Column(measure="mean_ap", title="mAP"),
-    Column(measure="top_1", title="top-1", difference=False),
-    Column(measure="top_5", title="top-5", difference=False),
-    Column(measure="top_10", title="top-10", difference=False),
-    Column(measure="mean_ap@truth", title="mAP on true boxes", difference=False),
-    Column(measure="mean_ap@same-camera", title="mAP, same camera", difference=False),
-    Column(measure="detection_ap", title="detection AP", difference=False),
-    Column(measure="detection_recall", title="recall", difference=False),
-    Column(measure="parameters", title="parameters", unit="number", difference=False),
-    Column(measure="train_seconds", title="training, s", unit="number", difference=False),
-    Column(
-        measure="search_images_per_second",
-        title="search, images/s",
-        unit="number",
-        difference=False,
-    ),
-    Column(measure="peak_memory_mb", title="memory, MB", unit="number", difference=False),
+    *(Column(measure=m, title=t, difference=m == "mean_ap") for m, t in _METRICS.items()),
+    *(Column(measure=m, title=t, unit="number", difference=False) for m, t in _NUMBERS.items()),
 )
 
 
 def systems_table(recipes: Path) -> Ablation:
-    """Return the recipes of a folder as one table, the baseline first.
-
-    Raises:
-        RecipeError: there is none.
-    """
+    """Return the recipes of a folder as one table, the baseline first."""
     names = sorted((path.stem for path in recipes.glob("*.toml")), key=lambda n: (n != FIRST, n))
     if not names:
         raise RecipeError(
             f"{recipes}: holds no recipes; give a folder of .toml files with --recipes"
         )
-    return Ablation(
-        name=recipes.name,
-        title="all systems",
-        column=COLUMNS,
-        variant=tuple(
-            Variant(name=name.replace("_", "-"), label=name, recipe=name) for name in names
-        ),
-    )
+    variants = [Variant(name=name.replace("_", "-"), label=name, recipe=name) for name in names]
+    return Ablation(name=recipes.name, title="all systems", column=COLUMNS, variant=tuple(variants))

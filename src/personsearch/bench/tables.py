@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from personsearch.bench.ablation import Ablation, Column
+from personsearch.bench.ablation import Ablation
 from personsearch.bench.summary import (
     ENOUGH_SEEDS,
     Mean,
@@ -37,35 +37,38 @@ class Section:
 def section(ablation: Ablation, results: Results, floor: float = math.nan) -> Section:
     """Return the tables of an ablation, from the runs that are finished."""
     verdicts = [verdict(ablation, claim, results) for claim in ablation.claim]
-    return Section(
-        ablation,
-        _rows(ablation, results),
-        _claims(ablation, verdicts),
-        [*_failures(ablation, results), *_old(results), *filter(None, map(_remark, verdicts))],
-        floor,
-    )
+    remarks = [
+        f"{variant.title}, seed {seed}: {result.failure}"
+        for variant in ablation.shown
+        for seed, result in enumerate(results.get(variant.name, ()))
+        if result.failure
+    ]
+    if old := sum(result.other_code for ours in results.values() for result in ours):
+        remarks.append(f"Runs that another version of the code made: {old}.")
+    remarks += filter(None, map(_remark, verdicts))
+    return Section(ablation, _rows(ablation, results), _claims(ablation, verdicts), remarks, floor)
 
 
 def _rows(ablation: Ablation, results: Results) -> TextTable:
-    shown = ablation.shown
+    base = ablation.shown[0] if ablation.shown else None
+    printed = {measure for variant in ablation.shown for measure in variant.paper}
     header = ["variant"]
     for column in ablation.column:
         header.append(f"{column.title}, %" if column.unit == "percent" else column.title)
         header += ["to first row"] if column.difference else []
-        header += ["paper"] if _printed(ablation, column) else []
+        header += ["paper"] if column.measure in printed else []
     rows = []
-    for variant in shown:
+    for variant in ablation.shown:
         ours = results.get(variant.name, ())
-        row = [variant.label or variant.name]
+        row = [variant.title]
         for column in ablation.column:
-            percent = column.unit == "percent"
-            measure = metric_name(variant, column.measure)
-            first = metric_name(shown[0], column.measure)
+            percent, measure = column.unit == "percent", metric_name(variant, column.measure)
             row.append(with_deviation(mean(values(ours, measure)), percent))
-            if column.difference:
-                difference = against(results.get(shown[0].name, ()), ours, first, measure)
-                row.append(MISSING if variant is shown[0] else with_error(difference, percent))
-            if _printed(ablation, column):
+            if column.difference and base is not None:
+                first = metric_name(base, column.measure)
+                difference = against(results.get(base.name, ()), ours, first, measure)
+                row.append(MISSING if variant is base else with_error(difference, percent))
+            if column.measure in printed:
                 paper = variant.paper.get(column.measure)
                 row.append(MISSING if paper is None else f"{paper:g}")
         done = sum(result.finished for result in ours)
@@ -73,12 +76,8 @@ def _rows(ablation: Ablation, results: Results) -> TextTable:
     return TextTable(f"{ablation.name}: {ablation.title}", [*header, "seeds"], rows)
 
 
-def _printed(ablation: Ablation, column: Column) -> bool:
-    """Whether the paper prints this column."""
-    return any(column.measure in variant.paper for variant in ablation.shown)
-
-
 def _claims(ablation: Ablation, verdicts: Sequence[Verdict]) -> TextTable:
+    units = {column.measure: column.unit for column in ablation.column}
     rows = []
     for one in verdicts:
         claim = one.claim
@@ -87,59 +86,34 @@ def _claims(ablation: Ablation, verdicts: Sequence[Verdict]) -> TextTable:
         paper = MISSING
         if a is not None and b is not None:
             paper = f"{b - a if claim.less else a - b:+.4g}"
-        rows.append(
-            [claim.says, one.answer, with_error(one.difference, _is_percent(ablation, one)), paper]
-        )
+        percent = units.get(claim.measure, "percent") == "percent"
+        rows.append([claim.says, one.answer, with_error(one.difference, percent), paper])
     return TextTable("the paper's claims", ["claim", "here", "difference", "paper"], rows)
 
 
-def _is_percent(ablation: Ablation, one: Verdict) -> bool:
-    units = {column.measure: column.unit for column in ablation.column}
-    return units.get(one.claim.measure, "percent") == "percent"
-
-
-def _failures(ablation: Ablation, results: Results) -> list[str]:
-    found = []
-    for variant in ablation.shown:
-        for seed, result in enumerate(results.get(variant.name, ())):
-            if result.failure:
-                found.append(f"{variant.label or variant.name}, seed {seed}: {result.failure}")
-    return found
-
-
-def _old(results: Results) -> list[str]:
-    count = sum(result.other_code for ours in results.values() for result in ours)
-    return [f"Runs that another version of the code made: {count}."] if count else []
-
-
 def _remark(one: Verdict) -> str:
-    """A sentence about a claim that does not show here; empty if it does, or with too few seeds."""
     if one.difference.count < ENOUGH_SEEDS or one.answer == "yes":
         return ""
-    finding = f'The paper\'s finding "{one.claim.says}" does not show on synthetic data'
-    if one.clear:
-        return f"{finding}: the opposite does."
-    return f"{finding}: the difference could be chance."
+    why = "the opposite does" if one.clear else "the difference could be chance"
+    return f'The paper\'s finding "{one.claim.says}" does not show on synthetic data: {why}.'
 
 
 def with_deviation(here: Mean, percent: bool) -> str:
     """``32.6 ± 1.2``: the mean and the deviation between seeds."""
-    if not here.count:
-        return MISSING
-    factor = 100.0 if percent else 1.0
-    text = number(factor * here.value, percent)
-    return text + f" ± {number(factor * here.deviation, percent)}" if here.count > 1 else text
+    return _with_spread(here, here.deviation, percent)
 
 
 def with_error(difference: Mean, percent: bool) -> str:
     """``+2.1 ± 0.8``: the mean difference and its standard error."""
-    if not difference.count:
+    return _with_spread(difference, difference.error, percent, "+")
+
+
+def _with_spread(one: Mean, spread: float, percent: bool, sign: str = "") -> str:
+    if not one.count:
         return MISSING
     factor = 100.0 if percent else 1.0
-    text = number(factor * difference.value, percent, "+")
-    return (
-        text + f" ± {number(factor * difference.error, percent)}" if difference.count > 1 else text
-    )
+    text = number(factor * one.value, percent, sign)
+    return f"{text} ± {number(factor * spread, percent)}" if one.count > 1 else text
 
 
 def number(value: float, percent: bool, sign: str = "") -> str:
@@ -171,14 +145,11 @@ def narrowed(table: TextTable, width: int) -> list[TextTable]:
 
 def markdown(table: TextTable) -> str:
     """Return the table in Markdown, the first column left, the others right."""
-    lines = ["| " + " | ".join(map(_escaped, table.header)) + " |"]
-    lines.append("| --- |" + " ---: |" * (len(table.header) - 1))
-    lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in table.rows]
-    return "\n".join(lines)
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+    header, *rows = [
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        for row in (table.header, *table.rows)
+    ]
+    return "\n".join([header, "| --- |" + " ---: |" * (len(table.header) - 1), *rows])
 
 
 def as_json(ablation: Ablation, results: Results, floor: float) -> dict[str, Any]:
@@ -187,7 +158,7 @@ def as_json(ablation: Ablation, results: Results, floor: float) -> dict[str, Any
     for variant in ablation.shown:
         ours = results.get(variant.name, ())
         variants[variant.name] = {
-            "label": variant.label or variant.name,
+            "label": variant.title,
             "seeds": sum(result.finished for result in ours),
             "failures": [result.failure for result in ours if result.failure],
             "paper": dict(variant.paper),
@@ -211,11 +182,8 @@ def as_json(ablation: Ablation, results: Results, floor: float) -> dict[str, Any
 
 
 def _plain(one: Mean) -> dict[str, float | int | None]:
-    known = {"mean": one.value, "deviation": one.deviation}
-    plain: dict[str, float | int | None] = {
-        name: value if math.isfinite(value) else None for name, value in known.items()
-    }
-    return plain | {"count": one.count}
+    value, deviation = (x if math.isfinite(x) else None for x in (one.value, one.deviation))
+    return {"mean": value, "deviation": deviation, "count": one.count}
 
 
 def document(one: Section, level: int = 2, pictures: Sequence[str] = ()) -> str:

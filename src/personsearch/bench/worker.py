@@ -73,24 +73,30 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     if job["kind"] == SPEED:
         return known | {"figures": speed.measure(recipe, where), "checkpoint": ""}
 
-    clock = _Clock(folder / "seconds.json")
+    # The time of training adds up in a file, over interrupted and killed processes.
+    before = float((read_json(folder / "seconds.json") or {}).get("seconds", 0.0))
+    began = time.perf_counter()
+
+    def progress(step: str, done: int, total: int, seconds_left: float | None = 0.0) -> None:
+        values = {"step": step, "done": done, "total": total, "seconds_left": seconds_left}
+        write_json(folder / "progress.json", values)
+
+    def count() -> float:
+        seconds = before + time.perf_counter() - began
+        write_json(folder / "seconds.json", {"seconds": seconds})
+        return seconds
 
     def tell(report: Report) -> None:
-        clock.save()
-        write_json(
-            folder / "progress.json",
-            {
-                "step": report.stage,
-                "done": report.iteration,
-                "total": report.iterations,
-                "seconds_left": report.seconds_left,
-            },
-        )
+        count()
+        progress(report.stage, report.iteration, report.iterations, report.seconds_left)
 
     dataset = open_dataset(Path(recipe.data), recipe.data_format or None)
     trainer = Trainer(recipe, dataset, folder, device=where, listener=tell)
-    with clock:
+    began = time.perf_counter()
+    try:
         best = trainer.run(resume=True)
+    finally:
+        train_seconds = count()
     del trainer
     tested = dataset if job["test"] == recipe.data else open_dataset(Path(job["test"]))
     model = load(best, where)
@@ -99,47 +105,21 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
         tested,
         score_threshold=recipe.eval_score_threshold,
         precision=recipe.precision,
-        progress=lambda step, done, total: write_json(
-            folder / "progress.json",
-            {"step": step, "done": done, "total": total, "seconds_left": 0.0},
-        ),
+        progress=progress,
     )
     log = read_log(folder / "log.jsonl")
     if "without-detection" in job["extra"]:
         metrics |= measure.without_detection(model, tested, precision=recipe.precision)
-    metrics["train_seconds"] = float((read_json(folder / "seconds.json") or {})["seconds"])
+    metrics["train_seconds"] = train_seconds
     rates = [line["images_per_second"] for line in log]
     metrics["train_images_per_second"] = sum(rates) / len(rates)
-    metrics["peak_memory_mb"] = _peak_memory(where.type == "cuda")
+    # The GPU's memory if one is used.
+    metrics["peak_memory_mb"] = (
+        torch.cuda.max_memory_allocated() / 1e6
+        if where.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    )
     return known | {"figures": metrics, "curves": log, "checkpoint": best.name}
-
-
-def _peak_memory(cuda: bool) -> float:
-    """Peak memory in MB: the GPU's if one is used."""
-    if cuda:
-        import torch
-
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-class _Clock:
-    """Adds up the time of training in a file, over interrupted and killed processes."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.before = float((read_json(file) or {}).get("seconds", 0.0))
-        self.began = time.perf_counter()
-
-    def save(self) -> None:
-        """Write the time until now."""
-        write_json(self.file, {"seconds": self.before + time.perf_counter() - self.began})
-
-    def __enter__(self) -> None:
-        self.began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.save()
 
 
 def _stop_with_parent() -> None:

@@ -3,12 +3,15 @@
 import json
 import math
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from personsearch.cli.options import JsonOption
+
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from personsearch.bench.ablation import Ablation
     from personsearch.bench.execute import State
     from personsearch.bench.plan import Planner
@@ -32,35 +35,25 @@ _Show = Annotated[bool, typer.Option("--show", help="Run nothing, print what is 
 _AnyCode = Annotated[
     bool, typer.Option("--any-code", help="Show results that other code made where ours are none.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Out = Annotated[Path | None, typer.Option(help="Write Markdown, and pictures beside it.")]
 
 
 @app.command("list")
-def list_ablations(json_output: _Json = False) -> None:
+def list_ablations(json_output: JsonOption = False) -> None:
     """Lists the ablations.
 
     Example: personsearch bench list
     """
     from personsearch.bench.ablation import ablation_names, read_ablation
-
-    ablations = [read_ablation(name) for name in ablation_names()]
-    if json_output:
-        rows = [
-            {"name": a.name, "title": a.title, "paper": a.paper, "variants": len(a.shown)}
-            for a in ablations
-        ]
-        typer.echo(json.dumps(rows))
-        return
     from personsearch.plots.tables import TextTable, print_tables
 
-    print_tables(
-        TextTable(
-            "ablations",
-            ("name", "what it compares", "paper", "variants"),
-            [(a.name, a.title, a.paper, str(len(a.shown))) for a in ablations],
-        )
-    )
+    keys = ("name", "title", "paper", "variants")
+    rows = [(a.name, a.title, a.paper, len(a.shown)) for a in map(read_ablation, ablation_names())]
+    if json_output:
+        typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        return
+    header = ("name", "what it compares", "paper", "variants")
+    print_tables(TextTable("ablations", header, [tuple(map(str, row)) for row in rows]))
 
 
 @app.command("ablation")
@@ -79,30 +72,39 @@ def ablation(
     ] = "ablation",
     show: _Show = False,
     any_code: _AnyCode = False,
-    json_output: _Json = False,
+    json_output: JsonOption = False,
     out: _Out = None,
 ) -> None:
-    """Runs what is missing of an ablation; prints our figures beside the paper's.
+    """Runs what is missing of an ablation; prints our metrics beside the paper's.
 
-    Ctrl-C stops after checkpoints are written; the same command goes on.
+    Ctrl-C stops after checkpoints are written; the same command goes on. An ablation of your own
+    is a .toml file like the shipped ones in the folder bench/ablations of the package; --recipes
+    names the folder of its base recipes, --data your data set.
 
     Example: personsearch bench ablation dcinet-table-4 --seeds 3 --jobs 2
+
+    Example: personsearch bench ablation my.toml --recipes DIR --data SET --seeds 2
     """
     from personsearch.bench.ablation import ablation_names, read_ablation
+    from personsearch.errors import RecipeError
 
     chosen = [read_ablation(name) for name in (ablation_names() if names == ["all"] else names)]
     planner = _planner(recipes, runs, size, data, show, any_code)
-    if len(chosen) > 1:
-        chosen = [one for one in chosen if _can_be_planned(planner, one)]
+    for one in chosen if len(chosen) > 1 else ():
+        try:
+            planner.check(one)
+        except RecipeError as error:
+            typer.echo(f"left out: {one.name}: {error}", err=True)
+            chosen = [other for other in chosen if other is not one]
     failed = {} if show else _execute(planner, chosen, seeds, jobs, device)
     _print(planner, chosen, seeds, json_output)
-    _draw(planner, chosen, seeds)
-    if out is not None:
-        from personsearch.bench import report
+    from personsearch.bench import charts, report
 
-        parts = [report.document(planner, one, seeds, out) for one in chosen]
-        _write(out, "\n".join(parts))
-    _exit(failed)
+    for one in chosen:
+        results = report.results(planner, one, seeds)
+        for picture in charts.draw(one, results, planner.runs / "figures"):
+            typer.echo(f"drawn: {picture}", err=True)
+    _finish(failed, out, [report.document(planner, one, seeds, out) for one in chosen if out])
 
 
 @app.command("systems")
@@ -118,33 +120,29 @@ def systems(
     data: _Data = None,
     show: _Show = False,
     any_code: _AnyCode = False,
-    json_output: _Json = False,
+    json_output: JsonOption = False,
     out: _Out = None,
 ) -> None:
     """Runs every system's recipe; with --out also writes what is there of all ablations.
 
     Example: personsearch bench systems --set ablation --jobs 2 --out docs/results.md
     """
+    from personsearch.bench import report
+    from personsearch.bench.ablation import ablation_names, read_ablation
     from personsearch.bench.systems import systems_table
 
     planner = _planner(recipes, runs, set_name, data, show, any_code)
     table = systems_table(planner.recipes)
     failed = {} if show else _execute(planner, [table], seeds, jobs, device)
     _print(planner, [table], seeds, json_output)
+    parts = []
     if out is not None:
-        from personsearch.bench import report
-        from personsearch.bench.ablation import ablation_names, read_ablation
-
         parts = [report.HEAD, report.document(planner, table, seeds, out)]
         ablations = _planner(None, runs, "ablation", None, True, any_code)
-        if set_name != "ablation":
-            smaller = systems_table(ablations.recipes)
-            parts.append(report.document(ablations, smaller, seeds, out))
-        parts += [
-            report.document(ablations, read_ablation(name), seeds, out) for name in ablation_names()
-        ]
-        _write(out, "\n".join(parts))
-    _exit(failed)
+        shown = [] if set_name == "ablation" else [systems_table(ablations.recipes)]
+        shown += map(read_ablation, ablation_names())
+        parts += [report.document(ablations, one, seeds, out) for one in shown]
+    _finish(failed, out, parts)
 
 
 def _planner(
@@ -157,19 +155,6 @@ def _planner(
     return Planner(folder, runs.resolve(), size, data, draw=not show, any_code=any_code)
 
 
-def _can_be_planned(planner: "Planner", one: "Ablation") -> bool:
-    """Whether every variant is a recipe; says why not."""
-    from personsearch.errors import RecipeError
-
-    try:
-        for variant in one.variant:
-            planner.values(one, variant, 0)
-    except RecipeError as error:
-        typer.echo(f"left out: {one.name}: {error}", err=True)
-        return False
-    return True
-
-
 def _execute(
     planner: "Planner", chosen: "list[Ablation]", seeds: int, jobs: int, device: str
 ) -> dict[str, str]:
@@ -179,56 +164,45 @@ def _execute(
     from personsearch.cli.progress import StepProgress
 
     with StepProgress() as steps:
-        planner.progress = lambda done, total: steps("drawing scenes", done, total)
+        planner.progress = steps.step("drawing scenes")
         wanted = report.wanted(planner, chosen, seeds)
-    with _Progress() as progress:
-        try:
+    progress = _Progress()
+    try:
+        with progress.bars:
             return execute(wanted, planner.runs, jobs=jobs, device=device, listener=progress.show)
-        except KeyboardInterrupt:
-            progress.close()
-            typer.echo("interrupted: the same command goes on from the last checkpoints", err=True)
-            raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on from the last checkpoints", err=True)
+        raise typer.Exit(130) from None
 
 
 def _print(planner: "Planner", chosen: "list[Ablation]", seeds: int, json_output: bool) -> None:
+    from rich.console import Console
+
     from personsearch.bench import report, tables
+    from personsearch.plots.tables import print_tables
 
-    printed: list[dict[str, Any]] = []
-    for one in chosen:
-        known, floor = report.results(planner, one, seeds), report.floor(planner, one)
-        if json_output:
-            printed.append(tables.as_json(one, known, floor))
-            continue
-        from rich.console import Console
-
-        from personsearch.plots.tables import print_tables
-
-        section = tables.section(one, known, floor)
+    known = [
+        (one, report.results(planner, one, seeds), report.floor(planner, one)) for one in chosen
+    ]
+    if json_output:
+        printed = [tables.as_json(*one) for one in known]
+        typer.echo(json.dumps(printed[0] if len(printed) == 1 else printed))
+        return
+    for one, results, floor in known:
+        section = tables.section(one, results, floor)
         print_tables(*tables.narrowed(section.table, Console().width), section.claims)
         if not math.isnan(floor):
             typer.echo(f"colour alone on true boxes: mAP {100 * floor:.1f} %")
         for remark in section.remarks:
             typer.echo(remark)
-    if json_output:
-        typer.echo(json.dumps(printed[0] if len(printed) == 1 else printed))
 
 
-def _draw(planner: "Planner", chosen: "list[Ablation]", seeds: int) -> None:
-    from personsearch.bench import charts, report
-
-    for one in chosen:
-        known = report.results(planner, one, seeds)
-        for picture in charts.draw(one, known, planner.runs / "figures"):
-            typer.echo(f"drawn: {picture}", err=True)
-
-
-def _write(out: Path, text: str) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
-    typer.echo(f"written: {out}", err=True)
-
-
-def _exit(failed: dict[str, str]) -> None:
+def _finish(failed: dict[str, str], out: Path | None, parts: list[str]) -> None:
+    """Write the Markdown; exit with an error if runs failed."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text("\n".join(parts), encoding="utf-8")
+        typer.echo(f"written: {out}", err=True)
     if failed:
         typer.echo(f"error: {len(failed)} runs failed; the same command tries them again", err=True)
         raise typer.Exit(1)
@@ -237,50 +211,34 @@ def _exit(failed: dict[str, str]) -> None:
 class _Progress:
     """A bar over all runs with the time left, and one for each that is in progress."""
 
-    def __enter__(self) -> "_Progress":
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        self._console = Console(stderr=True)
-        self._bars = Progress(
+        self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"),
-            console=self._console,
+            console=Console(stderr=True),
             transient=True,
         )
-        self._bars.start()
-        self._all = self._bars.add_task("runs", total=None, detail="")
-        self._each: dict[str, Any] = {}
-        self._told: set[str] = set()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Takes the bars off the screen."""
-        self._bars.stop()
+        self._all = self.bars.add_task("runs", total=None, detail="")
+        self._each: dict[str, TaskID] = {}
+        self._told = 0  # failures printed; new ones come last
 
     def show(self, state: "State") -> None:
-        """Brings the bars up to date, and prints a failure once."""
+        """Update the bars, and print each failure once."""
         detail = f"{len(state.failed)} failed " if state.failed else ""
         if state.seconds_left is not None:
             detail += f"about {math.ceil(state.seconds_left / 60)} min left"
-        self._bars.update(self._all, completed=state.finished, total=state.total, detail=detail)
-        for name in [name for name in self._each if name not in state.running]:
-            self._bars.remove_task(self._each.pop(name))
+        self.bars.update(self._all, completed=state.finished, total=state.total, detail=detail)
+        for name in self._each.keys() - state.running.keys():
+            self.bars.remove_task(self._each.pop(name))
         for name, (step, done, total) in state.running.items():
             if name not in self._each:
-                self._each[name] = self._bars.add_task(name, detail="")
-            self._bars.update(self._each[name], completed=done, total=total or None, detail=step)
-        for name, why in state.failed.items():
-            if name not in self._told:
-                self._told.add(name)
-                self._console.print(f"failed: {name}: {why}", style="red", markup=False)
+                self._each[name] = self.bars.add_task(name, detail="")
+            self.bars.update(self._each[name], completed=done, total=total or None, detail=step)
+        for name, why in list(state.failed.items())[self._told :]:
+            self.bars.console.print(f"failed: {name}: {why}", style="red", markup=False)
+        self._told = len(state.failed)
