@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from personsearch.bench.ablation import ablation_names, read_ablation
+from personsearch.bench.ablation import ablation_names, read_ablation, systems_table
 from personsearch.bench.plan import Planner
 from personsearch.errors import RecipeError
 from personsearch.training.catalogue import SYSTEMS
@@ -111,3 +111,20 @@ def test_a_file_of_ones_own_has_its_stem_as_name(tmp_path: Path) -> None:
     path.write_text(MINIMAL)
     ablation = read_ablation(str(path))
     assert (ablation.name, [v.name for v in ablation.shown]) == ("mine", ["a", "b"])
+
+
+def test_every_recipe_is_a_row_and_the_baseline_is_first(tmp_path: Path) -> None:
+    for name in ("trident", "dc-inet", "oim"):
+        (tmp_path / f"{name}.toml").touch()
+    table = systems_table(tmp_path)
+    assert [variant.recipe for variant in table.shown] == ["oim", "dc-inet", "trident"]
+    assert [variant.label for variant in table.shown] == ["oim", "dc-inet", "trident"]
+    assert table.name == tmp_path.name
+    measures = [column.measure for column in table.column]
+    assert measures[0] == "mean_ap"
+    assert {"mean_ap@truth", "detection_ap", "parameters", "peak_memory_mb"} <= set(measures)
+
+
+def test_a_folder_without_recipes_says_where_to_look(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"holds no recipes; .*--recipes"):
+        systems_table(tmp_path)

@@ -105,11 +105,12 @@ def test_a_killed_run_and_an_interrupted_one_go_on(
     counted = [0.0]
     for stop in (signal.SIGKILL, signal.SIGINT):
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            while (read_json(folder / "seconds.json") or {"seconds": 0.0})["seconds"] <= counted[
-                -1
-            ] or (read_json(folder / "progress.json") or {}).get("step") != "scenes":
+            seconds, step = 0.0, ""
+            while seconds <= counted[-1] or step != "scenes":
                 assert process.poll() is None
                 time.sleep(0.05)
+                seconds = (read_json(folder / "seconds.json") or {}).get("seconds", 0.0)
+                step = (read_json(folder / "progress.json") or {}).get("step", "")
             process.send_signal(stop)
             assert process.wait(30) == (worker.STOPPED if stop == signal.SIGINT else -stop)
         # The time of a killed run counts too.

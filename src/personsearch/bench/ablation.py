@@ -42,6 +42,26 @@ MAIN = "main"
 """The data set that variants are trained and measured on unless they name another."""
 
 
+BASELINE = "oim"
+
+_METRICS = {
+    "mean_ap": "mAP",
+    "top_1": "top-1",
+    "top_5": "top-5",
+    "top_10": "top-10",
+    "mean_ap@truth": "mAP on true boxes",
+    "mean_ap@same-camera": "mAP, same camera",
+    "detection_ap": "detection AP",
+    "detection_recall": "recall",
+}
+_NUMBERS = {
+    "parameters": "parameters",
+    "train_seconds": "training, s",
+    "search_images_per_second": "search, images/s",
+    "peak_memory_mb": "memory, MB",
+}
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -127,11 +147,9 @@ class Ablation(_Table):
 
     @property
     def shown(self) -> tuple[Variant, ...]:
-        """The rows of the table."""
         return tuple(variant for variant in self.variant if not variant.hidden)
 
     def named(self, name: str) -> Variant:
-        """The variant of that name."""
         return next(variant for variant in self.variant if variant.name == name)
 
     @model_validator(mode="after")
@@ -139,12 +157,11 @@ class Ablation(_Table):
         names = [variant.name for variant in self.variant]
         if len(set(names)) < len(names):
             raise ValueError("two variants have the same name")
-        known_data = {MAIN, *self.data}
         for variant in self.variant:
             if not (variant.recipe or self.recipe):
                 raise ValueError(f"variant {variant.name!r} has no recipe, nor has the ablation")
             wanted = {variant.train, variant.test or MAIN, *_references(variant.set, "data:")}
-            if strangers := wanted - known_data:
+            if strangers := wanted - {MAIN, *self.data}:
                 raise ValueError(f"variant {variant.name!r}: unknown data set {min(strangers)!r}")
             for other in _references(variant.set, "run:"):
                 if other not in names or other == variant.name:
@@ -177,7 +194,7 @@ def read_ablation(name: str) -> Ablation:
     except FileNotFoundError:
         known = ablation_names()
         near = get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise RecipeError(
             f"no ablation {name!r}{hint} The ablations are {', '.join(known)}; or give a .toml file"
         ) from None
@@ -185,10 +202,24 @@ def read_ablation(name: str) -> Ablation:
         raise RecipeError(f"{path}: cannot be read as TOML ({error})") from None
     try:
         # Strict validation accepts a list for a tuple only from JSON.
-        text = json.dumps(values | {"name": path.stem}, default=str)
-        return Ablation.model_validate_json(text)
+        return Ablation.model_validate_json(json.dumps(values | {"name": path.stem}, default=str))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise RecipeError(f"{path}: {f'{key}: ' if key else ''}{message}") from None
+
+
+def systems_table(recipes: Path) -> Ablation:
+    """Return the recipes of a folder as one table, the baseline first."""
+    names = sorted((path.stem for path in recipes.glob("*.toml")), key=lambda n: (n != BASELINE, n))
+    if not names:
+        raise RecipeError(
+            f"{recipes}: holds no recipes; give a folder of .toml files with --recipes"
+        )
+    variants = [Variant(name=name.replace("_", "-"), label=name, recipe=name) for name in names]
+    columns = (
+        *(Column(measure=m, title=t, difference=m == "mean_ap") for m, t in _METRICS.items()),
+        *(Column(measure=m, title=t, unit="number", difference=False) for m, t in _NUMBERS.items()),
+    )
+    return Ablation(name=recipes.name, title="all systems", column=columns, variant=tuple(variants))

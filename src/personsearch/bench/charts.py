@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from personsearch.bench.ablation import Ablation, Figure
 from personsearch.bench.runs import Result
-from personsearch.bench.summary import Results, mean, metric_name, values
+from personsearch.bench.tables import Results, mean, metric_name, values
 from personsearch.plots.weighting import plot_weighting
 
 _Point = tuple[float, float, float]  # x, per cent, deviation
@@ -55,7 +55,6 @@ def _training(ablation: Ablation, wanted: Figure, results: Results, panels: list
     """Losses on the left, validation mAP on the right, over iterations; means over seeds."""
     panels[0].set(xlabel="iteration", ylabel="training loss")
     panels[1].set(xlabel="iteration", ylabel="validation mAP", ylim=(0, 1))
-    some = False
     for variant in ablation.shown:
         losses: dict[float, list[float]] = {}
         scores: dict[float, list[float]] = {}
@@ -72,8 +71,7 @@ def _training(ablation: Ablation, wanted: Figure, results: Results, panels: list
             if curve:
                 means = [sum(curve[x]) / len(curve[x]) for x in sorted(curve)]
                 panel.plot(sorted(curve), means, label=variant.title, linewidth=1.3)
-                some = True
-    return some
+    return any(panel.lines for panel in panels)
 
 
 def _columns(ablation: Ablation, wanted: Figure, results: Results, panels: list[Any]) -> bool:

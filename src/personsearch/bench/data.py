@@ -9,6 +9,8 @@ from personsearch.bench.fingerprint import of_dataset
 from personsearch.datasets import open_dataset
 from personsearch.datasets.dataset import Dataset
 
+Progress = Callable[[int, int], None]  # called with scenes drawn, and in all
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -36,11 +38,7 @@ NOT_DRAWN = "not drawn"
 
 
 def drawn(
-    wanted: Drawn,
-    runs: Path,
-    *,
-    draw: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    wanted: Drawn, runs: Path, *, draw: bool = True, progress: Progress | None = None
 ) -> Source:
     """Return the data set below a folder of runs; draw it if it is not there and `draw` is true."""
     from personsearch.synthetic.benchmark import make_benchmark

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 from personsearch.bench import fingerprint, worker
 from personsearch.bench.files import read_json, write_json
@@ -20,6 +20,7 @@ from personsearch.processors import usable_processors
 
 PATIENCE = 60.0
 """Seconds in which interrupted runs must write their checkpoints."""
+_STARTING: dict[str, Any] = {"step": "starting", "done": 0, "total": 0}
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,6 @@ class State:
     failed: dict[str, str]  # name -> reason
     running: dict[str, tuple[str, int, int]]  # name -> step, iterations done, and in all
     seconds_left: float | None  # None until the first run is finished
-
-
-Listener = Callable[[State], None]
 
 
 def with_needs(runs: Sequence[Run]) -> list[Run]:
@@ -56,20 +54,15 @@ def execute(
     *,
     jobs: int = 1,
     device: str = "cpu",
-    listener: Listener | None = None,
+    listener: Callable[[State], None] | None = None,
     poll: float = 0.5,
     command: Sequence[str] = (sys.executable, "-m", "personsearch.bench.worker"),
 ) -> dict[str, str]:
     """Execute the runs that are not finished, and those that they start from, in this order.
 
     The processes of `jobs` runs, whose commands are `command` with a run's folder and the device
-    appended, share the processors. The listener is called every `poll` seconds.
-
-    Returns:
-        The names of the runs that failed, and the reasons.
-
-    Raises:
-        KeyboardInterrupt: on Ctrl-C, after the runs in progress wrote their checkpoints.
+    appended, share the processors. The listener is called every `poll` seconds. Return the names of
+    the runs that failed, and why. On Ctrl-C the runs in progress write their checkpoints first.
     """
     pool = _Pool(runs, folder.resolve(), jobs, (*command,), device)
     with _terminated_as_interrupted():
@@ -141,13 +134,13 @@ class _Pool:
                 self.failed[name] = _why(self.folder / name, status)
 
     def state(self) -> State:
-        """Return the progress."""
-        running = {name: _progress(self.folder / name) for name in self.active}
-        left = None
-        if self.took:
-            # Those that are running are half done on average.
-            remaining = len(self.waiting) + len(running) / 2
-            left = sum(self.took) / len(self.took) * remaining / self.jobs
+        running = {}
+        for name in self.active:
+            known = read_json(self.folder / name / "progress.json") or _STARTING
+            running[name] = str(known["step"]), int(known["done"]), int(known["total"])
+        # Those that are running are half done on average.
+        rounds = (len(self.waiting) + len(running) / 2) / self.jobs
+        left = rounds * sum(self.took) / len(self.took) if self.took else None
         return State(self.total, self.finished, dict(self.failed), running, left)
 
     def stop(self) -> None:
@@ -191,11 +184,6 @@ def _is_finished(run: Run, folder: Path) -> bool:
     return (run.folder(folder) / "metrics.json").is_file()
 
 
-def _progress(place: Path) -> tuple[str, int, int]:
-    known = read_json(place / "progress.json") or {"step": "starting", "done": 0, "total": 0}
-    return str(known["step"]), int(known["done"]), int(known["total"])
-
-
 def _why(place: Path, status: int) -> str:
     known = read_json(place / "failure.json")
     if known is not None:
@@ -216,10 +204,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
         return
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

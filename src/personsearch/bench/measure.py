@@ -30,9 +30,6 @@ from personsearch.types import Detections, Scene, SearchProtocol
 RECALLS = (40, 50, 60, 70, 80, 90)
 """Detection recalls, in per cent, at which search is measured too."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with (step, pictures done, pictures in all)."""
-
 
 def measure(
     model: PersonSearchModel,
@@ -40,7 +37,7 @@ def measure(
     *,
     score_threshold: float = 0.5,
     precision: str = "auto",
-    progress: Progress | None = None,
+    progress: Callable[[str, int, int], None] | None = None,  # step, pictures done, in all
 ) -> dict[str, float]:
     """Measure a model on the test split; detections below `score_threshold` are not searched."""
     scenes = dataset.split("test")

@@ -1,32 +1,24 @@
 """From an ablation and a number of seeds to runs."""
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from personsearch.bench import data
 from personsearch.bench.ablation import MAIN, Ablation, Variant
-from personsearch.bench.data import Drawn, Source
+from personsearch.bench.data import Drawn, Progress, Source
 from personsearch.bench.runs import Run
 from personsearch.errors import RecipeError
 from personsearch.training.recipe import make_recipe
 from personsearch.training.renamed_keys import current_keys
 
-Progress = Callable[[int, int], None]
-
 
 class Planner:
     """Makes runs from variants; the same variant and seed give the same run.
 
-    Args:
-        recipes: folder of the base recipes.
-        runs: folder of all runs; data sets are drawn below it.
-        size: of drawn data sets.
-        main: folder of the main data set, if it is not drawn.
-        draw: draw missing data sets.
-        any_code: accept results of another version of the code.
-        progress: called with scenes drawn, and in all.
+    Base recipes are in `recipes`; data sets of `size` are drawn below `runs`, if `draw`, except the
+    main one where `main` is its folder. `any_code` accepts results of another code version.
     """
 
     def __init__(
@@ -37,11 +29,10 @@ class Planner:
         main: Path | None = None,
         draw: bool = True,
         any_code: bool = False,
-        progress: Progress | None = None,
     ) -> None:
         self.recipes, self.runs, self.size = recipes, runs, size
-        self.draw, self.any_code, self.progress = draw, any_code, progress
-        self.main = main
+        self.main, self.draw, self.any_code = main, draw, any_code
+        self.progress: Progress | None = None
         self._sources: dict[Drawn | Path, Source] = {}
         self._runs: dict[str, Run] = {}
 
@@ -51,10 +42,10 @@ class Planner:
         try:
             return tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            known = sorted(path.stem for path in self.recipes.glob("*.toml"))
+            known = ", ".join(sorted(path.stem for path in self.recipes.glob("*.toml"))) or "none"
             raise RecipeError(
-                f"{path}: no such recipe; that folder has {', '.join(known) or 'none'}. Name one "
-                "of them or give another folder with --recipes"
+                f"{path}: no such recipe; that folder has {known}. Name one of them or give "
+                "another folder with --recipes"
             ) from None
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{path}: is not TOML ({error})") from None

@@ -1,7 +1,6 @@
 """From planned runs to a report: results, the color floor, one Markdown document."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from personsearch.bench.files import read_json, write_json
 from personsearch.bench.measure import usual_protocol
 from personsearch.bench.plan import Planner
 from personsearch.bench.runs import Run, found
-from personsearch.bench.summary import Results
+from personsearch.bench.tables import Results
 from personsearch.classical.hsv_histogram import extract
 from personsearch.errors import PersonSearchError
 from personsearch.evaluation.runner import embed_queries, ground_truth_detections
@@ -85,9 +84,7 @@ def document(
         known = results(planner, ablation, seeds)
     except PersonSearchError as error:
         return f"{'#' * level} {ablation.name}: {ablation.title}\n\nNot run: {error}\n"
-    pictures: list[str] = []
-    if out is not None:
-        drawn = charts.draw(ablation, known, out.parent / "images")
-        pictures = [os.path.relpath(picture, out.parent) for picture in drawn]
+    drawn = charts.draw(ablation, known, out.parent / "images") if out else []
+    pictures = [f"images/{picture.name}" for picture in drawn]
     section = tables.section(ablation, known, floor(planner, ablation))
     return tables.document(section, level, pictures)

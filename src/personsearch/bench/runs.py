@@ -119,8 +119,6 @@ def found(run: Run, runs: Path, *, any_code: bool = False) -> Result:
     known = result(run.folder(runs))
     if known.finished or not any_code:
         return known
-    others = [path for path in runs.glob(f"{run.task}-*") if (path / "metrics.json").is_file()]
-    if not others:
-        return known
-    latest = max(others, key=lambda path: (path / "metrics.json").stat().st_mtime_ns)
-    return replace(result(latest), other_code=True)
+    others = runs.glob(f"{run.task}-*/metrics.json")
+    latest = max(others, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return replace(result(latest.parent), other_code=True) if latest else known

@@ -1,7 +1,6 @@
-"""Time of an untrained system for a picture and a person.
+"""Time of an untrained system for a picture and a person, on pictures of its data set.
 
-Time depends on the number of people, not on the weights. The network is built, told to report a
-fixed number of people, and timed on pictures of its data set.
+Time depends on the number of people, which the system is set to report, not on the weights.
 """
 
 import time
@@ -76,12 +75,10 @@ def _built(recipe: Recipe, changed: dict[str, Any]) -> PersonSearchModel:
 
 
 def _detect(model: PersonSearchModel, images: list[Tensor]) -> int:
-    """Return the number of people in all pictures."""
     return sum(len(one.boxes) for one in model.detect(images))
 
 
 def _embed(model: PersonSearchModel, crops: list[Tensor]) -> int:
-    """Embed each crop as one person; return their number."""
     whole = [crop.new_tensor([[0.0, 0.0, crop.shape[2], crop.shape[1]]]) for crop in crops]
     return len(model.embed(crops, whole)) if crops else 0
 
@@ -90,10 +87,7 @@ def _embed(model: PersonSearchModel, crops: list[Tensor]) -> int:
 def _fastest(
     call: Callable[[], int], device: torch.device, precision: str, repeats: int
 ) -> tuple[float, int]:
-    """Return the seconds of the fastest of several calls, and the last result.
-
-    The minimum, because other work on the machine only ever adds time.
-    """
+    """Return the seconds of the fastest call, as other work only adds time, and the last result."""
     taken = []
     for _ in range(1 + repeats):
         began = time.perf_counter()

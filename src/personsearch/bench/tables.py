@@ -1,26 +1,99 @@
-"""Results as tables: ours beside the paper's, the difference to the first row, and the claims."""
+"""Results as tables: ours beside the paper's, the difference to the first row, and the claims.
+
+Runs of the same seed draw the same pictures in the same order, so two variants are compared seed by
+seed: the difference is the mean of the paired differences, its standard error their deviation over
+the root of their number.
+"""
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from personsearch.bench.ablation import Ablation
-from personsearch.bench.summary import (
-    ENOUGH_SEEDS,
-    Mean,
-    Results,
-    Verdict,
-    against,
-    mean,
-    metric_name,
-    values,
-    verdict,
-)
+from personsearch.bench.ablation import Ablation, Claim, Variant
+from personsearch.bench.runs import Result
 from personsearch.plots.tables import TextTable
 
-MISSING = "·"
-"""An empty cell: not printed by the paper, or not run."""
+ENOUGH_SEEDS = 3
+"""A claim gets no verdict with fewer seeds: chance moves a run by more than most losses do."""
+
+Results = Mapping[str, Sequence[Result]]  # by variant, in the order of the seeds
+
+MISSING = "·"  # an empty cell: not printed by the paper, or not run
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean of a metric over `count` finished seeds, and the deviation (n - 1) between them."""
+
+    value: float  # NaN for no seed
+    deviation: float  # NaN for fewer than two
+    count: int
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean; NaN for fewer than two seeds."""
+        return self.deviation / math.sqrt(self.count) if self.count else math.nan
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim, and by how much the better variant is better here, seed by seed."""
+
+    claim: Claim
+    difference: Mean
+
+    @property
+    def answer(self) -> str:
+        """``yes`` or ``no``, and whether chance may explain it; or how few seeds there are."""
+        count = self.difference.count
+        if count < ENOUGH_SEEDS:
+            return "not run" if not count else "1 seed" if count == 1 else f"{count} seeds"
+        answer = "yes" if self.difference.value > 0 else "no"
+        return answer if self.clear else f"{answer}, within two standard errors"
+
+    @property
+    def clear(self) -> bool:
+        """Whether the difference is more than two standard errors."""
+        one = self.difference
+        return one.count >= ENOUGH_SEEDS and abs(one.value) > 2 * one.error
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Return mean and deviation of the finite values."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return Mean(math.nan, math.nan, 0)
+    deviation = statistics.stdev(known) if len(known) > 1 else math.nan
+    return Mean(statistics.fmean(known), deviation, len(known))
+
+
+def values(results: Sequence[Result], measure: str) -> list[float]:
+    """Return the metric of each seed; NaN where it was not measured."""
+    return [result.metrics.get(measure, math.nan) for result in results]
+
+
+def metric_name(variant: Variant, measure: str) -> str:
+    """Return the metric that stands in a variant's cell of a column."""
+    return variant.columns.get(measure, measure)
+
+
+def verdict(ablation: Ablation, claim: Claim, results: Results) -> Verdict:
+    """Compare the two variants of a claim."""
+    better, worse = ablation.named(claim.better), ablation.named(claim.worse)
+    first, other = results.get(worse.name, ()), results.get(better.name, ())
+    one = metric_name(worse, claim.worse_measure or claim.measure)
+    two = metric_name(better, claim.measure)
+    return Verdict(claim, against(first, other, one, two, sign=-1.0 if claim.less else 1.0))
+
+
+def against(
+    first: Sequence[Result], other: Sequence[Result], one: str, two: str, sign: float = 1.0
+) -> Mean:
+    """Return the paired difference: metric `two` of `other` less `one` of `first`, times `sign`."""
+    pairs = zip(values(other, two), values(first, one), strict=False)
+    return mean([sign * (b - a) for b, a in pairs])
 
 
 @dataclass(frozen=True)
@@ -125,9 +198,8 @@ def number(value: float, percent: bool, sign: str = "") -> str:
 
 def narrowed(table: TextTable, width: int) -> list[TextTable]:
     """Split a table into several of at most `width` characters, each with the first column."""
-    cells = [table.header, *table.rows]
-    border = 3
-    wide = [max(len(row[k]) for row in cells) + border for k in range(len(table.header))]
+    # A column's border takes three characters.
+    wide = [max(map(len, cells)) + 3 for cells in zip(table.header, *table.rows, strict=True)]
     groups: list[list[int]] = [[]]
     for column in range(1, len(wide)):
         if groups[-1] and 1 + wide[0] + sum(wide[k] for k in [*groups[-1], column]) > width:
@@ -171,10 +243,7 @@ def as_json(ablation: Ablation, results: Results, floor: float) -> dict[str, Any
         {"says": v.claim.says, "here": v.answer, "clear": v.clear, **_plain(v.difference)}
         for v in (verdict(ablation, claim, results) for claim in ablation.claim)
     ]
-    return {
-        "name": ablation.name,
-        "title": ablation.title,
-        "paper": ablation.paper,
+    return ablation.model_dump(include={"name", "title", "paper"}) | {
         "hsv_floor": None if math.isnan(floor) else floor,
         "variants": variants,
         "claims": claims,
@@ -189,21 +258,18 @@ def _plain(one: Mean) -> dict[str, float | int | None]:
 def document(one: Section, level: int = 2, pictures: Sequence[str] = ()) -> str:
     """Return a section of a Markdown document; `pictures` are links to files."""
     ablation = one.ablation
-    parts = [f"{'#' * level} {ablation.name}: {ablation.title}"]
-    if ablation.paper:
-        parts.append(f"Paper: {ablation.paper}.")
-    if ablation.note:
-        parts.append(ablation.note)
     done = any(row[-1] != "not run" for row in one.table.rows)
+    parts = [
+        f"{'#' * level} {ablation.name}: {ablation.title}",
+        f"Paper: {ablation.paper}." if ablation.paper else "",
+        ablation.note,
+    ]
     if done:
-        parts.append(markdown(one.table))
-        if one.claims.rows:
-            parts.append(markdown(one.claims))
+        parts += [markdown(one.table), markdown(one.claims) if one.claims.rows else ""]
+        if not math.isnan(one.floor):
+            parts.append(f"Colour alone on true boxes: mAP {100 * one.floor:.1f} %.")
     elif one.table.rows:
         parts.append("Not run.")
-    if not math.isnan(one.floor) and done:
-        parts.append(f"Colour alone on true boxes: mAP {100 * one.floor:.1f} %.")
-    if one.remarks:
-        parts.append("\n".join(f"- {remark}" for remark in one.remarks))
+    parts.append("\n".join(f"- {remark}" for remark in one.remarks))
     parts += [f"![{ablation.title}]({picture})" for picture in pictures]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"

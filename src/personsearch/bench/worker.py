@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,6 @@ def main(arguments: list[str]) -> int:
         except KeyboardInterrupt:
             return STOPPED
         except Exception as error:
-            import traceback
-
             traceback.print_exc()
             line = " ".join(str(error).split()) or "no message"
             write_json(folder / "failure.json", {"error": f"{type(error).__name__}: {line}"})
@@ -113,12 +112,9 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     metrics["train_seconds"] = train_seconds
     rates = [line["images_per_second"] for line in log]
     metrics["train_images_per_second"] = sum(rates) / len(rates)
-    # The GPU's memory if one is used.
-    metrics["peak_memory_mb"] = (
-        torch.cuda.max_memory_allocated() / 1e6
-        if where.type == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    )
+    metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    if where.type == "cuda":
+        metrics["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6
     return known | {"figures": metrics, "curves": log, "checkpoint": best.name}
 
 

@@ -128,8 +128,7 @@ def systems(
     Example: personsearch bench systems --set ablation --jobs 2 --out docs/results.md
     """
     from personsearch.bench import report
-    from personsearch.bench.ablation import ablation_names, read_ablation
-    from personsearch.bench.systems import systems_table
+    from personsearch.bench.ablation import ablation_names, read_ablation, systems_table
 
     planner = _planner(recipes, runs, set_name, data, show, any_code)
     table = systems_table(planner.recipes)
@@ -181,9 +180,7 @@ def _print(planner: "Planner", chosen: "list[Ablation]", seeds: int, json_output
     from personsearch.bench import report, tables
     from personsearch.plots.tables import print_tables
 
-    known = [
-        (one, report.results(planner, one, seeds), report.floor(planner, one)) for one in chosen
-    ]
+    known = [(a, report.results(planner, a, seeds), report.floor(planner, a)) for a in chosen]
     if json_output:
         printed = [tables.as_json(*one) for one in known]
         typer.echo(json.dumps(printed[0] if len(printed) == 1 else printed))
