@@ -66,6 +66,12 @@ class Appearances:
             names = [name for name in shown if name in members]
         return {name: shown[name] for name in names if name != query.scene}
 
+    def all_targets(
+        self, queries: Sequence[Query], galleries: Sequence[Sequence[str]]
+    ) -> list[dict[str, FloatArray]]:
+        """Return the `targets` of each query in its gallery."""
+        return [self.targets(q, g) for q, g in zip(queries, galleries, strict=True)]
+
 
 def make_protocol(
     name: str,
@@ -81,17 +87,14 @@ def make_protocol(
     With ignored boxes, the protocol includes all boxes: a detection belongs to the annotated
     person that it overlaps most.
     """
-    shown = Appearances(scenes)
-    targets = [shown.targets(q, g) for q, g in zip(queries, galleries, strict=True)]
-    annotated = {scene.name: scene.boxes for scene in scenes} if ignored else None
     return SearchProtocol(
         name=name,
         queries=queries,
         galleries=galleries,
-        targets=targets,
+        targets=Appearances(scenes).all_targets(queries, galleries),
         ignored=ignored,
         average_precision=average_precision,
-        annotated=annotated,
+        annotated={scene.name: scene.boxes for scene in scenes} if ignored else None,
     )
 
 

@@ -15,12 +15,13 @@ average_precision  optional, ``"step"`` or ``"trapezoid"``
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from personsearch.boxes import from_xywh
+from personsearch.datasets.dataset import corners_of
 from personsearch.datasets.galleries import Excluding, other_cameras, other_scenes
 from personsearch.datasets.protocols import Appearances, LazyProtocols
 from personsearch.errors import AnnotationError, DataError
@@ -61,7 +62,6 @@ class Numbering:
         self.boxes |= {n: (scene, row) for row, n in enumerate(numbers) if n is not None}
 
     def image(self, name: str, protocol: str) -> int:
-        """Return the image number of a scene."""
         if name not in self.images:
             raise DataError(f"protocol {protocol!r} names scene {name!r}, which is in no split")
         return self.images[name]
@@ -92,29 +92,21 @@ def to_json(name: str, protocol: SearchProtocol, numbering: Numbering) -> dict[s
         table["gallery"] = kind
     else:
         table["galleries"] = [[numbering.image(n, name) for n in g] for g in protocol.galleries]
-    shown = Appearances(scenes)
-    derived = [
-        shown.targets(q, g) for q, g in zip(protocol.queries, protocol.galleries, strict=True)
-    ]
+
+    def annotations(boxes: _Boxes) -> list[Any]:
+        pairs = ((scene, box) for scene, some in boxes.items() for box in some.reshape(-1, 4))
+        return [numbering.annotation(scene, box, None, name) for scene, box in pairs]
+
+    derived = Appearances(scenes).all_targets(protocol.queries, protocol.galleries)
     if not all(_same(a, b) for a, b in zip(derived, protocol.targets, strict=True)):
-        table["targets"] = [
-            [numbering.annotation(scene, box, None, name) for scene, box in targets.items()]
-            for targets in protocol.targets
-        ]
+        table["targets"] = [annotations(targets) for targets in protocol.targets]
     if protocol.ignored:
         unlabelled = unlabelled_boxes(scenes)
         distinct = {id(ignored): ignored for ignored in protocol.ignored}
         if all(_same(ignored, unlabelled) for ignored in distinct.values()):
             table["ignored"] = "unlabelled"
         else:
-            table["ignored"] = [
-                [
-                    numbering.annotation(s, box, None, name)
-                    for s, boxes in i.items()
-                    for box in boxes
-                ]
-                for i in protocol.ignored
-            ]
+            table["ignored"] = [annotations(ignored) for ignored in protocol.ignored]
     if protocol.average_precision != "step":
         table["average_precision"] = protocol.average_precision
     return table
@@ -135,9 +127,8 @@ def _kind(protocol: SearchProtocol, scenes: Sequence[Scene]) -> str | None:
     lazy = [g for g in protocol.galleries if isinstance(g, Excluding)]
     names = [scene.name for scene in scenes]
     bases = {id(gallery.names): gallery.names for gallery in lazy}
-    if not lazy or len(lazy) < len(protocol.galleries):
-        return None
-    if any(list(base) != names for base in bases.values()):
+    others = not lazy or len(lazy) < len(protocol.galleries)
+    if others or any(list(base) != names for base in bases.values()):
         return None
     for kind, galleries in (
         ("all", other_scenes(protocol.queries, names)),
@@ -167,11 +158,7 @@ def from_json(
         isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows
     ):
         raise AnnotationError(f"{path}: 'protocols' must be a list of objects with a 'name'")
-
-    def builder(row: dict[str, Any]) -> Any:
-        return lambda: _build(row, numbering, splits, path)
-
-    return LazyProtocols({row["name"]: builder(row) for row in rows})
+    return LazyProtocols({r["name"]: partial(_build, r, numbering, splits, path) for r in rows})
 
 
 def _build(
@@ -187,11 +174,10 @@ def _build(
             raise AnnotationError(
                 f"{len(queries)} queries but {len(galleries)} galleries, expected one per query"
             )
-        shown = Appearances(scenes)
         if "targets" in row:
             targets = [dict(_boxes(v, numbering)) for v in row["targets"]]
         else:
-            targets = [shown.targets(q, g) for q, g in zip(queries, galleries, strict=True)]
+            targets = Appearances(scenes).all_targets(queries, galleries)
         ignored = _ignored(row.get("ignored"), queries, scenes, numbering)
         return SearchProtocol(
             name=row["name"],
@@ -212,15 +198,10 @@ def _build(
         raise AnnotationError(f"{where}: is malformed ({error})") from None
 
 
-def _corners(value: Mapping[str, Any]) -> FloatArray:
-    box: FloatArray = from_xywh(np.array([value["bbox"]], np.float64))[0].astype(np.float32)
-    return box
-
-
 def _query(value: Any, numbering: Numbering, by_name: Mapping[str, Scene]) -> Query:
     if isinstance(value, dict):
         scene = by_name[numbering.scenes[value["image_id"]].name]
-        return Query(scene.name, _corners(value), int(value["person_id"]), scene.camera)
+        return Query(scene.name, corners_of(value["bbox"]), int(value["person_id"]), scene.camera)
     found, row = numbering.boxes[value]
     scene = by_name[found.name]
     return Query(scene.name, scene.boxes[row], int(scene.ids[row]), scene.camera)
@@ -243,7 +224,7 @@ def _boxes(values: Sequence[Any], numbering: Numbering) -> list[tuple[str, Float
     found = []
     for value in values:
         if isinstance(value, dict):
-            found.append((numbering.scenes[value["image_id"]].name, _corners(value)))
+            found.append((numbering.scenes[value["image_id"]].name, corners_of(value["bbox"])))
         else:
             scene, row = numbering.boxes[value]
             found.append((scene.name, scene.boxes[row]))

@@ -40,6 +40,7 @@ from personsearch.types import UNLABELLED, FloatArray, Scene
 FILE_NAME = "scenes.json"
 
 _PRW_NAME = re.compile(r"c(\d+)s\d+_\d+")
+_Row = tuple[int | None, list[float], int]  # annotation id, [x, y, w, h], person id
 _PERSON_KEYS = ("pid", "personid", "identity", "identityid", "reid")
 
 
@@ -78,11 +79,8 @@ def read(
 def read_coco(root: Path, pictures: Path | None = None) -> Dataset:
     """Read a COCO file, or a folder of COCO files with one split each.
 
-    The files of a folder are assumed to number people and cameras independently.
-
-    Args:
-        root: the file or folder.
-        pictures: folder that ``file_name`` is relative to; by default the files' folder.
+    The files of a folder are assumed to number people and cameras independently. Their
+    ``file_name`` is relative to `pictures`, by default the files' folder.
 
     Raises:
         AnnotationError: there is no COCO file, or one is damaged.
@@ -132,29 +130,19 @@ def write(dataset: Dataset, root: Path) -> None:
             ids = [dataset.source_ids[id_] if id_ >= 0 else id_ for id_ in ids]
         for box, id_ in zip(scene.boxes, ids, strict=True):
             bbox = scene_protocols.to_bbox(box)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": 1,
-                    "bbox": bbox,
-                    "area": bbox[2] * bbox[3],
-                    "iscrowd": 0,
-                    "person_id": id_,
-                }
-            )
+            row = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": bbox}
+            row |= {"area": bbox[2] * bbox[3], "iscrowd": 0, "person_id": id_}
+            annotations.append(row)
     info: dict[str, Any] = {"name": dataset.name, "object_class": dataset.object_class}
     if dataset.source_ids is None and "train" in dataset.splits and len(dataset.splits) > 1:
         info["separate_ids"] = True
+    protocols = dataset.protocols
     table = {
         "info": info,
         "images": images,
         "annotations": annotations,
         "categories": [{"id": 1, "name": dataset.object_class}],
-        "protocols": [
-            scene_protocols.to_json(name, dataset.protocols[name], numbering)
-            for name in dataset.protocols
-        ],
+        "protocols": [scene_protocols.to_json(n, protocols[n], numbering) for n in protocols],
     }
     replace_file(root / FILE_NAME, json.dumps(table, separators=(",", ":"), allow_nan=False))
 
@@ -171,9 +159,8 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         table = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise AnnotationError(
-            f"{path}: no such file; expected {FILE_NAME} or a COCO file"
-        ) from None
+        wanted = f"{FILE_NAME} or a COCO file"
+        raise AnnotationError(f"{path}: no such file; expected {wanted}") from None
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read ({error})") from None
     except (ValueError, RecursionError) as error:
@@ -273,11 +260,8 @@ class _Reader:
 
     def _object_class(self, info: Mapping[str, Any], rows: Any) -> tuple[str, set[Any] | None]:
         """Return the class of the boxes and its category ids; None if all categories have it."""
-        named = {
-            row.get("id"): str(row.get("name"))
-            for row in (rows if isinstance(rows, list) else [])
-            if isinstance(row, dict)
-        }
+        listed = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        named = {row.get("id"): str(row.get("name")) for row in listed}
         wanted = str(info["object_class"]) if info.get("object_class") else None
         if len(named) <= 1:
             return wanted or next(iter(named.values()), "person"), None
@@ -328,10 +312,8 @@ class _Reader:
 
     def _names(self, images: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
         short = _scene_names([image["file_name"] for image in images.values()])
-        names = {
-            number: str(image.get("name") or name)
-            for (number, image), name in zip(images.items(), short, strict=True)
-        }
+        named = zip(images.items(), short, strict=True)
+        names = {number: str(image.get("name") or name) for (number, image), name in named}
         twice = [name for name, count in Counter(names.values()).items() if count > 1]
         if twice:
             raise AnnotationError(
@@ -345,10 +327,10 @@ class _Reader:
         annotations: Sequence[dict[str, Any]],
         images: Mapping[int, Any],
         categories: set[Any] | None,
-    ) -> dict[int, list[tuple[int | None, list[float], int]]]:
-        """Return (annotation id, [x, y, w, h], person id) of the usable rows of each image."""
+    ) -> dict[int, list[_Row]]:
+        """Return the usable rows of each image."""
         self._check_person_key(annotations)
-        found: dict[int, list[tuple[int | None, list[float], int]]] = {n: [] for n in images}
+        found: dict[int, list[_Row]] = {number: [] for number in images}
         for k, row in enumerate(annotations):
             number, id_ = _integer(row.get("image_id")), _integer(row.get("id"))
             where = f"annotation {k if id_ is None else id_}"
@@ -386,7 +368,7 @@ class _Reader:
         self,
         name: str,
         image: Mapping[str, Any],
-        rows: Sequence[tuple[int | None, list[float], int]],
+        rows: Sequence[_Row],
         cameras: Mapping[str, int],
         plain: bool,
     ) -> tuple[Scene, list[int | None]]:
@@ -420,9 +402,8 @@ def _numbers(value: Any) -> list[float] | None:
     """Return four finite numbers, or None."""
     if not isinstance(value, list) or len(value) != 4:
         return None
-    if not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
-        return None
-    return [float(v) for v in value]
+    good = all(isinstance(v, int | float) and math.isfinite(v) for v in value)
+    return [float(v) for v in value] if good else None
 
 
 def kept_in_picture(

@@ -13,34 +13,22 @@ PERCENTILES = (5, 25, 50, 75, 95)
 
 @dataclass(frozen=True, eq=False)
 class SplitStatistics:
-    """Statistics of one split; the arrays are for plots.
-
-    Attributes:
-        split: name of the split.
-        images: number of pictures.
-        boxes: number of annotated people.
-        labelled: number of them with an identity.
-        ids: number of identities.
-        cameras: number of known cameras.
-        heights: (boxes,) box heights in pixels.
-        per_image: (images,) boxes in each picture.
-        per_id: (ids,) boxes of each identity.
-        cameras_per_id: (ids,) cameras that saw each identity; empty without cameras.
-    """
+    """Statistics of one split; the arrays are for plots."""
 
     split: str
     images: int
-    boxes: int
-    labelled: int
+    boxes: int  # annotated people
+    labelled: int  # annotated people with an identity
     ids: int
-    cameras: int
-    heights: FloatArray
-    per_image: IntArray
-    per_id: IntArray
-    cameras_per_id: IntArray
+    cameras: int  # known cameras
+    heights: FloatArray  # (boxes,) in pixels
+    per_image: IntArray  # (images,) boxes in each picture
+    per_id: IntArray  # (ids,) boxes of each identity
+    cameras_per_id: IntArray  # (ids,) cameras that saw each identity; empty without cameras
 
     def as_dict(self) -> dict[str, int | float | str | dict[str, float] | None]:
         """Return the values for a table or JSON; None if there is nothing to average."""
+        heights, shown = self.heights, PERCENTILES if self.boxes else ()
         return {
             "split": self.split,
             "images": self.images,
@@ -52,11 +40,7 @@ class SplitStatistics:
             "boxes_an_id": _mean(self.per_id),
             "cameras_an_id": _mean(self.cameras_per_id),
             "mean_height": _mean(self.heights),
-            "height_percentiles": {
-                str(p): float(np.percentile(self.heights, p)) for p in PERCENTILES
-            }
-            if self.boxes
-            else {},
+            "height_percentiles": {str(p): float(np.percentile(heights, p)) for p in shown},
         }
 
 

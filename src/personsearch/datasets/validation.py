@@ -1,14 +1,15 @@
 """Splits a validation set off the training split, by identity and by picture."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from personsearch.datasets.dataset import Dataset, Dropped, with_ids
 from personsearch.datasets.protocols import LazyProtocols, all_protocol
 from personsearch.errors import DataError
-from personsearch.types import UNLABELLED, Scene, SearchProtocol
+from personsearch.types import UNLABELLED, Scene
 
 
 def split_validation(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> Dataset:
@@ -25,11 +26,6 @@ def split_validation(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> 
     In ``train`` ids become 0..n-1 in their old order; in ``val`` they keep the numbers of the files
     (`Dataset.source_ids`) or of ``train``. Protocol ``val`` has one query per identity and camera,
     over every other picture of ``val``.
-
-    Args:
-        dataset: a data set with the split ``train`` and without ``val``.
-        fraction: fraction of identities and pictures, above 0 and below 1.
-        seed: random seed.
 
     Raises:
         DataError: there is no ``train``, a ``val`` already, fewer than two labelled identities, or
@@ -56,21 +52,15 @@ def split_validation(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> 
     staying = [scene for k, scene in enumerate(train) if k not in out]
     kept = sorted(_shown(staying).keys() - chosen)
     source = dataset.source_ids
-    made = {
-        "train": _keep_ids(staying, {id_: k for k, id_ in enumerate(kept)}, dropped),
-        "val": _keep_ids(
-            [train[k] for k in sorted(out)],
-            {id_: id_ if source is None else source[id_] for id_ in chosen},
-            dropped,
-        ),
-    }
-    splits: dict[str, Sequence[Scene]] = made | {
-        name: scenes for name, scenes in dataset.splits.items() if name != "train"
-    }
+    staying = _keep_ids(staying, {id_: k for k, id_ in enumerate(kept)}, dropped)
+    numbers = {id_: id_ if source is None else source[id_] for id_ in chosen}
+    moved = _keep_ids([train[k] for k in sorted(out)], numbers, dropped)
+    others = {name: scenes for name, scenes in dataset.splits.items() if name != "train"}
+    builders = {name: partial(dataset.protocols.__getitem__, name) for name in dataset.protocols}
     return replace(
         dataset,
-        splits=splits,
-        protocols=_with_val(dataset.protocols, made["val"]),
+        splits={"train": staying, "val": moved, **others},
+        protocols=LazyProtocols({"val": lambda: all_protocol(moved, "val"), **builders}),
         dropped=dropped,
         source_ids=None if source is None else [source[id_] for id_ in kept],
     )
@@ -124,11 +114,3 @@ def _keep_ids(
                 reason = "identity of the other side of the validation split: unlabelled here"
                 dropped.append(Dropped(f"{scene.name}, id {id_}", reason))
     return [with_ids(scene, numbers) for scene in scenes]
-
-
-def _with_val(protocols: Mapping[str, SearchProtocol], scenes: Sequence[Scene]) -> LazyProtocols:
-    def existing(name: str) -> Callable[[], SearchProtocol]:
-        return lambda: protocols[name]
-
-    builders = {name: existing(name) for name in protocols}
-    return LazyProtocols({"val": lambda: all_protocol(scenes, "val"), **builders})
