@@ -2,12 +2,15 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from blocks import GREEN, RED, paint
+from colored_archive import use_blocks
+from PIL import Image
+from shell import personsearch
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,63 +42,78 @@ rois_per_image = 16
 """
 
 
-def _commands() -> list[list[str]]:
-    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+FOOTAGE, RESEARCH = (
+    README[README.index(f"## {title}") :].split("\n## ")[0]
+    for title in ("Search your own footage", "For researchers")
+)
+NEEDS_NETWORK = {
+    "pip install -e '.[openvino,onnx,web]'",
+    "pip install -e .",
+    "personsearch models pull",
+}
+
+
+def _lines(section: str) -> list[str]:
+    """The commands of a section that need no network."""
+    blocks = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [shlex.split(line) for line in lines if line.startswith("personsearch ")]
+    return [line for line in lines if line and line not in NEEDS_NETWORK]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("readme")
-    (folder / "tiny.toml").write_text(TINY_RECIPE, encoding="utf-8")
-    return folder
+def test_every_command_for_footage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, where blocks of colour are people; then the lines of Python."""
+    use_blocks(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    paint(tmp_path / "photos" / "gate" / "20261121_130000.jpg", RED, GREEN)
+    paint(tmp_path / "photos" / "hall" / "20261121_153000.jpg", GREEN, RED)
+    (tmp_path / "videos").mkdir()
+    Image.new("RGB", (640, 480), RED).save(tmp_path / "query.jpg")
+    ran, erase = [], []
+    for line in _lines(FOOTAGE):
+        words = shlex.split(line)
+        if words[0] == "export":
+            monkeypatch.setenv(*words[1].split("="))
+            continue
+        assert words[0] == "personsearch"
+        if words[1] == "erase":  # the lines of Python search for that person
+            erase = words[1:]
+            continue
+        result = personsearch(*words[1:])
+        assert result.returncode == 0, (line, result.stdout, result.stderr)
+        ran.append(words[1])
+    (code,) = re.findall(r"```python\n(.*?)```", FOOTAGE, flags=re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    assert personsearch(*erase).returncode == 0
+    assert set(ran) == {"index", "search", "timeline"}
+    assert (tmp_path / "found.jpg").is_file()
 
 
-def test_every_command_of_the_readme(folder: Path) -> None:
-    commands = _commands()
-    assert {command[1] for command in commands} >= {
-        *("bench", "data", "train", "evaluate"),
-        *("index", "search", "erase", "models"),
-    }
-    smaller = {"small": "tiny"}
-    smaller |= dict.fromkeys(
-        ("synthetic-small/oim", "recipes/synthetic-small/oim.toml"), "tiny.toml"
-    )
-    for command in commands:
+def test_every_command_for_researchers(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY_RECIPE, encoding="utf-8")
+    ran = set()
+    smaller = {"small": "tiny", "synthetic-small/oim": "tiny.toml"}
+    for line in _lines(RESEARCH):
+        command = shlex.split(line)
+        assert command[0] == "personsearch"
         arguments = [smaller.get(word, word) for word in command[1:]]
         if command[1] == "bench" and "--jobs" in command:
             arguments.append("--show")  # its runs take hours
-        if command[1] == "index":
-            arguments += ["--score-threshold", "0"]  # so little trained, it is sure of nobody
         result = subprocess.run(
             [sys.executable, "-m", "personsearch", *arguments],
-            cwd=folder,
+            cwd=tmp_path,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert result.returncode == 0, f"{shlex.join(command)}\n{result.stdout}\n{result.stderr}"
+        assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
         assert "Traceback" not in result.stderr
-        if command[1:3] == ["data", "synth"]:
-            pictures = sorted((folder / "synth" / "images").glob("*.jpg"))
-            (folder / "photos").mkdir()
-            for picture in pictures[-4:]:
-                shutil.copy(picture, folder / "photos")
-            shutil.copy(pictures[-5], folder / "query.jpg")
-    assert (folder / "runs" / "oim" / "best" / "model.safetensors").is_file()
-    assert (folder / "hits.jpg").is_file()
+        ran.add(command[1])
+    assert ran == {"data", "recipes", "train", "evaluate", "bench"}
+    assert (tmp_path / "runs" / "oim" / "best" / "model.safetensors").is_file()
 
 
-def test_python_of_the_readme(folder: Path) -> None:
-    """Runs after the commands, on what they made."""
-    if not (folder / "runs").is_dir():
-        test_every_command_of_the_readme(folder)
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
+def test_is_short() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def test_paths_named_in_the_documents_exist() -> None:
