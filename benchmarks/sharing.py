@@ -25,7 +25,12 @@ from rich.table import Table
 from torch import Tensor
 
 from personsearch.detectors.backbones import build_trunk
-from personsearch.detectors.retinanet import PUBLISHED, Found, Predictions, RetinaNetSettings
+from personsearch.detectors.retinanet import (
+    PUBLISHED,
+    DetectedBoxes,
+    Predictions,
+    RetinaNetSettings,
+)
 from personsearch.systems.sequential import SHARED, Sequential
 
 BATCHES, PEOPLE = (1, 4, 8), (5, 20)
@@ -75,14 +80,14 @@ def time_per_person(
         boxes: (P, 4) in pixels of the batch, embedded in every picture in place of detections.
         repeats: timed calls, after a warm-up.
     """
-    find = model.detector.find
+    postprocess = model.detector.postprocess
 
-    def fixed(predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[Found]:
-        find(predictions, sizes)
+    def fixed(predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[DetectedBoxes]:
+        postprocess(predictions, sizes)
         rows = torch.arange(len(boxes), device=boxes.device)
-        return [Found(rows, boxes, boxes.new_ones(len(boxes))) for _ in sizes]
+        return [DetectedBoxes(rows, boxes, boxes.new_ones(len(boxes))) for _ in sizes]
 
-    model.detector.find = fixed  # type: ignore[method-assign]
+    model.detector.postprocess = fixed  # type: ignore[method-assign]
     try:
         clock = time.perf_counter if boxes.is_cuda else time.process_time
         taken = []
@@ -94,7 +99,7 @@ def time_per_person(
                 torch.cuda.synchronize()
             taken.append(clock() - began)
     finally:
-        model.detector.find = find  # type: ignore[method-assign]
+        model.detector.postprocess = postprocess  # type: ignore[method-assign]
     return 1000.0 * statistics.median(taken[1:]) / (len(images) * len(boxes))
 
 
