@@ -47,8 +47,7 @@ class PeopleIndex:
 
     Args:
         opened: returns the calling thread's own store, open for reading.
-        exact: True for exact search always; False for approximate search, prepared when it is first
-            needed; None for approximate search above a million people, if it is prepared.
+        exact: see `StoreEngine`.
     """
 
     def __init__(

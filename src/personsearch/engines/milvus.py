@@ -35,14 +35,7 @@ class MilvusEngine(Engine):
 
     With Milvus's exact index (FLAT, which is created here) the ranking is exact. With an
     approximate index that somebody else created, people whom it does not return are missed.
-
-    Args:
-        uri: ``milvus://HOST:PORT/COLLECTION``, ``milvus+https://...`` or ``milvus-lite:PATH.db``.
-        model: whose embeddings are expected; None for any.
-        create: create the collection if there is none; needs `model`.
-
-    Raises:
-        StoreError: no server or collection, or one made by another model.
+    For the arguments and errors see `open_engine`.
     """
 
     def __init__(

@@ -304,8 +304,7 @@ def vectors_of(rows: Sequence[Mapping[str, Any]], dim: int) -> NDArray[np.float1
         value = row["vector"]
         if isinstance(value, list) and value and isinstance(value[0], bytes):
             (value,) = value
-        half = np.frombuffer(value, np.float16) if isinstance(value, bytes) else value
-        found[index] = half
+        found[index] = np.frombuffer(value, np.float16) if isinstance(value, bytes) else value
     return found
 
 
@@ -331,7 +330,8 @@ def open_collection(
                 )
             if not client.has_collection(files.name):
                 _make_files(client, files.name)
-            files.upsert([_about(files, model)])
+            about = json.dumps({"schema": SCHEMA, **vars(model)})
+            files.upsert([file_row(files, 0, note=about, state="model")])
             # Created last: where it exists, the other does.
             _make_people(client, name, model.dim, half)
         there = {one["name"]: one for one in client.describe_collection(name)["fields"]}
@@ -346,11 +346,6 @@ def open_collection(
     if model is not None:
         check_fingerprint(uri, made_by, model, "into another collection")
     return Collection(client, address, name, half, not lite), files, made_by
-
-
-def _about(files: Collection, model: ModelIdentity) -> dict[str, Any]:
-    about = json.dumps({"schema": SCHEMA, **vars(model)})
-    return file_row(files, 0, note=about, state="model")
 
 
 def file_row(files: Collection, row: int, **values: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from personsearch.search.query import QueryPerson, query_person
 from personsearch.search.request import Box, Example, Origin, SearchRequest
 from personsearch.search.reranking import Rerank
 from personsearch.search.state import state_folder
-from personsearch.store import EVERYONE, Filters
+from personsearch.store import EVERYONE, Filters, check_fingerprint
 from personsearch.store.audit import AuditEntry, AuditLog, user_of_this_machine
 from personsearch.types import Detections, FloatArray
 
@@ -101,13 +101,7 @@ class Archive:
 
             network = load(self._named, self._device).eval()
             identity, made_by = identify(self._named, network), self.engine.model
-            if identity.fingerprint != made_by.fingerprint:
-                raise StoreError(
-                    f"{self.engine.uri}: was made by model {made_by.name!r} "
-                    f"({made_by.fingerprint[:12]}), this is {identity.name!r} "
-                    f"({identity.fingerprint[:12]}); their embeddings cannot be compared. Use "
-                    f"--model {made_by.name}, or index into another store"
-                )
+            check_fingerprint(self.engine.uri, made_by, identity, "into another store")
             self._network = network
         return self._network
 

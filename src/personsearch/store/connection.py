@@ -80,8 +80,7 @@ class Connection:
             self._connection.executemany(text, rows)
 
     def _all(self, text: str, *values: Any) -> list[Any]:
-        with reported(self.folder):
-            return self._connection.execute(text, values).fetchall()
+        return list(self.query(text, *values))
 
     def _one(self, text: str, *values: Any) -> Any:
         with reported(self.folder):
@@ -103,11 +102,9 @@ def connect(folder: Path, write: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
             folder / DATABASE, timeout=10.0, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA trusted_schema = OFF")
-        if not write:
-            connection.execute("PRAGMA query_only = ON")
+        settings = ("foreign_keys = ON", "secure_delete = ON", "trusted_schema = OFF")
+        for setting in (*settings, *([] if write else ["query_only = ON"])):
+            connection.execute(f"PRAGMA {setting}")
     return connection
 
 

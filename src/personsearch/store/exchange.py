@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from personsearch.durable import replace_file, sync
 from personsearch.errors import StoreError
@@ -38,23 +38,19 @@ MANIFEST = "manifest.json"
 EMBEDDING_ROWS, THUMBNAIL_ROWS = 100_000, 10_000  # rows a file
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Model(_Strict):
+class _Model(BaseModel, extra="forbid", strict=True):
     name: str
     fingerprint: str
     dim: int
     weighted: bool
 
 
-class _File(_Strict):
+class _File(BaseModel, extra="forbid", strict=True):
     bytes: int
     sha256: str
 
 
-class _Manifest(_Strict):
+class _Manifest(BaseModel, extra="forbid", strict=True):
     format: str
     version: int
     text: Literal["jsonl", "parquet"]
@@ -135,21 +131,18 @@ def _write(
             for name, columns in TABLES.items()
         }
         vectors, thumbnails = (
-            stack.enter_context(shards.write_shards(folder, kind, size, pack))
-            for kind, size, pack in (
-                ("embeddings", EMBEDDING_ROWS, shards.pack_vectors),
-                ("thumbnails", THUMBNAIL_ROWS, shards.pack_thumbnails),
-            )
+            stack.enter_context(shards.write_shards(folder, kind, size))
+            for kind, size in (("embeddings", EMBEDDING_ROWS), ("thumbnails", THUMBNAIL_ROWS))
         )
         for number, unit in enumerate(merge.units_of(store)):
             unit.check(store.model.dim)
-            first = dict(counts)
+            first = (counts["pictures"], counts["tracks"])
             stamp = (unit.stamp.bytes, unit.stamp.changed)
             rows: dict[str, list[tuple[Any, ...]]] = {
                 "files": [(unit.source, unit.name, *stamp, unit.camera, unit.state, unit.reason)],
                 "pictures": [(number, *one) for one in unit.pictures],
                 "tracks": [(number, *one) for one in unit.tracks],
-                "people": [one.moved(first["pictures"], first["tracks"]) for one in unit.people],
+                "people": [one.moved(*first) for one in unit.people],
             }
             for name, table in written.items():
                 table(rows[name])
@@ -158,13 +151,11 @@ def _write(
             thumbnails(unit.thumbnails)
             if unit.people:
                 tell("writing", counts["people"], total)
-    names = sorted(path.name for path in folder.iterdir())
-    files = {}
-    for done, name in enumerate(names):
-        path = folder / name
+    paths, files = sorted(folder.iterdir()), {}
+    for done, path in enumerate(paths, start=1):
         sync(path)
-        files[name] = _described(path)
-        tell("checksums", done + 1, len(names))
+        files[path.name] = _described(path)
+        tell("checksums", done, len(paths))
     manifest = _Manifest(
         format=FORMAT,
         version=VERSION,
@@ -199,7 +190,7 @@ def import_store(
     tell = progress or (lambda *_: None)
     manifest = _read_manifest(folder)
     model = ModelIdentity(**manifest.model.model_dump())
-    for done, (name, file) in enumerate(sorted(manifest.files.items())):
+    for done, (name, file) in enumerate(sorted(manifest.files.items()), start=1):
         try:
             found = _described(folder / name)
         except OSError as error:
@@ -211,7 +202,7 @@ def import_store(
                 f"{folder / name}: is damaged, it has {found.bytes} bytes of another checksum, "
                 f"expected {file.bytes}; export again"
             )
-        tell("checksums", done + 1, len(manifest.files))
+        tell("checksums", done, len(manifest.files))
     total = manifest.counts["files"]
     for done, unit in enumerate(_units(folder, manifest)):
         unit.check(model.dim)

@@ -1,6 +1,6 @@
 """Embeddings and thumbnails of an export: files of so many rows each, in safetensors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count, pairwise
@@ -15,31 +15,24 @@ from safetensors.numpy import save
 from personsearch.errors import StoreError
 from personsearch.store.exchange_tables import Write, batches
 
-Pack = Callable[[list[Any]], dict[str, NDArray[Any]]]
-
 
 def shard_name(kind: str, number: int) -> str:
     """Return the name of a file."""
     return f"{kind}-{number:05}.safetensors"
 
 
-def pack_vectors(rows: list[Any]) -> dict[str, NDArray[Any]]:
-    """Return the tensors of embeddings (D,)."""
-    return {"embeddings": np.stack(rows)}
-
-
-def pack_thumbnails(rows: list[Any]) -> dict[str, NDArray[Any]]:
-    """Return the tensors of JPEG pictures."""
+def _packed(kind: str, rows: list[Any]) -> dict[str, NDArray[Any]]:
+    """The tensors of embeddings (D,), or of JPEG pictures."""
+    if kind == "embeddings":
+        return {kind: np.stack(rows)}
     offsets = np.cumsum([0, *map(len, rows)]).astype(np.int64)
     return {"jpeg": np.frombuffer(b"".join(rows), np.uint8), "offsets": offsets}
 
 
-def write_shards(folder: Path, kind: str, size: int, pack: Pack) -> AbstractContextManager[Write]:
-    """Write rows to files of `size` rows."""
-    numbers = count()
-    return batches(
-        size, lambda rows: (folder / shard_name(kind, next(numbers))).write_bytes(save(pack(rows)))
-    )
+def write_shards(folder: Path, kind: str, size: int) -> AbstractContextManager[Write]:
+    """Write embeddings or thumbnails, by the kind of shard, to files of `size` rows."""
+    paths = (folder / shard_name(kind, number) for number in count())
+    return batches(size, lambda rows: next(paths).write_bytes(save(_packed(kind, rows))))
 
 
 @dataclass

@@ -194,18 +194,16 @@ def _take_one(store: Store, unit: FileUnit, report: ExchangeReport) -> None:
         if unit.state == FileState.ERASED:
             store.mark_erased()
             report.erased += 1
-        elif (size, changed) == (unit.stamp.bytes, unit.stamp.changed):
-            # Of two unfinished files, the one with more pictures.
-            ours = (_ORDER.index(state), pictures if state == "open" else 0)
-            theirs = (_ORDER.index(unit.state), len(unit.pictures) if state == "open" else 0)
-            if theirs <= ours:
-                report.skipped += 1
-                return
-            report.replaced.append(unit.path)
         elif (unit.stamp.changed, unit.stamp.bytes) < (changed, size):
             report.kept.append(unit.path)
             return
         else:
+            # Of two unfinished files, the one with more pictures.
+            ours = (_ORDER.index(state), pictures if state == "open" else 0)
+            theirs = (_ORDER.index(unit.state), len(unit.pictures) if state == "open" else 0)
+            if (size, changed) == (unit.stamp.bytes, unit.stamp.changed) and theirs <= ours:
+                report.skipped += 1
+                return
             report.replaced.append(unit.path)
         store.execute("DELETE FROM files WHERE id = ?", row)
     file = store.insert_file(

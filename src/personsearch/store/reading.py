@@ -102,8 +102,7 @@ class Reading(Connection):
         """The detections in the frames of a video, by frame."""
         rows = self._all(
             "SELECT h.id, p.frame, p.position, h.x1, h.y1, h.x2, h.y2, h.score, e.vector "
-            "FROM people h JOIN pictures p ON p.id = h.picture "
-            "JOIN embeddings e ON e.person = h.id "
+            f"FROM {JOINED} JOIN embeddings e ON e.person = h.id "
             "WHERE p.file = ? AND p.frame NOT NULL ORDER BY p.frame, h.id",
             file,
         )
