@@ -97,23 +97,26 @@ def small_backbone(
     width: int = 32,  # channels at stride 2; the map has four times as many, the head eight times
 ) -> Backbone:
     """Return a narrow residual network with a shared map of stride 8, for two cores."""
-    stem = nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(3, width, 3, 2, 1, bias=False),
-            bn1=nn.BatchNorm2d(width),
-            relu=nn.ReLU(inplace=True),
-            layer1=ResidualBlock(width, 2 * width, 2),
-            layer2=nn.Sequential(
-                ResidualBlock(2 * width, 4 * width, 2), ResidualBlock(4 * width, 4 * width)
-            ),
-            surroundings=TopDownFusion(4 * width),
-        )
-    )
+    first, layer1, layer2 = _small_blocks(width)
+    fusion = TopDownFusion(4 * width)
+    stem = nn.Sequential(first | OrderedDict(layer1=layer1, layer2=layer2, surroundings=fusion))
     head = nn.Sequential(
         ResidualBlock(4 * width, 8 * width, 2), ResidualBlock(8 * width, 8 * width)
     )
     _initialise(stem, head)
     return Backbone(stem, head, 4 * width, 8 * width, 8)
+
+
+def _small_blocks(width: int) -> tuple[OrderedDict[str, nn.Module], nn.Module, nn.Module]:
+    """Return the first layers of the small networks, to strides 2, 4 and 8."""
+    first: OrderedDict[str, nn.Module] = OrderedDict(
+        conv1=nn.Conv2d(3, width, 3, 2, 1, bias=False),
+        bn1=nn.BatchNorm2d(width),
+        relu=nn.ReLU(inplace=True),
+    )
+    second = ResidualBlock(width, 2 * width, 2)
+    third = (ResidualBlock(2 * width, 4 * width, 2), ResidualBlock(4 * width, 4 * width))
+    return first, second, nn.Sequential(*third)
 
 
 def _initialise(*parts: nn.Module) -> None:
@@ -275,17 +278,11 @@ def small_trunk(
     width: int = 32,  # channels of C1; C2 has twice, C3 four times, C4 and C5 eight times as many
 ) -> Trunk:
     """Return a narrow residual network of strides 2 to 32, for two cores."""
-    first = OrderedDict(
-        conv1=nn.Conv2d(3, width, 3, 2, 1, bias=False),
-        bn1=nn.BatchNorm2d(width),
-        relu=nn.ReLU(inplace=True),
-    )
+    first, second, third = _small_blocks(width)
     blocks = {
         "C1": nn.Sequential(first),
-        "C2": ResidualBlock(width, 2 * width, 2),
-        "C3": nn.Sequential(
-            ResidualBlock(2 * width, 4 * width, 2), ResidualBlock(4 * width, 4 * width)
-        ),
+        "C2": second,
+        "C3": third,
         "C4": ResidualBlock(4 * width, 8 * width, 2),
         "C5": ResidualBlock(8 * width, 8 * width, 2),
     }

@@ -29,9 +29,7 @@ from personsearch.types import UNLABELLED
 class PictureTransform(GeneralizedRCNNTransform):
     """Normalise pictures as ImageNet's, scale them, and join them into one padded batch.
 
-    Args:
-        min_size: shorter side in pixels after scaling.
-        max_size: largest longer side; `min_size` gives way to it.
+    The shorter side becomes `min_size` pixels, or less so that the longer stays in `max_size`.
     """
 
     def __init__(self, min_size: int, max_size: int) -> None:
@@ -48,20 +46,18 @@ class PictureTransform(GeneralizedRCNNTransform):
     @staticmethod
     def scale(boxes: Sequence[Tensor], images: Sequence[Tensor], batch: ImageList) -> list[Tensor]:
         """Map boxes from pixels of `images` to pixels of `batch`."""
-        return [
-            resize_boxes(b.float(), tuple(image.shape[-2:]), size)
-            for b, image, size in zip(boxes, images, batch.image_sizes, strict=True)
-        ]
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        rows = zip(boxes, sizes, batch.image_sizes, strict=True)
+        return [resize_boxes(b.float(), size, scaled) for b, size, scaled in rows]
 
     @staticmethod
     def unscale(
         boxes: Sequence[Tensor], images: Sequence[Tensor], batch: ImageList
     ) -> list[Tensor]:
         """Map boxes from pixels of `batch` to pixels of `images`."""
-        return [
-            resize_boxes(b.float(), size, tuple(image.shape[-2:]))
-            for b, image, size in zip(boxes, images, batch.image_sizes, strict=True)
-        ]
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        rows = zip(boxes, sizes, batch.image_sizes, strict=True)
+        return [resize_boxes(b.float(), scaled, size) for b, size, scaled in rows]
 
 
 @dataclass(frozen=True)

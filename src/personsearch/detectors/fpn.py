@@ -102,16 +102,10 @@ class PyramidFasterRCNN(nn.Module):
     def forward(
         self, batch: ImageList, maps: Mapping[str, Tensor], boxes: Sequence[Tensor] | None = None
     ) -> tuple[RegionPredictions, dict[str, Tensor]]:
-        """Return predictions for the proposals, and losses if given `boxes`.
+        """Return predictions for the proposals, or for sampled ones and their losses.
 
-        Args:
-            batch: for its sizes.
-            maps: (B, C, h, w) of each block by name.
-            boxes: true boxes (N_i, 4) of each picture, in pixels of the batch.
-
-        Returns:
-            The predictions, for the sample that the losses see if there are losses; ``{}``, or
-            ``rpn_objectness``, ``rpn_box``, ``detection`` and ``box``.
+        Given true boxes (N_i, 4) in pixels of the batch, the losses are ``rpn_objectness``,
+        ``rpn_box``, ``detection`` and ``box``. The maps are (B, C, h, w) of each block by name.
         """
         pyramid = self.pyramid({k: maps[k] for k in self.levels})
         true = None if boxes is None else [b.float() for b in boxes]

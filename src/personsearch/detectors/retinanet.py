@@ -78,18 +78,9 @@ class DetectedBoxes:
 def keep_best(
     rows: Tensor, boxes: Tensor, scores: Tensor, settings: RetinaNetSettings
 ) -> DetectedBoxes:
-    """Return the detections of a picture after threshold and suppression.
-
-    Raises:
-        ModelError: a score is NaN.
-    """
-    kept = select_detections(
-        boxes.detach(),
-        scores.detach(),
-        settings.score_threshold,
-        settings.nms_iou,
-        settings.max_detections,
-    )
+    """Return the detections of a picture after threshold and suppression."""
+    limits = (settings.score_threshold, settings.nms_iou, settings.max_detections)
+    kept = select_detections(boxes.detach(), scores.detach(), *limits)
     return DetectedBoxes(rows[kept], boxes[kept], scores[kept])
 
 
@@ -138,15 +129,9 @@ class RetinaNet(nn.Module):
     def forward(
         self, batch: ImageList, maps: Mapping[str, Tensor], boxes: Sequence[Tensor] | None = None
     ) -> tuple[Predictions, dict[str, Tensor]]:
-        """Return predictions for each anchor, and losses if given `boxes`.
+        """Return predictions for each anchor, and the losses ``focal`` and ``box`` if given boxes.
 
-        Args:
-            batch: for its sizes.
-            maps: (B, C, h, w) of each block by name.
-            boxes: true boxes (N_i, 4) of each picture, in pixels of the batch.
-
-        Returns:
-            The predictions; ``{}``, or the losses ``focal`` and ``box``.
+        The maps are (B, C, h, w) of each block by name, true boxes (N_i, 4) in pixels of the batch.
         """
         pyramid = list(self.pyramid({k: maps[k] for k in self.levels}).values())
         outputs = self.head(pyramid)
@@ -223,9 +208,6 @@ class RetinaNet(nn.Module):
 
     def load_published(self, tensors: Mapping[str, Tensor]) -> None:
         """Load pyramid and head of a torchvision RetinaNet; of its classes, the person alone.
-
-        Args:
-            tensors: its state dictionary, with or without the ResNet.
 
         Raises:
             ModelError: they do not fit these settings.

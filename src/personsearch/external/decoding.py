@@ -73,7 +73,9 @@ class Decoder:
             self._layout
         ]
         kept = []
-        for boxes, scores in decode(outputs, count):
+        read = (self.names.boxes, self.names.scores, self.names.labels)
+        arrays = {name: np.asarray(outputs[name], dtype=np.float64) for name in read if name}
+        for boxes, scores in decode(arrays, count):
             strong = scores >= self._description.score_threshold
             # Checked before the threshold, which NaN would not pass.
             if not (np.isfinite(scores).all() and np.isfinite(boxes[strong]).all()):
@@ -87,7 +89,7 @@ class Decoder:
     # The layouts.
 
     def _ssd(self, outputs: Outputs, count: int) -> list[Found]:
-        rows = self._array(outputs, self.names.boxes)
+        rows = outputs[self.names.boxes]
         if rows.shape[-1] != 7 or any(side != 1 for side in rows.shape[:-2]):
             raise self._misfit(self.names.boxes, rows.shape, "rows of seven, 1 x 1 x N x 7")
         rows = rows.reshape(-1, 7)
@@ -102,12 +104,12 @@ class Decoder:
 
     def _boxes(self, outputs: Outputs, count: int) -> list[Found]:
         names = self.names
-        boxes = self._array(outputs, names.boxes)
+        boxes = outputs[names.boxes]
         boxes = boxes[None] if boxes.ndim == 2 else boxes
         if boxes.ndim != 3 or boxes.shape[2] not in (4, 5, 6) or len(boxes) < count:
             raise self._misfit(names.boxes, boxes.shape, "boxes, batch x N x 4 (5 with score)")
         if names.scores is not None:
-            scores = self._array(outputs, names.scores)
+            scores = outputs[names.scores]
         elif boxes.shape[2] >= 5:
             scores = boxes[..., 4]
         else:
@@ -134,7 +136,7 @@ class Decoder:
         if wanted is None:
             return np.ones(boxes.shape[:2], dtype=bool)
         if self.names.labels is not None:
-            labels = self._array(outputs, self.names.labels)
+            labels = outputs[self.names.labels]
             if labels.size != boxes.shape[0] * boxes.shape[1]:
                 raise self._misfit(
                     self.names.labels, labels.shape, f"a label for {boxes.shape[1]} boxes"
@@ -148,7 +150,7 @@ class Decoder:
         return kept
 
     def _yolo(self, outputs: Outputs, count: int) -> list[Found]:
-        values = self._array(outputs, self.names.boxes)
+        values = outputs[self.names.boxes]
         self._check_yolo(values.shape)
         rows = values.transpose(0, 2, 1)[:count]
         scores = self._class_scores(rows[..., 4:], self.names.boxes)
@@ -156,8 +158,8 @@ class Decoder:
 
     def _detr(self, outputs: Outputs, count: int) -> list[Found]:
         assert self.names.scores is not None
-        boxes = self._array(outputs, self.names.boxes)
-        logits = self._array(outputs, self.names.scores)
+        boxes = outputs[self.names.boxes]
+        logits = outputs[self.names.scores]
         if boxes.ndim != 3 or boxes.shape[2] != 4:
             raise self._misfit(self.names.boxes, boxes.shape, "boxes, batch x N x 4")
         if logits.ndim != 3 or logits.shape[:2] != boxes.shape[:2]:
@@ -276,10 +278,6 @@ class Decoder:
         if len(shape) != 3 or (rows is not None and not 5 <= rows <= 4 + MAX_CLASSES):
             name = self._description.output or self._network.outputs[0].name
             raise self._misfit(name, shape, "batch x (4 + classes) x N")
-
-    def _array(self, outputs: Outputs, name: str) -> NDArray[np.float64]:
-        array: NDArray[np.float64] = np.asarray(outputs[name], dtype=np.float64)
-        return array
 
     def _misfit(self, name: str, shape: tuple[int | None, ...], expected: str) -> ModelError:
         sides = " x ".join("?" if side is None else str(side) for side in shape)

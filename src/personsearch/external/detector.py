@@ -20,15 +20,10 @@ YOLO_NMS = 0.7
 
 
 class ExternalDetector:
-    """Find people with an ONNX or OpenVINO network.
-
-    Args:
-        description: input and outputs of the network.
-        folder: where a relative `file` starts.
+    """Find people with an ONNX or OpenVINO network; a relative `file` starts at `folder`.
 
     Raises:
-        ModelError: the file or its runtime is missing, or the network does not fit the
-            description.
+        ModelError: file or runtime is missing, or the network does not fit the description.
     """
 
     def __init__(self, description: DetectorDescription, folder: Path = Path()) -> None:
@@ -41,9 +36,6 @@ class ExternalDetector:
 
     def __call__(self, pictures: list[Picture]) -> list[tuple[FloatArray, FloatArray]]:
         """Return boxes (N, 4) clipped to the picture, none empty, and scores (N,), best first.
-
-        Args:
-            pictures: RGB (H, W, 3) uint8, of any sizes.
 
         Raises:
             ModelError: the network cannot run on them, or its outputs do not fit the layout.

@@ -13,11 +13,7 @@ from personsearch.types import FloatArray
 
 
 def cut(picture: Picture, box: FloatArray) -> Picture:
-    """Return the pixels of a box, its corners rounded to whole pixels, at least one pixel a side.
-
-    Args:
-        picture: RGB (H, W, 3) uint8.
-        box: (4,) in its pixels; clipped to the picture.
+    """Return a box's pixels, clipped, its corners rounded to whole pixels, at least one a side.
 
     Raises:
         DataError: the whole box lies outside of the picture.
@@ -45,15 +41,10 @@ def crops_of(pictures: list[Picture], boxes: list[FloatArray]) -> Iterator[Pictu
 
 
 class ExternalEmbedder:
-    """Embed crops with an ONNX or OpenVINO network; `dim` is the length of an embedding.
-
-    Args:
-        description: input and output of the network.
-        folder: where a relative `file` starts.
+    """Embed crops with an ONNX or OpenVINO network; a relative `file` starts at `folder`.
 
     Raises:
-        ModelError: the file or its runtime is missing, or the network does not fit the
-            description.
+        ModelError: file or runtime is missing, or the network does not fit the description.
     """
 
     def __init__(self, description: EmbedderDescription, folder: Path = Path()) -> None:

@@ -30,15 +30,9 @@ class Placement:
 
 
 class InputTransform:
-    """Prepare the input of one network as described.
+    """Prepare the input of one network as described: `width` x `height` pixels.
 
-    Args:
-        network: its input shape is checked against the description.
-        description: size, colours, mean, std and way of resizing.
-
-    Attributes:
-        width, height: of the input in pixels.
-        batch: pictures a run; exactly that many if `fixed_batch`.
+    A run takes `batch` pictures, exactly that many if `fixed_batch`.
 
     Raises:
         ModelError: the input is no picture, or of another size than described.

@@ -58,9 +58,7 @@ class Network(ABC):
 def open_network(file: Path, runtime: Runtime | None = None) -> Network:
     """Load an ``.onnx`` network, or an OpenVINO ``.xml`` beside its ``.bin``.
 
-    Args:
-        file: the network.
-        runtime: None takes OpenVINO if installed, else onnxruntime.
+    Without `runtime`, OpenVINO runs it if installed, else onnxruntime.
 
     Raises:
         ModelError: the file or the runtime is missing, they do not fit each other, or the file is

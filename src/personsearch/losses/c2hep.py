@@ -35,13 +35,7 @@ def class_center_hep_loss(
 
 
 class ClassCenters(nn.Module):
-    """The center of each identity's embeddings; zero before the first embedding.
-
-    Args:
-        num_ids: C, how many identities.
-        dim: D, the length of an embedding.
-        momentum: phi, share of the old center in an update.
-    """
+    """The center of each identity's embeddings; zero before the first embedding."""
 
     values: Tensor
 
@@ -54,9 +48,7 @@ class ClassCenters(nn.Module):
     def update(self, embeddings: Tensor, ids: Tensor) -> None:
         """Move centers by ``c <- phi c + (1 - phi) x`` (eq. 7), one sample after the other.
 
-        Args:
-            embeddings: x (N, D).
-            ids: (N,) int64; negative ids are left out.
+        Here phi is `momentum` and x (N, D) are `embeddings`; negative `ids` (N,) are left out.
         """
         for embedding, row in zip(embeddings.float(), ids.tolist(), strict=True):
             if row >= 0:

@@ -10,16 +10,13 @@ from personsearch.errors import TrainingError
 def contrastive_loss(embeddings: Tensor, ids: Tensor, margin: float = 1.0) -> Tensor:
     """Pull pairs of one identity together, push others a margin apart; 0 without pairs.
 
-    With d the Euclidean distance, the mean over all pairs of the batch of
+    With d the Euclidean distance of embeddings (N, D) and m the margin, the mean over all pairs of
 
         1/2 d^2                      where both show the same identity,
         1/2 max(0, m - d)^2          where they do not                    (Hadsell et al., eq. 4)
 
-    Args:
-        embeddings: (N, D).
-        ids: (N,) int64. Unlabelled people (negative ids) are none of the identities: they make
-            pairs with labelled people, none with each other.
-        margin: m.
+    Unlabelled people (negative `ids`) are none of the identities: they make pairs with labelled
+    people, none with each other.
 
     Raises:
         TrainingError: shapes that disagree.

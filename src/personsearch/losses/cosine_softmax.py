@@ -12,11 +12,6 @@ class CosineSoftmax(nn.Module):
 
     From random weights it learns faster than a lookup table, whose rows are then averages of
     meaningless embeddings.
-
-    Args:
-        num_ids: how many identities.
-        dim: D, the length of an embedding.
-        scale: the inverse temperature.
     """
 
     def __init__(self, num_ids: int, dim: int, scale: float = 16.0) -> None:
@@ -26,11 +21,7 @@ class CosineSoftmax(nn.Module):
         nn.init.normal_(self.weight, std=0.05)
 
     def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """Return the loss, a float32 scalar; 0 if no sample is labelled.
-
-        Args:
-            embeddings: (N, D), unit length.
-            ids: (N,) int64; negative ids are left out.
+        """Return the mean loss of unit embeddings (N, D) with ids (N,) >= 0; 0 without any.
 
         Raises:
             TrainingError: an id is out of range.

@@ -12,11 +12,8 @@ def hard_example_priority_loss(logits: Tensor, targets: Tensor, priority_classes
 
         L = -1/n sum_i sum_{j in P} 1(label_i = j) log(exp s_ij / sum_{t in P} exp s_it)   (eq. 5)
 
-    Args:
-        logits: s (N, C + 1), background is class C.
-        targets: (N,) int64, negative for unlabelled people, who have no class and are not counted
-            in n. A class outside of P adds nothing to the sum.
-        priority_classes: P (T,) int64, distinct.
+    The logits s are (N, C + 1) with background in class C, P is (T,) int64, distinct. Unlabelled
+    people (negative `targets`) are not counted in n; a class outside of P adds nothing to the sum.
 
     Raises:
         TrainingError: a target is out of range.

@@ -6,12 +6,7 @@ from personsearch.errors import TrainingError
 
 
 def check_ids(ids: Tensor, count: int, holder: str) -> None:
-    """Check that each of `ids` (N,) is below `count`; negative ids are unlabelled people.
-
-    Args:
-        ids: identities, or classes.
-        count: how many there are.
-        holder: what has a row for each, such as ``"the lookup table"``; named in the error.
+    """Check that each of `ids` (N,) is below `count`, the rows of `holder`; -1 is unlabelled.
 
     Raises:
         TrainingError: an id is out of range.

@@ -15,13 +15,7 @@ from personsearch import distributed
 
 
 class LookupTable(nn.Module):
-    """One running unit embedding an identity; zero before the first update.
-
-    Args:
-        num_ids: how many identities.
-        dim: D, the length of an embedding.
-        momentum: share of the old value in an update.
-    """
+    """One running unit embedding an identity; zero before the first update."""
 
     values: Tensor
 
@@ -32,7 +26,10 @@ class LookupTable(nn.Module):
 
     @torch.no_grad()
     def update(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Move the rows of `ids` (N,) toward `embeddings` (N, D), one sample after the other."""
+        """Move the rows of `ids` (N,) toward `embeddings` (N, D), one sample after the other.
+
+        `momentum` is the share of the old value.
+        """
         for embedding, row in zip(embeddings.float(), ids.tolist(), strict=True):
             moved = self.momentum * self.values[row] + (1.0 - self.momentum) * embedding
             self.values[row] = functional.normalize(moved, dim=0)
@@ -41,7 +38,7 @@ class LookupTable(nn.Module):
 class _Ring(nn.Module):
     """The latest `size` embeddings, each written over the oldest; rows never written are zero."""
 
-    values: Tensor
+    values: Tensor  # (S, D)
     position: Tensor
 
     def __init__(self, size: int, dim: int) -> None:
@@ -62,12 +59,7 @@ class _Ring(nn.Module):
 
 
 class CircularQueue(_Ring):
-    """The latest `size` embeddings; rows never written are zero.
-
-    Args:
-        size: capacity, may be 0.
-        dim: D, the length of an embedding.
-    """
+    """The latest `size` embeddings, maybe 0; rows never written are zero."""
 
     @torch.no_grad()
     def push(self, embeddings: Tensor) -> None:
@@ -77,18 +69,9 @@ class CircularQueue(_Ring):
 
 
 class FeatureDictionary(_Ring):
-    """The latest `size` embeddings of people with their ids (Zhang et al. 2019, section 3.2).
+    """The latest S embeddings of people with their ids (Zhang et al. 2019, section 3.2)."""
 
-    Attributes:
-        values: (S, D); rows never written are zero.
-        ids: (S,) int64, `UNLABELLED` (-1) for people without an identity, -2 in rows never written.
-
-    Args:
-        size: S, capacity, may be 0.
-        dim: D, the length of an embedding.
-    """
-
-    ids: Tensor
+    ids: Tensor  # (S,) int64, -1 for people without an identity, -2 in rows never written
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__(size, dim)

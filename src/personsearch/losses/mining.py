@@ -1,8 +1,9 @@
 """Mining of the hard triplets of a batch: batch-hard and semi-hard.
 
 A triplet is an anchor, a positive (another sample of the anchor's identity) and a negative (a
-sample of another person). d is the Euclidean distance. Unlabelled people (negative ids) are
-negatives of every anchor, but neither anchors nor positives: they are none of the identities.
+sample of another person). d is the Euclidean distance of embeddings (N, D). Unlabelled people
+(negative ids) are negatives of every anchor, but neither anchors nor positives: they are none of
+the identities. Both return (T, 3) int64 rows of anchor, positive, negative, and T may be 0.
 """
 
 import torch
@@ -14,13 +15,7 @@ from personsearch.errors import TrainingError
 def batch_hard(embeddings: Tensor, ids: Tensor) -> Tensor:
     """Pair each anchor with its farthest positive and nearest negative (Hermans et al., eq. 5).
 
-    Args:
-        embeddings: (N, D).
-        ids: (N,) int64.
-
-    Returns:
-        (T, 3) int64 rows of `embeddings`: anchor, positive, negative, by rising anchor. Anchors
-        without a positive or without a negative are left out; T may be 0.
+    Triplets are sorted by anchor; anchors without a positive or without a negative are left out.
 
     Raises:
         TrainingError: shapes that disagree.
@@ -42,14 +37,7 @@ def semi_hard(embeddings: Tensor, ids: Tensor, margin: float) -> Tensor:
     are on the right side, which keeps the embeddings from collapsing into one point (Schroff et al.
     2015, section 3.2; Song et al. 2017, section 4).
 
-    Args:
-        embeddings: (N, D).
-        ids: (N,) int64.
-        margin: of the triplet loss, above 0.
-
-    Returns:
-        (T, 3) int64 rows of `embeddings`: anchor, positive, negative, by rising anchor, then
-        positive. Pairs without a semi-hard negative are left out; T may be 0.
+    Triplets are sorted by anchor, then positive; pairs without a semi-hard negative are left out.
 
     Raises:
         TrainingError: shapes that disagree.

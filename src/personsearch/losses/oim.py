@@ -35,11 +35,7 @@ class OnlineInstanceMatching(nn.Module):
         self.queue = CircularQueue(queue_size, dim)
 
     def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """Return the loss, a float32 scalar; 0 if no sample is labelled.
-
-        Args:
-            embeddings: (N, D), unit length, of people only.
-            ids: (N,) int64, `UNLABELLED` (-1) for people without an identity.
+        """Return the loss of people's unit embeddings (N, D) with ids (N,); 0 if all ids are -1.
 
         Raises:
             TrainingError: an id is out of range.

@@ -64,11 +64,8 @@ def paired_rows_loss(
 def pairs_across_pictures(ids: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
     """Return rows (M,) of anchors and of positives: one identity in two pictures, both ways round.
 
-    Each unordered pair is two subgroups, either member an anchor in turn (section 3.2).
-
-    Args:
-        ids: (N,) int64; unlabelled people are in no pair.
-        pictures: (N,) int64, which picture each row is from.
+    Each unordered pair is two subgroups, either member an anchor in turn (section 3.2). Unlabelled
+    people are in no pair; `pictures` (N,) says which picture each row is from.
     """
     same = (ids[:, None] == ids) & (ids >= 0)[:, None] & (pictures[:, None] != pictures)
     anchors, positives = torch.where(same)

@@ -11,19 +11,13 @@ from personsearch.losses.identities import check_ids
 class ProxyTriplet(nn.Module):
     """Triplets of a sample with the hardest remembered embeddings of its and other identities.
 
-    A table T keeps the latest K embeddings of each of N identities. With D the squared Euclidean
-    distance, the loss is the mean over the labelled samples of (eq. 5)
+    A table T keeps the latest K (`slots`) embeddings of each of N identities. With D the squared
+    Euclidean distance and margin m, the loss is the mean over the labelled samples of (eq. 5)
 
         [m + max_p D(f(I_i), T_(i, p)) - min_(j != i, n) D(f(I_i), T_(j, n))]_+
 
     In training mode the samples then replace the oldest proxies of their identity. A slot never
     written is no proxy; a sample without a positive or a negative proxy is left out.
-
-    Args:
-        num_ids: N, labelled identities.
-        dim: D, the length of an embedding.
-        slots: K, embeddings kept of each.
-        margin: m.
     """
 
     values: Tensor
@@ -36,11 +30,7 @@ class ProxyTriplet(nn.Module):
         self.register_buffer("written", torch.zeros(num_ids, dtype=torch.int64))
 
     def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """Return the loss, a float32 scalar; 0 if no sample has both proxies.
-
-        Args:
-            embeddings: (R, D), unit length.
-            ids: (R,) int64; negative ids are left out.
+        """Return the loss of unit embeddings (R, D) with ids (R,) >= 0; 0 if none has both proxies.
 
         Raises:
             TrainingError: an id is out of range.

@@ -10,10 +10,8 @@ from personsearch.losses.identities import check_ids
 def softmax_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean of ``-log y_t``, ``y_i = exp(x_i) / sum_j exp(x_j)`` (eq. 1), in float32.
 
-    Args:
-        logits: x (N, C + 1), background is class C.
-        targets: t (N,) int64; samples below zero (unlabelled people) are left
-            out, and without any other the loss is 0.
+    The logits x are (N, C + 1) with background in class C. Samples with `targets` t (N,) below zero
+    (unlabelled people) are left out, and without any other the loss is 0.
 
     Raises:
         TrainingError: a target is out of range.

@@ -13,10 +13,7 @@ def triplet_loss(embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
     The objective L_reid of Loesch et al. (2019, section 2), which gives no equation; with the
     triplets of `losses.mining.batch_hard` it is eq. 5 of Hermans et al. (2017), but for the mean.
 
-    Args:
-        embeddings: (N, D).
-        triplets: (T, 3) int64 rows of `embeddings`: anchor, positive, negative.
-        margin: m, by which a negative has to be farther away than a positive.
+    The triplets are (T, 3) int64 rows of `embeddings` (N, D): anchor, positive, negative.
 
     Raises:
         TrainingError: triplets of another shape.

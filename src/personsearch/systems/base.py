@@ -46,12 +46,7 @@ class PersonSearchModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Return the named training losses, scalars, in training and evaluation mode alike.
-
-        Args:
-            images: B pictures, (3, H, W) each.
-            targets: the people in each.
-        """
+        """Return the named training losses, scalars, in training and evaluation mode alike."""
 
     @abstractmethod
     def detect(self, images: list[Tensor]) -> list[Detections]:

@@ -35,10 +35,7 @@ class ModelEmbedder(nn.Module):
 
 
 class ExtractorEmbedder:
-    """Embed crops with a function of one crop, such as a colour histogram.
-
-    Args:
-        extract: RGB crop (h, w, 3) uint8 of any size -> vector (D,).
+    """Embed crops by a function: RGB crop (h, w, 3) uint8 of any size -> vector (D,).
 
     Raises:
         ModelError: `extract` does not return a vector.

@@ -5,9 +5,9 @@ person or not, and a refined box -> RoIAlign on refined boxes -> layers of re-id
 -> a unit embedding trained by OLP and C2HEP.
 """
 
-import copy
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchvision.ops import box_iou
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import BoxPredictor, decode_boxes, fully_connected, grid
+from personsearch.detectors.faster_rcnn import decode_boxes, fully_connected, grid
 from personsearch.systems.inet import picture_of_each
 from personsearch.systems.pairing import PairingLosses, PairingMixin, PairingSettings
 from personsearch.systems.regions import (
@@ -66,13 +66,8 @@ class DCINet(PairingMixin, RegionSystem[Tensor]):
         self.reid_min_iou = reid_min_iou
         self.reid_roi_size = grid("reid_roi_size", reid_roi_size)
         self.embedding_grid = grid("embedding_grid", embedding_grid)
-        apart = regions.detection_hidden > 0
-        self.detection_head = nn.Identity() if apart else copy.deepcopy(backbone.head)
-        self.box_predictor = BoxPredictor(
-            backbone.stem_channels if apart else backbone.head_channels,
-            grid("detection_grid", regions.detection_grid),
-            regions.detection_hidden,
-        )
+        self.detection_head = nn.Identity() if self.detection_apart else deepcopy(backbone.head)
+        self.box_predictor = self.build_box_predictor(backbone)
         self.layers, width = fully_connected(
             backbone.head_channels * math.prod(self.embedding_grid), hidden
         )
@@ -82,12 +77,8 @@ class DCINet(PairingMixin, RegionSystem[Tensor]):
     def identity_losses(self, step: DetectionStep[Tensor]) -> dict[str, Tensor]:
         """Return the losses of eq. 10 on refined boxes, named by their kind, such as ``c2hep``."""
         # No gradient goes through a box.
-        refined = decode_boxes(
-            self.sampler.coder,
-            step.deltas.detach(),
-            step.regions.boxes,
-            step.maps.batch.image_sizes,
-        )
+        sizes = step.maps.batch.image_sizes
+        refined = decode_boxes(self.sampler.coder, step.deltas.detach(), step.regions.boxes, sizes)
         people = [
             self._people(r, b, i) for r, b, i in zip(refined, step.boxes, step.ids, strict=True)
         ]

@@ -41,10 +41,7 @@ PUBLISHED = RegionSettings(min_size=900, max_size=1500)
 class NormAwareHead(nn.Module):
     """A unit embedding and a person logit of a region.
 
-    Args:
-        shallow, deep: channels of the pooled region and of the head's output.
-        embedding_dim: D, half from each.
-        cells: rows and columns that both are max-pooled to; (1, 1) as published.
+    Pooled region and head's output are max-pooled to `cells`, and give half of the embedding each.
 
     Raises:
         ModelError: an odd `embedding_dim`.
@@ -75,13 +72,7 @@ class NormAwareHead(nn.Module):
 
 
 class BoxRegressor(nn.Module):
-    """Box deltas of a region: from the head's output, or by layers of its own on what is pooled.
-
-    Args:
-        shallow, deep: channels of the pooled region and of the head's output.
-        settings: `detection_hidden` and `detection_grid` of them.
-        normalised: whether batch normalisation follows the last layer.
-    """
+    """Box deltas of a region: from the head's output, or by layers of its own on what is pooled."""
 
     def __init__(self, shallow: int, deep: int, settings: RegionSettings, normalised: bool) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import BoxPredictor, grid
+from personsearch.detectors.faster_rcnn import grid
 from personsearch.losses.oim import OnlineInstanceMatching
 from personsearch.systems.regions import DetectionStep, RegionSettings, SharedHeadSystem
 
@@ -39,11 +39,7 @@ class OIM(SharedHeadSystem):
         self.confidence_weighted = confidence_weighted
         self.embed_boxes, self.oim_min_iou, self.oim_weight = embed_boxes, oim_min_iou, oim_weight
         self.embedding_grid = grid("embedding_grid", embedding_grid)
-        self.box_predictor = BoxPredictor(
-            backbone.stem_channels if self.detection_apart else backbone.head_channels,
-            grid("detection_grid", regions.detection_grid),
-            regions.detection_hidden,
-        )
+        self.box_predictor = self.build_box_predictor(backbone)
         self.embedder = nn.Linear(
             backbone.head_channels * math.prod(self.embedding_grid), embedding_dim
         )

@@ -50,11 +50,6 @@ class PairingSettings:
 class PairingLosses(nn.Module):
     """The re-identification part of eq. 6 (I-Net) and eq. 10 (DC-I-Net), with its memories.
 
-    Args:
-        num_ids: C, labelled identities in the training set.
-        dim: D, the length of an embedding.
-        settings: which losses, and how large their memories are.
-
     Raises:
         ModelError: a size below 0.
     """
@@ -78,10 +73,7 @@ class PairingLosses(nn.Module):
     def forward(self, embeddings: Tensor, ids: Tensor, pictures: Tensor) -> dict[str, Tensor]:
         """Return the weighted losses, named by their kind. Training mode updates the memories.
 
-        Args:
-            embeddings: (N, D), unit length, of people only.
-            ids: (N,) int64, `UNLABELLED` for people without an identity.
-            pictures: (N,) int64, which picture of the batch each row is from.
+        Each row of people's unit embeddings (N, D) has an id and the index of its picture, (N,).
         """
         settings = self.settings
         pairs = pairs_across_pictures(ids, pictures)
@@ -90,18 +82,14 @@ class PairingLosses(nn.Module):
         if settings.pairing_loss == "olp":
             # A copy: the dictionary changes before the backward pass reads it.
             dictionary = self.dictionary.values.clone()
-            losses["olp"] = settings.alpha * paired_rows_loss(
-                embeddings, pairs, dictionary, negatives, settings.olp_scale
-            )
+            loss = paired_rows_loss(embeddings, pairs, dictionary, negatives, settings.olp_scale)
         elif settings.pairing_loss == "triplet":
             triplets = batch_hard(embeddings, ids)
-            losses["triplet"] = settings.alpha * triplet_loss(
-                embeddings, triplets, settings.triplet_margin
-            )
+            loss = triplet_loss(embeddings, triplets, settings.triplet_margin)
         elif settings.pairing_loss == "contrastive":
-            losses["contrastive"] = settings.alpha * contrastive_loss(
-                embeddings, ids, settings.contrastive_margin
-            )
+            loss = contrastive_loss(embeddings, ids, settings.contrastive_margin)
+        if settings.pairing_loss != "none":
+            losses[settings.pairing_loss] = settings.alpha * loss
         if settings.identity_loss != "none":
             loss = self._identity_loss(embeddings, ids, pairs[0].unique(), negatives)
             losses[settings.identity_loss] = settings.beta * loss

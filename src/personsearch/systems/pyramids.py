@@ -30,18 +30,9 @@ class BlockMaps:
 
 
 class PyramidSystem(PersonSearchModel):
-    """The base of systems with a detector on a feature pyramid.
+    """The base of systems with a detector on a feature pyramid over blocks C1 to C5."""
 
-    Args:
-        trunk: blocks C1 to C5.
-        min_size, max_size: the picture is scaled to this shorter side, within this longer side.
-
-    Attributes:
-        trunk: the detector's blocks.
-        detector: RetinaNet or Faster R-CNN; set by the subclass.
-    """
-
-    detector: PyramidFasterRCNN | RetinaNet
+    detector: PyramidFasterRCNN | RetinaNet  # set by the subclass
 
     def __init__(self, trunk: Trunk, min_size: int, max_size: int) -> None:
         super().__init__()

@@ -113,6 +113,7 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
         self.embedding_dim = embedding_dim
         self.settings = settings
         self.roi_size = grid("roi_size", settings.roi_size)
+        self.detection_apart = settings.detection_hidden > 0
         self.transform = PictureTransform(settings.min_size, settings.max_size)
         self.stem, self.head, self.stride = backbone.stem, backbone.head, backbone.stride
         self.proposals = self.build_proposals(backbone)
@@ -134,6 +135,16 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
             settings.rpn_post_nms_top_n_test,
             settings.rpn_batch_size_per_image,
         )
+
+    def build_box_predictor(self, backbone: Backbone, width: int | None = None) -> BoxPredictor:
+        """Return layers on the pooled region if detection stands apart, else on the head's output.
+
+        The latter is a vector of `width` values if given.
+        """
+        cells = grid("detection_grid", self.settings.detection_grid)
+        if self.detection_apart:
+            return BoxPredictor(backbone.stem_channels, cells, self.settings.detection_hidden)
+        return BoxPredictor(width) if width else BoxPredictor(backbone.head_channels, cells)
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Return the detection losses and the identity losses of whole pictures."""
@@ -237,12 +248,14 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
         """Return the score (R_i,) of each region that detections are ranked by."""
         return split_like(logits.float().softmax(dim=1)[:, 1], proposals.boxes)
 
-    def select(self, boxes: Sequence[Tensor], scores: Sequence[Tensor]) -> list[Tensor]:
+    def select(
+        self, boxes: Sequence[Tensor], scores: Sequence[Tensor], nms_iou: float | None = None
+    ) -> list[Tensor]:
         """Return the rows to keep of each picture's `boxes` (R_i, 4), best first."""
-        limits = self.settings
+        least, most = self.settings.score_threshold, self.settings.max_detections
+        iou = self.settings.nms_iou if nms_iou is None else nms_iou
         return [
-            select_detections(b, s, limits.score_threshold, limits.nms_iou, limits.max_detections)
-            for b, s in zip(boxes, scores, strict=True)
+            select_detections(b, s, least, iou, most) for b, s in zip(boxes, scores, strict=True)
         ]
 
     @abstractmethod
@@ -308,19 +321,6 @@ class SharedHeadSystem(RegionSystem[Tensor]):
     """
 
     box_predictor: BoxPredictor
-
-    def __init__(
-        self, backbone: Backbone, num_ids: int, embedding_dim: int, settings: RegionSettings
-    ) -> None:
-        super().__init__(backbone, num_ids, embedding_dim, settings)
-        self.detection_apart = settings.detection_hidden > 0
-
-    def build_box_predictor(self, backbone: Backbone, width: int) -> BoxPredictor:
-        """Return layers on the pooled region if detection stands apart, else on `width` values."""
-        if not self.detection_apart:
-            return BoxPredictor(width)
-        cells = grid("detection_grid", self.settings.detection_grid)
-        return BoxPredictor(backbone.stem_channels, cells, self.settings.detection_hidden)
 
     def run_head(self, pooled: Tensor) -> Tensor:
         """Return the head's output (R, C', h', w') of pooled regions (R, C, h, w)."""

@@ -63,11 +63,7 @@ class ReidNetwork(nn.Module):
         return functional.normalize(self(crops), dim=1)
 
     def softmax_loss(self, features: Tensor, ids: Tensor) -> Tensor:
-        """Return the cross-entropy of the training identities, 0 if no sample is labelled.
-
-        Args:
-            features: (R, D) as `forward` returns them.
-            ids: (R,) int64; negative ids are left out.
+        """Return the cross-entropy of features (R, D) of `forward` with ids (R,) >= 0, or 0.
 
         Raises:
             TrainingError: an id is out of range.

@@ -13,12 +13,9 @@ from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
-    BoxPredictor,
     Proposals,
     box_loss,
     decode_boxes,
-    grid,
-    select_detections,
     split_like,
 )
 from personsearch.losses.oim import OnlineInstanceMatching
@@ -65,14 +62,8 @@ class SeqNet(NormAwareSystem):
         self.box_beta = box_beta
         self.first_nms_iou, self.confidence_weighted = first_nms_iou, confidence_weighted
         # first head
-        apart = regions.detection_hidden > 0
-        self.first_head = None if apart else deepcopy(backbone.head)
-        self.first_cells = grid("detection_grid", regions.detection_grid)
-        self.first = BoxPredictor(
-            backbone.stem_channels if apart else backbone.head_channels,
-            self.first_cells,
-            regions.detection_hidden,
-        )
+        self.first_head = None if self.detection_apart else deepcopy(backbone.head)
+        self.first = self.build_box_predictor(backbone)
         # second head
         oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
@@ -105,13 +96,7 @@ class SeqNet(NormAwareSystem):
         logits, deltas = self._first(maps, found.boxes)
         scores = split_like(logits.float().softmax(dim=1)[:, 1], found.boxes)
         refined = decode_boxes(self.sampler.coder, deltas, found.boxes, sizes)
-        limits = self.settings
-        kept = [
-            select_detections(
-                b, s, limits.score_threshold, self.first_nms_iou, limits.max_detections
-            )
-            for b, s in zip(refined, scores, strict=True)
-        ]
+        kept = self.select(refined, scores, self.first_nms_iou)
         return Proposals(
             [b[k] for b, k in zip(refined, kept, strict=True)],
             [s[k] for s, k in zip(scores, kept, strict=True)],
@@ -123,7 +108,7 @@ class SeqNet(NormAwareSystem):
         pooled = self.pool(maps, boxes)
         if self.first_head is not None:
             # Each cell then holds one value, which the predictor's own average leaves as it is.
-            pooled = functional.adaptive_max_pool2d(self.first_head(pooled), self.first_cells)
+            pooled = functional.adaptive_max_pool2d(self.first_head(pooled), self.first.grid)
         logits, deltas = self.first(pooled)
         return logits, deltas
 

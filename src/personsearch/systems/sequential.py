@@ -38,10 +38,6 @@ SHARED = {
 class Sequential(PyramidSystem):
     """RetinaNet with a re-identification branch on its shared map, or beside it.
 
-    Attributes:
-        branch: the re-identification branch, copies of the blocks that are not shared.
-        shared: the names of the shared blocks.
-
     Raises:
         ModelError: a setting that no network can have.
     """
@@ -130,15 +126,7 @@ class Sequential(PyramidSystem):
 
     @torch.no_grad()
     def features(self, images: list[Tensor], boxes: list[Tensor]) -> Tensor:
-        """Return the input of the branch, float32: pooled shared features, or crops.
-
-        Args:
-            images: (3, H, W) each.
-            boxes: (N_i, 4) in each picture's pixels.
-
-        Returns:
-            (R, C, h, w), those of picture 0 first.
-        """
+        """Return the branch's input (R, C, h, w), float32: pooled shared features, or crops."""
         if not self.shared:
             return self._crops(images, boxes)
         maps = self.extract_features(images, self.shared[-1])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import BoxPredictor, grid
+from personsearch.detectors.faster_rcnn import grid
 from personsearch.distributed import gather
 from personsearch.errors import ModelError
 from personsearch.losses import agwf
@@ -96,12 +96,8 @@ class Trident(RegionSystem[TridentFeatures]):
         shallow, deep = backbone.stem_channels, backbone.head_channels
         cells = math.prod(self.embedding_grid)
         # detection branch
-        self.detection: BoxPredictor | None = None
-        if regions.detection_hidden:
-            self.detection = BoxPredictor(
-                shallow, grid("detection_grid", regions.detection_grid), regions.detection_hidden
-            )
-        else:
+        self.detection = self.build_box_predictor(backbone) if self.detection_apart else None
+        if self.detection is None:
             self.foreground = nn.Linear(deep, 2, bias=False)
             self.regressor = nn.Linear(deep, 4)
         # re-identification branch

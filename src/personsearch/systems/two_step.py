@@ -56,9 +56,7 @@ class TwoStep(PersonSearchModel):
     def __init__(
         self,
         detector: Detector | None,  # finds people; None if every box is given, such as ground truth
-        # embeds the boxes. Its vectors are scaled to unit length; a vector of zeros stays, with
-        # similarity 0 to everyone.
-        embedder: Embedder,
+        embedder: Embedder,  # its vectors are scaled to unit length; a vector of zeros stays
         *,
         confidence_weighted: bool = False,  # rank by similarity x detection score
         class_name: str = "person",  # what is searched for
@@ -82,8 +80,7 @@ class TwoStep(PersonSearchModel):
         """Return the people in each picture, by descending score.
 
         Raises:
-            ModelError: there is no detector, or a network fails.
-            DataError: an image is not (3, H, W).
+            DataError, ModelError: an image is not (3, H, W), or there is no detector.
         """
         if self.detector is None:
             raise ModelError(

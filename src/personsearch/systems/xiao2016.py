@@ -186,11 +186,8 @@ class Xiao2016(SharedHeadSystem):
     def classifier_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Return the loss ``softmax``, eq. 1 over all classes, of crops from `training.crops`.
 
-        A crop keeps its size, and its box is pooled as a region of a picture would be.
-
-        Args:
-            images: crops (3, h, w) of one size.
-            targets: the box (1, 4) of each, and the id (1,) or `BACKGROUND`.
+        A crop keeps its size, and its box is pooled as a region of a picture would be. Crops are
+        (3, h, w) of one size; each has a box (1, 4), and an id (1,) or `BACKGROUND`.
         """
         crops = torch.stack([self.transform.normalize(image) for image in images])
         batch = ImageList(crops, [(crops.shape[2], crops.shape[3])] * len(images))
@@ -207,11 +204,7 @@ class Xiao2016(SharedHeadSystem):
 
 
 def load_fully_connected(layers: nn.Sequential, weights: str) -> None:
-    """Initialise fc6 and fc7 from those of a VGG16.
-
-    Args:
-        layers: as `fully_connected` returns them.
-        weights: ``"imagenet"``, or the path of a file with VGG16's state dictionary.
+    """Initialise `fully_connected` layers from VGG16's: ``"imagenet"``, or its state dictionary.
 
     Raises:
         ModelError: the weights cannot be read or fetched, or do not fit.
