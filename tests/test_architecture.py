@@ -1,5 +1,6 @@
 """The layout of docs/design.md: what imports what, and that tests mirror the package."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,24 @@ SOURCES = sorted(
 FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 TESTS = sorted(path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py"))
 
+WITHOUT_TEST = {
+    "__main__.py": "one call of cli/main.py",
+    "engines/index_lists.py": "test_index.py",
+    "engines/index_parts.py": "test_index.py",
+    "engines/milvus_files.py": "test_milvus.py",
+    "engines/sqlite.py": "test_engine.py, the contract of all engines",
+    "store/exchange_shards.py": "test_exchange.py",
+    "store/exchange_tables.py": "test_exchange.py",
+    "store/index_files.py": "tests/engines/test_index.py",
+    "store/tracks.py": "tests/indexing/test_tracks.py",
+    "systems/backbones.py": "a name of 0.1: test_base.py",
+    "systems/pyramids.py": "test_sequential.py and test_rdlr.py",
+    "training/catalogue.py": "test_recipe.py and test_stages.py",
+    "training/report.py": "test_loop.py",
+    "training/tensorboard.py": "test_loop.py",
+}
+"""Source files without a test file of their own, and what tests them."""
+
 WITHOUT_SOURCE = {
     "test_architecture.py": "the layout of the package",
     "test_compose.py": "compose.yaml",
@@ -26,6 +45,7 @@ WITHOUT_SOURCE = {
     "test_recipes.py": "the shipped recipes",
     "test_systems_map.py": "docs/systems.md",
     "test_tutorials.py": "the tutorials in docs/",
+    "test_version_0_1.py": "what version 0.1 wrote",
     "test_wheel.py": "the built package",
     "benchmarks/test_benchmarks.py": "benchmarks/",
     "benchmarks/test_real_frames.py": "benchmarks/real_frames.py",
@@ -45,6 +65,11 @@ def test_import_contracts_of_pyproject_are_kept(capsys: pytest.CaptureFixture[st
         str(ROOT / "pyproject.toml"), cache_dir=None, is_debug_mode=True, no_logo=True
     )
     assert kept, capsys.readouterr().out
+
+
+def test_every_source_file_has_its_test_file() -> None:
+    missing = {str(path) for path in SOURCES if path.with_name(f"test_{path.name}") not in TESTS}
+    assert missing == set(WITHOUT_TEST)
 
 
 def test_every_test_file_has_its_source_file() -> None:
@@ -67,6 +92,14 @@ def test_no_source_file_is_longer_than_500_lines() -> None:
         for path in SOURCES
     }
     assert {path: length for path, length in lengths.items() if length > 500} == {}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_folder_says_in_one_sentence_what_it_holds(folder: Path) -> None:
+    tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+    sentence = " ".join((ast.get_docstring(tree) or "").split("\n\n")[0].split())
+    assert sentence.endswith(".")
+    assert sentence in (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 
 
 def test_folders_go_two_levels_deep_and_say_what_they_hold() -> None:
