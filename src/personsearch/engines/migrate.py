@@ -43,13 +43,8 @@ def migrate(
     """Copy everyone, then read and compare both sides.
 
     What only a store in a folder knows of its files stays behind: which were indexed, unreadable or
-    erased. Nobody may write to either side meanwhile.
-
-    Args:
-        target: engine to write to; empty, or left by an interrupted call.
-
-    Raises:
-        StoreError: another model, other people in the target, or a person who differs.
+    erased. Nobody may write to either side meanwhile. The target is empty, or left by an
+    interrupted call; another model, other people in it, or a person who differs raise `StoreError`.
     """
     if source.model.fingerprint != target.model.fingerprint or (
         (source.model.dim, source.model.weighted) != (target.model.dim, target.model.weighted)

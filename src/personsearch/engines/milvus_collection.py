@@ -40,6 +40,7 @@ _DEFAULT = "people"
 _TEXT = 4096  # largest number of bytes of a path on Linux
 _BASE64 = 65_535  # largest number of characters of a VARCHAR
 _JPEG = _BASE64 // 4 * 3
+_OPTIONAL = {"nullable": True}
 _PAGE = 512  # rows with thumbnails, so that an answer stays below Milvus's 64 MB
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 
@@ -240,10 +241,11 @@ class Collection:
         return half.tobytes() if self.half else half.astype(np.float32)
 
 
+_TRACK = ("track", "track_first", "track_last", "track_views")
 FIELDS = (
     *("id", "source", "name", "camera", "time", "frame", "position", "x1", "y1", "x2", "y2"),
     *("score", "picture_width", "picture_height"),
-    *("track", "track_first", "track_last", "track_views"),
+    *_TRACK,
 )
 """The fields of a `StoredPerson`."""
 
@@ -257,7 +259,9 @@ def row_of(collection: Collection, record: PersonRecord) -> dict[str, Any]:
             f"person {person.id}, expected at most {_JPEG}"
         )
     x1, y1, x2, y2 = np.asarray(person.box, np.float32).tolist()
-    span = person.track
+    track: tuple[float | None, ...] = (None,) * len(_TRACK)
+    if (span := person.track) is not None:
+        track = (int(span.id), float(span.first), float(span.last), int(span.views))
     return {
         "id": int(person.id),
         "vector": collection.vector(record.vector),
@@ -271,10 +275,7 @@ def row_of(collection: Collection, record: PersonRecord) -> dict[str, Any]:
         "score": float(person.score),
         "picture_width": int(person.size[0]),
         "picture_height": int(person.size[1]),
-        "track": None if span is None else int(span.id),
-        "track_first": None if span is None else float(span.first),
-        "track_last": None if span is None else float(span.last),
-        "track_views": None if span is None else int(span.views),
+        **dict(zip(_TRACK, track, strict=True)),
         "thumbnail": base64.b64encode(record.thumbnail).decode("ascii"),
     }
 
@@ -285,9 +286,7 @@ def _or_none(kind: type, value: Any) -> Any:
 
 def person_of(row: Mapping[str, Any]) -> StoredPerson:
     """Return the person in a row."""
-    track = None
-    if row["track"] is not None:
-        track = TrackSpan(row["track"], row["track_first"], row["track_last"], row["track_views"])
+    track = None if row["track"] is None else TrackSpan(*(row[name] for name in _TRACK))
     return StoredPerson(
         *(row["id"], row["source"], row["name"]),
         np.array([row[side] for side in ("x1", "y1", "x2", "y2")], np.float32),
@@ -329,11 +328,12 @@ def open_collection(
                     f"index SOURCE --store {uri}"
                 )
             if not client.has_collection(files.name):
-                _make_files(client, files.name)
+                # Its vector is unused: Milvus has no collection without one.
+                _make(client, files.name, _INDEXED, 2)
             about = json.dumps({"schema": SCHEMA, **vars(model)})
             files.upsert([file_row(files, 0, note=about, state="model")])
             # Created last: where it exists, the other does.
-            _make_people(client, name, model.dim, half)
+            _make(client, name, _PEOPLE, model.dim, half)
         there = {one["name"]: one for one in client.describe_collection(name)["fields"]}
         known = client.has_collection(files.name)
     if not known or not {*FIELDS, "vector", "thumbnail"} <= there.keys():
@@ -370,48 +370,32 @@ def _model(uri: str, files: Collection) -> ModelIdentity:
     return made_by
 
 
-def _make_people(client: Any, name: str, dim: int, half: bool) -> None:
-    from pymilvus import DataType
-
-    text, whole, real = DataType.VARCHAR, DataType.INT64, DataType.DOUBLE
-    optional = {"nullable": True}
-    _make(
-        client,
-        name,
-        ("vector", DataType.FLOAT16_VECTOR if half else DataType.FLOAT_VECTOR, {"dim": dim}),
-        *((one, text, {"max_length": _TEXT}) for one in ("source", "name")),
-        ("camera", text, {"max_length": _TEXT, "nullable": True}),
-        *((one, real, optional) for one in ("time", "position", "track_first", "track_last")),
-        *((one, whole, optional) for one in ("frame", "track", "track_views")),
-        *((one, real, {}) for one in ("x1", "y1", "x2", "y2", "height", "score")),
-        *((one, whole, {}) for one in ("picture_width", "picture_height")),
-        # Read one by one, for display: it stays on the disk.
-        ("thumbnail", text, {"max_length": _BASE64, "mmap_enabled": True}),
-    )
+_Fields = Mapping[str, tuple[str, Mapping[str, Any]]]  # type and options by name
+_PEOPLE: _Fields = {
+    **dict.fromkeys(("source", "name"), ("VARCHAR", {"max_length": _TEXT})),
+    "camera": ("VARCHAR", {"max_length": _TEXT, **_OPTIONAL}),
+    **dict.fromkeys(("time", "position", "track_first", "track_last"), ("DOUBLE", _OPTIONAL)),
+    **dict.fromkeys(("frame", "track", "track_views"), ("INT64", _OPTIONAL)),
+    **dict.fromkeys(("x1", "y1", "x2", "y2", "height", "score"), ("DOUBLE", {})),
+    **dict.fromkeys(("picture_width", "picture_height"), ("INT64", {})),
+    # Read one by one, for display: it stays on the disk.
+    "thumbnail": ("VARCHAR", {"max_length": _BASE64, "mmap_enabled": True}),
+}
+_INDEXED: _Fields = {
+    **dict.fromkeys(("source", "name", "note"), ("VARCHAR", {"max_length": _TEXT})),
+    "state": ("VARCHAR", {"max_length": 16}),
+    **dict.fromkeys(("bytes", "changed"), ("INT64", {})),
+}
 
 
-def _make_files(client: Any, name: str) -> None:
-    from pymilvus import DataType
-
-    _make(
-        client,
-        name,
-        # Unused: Milvus has no collection without a vector.
-        ("vector", DataType.FLOAT_VECTOR, {"dim": 2}),
-        *((one, DataType.VARCHAR, {"max_length": _TEXT}) for one in ("source", "name", "note")),
-        ("state", DataType.VARCHAR, {"max_length": 16}),
-        *((one, DataType.INT64, {}) for one in ("bytes", "changed")),
-    )
-
-
-def _make(client: Any, name: str, *fields: tuple[str, Any, dict[str, Any]]) -> None:
-    """Create a collection of fields, each with a name, a type and options."""
+def _make(client: Any, name: str, fields: _Fields, dim: int, half: bool = False) -> None:
     from pymilvus import DataType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
-    for field_name, kind, options in fields:
-        schema.add_field(field_name, kind, **options)
+    schema.add_field("vector", DataType.FLOAT16_VECTOR if half else DataType.FLOAT_VECTOR, dim=dim)
+    for field_name, (kind, options) in fields.items():
+        schema.add_field(field_name, DataType[kind], **options)
     # Exact. Users with too many people for it create another index in Milvus.
     index = client.prepare_index_params()
     index.add_index("vector", index_type="FLAT", metric_type="IP")

@@ -25,16 +25,13 @@ from personsearch.types import FloatArray
 
 
 class StoreEngine(Engine):
-    """An engine over a store; its threads share one index.
+    """An engine over a store, which has to exist; its threads share one index.
 
     Args:
-        model: makes the queries; None for the store's own.
+        model: makes the queries; None for the store's own. Another one raises `StoreError`.
         exact: True to score all matching people always. False for approximate search, prepared when
             it is first needed, unless a filter leaves few people. None for approximate search above
             a million people, once `prepare` was called.
-
-    Raises:
-        StoreError: there is no store, or one made by another model.
     """
 
     def __init__(

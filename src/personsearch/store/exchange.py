@@ -85,10 +85,8 @@ def export_store(
 ) -> dict[str, int]:
     """Write a store to a new folder; return the number of files, pictures, tracks and people.
 
-    The folder is written completely or not at all. Others may search and index meanwhile.
-
-    Args:
-        format: of the tables; ``parquet`` needs the extra ``[parquet]``.
+    The folder is written completely or not at all. Others may search and index meanwhile. The
+    format ``parquet`` of the tables needs the extra ``[parquet]``.
 
     Raises:
         StoreError: the folder is there and not empty, the store is damaged, no room on the disk,
