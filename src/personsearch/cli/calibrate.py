@@ -83,9 +83,9 @@ def calibrate(
 
 
 def _metrics(found: "Calibration") -> dict[str, Any]:
-    plain = found.as_json()
-    for curve in ("log_ratios", "false_rates", "true_rates"):
-        del plain[curve]
+    from personsearch.search.calibration import CURVES
+
+    plain = {name: value for name, value in found.as_json().items() if name not in CURVES}
     plain["crowds"] = [
         {
             "others": crowd,

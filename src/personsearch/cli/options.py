@@ -1,4 +1,7 @@
-"""Options that several commands share, and how their values are read and shown."""
+"""Options that several commands share, and how their values are read and shown.
+
+A wrong value raises `typer.BadParameter`, a picture that cannot be read `PictureError`.
+"""
 
 import datetime
 import json
@@ -76,11 +79,7 @@ ScoreOption = Annotated[
 
 
 def not_empty(values: Sequence[str] | None, option: str) -> Sequence[str] | None:
-    """Return the values of an option; None where it was not given.
-
-    Raises:
-        typer.BadParameter: one of them is an empty text.
-    """
+    """Return the values of an option, none of which may be empty; None where it was not given."""
     if any(not value.strip() for value in values or ()):
         raise typer.BadParameter("is empty; name one, or leave the option out", param_hint=option)
     return values or None
@@ -99,11 +98,7 @@ def store_uri(named: Path | str | None) -> str:
 
 
 def store_folder(named: Path | str | None) -> Path:
-    """Return the store's folder, for a command that only works on one.
-
-    Raises:
-        StoreError: the store is on a server.
-    """
+    """Return the store's folder; raise `StoreError` if the store is on a server."""
     from personsearch.engines.uri import scheme_of
     from personsearch.errors import StoreError
 
@@ -114,11 +109,7 @@ def store_folder(named: Path | str | None) -> Path:
 
 
 def choose_device(name: str) -> str:
-    """Return the device of that name; ``auto`` is CUDA where there is any.
-
-    Raises:
-        typer.BadParameter: there is none of that name.
-    """
+    """Return the device of that name, which has to exist; ``auto`` is CUDA where there is any."""
     import torch
 
     if name == "auto":
@@ -134,11 +125,7 @@ def choose_device(name: str) -> str:
 
 
 def check_suffix(path: Path | None, suffixes: Sequence[str], option: str) -> None:
-    """Check the ending of a file that will be written.
-
-    Raises:
-        typer.BadParameter: it has another one.
-    """
+    """Check the ending of a file that will be written."""
     if path is not None and path.suffix.lower() not in suffixes:
         raise typer.BadParameter(
             f"{path}: expected a name ending in {' or '.join(suffixes)}", param_hint=option
@@ -146,11 +133,7 @@ def check_suffix(path: Path | None, suffixes: Sequence[str], option: str) -> Non
 
 
 def parse_box(text: str | None) -> Corners | None:
-    """Parse ``x1,y1,x2,y2``.
-
-    Raises:
-        typer.BadParameter: not four finite numbers with x1 < x2 and y1 < y2.
-    """
+    """Parse ``x1,y1,x2,y2``, four finite numbers with x1 < x2 and y1 < y2."""
     if text is None:
         return None
     from personsearch.search.query import check_corners
@@ -166,11 +149,7 @@ def parse_box(text: str | None) -> Corners | None:
 
 
 def parse_example(text: str) -> tuple[Path, Corners | None]:
-    """Parse ``PICTURE`` or ``PICTURE:x1,y1,x2,y2``.
-
-    Raises:
-        typer.BadParameter: the part after the last colon has three commas, but is not a box.
-    """
+    """Parse ``PICTURE`` or ``PICTURE:x1,y1,x2,y2``."""
     before, colon, after = text.rpartition(":")
     # A colon may be part of a name; three commas mean a box.
     if colon and before and after.count(",") == 3:
@@ -181,12 +160,7 @@ def parse_example(text: str) -> tuple[Path, Corners | None]:
 def read_examples(
     picture: Path | None, box: str | None, examples: Sequence[str] | None
 ) -> "list[tuple[QueryPicture, Corners | None]]":
-    """Read the query pictures, once, before a model is loaded.
-
-    Raises:
-        typer.BadParameter: a box without a picture, or outside of it.
-        PictureError: a picture cannot be read.
-    """
+    """Read the query pictures, once, before a model is loaded; check that boxes lie in them."""
     from personsearch.errors import DataError
     from personsearch.search.query import QueryPicture, check_box
 
@@ -212,12 +186,7 @@ def make_request(
     unlike: Sequence[int] | None,
     **options: Any,
 ) -> "SearchRequest":
-    """Return the request of a search; `options` are more fields of `SearchRequest`.
-
-    Raises:
-        typer.BadParameter: no example, or a wrong box.
-        PictureError: a picture cannot be read.
-    """
+    """Return the request of a search; `options` are more fields of `SearchRequest`."""
     from personsearch.search.request import SearchRequest
 
     if picture is None and not person and not examples:
@@ -245,11 +214,7 @@ def make_filters(
     until: str | None = None,
     **others: Any,
 ) -> "Filters":
-    """Return the filters of a search; `others` are more fields of `Filters`.
-
-    Raises:
-        typer.BadParameter: an empty text, or not a time.
-    """
+    """Return the filters of a search; `others` are more fields of `Filters`."""
     from personsearch.store import Filters
 
     sources = not_empty(source, "--source")
@@ -270,11 +235,7 @@ def source_uri(source: str) -> str:
 
 
 def parse_time(text: str | None) -> float | None:
-    """Parse an ISO date or time to seconds since 1970; without an offset it is this machine's.
-
-    Raises:
-        typer.BadParameter: it is neither.
-    """
+    """Parse an ISO date or time to seconds since 1970; without an offset it is this machine's."""
     if text is None:
         return None
     try:
@@ -294,9 +255,8 @@ def show_time(seconds: float | None) -> str:
 
 def show_position(seconds: float) -> str:
     """A position in a video as h:mm:ss."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def print_json(value: object, indent: int | None = 2) -> None:

@@ -83,14 +83,14 @@ class Archive:
 
     @cached_property
     def calibration(self) -> "Calibration | None":
-        """The map from similarities to probabilities; None if there is none."""
+        """The map from similarities to probabilities, if any; `StoreError` if it is damaged."""
         from personsearch.search.calibration import read_calibration
 
         return read_calibration(self.engine.uri, self.engine.model)
 
     @property
     def network(self) -> "PersonSearchModel":
-        """The network that made the archive's embeddings, loaded when it is first used."""
+        """The network that made the embeddings, loaded at first use; `StoreError` if another."""
         with self._lock:
             return self._load()
 

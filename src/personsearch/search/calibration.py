@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FILE = "calibration.json"
 """File in the store's folder. It holds no people: shares of pairs by similarity."""
 FORMAT = 1
+CURVES = ("log_ratios", "false_rates", "true_rates")
+"""Fields of the file with a number for each of 201 similarities."""
 CROWD = 100
 """Number of people at which the maps are fitted and compared: rare high similarities decide."""
 
@@ -106,7 +108,7 @@ class Calibration:
         tested = _Shares.of(pairs.same, pairs.other, pairs, 1)
         assert tested is not None
         ratios = np.interp(_CENTRES, _KNOTS, self.log_ratios)
-        return _reliability([(ratios, tested.same, tested.other)], crowd)
+        return _reliability([(ratios, tested)], crowd)
 
     def similarity_for(
         self, probability: float, crowd: float, *, expected: float = 1.0
@@ -154,7 +156,7 @@ def fit_calibration(
     order = np.random.default_rng(0).permutation(people)
     order = np.concatenate([order[np.isin(order, seen)], order[~np.isin(order, seen)]])
     folds = np.argsort(order) % count
-    held: dict[str, list[tuple[Values, Values, Values]]] = {name: [] for name in _METHODS}
+    held: dict[str, list[tuple[Values, _Shares]]] = {name: [] for name in _METHODS}
     losses: dict[str, list[float]] = {name: [] for name in _METHODS}
     own, others = folds[pairs.same_ids], folds[pairs.other_ids]
     for fold in range(count):
@@ -164,8 +166,8 @@ def fit_calibration(
         if train is None or test is None:
             continue
         for name, method in _METHODS.items():
-            ratios = train.limited(method(train))
-            held[name].append((ratios, test.same, test.other))
+            ratios = method(train).clip(*train.limits)
+            held[name].append((ratios, test))
             losses[name].append(test.loss(ratios, CROWD))
     if not losses["logistic"]:
         raise DataError("no two labelled people are in different pictures: label more people")
@@ -173,7 +175,7 @@ def fit_calibration(
     best = min(mean, key=lambda name: mean[name])
     everything = _Shares.of(pairs.same, pairs.other, pairs, 1)
     assert everything is not None
-    ratios = np.interp(_KNOTS, _CENTRES, everything.limited(_METHODS[best](everything)))
+    fitted = _METHODS[best](everything).clip(*everything.limits)
     return Calibration(
         model,
         data,
@@ -184,7 +186,7 @@ def fit_calibration(
         mean,
         {crowd: calibration_error(_reliability(held[best], crowd)) for crowd in (1, CROWD)},
         tuple(_reliability(held[best], 1)),
-        ratios,
+        np.interp(_KNOTS, _CENTRES, fitted),
         _at_least(pairs.other, smoothed=True),
         _at_least(pairs.same, smoothed=False),
     )
@@ -196,29 +198,25 @@ class _Shares:
 
     same: Values
     other: Values
-    most: float
-    least: float
+    limits: tuple[float, float]  # log ratios that the number of people can show
 
     @classmethod
     def of(cls, same: ArrayLike, other: ArrayLike, pairs: "Pairs", folds: int) -> "_Shares | None":
-        counts = [np.bincount(_step(part), minlength=_STEPS) for part in (same, other)]
+        scaled = [(np.asarray(part, float) + 1.0) * (_STEPS / 2) for part in (same, other)]
+        steps = [part.astype(np.int64).clip(0, _STEPS - 1) for part in scaled]
+        counts = [np.bincount(part, minlength=_STEPS) for part in steps]
         if not counts[0].any() or not counts[1].any():
             return None
         seen, both = (len(np.unique(ids)) for ids in (pairs.same_ids, pairs.other_ids))
         if folds > 1:
             seen, both = seen - seen // folds, both - both // folds
         # More views of the same two people are not new evidence, so pairs of people are counted.
-        most = max(both * (both - 1) / 2, 1.0)
-        return cls(counts[0] / counts[0].sum(), counts[1] / counts[1].sum(), most, 1.0 / seen)
+        limits = math.log(1.0 / seen), math.log(max(both * (both - 1) / 2, 1.0))
+        return cls(counts[0] / counts[0].sum(), counts[1] / counts[1].sum(), limits)
 
     def weights(self, crowd: float) -> tuple[Values, Values]:
         """Return the shares in a search among `crowd` people."""
         return self.same / (1.0 + crowd), self.other * crowd / (1.0 + crowd)
-
-    def limited(self, ratios: Values) -> Values:
-        """Limit log ratios to what the number of people can show."""
-        kept: Values = np.clip(ratios, math.log(self.least), math.log(self.most))
-        return kept
 
     def loss(self, ratios: Values, crowd: float) -> float:
         """Return the mean log loss of log ratios in a search among `crowd` people."""
@@ -279,11 +277,6 @@ def _sigmoid(odds: Values) -> Values:
     return found
 
 
-def _step(similarities: ArrayLike) -> NDArray[np.int64]:
-    steps = ((np.asarray(similarities, float) + 1.0) * (_STEPS / 2)).astype(np.int64)
-    return steps.clip(0, _STEPS - 1)
-
-
 def _at_least(similarities: ArrayLike, *, smoothed: bool) -> Values:
     """The share of pairs at or above each knot; smoothed: never 0, as if one more were above."""
     ordered = np.sort(np.asarray(similarities, float))
@@ -292,13 +285,13 @@ def _at_least(similarities: ArrayLike, *, smoothed: bool) -> Values:
     return share
 
 
-def _reliability(held: list[tuple[Values, Values, Values]], crowd: float) -> list[ReliabilityBin]:
+def _reliability(held: list[tuple[Values, _Shares]], crowd: float) -> list[ReliabilityBin]:
     """Held-out shares in a search among `crowd` people, by predicted probability."""
     sums = np.zeros((_BINS, 3))
-    for ratios, same, other in held:
+    for ratios, shares in held:
         predicted = _sigmoid(ratios - math.log(crowd))
         which = np.minimum((predicted * _BINS).astype(int), _BINS - 1)
-        right, wrong = same / (1.0 + crowd), other * crowd / (1.0 + crowd)
+        right, wrong = shares.weights(crowd)
         for column, values in enumerate((predicted * (right + wrong), right, right + wrong)):
             sums[:, column] += np.bincount(which, values, _BINS) / len(held)
     return [
@@ -323,11 +316,7 @@ def show_probability(probability: float | None) -> str:
 
 
 def write_calibration(calibration: Calibration, folder: Path) -> Path:
-    """Write the file into a store's folder atomically, and return its path.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
+    """Write the file into a store's folder atomically; raise `StoreError` if that fails."""
     path = Path(folder) / FILE
     try:
         replace_file(path, json.dumps(calibration.as_json(), indent=1))
@@ -368,10 +357,9 @@ def read_calibration(folder: Path | str, model: ModelIdentity) -> Calibration | 
 def _from_json(plain: Any) -> Calibration:
     if plain["format"] != FORMAT:
         raise ValueError(f"format {plain['format']}")
-    curves = [np.array(plain[k], float) for k in ("log_ratios", "false_rates", "true_rates")]
-    for curve in curves:
-        if curve.shape != _KNOTS.shape or not np.isfinite(curve).all():
-            raise ValueError("a curve is not 201 numbers")
+    curves = [np.array(plain[name], float) for name in CURVES]
+    if any(curve.shape != _KNOTS.shape or not np.isfinite(curve).all() for curve in curves):
+        raise ValueError("a curve is not 201 numbers")
     return Calibration(
         ModelIdentity(**plain["model"]),
         tuple(plain["data"]),

@@ -21,9 +21,6 @@ from personsearch.types import FloatArray
 if TYPE_CHECKING:
     from personsearch.systems.base import PersonSearchModel
 
-Progress = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all)."""
-
 
 @dataclass(frozen=True, eq=False)
 class Hit:
@@ -114,14 +111,14 @@ def search_folder(
     *,
     top: int | None = 20,
     score_threshold: float = 0.5,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> FolderResult:
     """Rank everyone in a folder and its subfolders by similarity to the query.
 
     The query's own picture is skipped. Unreadable pictures are counted with their reason. An
-    interrupt (Ctrl-C) ends the search early and returns what was found until then.
-
-    Detections below `score_threshold` are left out; `top` None keeps all hits.
+    interrupt (Ctrl-C) ends the search early and returns what was found until then. Detections below
+    `score_threshold` are left out; `top` None keeps all hits. `progress` is called with the numbers
+    of pictures done and in all.
 
     Raises:
         DataError: there is no such folder, or no picture in it.

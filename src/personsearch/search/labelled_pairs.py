@@ -62,10 +62,9 @@ def embed_people(
     if not true_boxes:
         detected = detect_scenes(model, scenes, progress=progress)
         return match_people(scenes, detected, model.embedding_dim, score_threshold=score_threshold)
-    named = [scene.ids != UNLABELLED for scene in scenes]
-    boxes = [scene.boxes[rows] for scene, rows in zip(scenes, named, strict=True)]
+    boxes = [scene.boxes[scene.ids != UNLABELLED] for scene in scenes]
+    ids = [scene.ids[scene.ids != UNLABELLED] for scene in scenes]
     found = embed_scenes(model, scenes, boxes, progress=progress)
-    ids = [scene.ids[rows] for scene, rows in zip(scenes, named, strict=True)]
     return _gathered(scenes, ids, found, model.embedding_dim)
 
 
@@ -137,8 +136,7 @@ def make_pairs(
         rows = _fewer(ids, most)
         found.append(_compare(part, rows, ids[rows] + before, across))
         before += len(names)
-    same, same_ids = (np.concatenate([one[k] for one in found]) for k in (0, 1))
-    other, other_ids = (np.concatenate([one[k] for one in found]) for k in (2, 3))
+    same, same_ids, other, other_ids = map(np.concatenate, zip(*found, strict=True))
     if not len(same) or not len(other):
         raise DataError(
             f"{len(same)} pairs of the same person and {len(other)} of two people in different "

@@ -90,9 +90,7 @@ def search_people(
     query = np.asarray(query, np.float32)
     if query.ndim != 1:
         raise StoreError(f"the query has the shape {query.shape}, expected ({engine.model.dim},)")
-    expanded = query
-    if rerank == "expansion":
-        expanded = _expand(engine, query, filters, without)
+    expanded = _expand(engine, query, filters, without) if rerank == "expansion" else query
     # A track has at most `VIEWS` views; a file may have any number of people.
     rows = max(top * VIEWS if grouped else top, CANDIDATES if rerank == "k-reciprocal" else 0)
     while True:
@@ -103,11 +101,8 @@ def search_people(
         if len(kept) == top or len(found.ids) < rows:
             break
         rows *= 4
-    matches = []
-    for row in kept:
-        similarity, rank_score = float(ranking.similarities[row]), float(ranking.rank_scores[row])
-        matches.append(Match(people[row], similarity, rank_score))
-    return matches
+    similarities, scores = ranking.similarities.tolist(), ranking.rank_scores.tolist()
+    return [Match(people[row], similarities[row], scores[row]) for row in kept]
 
 
 def _expand(
@@ -150,11 +145,8 @@ def _best_of_each(
     kept = []
     for row in np.argsort(-ranking.rank_scores, kind="stable").tolist():
         person = people[row]
-        group: object = None
-        if one_a_file:
-            group = person.uri
-        elif grouped and person.track is not None:
-            group = person.track.id
+        track = person.track.id if grouped and person.track is not None else None
+        group: object = person.uri if one_a_file else track
         if group is None or group not in seen:
             seen.add(group)
             kept.append(row)

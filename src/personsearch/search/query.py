@@ -27,11 +27,7 @@ class QueryPicture:
 
     @classmethod
     def read(cls, path: Path | str) -> "QueryPicture":
-        """Read a file.
-
-        Raises:
-            PictureError: missing, truncated, not a picture, or too large.
-        """
+        """Read a file; raise `PictureError` if it is missing, damaged, no picture or too large."""
         path = Path(path)
         try:
             data = path.read_bytes()
@@ -66,11 +62,7 @@ class QueryPerson:
 
 
 def check_box(box: Sequence[float], size: tuple[int, int], name: object) -> None:
-    """Check that a box (x1, y1, x2, y2) covers a pixel of a picture of (width, height) pixels.
-
-    Raises:
-        DataError: it does not.
-    """
+    """Raise `DataError` unless x1, y1, x2, y2 cover a pixel of a picture (width, height)."""
     x1, y1, x2, y2 = (float(side) for side in box)
     width, height = size
     # Written so that NaN is refused, too.
@@ -82,11 +74,7 @@ def check_box(box: Sequence[float], size: tuple[int, int], name: object) -> None
 
 
 def check_corners(box: Sequence[float]) -> None:
-    """Check that a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2, all finite.
-
-    Raises:
-        DataError: it is not.
-    """
+    """Raise `DataError` unless a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2, all finite."""
     sides = np.asarray(box, float)
     if sides.shape != (4,) or not np.isfinite(sides).all() or not (sides[:2] < sides[2:]).all():
         raise DataError(

@@ -80,11 +80,9 @@ def timeline(
 
 
 def _reaches(match: Match, similarity: float, probability: float | None) -> bool:
-    if match.similarity < similarity:
+    if probability is not None and (match.probability is None or match.probability < probability):
         return False
-    return probability is None or (
-        match.probability is not None and match.probability >= probability
-    )
+    return match.similarity >= similarity
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +98,7 @@ class _Span:
 
 def _span(match: Match) -> _Span:
     person = match.person
-    position = person.position or 0.0
-    first, last = position, position
+    first = last = position = person.position or 0.0
     if person.track is not None:
         first, last = person.track.first, person.track.last
     camera = (person.camera is not None, person.camera or "")
@@ -119,9 +116,8 @@ def _sighting(spans: Iterable[_Span]) -> Sighting:
     person = best.match.person
     if best.dated:
         return Sighting(person.camera, start, stop, None, None, None, matches)
-    if person.position is None:
-        return Sighting(person.camera, None, None, person.path, None, None, matches)
-    return Sighting(person.camera, None, None, person.path, start, stop, matches)
+    first, last = (None, None) if person.position is None else (start, stop)
+    return Sighting(person.camera, None, None, person.path, first, last, matches)
 
 
 def _order(sighting: Sighting) -> tuple[Any, ...]:
