@@ -34,8 +34,7 @@ def synth(
     size: Annotated[str, typer.Option(help="tiny, ablation, small or standard.")] = "small",
     seed: Annotated[int, typer.Option(help="The same seed draws the same bytes.")] = 0,
     layout: Annotated[
-        Path | None,
-        typer.Option(help="A COCO style file whose boxes, ids and cameras are drawn."),
+        Path | None, typer.Option(help="A COCO style file whose boxes, ids and cameras are drawn.")
     ] = None,
     object_class: Annotated[
         str, typer.Option("--class", help="The object class: person, tattoo, ...")
@@ -160,7 +159,6 @@ def _reasons(dropped: "Sequence[Dropped]") -> dict[str, int]:
 
 
 def _verdict(dataset: "Dataset", found: Mapping[str, int]) -> str:
-    """Summarise findings, which are counted by severity, in words."""
     scenes = sum(map(len, dataset.splits.values()))
     boxes = sum(len(scene.boxes) for scene in dataset)
     kind = "people" if dataset.object_class == "person" else "boxes"

@@ -1,7 +1,7 @@
 """`personsearch demo`: from nothing to a page that shows a trained system at work."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,11 +46,14 @@ def demo(
     from personsearch.demo.build import Display, demo_recipe, real_page, trained_page
     from personsearch.demo.folder import DemoFolder
     from personsearch.demo.page import write_page
+    from personsearch.synthetic.benchmark import SIZES
 
     if real is not None and recipe is not None:
         raise typer.BadParameter("--real trains nothing; leave out --real or --recipe")
-    if real is None:
-        _check_size(size)
+    if real is None and size not in SIZES:
+        raise typer.BadParameter(
+            f"{size!r}, expected one of {', '.join(SIZES)}", param_hint="--size"
+        )
     show = Display(StepProgress, ProgressListener)
     try:
         if real is not None:
@@ -71,15 +74,6 @@ def demo(
     (_print_json if json_output else _print)(page, steps, folder.page)
 
 
-def _check_size(size: str) -> None:
-    from personsearch.synthetic.benchmark import SIZES
-
-    if size not in SIZES:
-        raise typer.BadParameter(
-            f"{size!r}, expected one of {', '.join(SIZES)}", param_hint="--size"
-        )
-
-
 def _print(page: "Page", steps: "list[Step]", path: Path) -> None:
     from personsearch.demo.page import duration
     from personsearch.plots.tables import detection_table, print_tables, search_table
@@ -98,9 +92,6 @@ def _print_json(page: "Page", steps: "list[Step]", path: Path) -> None:
 
     from personsearch.cli.evaluate import as_json
 
-    report: dict[str, Any] = {
-        "page": str(path),
-        "results": [as_json(result.compared, result.dataset) for result in page.results],
-        "steps": [asdict(step) for step in steps],
-    }
-    print_json(report, indent=1)
+    results = [as_json(result.compared, result.dataset) for result in page.results]
+    plain = {"page": str(path), "results": results, "steps": [asdict(step) for step in steps]}
+    print_json(plain, indent=1)

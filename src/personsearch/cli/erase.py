@@ -16,8 +16,7 @@ def erase(
         str | None, typer.Option(help="A source as it was indexed, with everyone in it.")
     ] = None,
     picture: Annotated[
-        list[str] | None,
-        typer.Option(help="A photo or video inside of --source; repeatable."),
+        list[str] | None, typer.Option(help="A photo or video inside of --source; repeatable.")
     ] = None,
     camera: Annotated[
         list[str] | None, typer.Option(help="People of this camera; repeatable.")

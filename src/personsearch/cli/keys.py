@@ -4,14 +4,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.options import (
-    JsonOption,
-    StoreOption,
-    print_json,
-    print_table,
-    show_time,
-    store_uri,
-)
+from personsearch.cli import options
 
 app = typer.Typer(help="API keys of a store: make, list, revoke.", no_args_is_help=True)
 
@@ -22,8 +15,8 @@ def make(
     scope: Annotated[
         list[str], typer.Option(help="Permission: search, index, erase or audit; repeatable.")
     ],
-    store: StoreOption = None,
-    json_output: JsonOption = False,
+    store: options.StoreOption = None,
+    json_output: options.JsonOption = False,
 ) -> None:
     """Make a key and print it, once.
 
@@ -33,19 +26,19 @@ def make(
     from personsearch.store.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
 
-    folder = state_folder(store_uri(store))
+    folder = state_folder(options.store_uri(store))
     secret = Keys(folder).make(name, scope)
     details = {"key": name, "scopes": scope}
     AuditLog(folder).append("key made", user_of_this_machine(), details)
     if json_output:
-        print_json({"name": name, "scopes": scope, "key": secret}, indent=None)
+        options.print_json({"name": name, "scopes": scope, "key": secret}, indent=None)
     else:
         typer.echo("this key is shown once; store it safely:", err=True)
         print(secret)
 
 
 @app.command("list")
-def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> None:
+def list_keys(store: options.StoreOption = None, json_output: options.JsonOption = False) -> None:
     """List the keys of a store, without their secrets.
 
     Example: personsearch keys list
@@ -53,23 +46,24 @@ def list_keys(store: StoreOption = None, json_output: JsonOption = False) -> Non
     from personsearch.search.state import state_folder
     from personsearch.web.keys import Keys
 
-    keys = Keys(state_folder(store_uri(store))).all()
+    keys = Keys(state_folder(options.store_uri(store))).all()
     if json_output:
         plain = [
             {"name": k.name, "scopes": list(k.scopes), "made": k.made, "revoked": k.revoked}
             for k in keys
         ]
-        print_json(plain)
+        options.print_json(plain)
         return
-    print_table(
-        ("name", "scopes", "made", "revoked"),
-        [(k.name, ", ".join(k.scopes), show_time(k.made), show_time(k.revoked)) for k in keys],
-    )
+    rows = [
+        (k.name, ", ".join(k.scopes), options.show_time(k.made), options.show_time(k.revoked))
+        for k in keys
+    ]
+    options.print_table(("name", "scopes", "made", "revoked"), rows)
 
 
 @app.command("revoke")
 def revoke(
-    name: Annotated[str, typer.Argument(help="Name of the key.")], store: StoreOption = None
+    name: Annotated[str, typer.Argument(help="Name of the key.")], store: options.StoreOption = None
 ) -> None:
     """Revoke a key, at once.
 
@@ -79,7 +73,7 @@ def revoke(
     from personsearch.store.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
 
-    folder = state_folder(store_uri(store))
+    folder = state_folder(options.store_uri(store))
     Keys(folder).revoke(name)
     AuditLog(folder).append("key revoked", user_of_this_machine(), {"key": name})
     typer.echo(f"{name} is revoked")

@@ -131,16 +131,10 @@ def check_pairs(
 
 
 def _chosen(names: list[str] | None) -> "list[Pair]":
-    """Return the pairs of these names.
-
-    Raises:
-        ModelError: no pair has such a name.
-    """
+    """Return the pairs of these names; raise `ModelError` if no pair has such a name."""
     from personsearch.zoo import zoo
 
     known = zoo()
-    if not names:
-        return [known.pair(known.default)]
     if names == ["all"]:
         return list(known.pairs.values())
-    return [known.pair(name) for name in names]
+    return [known.pair(name) for name in names or [known.default]]

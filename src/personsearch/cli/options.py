@@ -44,8 +44,7 @@ BoxOption = Annotated[
 ExampleOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PICTURE[:X1,Y1,X2,Y2]",
-        help="One more picture that shows the person; repeatable.",
+        metavar="PICTURE[:X1,Y1,X2,Y2]", help="One more picture that shows the person; repeatable."
     ),
 ]
 PersonOption = Annotated[
@@ -90,8 +89,8 @@ def store_uri(named: Path | str | None) -> str:
     if named is not None:
         not_empty([str(named)], "--store")
         return str(named)
-    if os.environ.get(VARIABLE):
-        return os.environ[VARIABLE]
+    if uri := os.environ.get(VARIABLE):
+        return uri
     from platformdirs import user_data_path
 
     return str(user_data_path("personsearch") / "store")
@@ -127,9 +126,8 @@ def choose_device(name: str) -> str:
 def check_suffix(path: Path | None, suffixes: Sequence[str], option: str) -> None:
     """Check the ending of a file that will be written."""
     if path is not None and path.suffix.lower() not in suffixes:
-        raise typer.BadParameter(
-            f"{path}: expected a name ending in {' or '.join(suffixes)}", param_hint=option
-        )
+        expected = " or ".join(suffixes)
+        raise typer.BadParameter(f"{path}: expected a name ending in {expected}", param_hint=option)
 
 
 def parse_box(text: str | None) -> Corners | None:

@@ -8,7 +8,7 @@ from personsearch.cli.options import print_json, print_table, show_position, sho
 if TYPE_CHECKING:
     from personsearch.plots.rankings import Panel
     from personsearch.search.archive import Archive, ArchiveResult
-    from personsearch.search.folder_search import FolderResult
+    from personsearch.search.folder_search import FolderResult, Hit
     from personsearch.search.query import QueryPerson
     from personsearch.search.request import SearchRequest
     from personsearch.store import StoredPerson
@@ -134,13 +134,11 @@ def show_folder_result(result: "FolderResult", out: Path | None, as_json: bool) 
     if as_json:
         print_json(result.as_json())
         return
-    print_table(
-        ("rank", "picture", "box", "similarity", "score"),
-        (
-            [str(rank), hit.scene, _comma(hit.box), f"{hit.similarity:.3f}", f"{hit.score:.2f}"]
-            for rank, hit in enumerate(result.hits, start=1)
-        ),
+    rows = (
+        [str(rank), hit.scene, _comma(hit.box), f"{hit.similarity:.3f}", f"{hit.score:.2f}"]
+        for rank, hit in enumerate(result.hits, start=1)
     )
+    print_table(("rank", "picture", "box", "similarity", "score"), rows)
     excluded = ", without the query's own picture" if result.excluded else ""
     stopped = ", stopped early" if result.interrupted else ""
     people = "1 person" if result.people == 1 else f"{result.people} people"
@@ -158,12 +156,9 @@ def _draw_hits(result: "FolderResult", out: Path) -> None:
     from personsearch.media.pictures import read_picture
     from personsearch.plots.rankings import Panel, draw_ranking, write_picture
 
-    hits = (
-        Panel(
-            read_picture(hit.path),
-            hit.box,
-            [f"{rank}: {hit.similarity:.3f}  score {hit.score:.2f}", hit.path.name],
-        )
-        for rank, hit in enumerate(result.hits, start=1)
-    )
+    def panel(rank: int, hit: "Hit") -> Panel:
+        lines = [f"{rank}: {hit.similarity:.3f}  score {hit.score:.2f}", hit.path.name]
+        return Panel(read_picture(hit.path), hit.box, lines)
+
+    hits = (panel(rank, hit) for rank, hit in enumerate(result.hits, start=1))
     write_picture(draw_ranking(_query_panel(result.query), hits), out)

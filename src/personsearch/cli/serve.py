@@ -19,8 +19,7 @@ def serve(
     ] = None,
     device: DeviceOption = "auto",
     allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Host name of this server in URLs; repeatable."),
+        list[str] | None, typer.Option(help="Host name of this server in URLs; repeatable.")
     ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log lines as JSON.")] = False,
     state: Annotated[

@@ -8,6 +8,8 @@ import typer
 from personsearch.cli.options import print_json
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from personsearch.training.report import Listener, Report
 
 
@@ -85,7 +87,7 @@ class ProgressListener:
             console=self._console,
         )
         self._progress.start()
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         return self._show
 
     def __exit__(self, *_: object) -> None:
@@ -96,12 +98,10 @@ class ProgressListener:
         losses = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
         minutes, seconds = divmod(round(report.seconds_left), 60)
         detail = f"{losses} | {report.images_per_second:.1f} img/s | {minutes}:{seconds:02} left"
-        if report.stage not in self._tasks:
-            self._tasks[report.stage] = self._progress.add_task(
-                report.stage, total=report.iterations, detail=detail
-            )
-        task = self._progress.tasks[self._tasks[report.stage]].id
-        self._progress.update(task, completed=report.iteration, detail=detail)
+        stage, bars = report.stage, self._progress
+        if stage not in self._tasks:
+            self._tasks[stage] = bars.add_task(stage, total=report.iterations, detail=detail)
+        bars.update(self._tasks[stage], completed=report.iteration, detail=detail)
         if report.validation:
             metrics = "  ".join(f"{name} {value:.3f}" for name, value in report.validation.items())
             self._console.print(f"validation at {report.iteration}: {metrics}")

@@ -190,13 +190,10 @@ class Archive:
         # Pairs were calibrated: a mean of examples is more similar to the person than each of them.
         if self.calibration is not None and len(gathered) == 1 and negatives is None:
             searched = engine.count(request.filters)
-            probabilities = self.calibration.probability(
-                [match.similarity for match in matches], searched, expected=request.expected
-            )
-            matches = [
-                replace(match, probability=float(probability))
-                for match, probability in zip(matches, probabilities, strict=True)
-            ]
+            similarities = [match.similarity for match in matches]
+            found = self.calibration.probability(similarities, searched, expected=request.expected)
+            pairs = zip(matches, found.tolist(), strict=True)
+            matches = [replace(match, probability=value) for match, value in pairs]
         reason = "" if matches else self._why_nobody(request.filters)
         origins = [*request.origins]
         origins += [Origin(one.picture.sha256, one.box.tolist()) for one in shown]

@@ -90,17 +90,14 @@ def pictures_in(folder: Path) -> tuple[list[Path], list[Skipped]]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: {what}; expected a folder of pictures")
-    closed: list[Skipped] = []
-
-    def note(error: OSError) -> None:
-        closed.append(Skipped(Path(str(error.filename)), error.strerror or "cannot be read"))
-
+    errors: list[OSError] = []
     found = [
         Path(parent) / name
-        for parent, _, names in os.walk(folder, onerror=note)
+        for parent, _, names in os.walk(folder, onerror=errors.append)
         for name in names
         if Path(name).suffix.lower() in SUFFIXES
     ]
+    closed = [Skipped(Path(str(e.filename)), e.strerror or "cannot be read") for e in errors]
     return sorted(found), closed
 
 

@@ -103,16 +103,14 @@ def _gathered(
 
 def _assigned(overlap: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
     """Rows and columns of the greedily best pairs, each used once, down to `MIN_IOU`."""
-    rows: list[int] = []
-    columns: list[int] = []
+    pairs: dict[int, int] = {}
     for flat in np.argsort(-overlap, axis=None, kind="stable"):
         row, column = divmod(int(flat), overlap.shape[1])
         if overlap[row, column] < MIN_IOU:
             break
-        if row not in rows and column not in columns:
-            rows.append(row)
-            columns.append(column)
-    return np.array(rows, np.int64), np.array(columns, np.int64)
+        if row not in pairs and column not in pairs.values():
+            pairs[row] = column
+    return np.array(list(pairs), np.int64), np.array(list(pairs.values()), np.int64)
 
 
 def make_pairs(

@@ -23,10 +23,8 @@ def state_folder(uri: Path | str) -> Path:
     if not scheme_of(uri):
         return Path(uri)
     check_scheme(uri)
-    if named := os.environ.get(VARIABLE):
-        folder = Path(named)
-    else:
-        digest = hashlib.sha256(str(uri).encode()).hexdigest()[:16]
-        folder = user_data_path("personsearch") / "state" / digest
+    digest = hashlib.sha256(str(uri).encode()).hexdigest()[:16]
+    named = os.environ.get(VARIABLE)
+    folder = Path(named) if named else user_data_path("personsearch") / "state" / digest
     folder.mkdir(parents=True, exist_ok=True)
     return folder
