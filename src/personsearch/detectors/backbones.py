@@ -236,13 +236,13 @@ def published_weights(name: str) -> dict[str, Tensor]:
 
 
 def build_backbone(
-    name: str = "resnet50",  # ``"small"``, or the name of a torchvision classifier
-    # ``"none"``, ``"imagenet"`` (torchvision's published weights, fetched once) or the path of a
+    name: str = "resnet50",  # "small", or the name of a torchvision classifier
+    # "none", "imagenet" (torchvision's published weights, fetched once) or the path of a
     # file with the classifier's state dictionary
     weights: str = "none",
-    norm: str = "batch",  # ``"batch"`` trains batch normalisation, ``"frozen"`` does not
+    norm: str = "batch",  # "batch" trains batch normalisation, "frozen" does not
     frozen_stages: int = 0,  # how many children of the stem, from the picture on, are not trained
-    width: int = 32,  # of ``"small"`` only
+    width: int = 32,  # of "small" only
 ) -> Backbone:
     """Return a backbone by name.
 
@@ -302,7 +302,7 @@ _RESNET_BLOCKS = {
 
 def build_trunk(
     name: str = "resnet50",  # "small", or a ResNet, ResNeXt or Wide ResNet of torchvision
-    # ``"none"``, ``"imagenet"`` (torchvision's published weights of the classifier), ``"coco"`` (of
+    # "none", "imagenet" (torchvision's published weights of the classifier), "coco" (of
     # its RetinaNet, ResNet-50 only), or the path of a file with the state dictionary of either kind
     weights: str = "none",
     norm: str = "batch",  # as for `build_backbone`

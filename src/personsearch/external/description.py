@@ -54,7 +54,7 @@ class InputSize(_Table):
 class NetworkDescription(_Table):
     """What both networks have: a file, and how a picture becomes its input."""
 
-    file: str = Field(min_length=1)  # ``.onnx``, or OpenVINO ``.xml``; starts at the TOML's folder
+    file: str = Field(min_length=1)  # `.onnx`, or OpenVINO `.xml`; starts at the TOML's folder
     runtime: Runtime | None = None  # by default OpenVINO where installed, else onnxruntime
     size: InputSize | None = None  # required if the network leaves it open, else checked
     color: Literal["rgb", "bgr"] = "rgb"  # order of the channels
@@ -62,7 +62,7 @@ class NetworkDescription(_Table):
     # subtracted after scaling, then divided by; in the order of `color`
     mean: list[float] = Field(default=[0.0, 0.0, 0.0], min_length=3, max_length=3)
     std: list[float] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)
-    # ``stretch`` to the input, or ``letterbox``: keep the aspect ratio and pad the rest
+    # `stretch` to the input, or `letterbox`: keep the aspect ratio and pad the rest
     resize: Literal["stretch", "letterbox"] = "stretch"
     # value of letterbox's padding, 0..255 (before `scale`, `mean` and `std`)
     pad_value: int = Field(default=114, ge=0, le=255)
@@ -100,16 +100,16 @@ class DetectorDescription(NetworkDescription):
     class_index: int | None = Field(default=None, ge=0)  # None keeps every class
     score_threshold: float = Field(default=0.3, ge=0, le=1)  # weaker detections are left out
     # IoU above which the weaker of two boxes is left out. None: no suppression, but 0.7 for
-    # ``yolo``, whose raw output repeats every person.
+    # `yolo`, whose raw output repeats every person.
     nms: float | None = Field(default=None, gt=0, le=1)
-    # ``pixels`` of the input or ``unit`` (0..1). None: pixels for ``boxes`` and ``yolo``, unit for
-    # ``ssd`` and ``detr``.
+    # `pixels` of the input or `unit` (0..1). None: pixels for `boxes` and `yolo`, unit for
+    # `ssd` and `detr`.
     coordinates: Coordinates | None = None
-    # turns class outputs into scores: by default ``none``, for ``detr`` ``sigmoid``. With
-    # ``softmax`` the last class is "nothing".
+    # turns class outputs into scores: by default `none`, for `detr` `sigmoid`. With
+    # `softmax` the last class is "nothing".
     activation: Activation | None = None
-    output: str | None = None  # of ``ssd`` and ``yolo``, if the network has several
-    # names of the outputs of ``boxes`` and ``detr``, whose scores are logits
+    output: str | None = None  # of `ssd` and `yolo`, if the network has several
+    # names of the outputs of `boxes` and `detr`, whose scores are logits
     boxes_output: str | None = None
     scores_output: str | None = None
     labels_output: str | None = None

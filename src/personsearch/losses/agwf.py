@@ -42,7 +42,8 @@ def binary_loss(target_similarity: Tensor, confidence: Tensor, temperature: floa
 
         log(1 + exp((1 - alpha_i S_iy_i) / tau_2))
 
-    Here S_iy_i (N,) is the similarity with the proposal's own identity, and tau_2 `temperature`.
+    S_iy_i (N,) is the similarity with the proposal's own identity, alpha_i (N,) `confidence`, and
+    tau_2 `temperature`.
     """
     _expect("confidence", confidence, target_similarity.shape, "one alpha a proposal")
     with torch.autocast(target_similarity.device.type, enabled=False):

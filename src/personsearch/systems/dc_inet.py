@@ -42,7 +42,7 @@ class DCINet(PairingMixin, RegionSystem[Tensor]):
 
     Only the stem is shared. The backbone's head (conv5 of a ResNet, nothing of VGG16) is in the
     re-identifier; where detection has no layers of its own (``detection_hidden = 0``) it reads a
-    copy of the head. Pictures, and arguments that are not listed, are those of `INet`.
+    copy of the head. Pictures, and arguments without a comment, are those of `INet`.
     """
 
     embed_boxes = True

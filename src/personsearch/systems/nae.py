@@ -167,7 +167,7 @@ class NormAwareSystem(RegionSystem[NormAwareFeatures]):
 class NAE(NormAwareSystem):
     """Faster R-CNN whose person classifier is the length of the embedding.
 
-    Arguments that are not listed are those of `OIM`.
+    Arguments without a comment are those of `OIM`.
 
     Raises:
         ModelError: an odd `embedding_dim`, or `background_iou` outside of 0..0.5.

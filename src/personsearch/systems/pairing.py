@@ -31,7 +31,7 @@ class PairingSettings:
     """The re-identification losses (Zhang et al. 2019); each field is a recipe key."""
 
     pairing_loss: Literal["olp", "triplet", "contrastive", "none"] = "olp"  # tables 5 and 8
-    # ``"hep"`` in I-Net, ``"c2hep"`` in DC-I-Net (table 4); ``"softmax"`` is HEP over all classes
+    # "hep" in I-Net, "c2hep" in DC-I-Net (table 4); "softmax" is HEP over all classes
     identity_loss: Literal["softmax", "hep", "c2hep", "none"] = "hep"
     alpha: float = 1.0  # weight of the pairing loss (eq. 6 and 10, figure 13a).
     beta: float = 1.0  # weight of the identity loss (eq. 6 and 10, figure 13b).

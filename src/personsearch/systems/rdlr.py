@@ -51,7 +51,7 @@ class RDLR(PyramidSystem):
         num_ids: int,  # labelled identities in the training set
         *,
         detector: Literal["faster_rcnn", "retinanet"] = "faster_rcnn",  # table 4
-        # ``"softmax"``, ``"proxy_triplet"`` or ``"both"`` (table 5). The softmax needs a re-ID
+        # "softmax", "proxy_triplet" or "both" (table 5). The softmax needs a re-ID
         # network of the same identities.
         reid_loss: Literal["softmax", "proxy_triplet", "both"] = "both",
         reid_weight: float = 1.0,  # of these losses in the sum

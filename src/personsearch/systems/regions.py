@@ -99,7 +99,7 @@ class DetectionStep(Generic[Features]):
 class RegionSystem(PersonSearchModel, Generic[Features]):
     """The base of systems on one shared map with proposals."""
 
-    roi_pooling: Literal["max", "align"] = "align"  # ``"align"`` is RoIAlign, ``"max"`` RoI pooling
+    roi_pooling: Literal["max", "align"] = "align"  # "align" is RoIAlign, "max" RoI pooling
     embed_boxes: bool = False  # embed the final boxes, not the regions that they are regressed from
 
     def __init__(

@@ -33,7 +33,7 @@ class SeqNet(NormAwareSystem):
 
     A detection's score is the first head's, which is trained on more background, as published.
 
-    Arguments that are not listed are those of `NAE` and `OIM`.
+    Arguments without a comment are those of `NAE` and `OIM`.
     """
 
     def __init__(

@@ -47,8 +47,8 @@ class Sequential(PyramidSystem):
         trunk: Trunk,  # blocks C1 to C5; ResNet-50's in the paper. Each branch starts with it
         num_ids: int,  # labelled identities in the training set; unused by triplets
         *,
-        # ``"J2"``, ``"J3"`` or ``"J4"``, the last block that both branches share; or
-        # ``"disjoint"``, RetinaNet and then a whole network on crops of the picture, the pair that
+        # "J2", "J3" or "J4", the last block that both branches share; or
+        # "disjoint", RetinaNet and then a whole network on crops of the picture, the pair that
         # the paper compares with
         sharing: Literal["J2", "J3", "J4", "disjoint"] = "J3",
         min_size: int = 640,  # shorter side that pictures are scaled to

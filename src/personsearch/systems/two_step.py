@@ -80,7 +80,7 @@ class TwoStep(PersonSearchModel):
         """Return the people in each picture, by descending score.
 
         Raises:
-            DataError, ModelError: an image is not (3, H, W), or there is no detector.
+            DataError, ModelError: an image is not (3, H, W); no detector, or a network fails.
         """
         if self.detector is None:
             raise ModelError(

@@ -65,13 +65,13 @@ class Xiao2016(SharedHeadSystem):
         identity_loss: Literal["rss", "softmax"] = "rss",  # eq. 2 or eq. 1, on whole pictures
         rss_sampled: int = 100,  # K of RSS
         identity_weight: float = 1.0,  # of the identity loss in the sum
-        # at 0 the softmax reads scores ``w_j . fc8 + b_j`` as in the paper; above 0 it reads
+        # at 0 the softmax reads scores `w_j . fc8 + b_j` as in the paper; above 0 it reads
         # cosines of w_j and fc8 times this.
         identity_scale: float = 0.0,
         reid_min_iou: float = 0.5,  # least IoU with a person's box of the regions in the losses
-        # the score that detections are ranked by: the ``"proposal"``'s probability, as in the
-        # paper, one minus the softmax's probability of background (``"identity"``), or a
-        # ``"classifier"`` of person and background beside the box regression
+        # the score that detections are ranked by: the "proposal"'s probability, as in the
+        # paper, one minus the softmax's probability of background ("identity"), or a
+        # "classifier" of person and background beside the box regression
         detection_score: Literal["proposal", "identity", "classifier"] = "proposal",
         embed_boxes: bool = False,  # embed the final boxes instead of their proposals
         confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
