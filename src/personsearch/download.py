@@ -90,7 +90,10 @@ def download(
                 break
             except urllib.error.HTTPError as error:
                 if error.code != 416:
-                    raise ModelError(_refused(url, error)) from None
+                    raise ModelError(
+                        f"{url}: the server says {error.code} {error.reason}; try later, or "
+                        "--mirror, or download the file elsewhere and give its folder with --from"
+                    ) from None
                 part.unlink()
                 raise ModelError(
                     f"{url}: ends before byte {began:,}, expected {expected.size:,} bytes; the "
@@ -122,7 +125,8 @@ def _fetch(url: str, file: BinaryIO, size: int, progress: Progress | None, timeo
     if here:
         request.add_header("Range", f"bytes={here}-")
     with urllib.request.urlopen(request, timeout=timeout) as response:
-        if here and not _goes_on(response, here):
+        sent = response.headers.get("Content-Range", "")
+        if here and not (response.status == 206 and sent.startswith(f"bytes {here}-")):
             file.truncate(0)
             here = file.seek(0)
             if response.status == 206:
@@ -140,19 +144,6 @@ def _fetch(url: str, file: BinaryIO, size: int, progress: Progress | None, timeo
                 return
     if here < (size if last is None else last):
         raise ConnectionError(f"it ended after {here:,} of {size:,} bytes")
-
-
-def _goes_on(response: http.client.HTTPResponse, here: int) -> bool:
-    """Return whether the server sends the rest, from byte `here`."""
-    sent = response.headers.get("Content-Range", "")
-    return response.status == 206 and sent.startswith(f"bytes {here}-")
-
-
-def _refused(url: str, error: urllib.error.HTTPError) -> str:
-    return (
-        f"{url}: the server says {error.code} {error.reason}; try later, or --mirror, or download "
-        "the file elsewhere and give its folder with --from"
-    )
 
 
 def _cut(url: str, error: Exception, here: int, size: int) -> str:

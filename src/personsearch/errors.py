@@ -1,16 +1,7 @@
 """The exceptions of personsearch.
 
-    PersonSearchError
-    ├── DataError (ValueError)          scenes, boxes or protocols that cannot be used
-    │   ├── PictureError                a picture or video that cannot be read
-    │   └── AnnotationError             an annotation file that cannot be read or contradicts itself
-    ├── EvaluationError (ValueError)    detections or embeddings that cannot be evaluated
-    ├── RecipeError (ValueError)        a recipe with a wrong key or value
-    ├── ModelError                      a network, its weights or its description
-    │   └── CheckpointError             a checkpoint folder that cannot be used
-    ├── TrainingError                   training cannot continue
-    │   └── NonFiniteLossError          a loss became NaN or infinite
-    └── StoreError                      a store of people that cannot be read or written
+All are a PersonSearchError: DataError (PictureError, AnnotationError), EvaluationError,
+RecipeError, ModelError (CheckpointError), TrainingError (NonFiniteLossError) and StoreError.
 
 A message states what was received, what was expected, and what to do. The command line prints it
 as one line and exits with 1.

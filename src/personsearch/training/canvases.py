@@ -5,6 +5,8 @@ cheaply to tell people apart before it has to find them.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -21,6 +23,7 @@ from personsearch.training.transforms import Augmentation, Picture
 from personsearch.types import FloatArray, IntArray, Scene
 
 
+@dataclass(eq=False, repr=False)
 class Canvases:
     """Canvases of labelled people, identities drawn equally often.
 
@@ -30,24 +33,21 @@ class Canvases:
         DataError: no labelled people.
     """
 
-    margins = (0.05, 0.35)
-    """Range of the margin around a person, as a fraction of the box's sides. It is random because
-    the border of a cut must not reveal the border of the person."""
+    scenes: Sequence[Scene]
+    pictures: PictureCache
+    augmentation: Augmentation
+    seed: int
+    size: tuple[int, int]  # (width, height) of a canvas
+    most: int  # largest number of people on a canvas
+    count: int  # canvases in a batch
 
-    def __init__(
-        self,
-        scenes: Sequence[Scene],
-        pictures: PictureCache,
-        augmentation: Augmentation,
-        seed: int,
-        size: tuple[int, int],  # (width, height) of a canvas
-        most: int,  # largest number of people on a canvas
-        count: int,  # canvases in a batch
-    ) -> None:
-        self.scenes, self.pictures, self.augmentation = scenes, pictures, augmentation
-        self.seed, self.size, self.most, self.count = seed, size, most, count
+    # Range of the margin around a person, as a fraction of the box's sides. It is random because
+    # the border of a cut must not reveal the border of the person.
+    margins: ClassVar = (0.05, 0.35)
+
+    def __post_init__(self) -> None:
         people: dict[int, list[tuple[int, int]]] = {}
-        for index, scene in enumerate(scenes):
+        for index, scene in enumerate(self.scenes):
             visible = box_arithmetic.area(box_arithmetic.clip(scene.boxes, scene.size)) > 0
             for row, identity in enumerate(scene.ids.tolist()):
                 if identity >= 0 and visible[row]:

@@ -4,7 +4,7 @@ Half of a batch are labelled people, half are boxes without people (Xiao et al. 
 A batch holds dozens of identities, where whole pictures would show a handful.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,14 +15,15 @@ from personsearch.errors import DataError
 from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
 from personsearch.training.samplers import EpochOrder, SceneSampler, generator
-from personsearch.training.training_set import PictureCache, Slot, TrainingSet
-from personsearch.training.transforms import Augmentation, Picture
-from personsearch.types import BACKGROUND, FloatArray, Scene
+from personsearch.training.training_set import Slot, TrainingSet
+from personsearch.training.transforms import Picture
+from personsearch.types import BACKGROUND, FloatArray
 
 TRIES = 200
 """Random boxes that are tried to find background."""
 
 
+@dataclass(eq=False, repr=False)
 class Crops(TrainingSet):
     """Crops by slot: an iteration, a position in its batch, and a row of `people` or `BACKGROUND`.
 
@@ -33,27 +34,21 @@ class Crops(TrainingSet):
         DataError: no labelled people, or a size, margin or jitter out of range.
     """
 
-    def __init__(
-        self,
-        scenes: Sequence[Scene],
-        pictures: PictureCache,
-        augmentation: Augmentation,
-        seed: int,
-        size: tuple[int, int] = (224, 224),  # (height, width) of a crop in pixels
-        margin: float = 0.0,  # largest random one around a box, as a fraction of its sides
-        jitter: float = 0.0,  # largest random shift of the box's sides, as a fraction of them
-    ) -> None:
-        super().__init__(scenes, pictures, augmentation, seed)
-        if min(size) < 1 or margin < 0 or not 0 <= jitter < 0.5:
+    size: tuple[int, int] = (224, 224)  # (height, width) of a crop in pixels
+    margin: float = 0.0  # largest random one around a box, as a fraction of its sides
+    jitter: float = 0.0  # largest random shift of the box's sides, as a fraction of them
+
+    def __post_init__(self) -> None:
+        (height, width), margin, jitter = self.size, self.margin, self.jitter
+        if min(self.size) < 1 or margin < 0 or not 0 <= jitter < 0.5:
             raise DataError(
-                f"crops of {size[0]} x {size[1]} pixels with margin {margin} and jitter {jitter} "
+                f"crops of {height} x {width} pixels with margin {margin} and jitter {jitter} "
                 "were asked for; expected sides of 1 or more, a margin of 0 or more and a jitter "
                 "in 0..0.5"
             )
-        self.size, self.margin, self.jitter = size, margin, jitter
         self.people: list[tuple[int, int]] = []
         shapes = []
-        for index, scene in enumerate(scenes):
+        for index, scene in enumerate(self.scenes):
             visible = box_arithmetic.clip(scene.boxes, scene.size)
             seen = box_arithmetic.area(visible) > 0
             shapes.append((visible[:, 2:] - visible[:, :2])[seen])

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from personsearch.datasets import open_dataset
@@ -18,7 +17,7 @@ from personsearch.errors import RecipeError
 from personsearch.systems.base import Target
 from personsearch.training.recipe import Recipe
 from personsearch.training.samplers import RandomSampler
-from personsearch.training.stages import LoadedStage, make_optimizer, scene_augmentation
+from personsearch.training.stages import LoadedStage, scene_augmentation
 from personsearch.training.training_set import Batch, PictureCache, TrainingSet
 from personsearch.types import UNLABELLED, Scene
 
@@ -86,10 +85,6 @@ class DetectionStage(LoadedStage):
     def parameters(self, model: DetectionTrained) -> list[nn.Parameter]:
         return model.detection_parameters()
 
-    def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        momentum = self.recipe.momentum
-        return make_optimizer(self.optimizer, parameters, self.lr, momentum, self.weight_decay)
-
     def losses(
         self, model: DetectionTrained, images: list[Tensor], batch: Batch
     ) -> dict[str, Tensor]:
@@ -113,10 +108,9 @@ def more_scenes(folders: Sequence[str], object_class: str) -> list[Scene]:
                 f"detection_data: the boxes of {folder} hold {dataset.object_class!r}, the "
                 f"recipe's object_class is {object_class!r}; leave that data set out"
             )
-        split = dataset.splits.get("train")
         # Identities of different sets mean nothing to each other.
         scenes += [
             replace(scene, ids=np.full_like(scene.ids, UNLABELLED))
-            for scene in (dataset if split is None else split)
+            for scene in dataset.splits.get("train", dataset)
         ]
     return scenes

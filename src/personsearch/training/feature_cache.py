@@ -50,7 +50,16 @@ class FeatureCache:
             # safetensors does not type what it opens.
             opened: list[Any] = [safe_open(file, framework="pt") for file in files]
             for file, handle in zip(files, opened, strict=True):
-                _check(file, handle.metadata() or {}, fingerprint)
+                metadata = handle.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise DataError(f"{file}: was not written by personsearch; expected {FORMAT}")
+                made_with = str(metadata.get("fingerprint"))
+                if made_with != fingerprint:
+                    raise DataError(
+                        f"{folder}: the cached features were made with another detector, other "
+                        f"boxes or other settings (fingerprint {made_with[:12]}, expected "
+                        f"{fingerprint[:12]})"
+                    )
             people = load_file(files[0])
             self.ids, self.scenes = people["ids"], people["scenes"]
             self._slices = [handle.get_slice("features") for handle in opened[1:]]
@@ -123,14 +132,3 @@ def write_features(folder: Path, fingerprint: str, parts: Iterable[Rows]) -> Non
         ) from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _check(file: Path, metadata: Any, fingerprint: str) -> None:
-    if metadata.get("format") != FORMAT:
-        raise DataError(f"{file}: was not written by personsearch; expected {FORMAT}")
-    if metadata.get("fingerprint") != fingerprint:
-        raise DataError(
-            f"{file.parent}: the cached features were made with another detector, other boxes or "
-            f"other settings (fingerprint {str(metadata.get('fingerprint'))[:12]}, expected "
-            f"{fingerprint[:12]})"
-        )

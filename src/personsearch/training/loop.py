@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -182,7 +182,14 @@ class Trainer:
                 names += batch.names
                 for name, value in self._backward(stage, batch, iteration).items():
                     sums[name] = sums.get(name, 0.0) + value / stage.accumulate
-            self._step(optimizer, parameters, stage, iteration, names)
+            if self.world > 1:
+                _average_gradients(parameters)
+                _average_statistics(self.model)
+            limit = recipe.clip_norm or math.inf
+            if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, limit)):
+                problem = f"the gradient is not finite though the losses are, on pictures {names}"
+                raise self._diverged(stage, iteration, f"{problem}; lower lr")
+            optimizer.step()
             done = iteration + 1
             last = done == stage.iterations
             validates = stage is self.stages[-1] and (done % recipe.evaluate_every == 0 or last)
@@ -224,24 +231,6 @@ class Trainer:
         if total.requires_grad:
             (total / stage.accumulate).backward()
         return values
-
-    def _step(
-        self,
-        optimizer: torch.optim.Optimizer,
-        parameters: list[torch.nn.Parameter],
-        stage: Stage,
-        iteration: int,
-        names: list[str],
-    ) -> None:
-        if self.world > 1:
-            _average_gradients(parameters)
-            _average_statistics(self.model)
-        limit = self.recipe.clip_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        if not torch.isfinite(norm):
-            problem = f"the gradient is not finite though the losses are, on pictures {names}"
-            raise self._diverged(stage, iteration, f"{problem}; lower lr")
-        optimizer.step()
 
     def _diverged(self, stage: Stage, iteration: int, problem: str) -> NonFiniteLossError:
         return NonFiniteLossError(
@@ -367,10 +356,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         return []
     reports = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+        with suppress(ValueError):
             reports.append(json.loads(line))
-        except ValueError:
-            continue
     return reports
 
 

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from personsearch.errors import RecipeError
-from personsearch.training.samplers import SceneSampler, generator, pictures_by_identity
+from personsearch.training.samplers import (
+    EpochOrder,
+    SceneSampler,
+    generator,
+    pictures_by_identity,
+)
 from personsearch.types import Scene
 
 
@@ -35,6 +40,7 @@ class PairSampler(SceneSampler):
         self.pictures_per_group = pictures_per_group
         shown = pictures_by_identity(scenes, "pair")
         self._shown = [pictures for _, pictures in sorted(shown.items())]
+        self._leaders = EpochOrder(len(shown), seed, stream=6)
 
     def batch(self, iteration: int) -> list[int]:
         """The groups of this iteration, concatenated."""
@@ -42,13 +48,8 @@ class PairSampler(SceneSampler):
         groups = self.batch_size // self.pictures_per_group
         chosen: list[int] = []
         for leader in range(iteration * groups, (iteration + 1) * groups):
-            chosen += self._group(self._leader(leader), set(chosen), rng)
+            chosen += self._group(self._leaders[leader], set(chosen), rng)
         return chosen
-
-    def _leader(self, position: int) -> int:
-        """Index into `_shown` of the identity that leads the group at this position."""
-        epoch, offset = divmod(position, len(self._shown))
-        return int(generator(self.seed, 6, epoch).permutation(len(self._shown))[offset])
 
     def _group(self, leader: int, taken: set[int], rng: np.random.Generator) -> list[int]:
         group: list[int] = []

@@ -161,12 +161,9 @@ class Recipe(BaseModel):
     def keywords(self, function: Any) -> dict[str, Any]:
         """Return the keyword arguments that the recipe holds for a constructor."""
         given: dict[str, Any] = {}
-        for name, hint, _ in _keyword_only(function):
-            if is_dataclass(hint):
-                kind: Any = hint
-                given[name] = kind(**{f.name: self.settings[f.name] for f in fields(kind)})
-            else:
-                given[name] = self.settings[name]
+        for name, kind, keys in _keyword_only(function):
+            values = {key: self.settings[key] for key in keys}
+            given[name] = kind(**values) if kind else values[name]
         return given
 
     def to_toml(self) -> str:
@@ -247,12 +244,18 @@ def stage_constructors(system: str) -> list[Any]:
     return [_named(STAGES[name]) for name in SYSTEMS[system].stages]
 
 
-def _keyword_only(function: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, type and default of each keyword-only argument."""
+def _keyword_only(function: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Yield each keyword-only argument: name, dataclass or None, type and default of its keys."""
     hints = get_type_hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            yield name, hints[name], parameter.default
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        kind, default = hints[name], parameter.default
+        if is_dataclass(kind):
+            types, keys = get_type_hints(kind), [field.name for field in fields(kind)]
+            yield name, kind, {key: _field(types[key], getattr(default, key)) for key in keys}
+        else:
+            yield name, None, {name: _field(kind, default)}
 
 
 def _settings_model(system: str) -> type[BaseModel]:
@@ -260,14 +263,8 @@ def _settings_model(system: str) -> type[BaseModel]:
     keys: dict[str, Any] = {}
     constructors = [_named(SYSTEMS[system].constructor), *stage_constructors(system)]
     for constructor in constructors:
-        for name, hint, default in _keyword_only(constructor.__init__):
-            if is_dataclass(hint):
-                hints = get_type_hints(hint)
-                for field in fields(hint):
-                    value = getattr(default, field.name)
-                    keys[field.name] = _field(hints[field.name], value)
-            else:
-                keys[name] = _field(hint, default)
+        for _, _, own in _keyword_only(constructor.__init__):
+            keys |= own
     return create_model(
         f"{system}_settings",
         __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),

@@ -41,6 +41,8 @@ class Stage(ABC):
 
     def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
         self.recipe, self.scenes, self.pictures = recipe, scenes, pictures
+        self.optimizer: str = recipe.optimizer
+        self.weight_decay = recipe.weight_decay
 
     def check(self, model: PersonSearchModel) -> None:
         """Check that the stage can train this system.
@@ -68,11 +70,12 @@ class Stage(ABC):
         model.train()
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """Return the optimizer; the recipe's by default."""
-        recipe = self.recipe
-        return make_optimizer(
-            recipe.optimizer, parameters, recipe.lr, recipe.momentum, recipe.weight_decay
-        )
+        """Return the optimizer; only SGD has a momentum."""
+        if self.optimizer == "sgd":
+            momentum, decay = self.recipe.momentum, self.weight_decay
+            return torch.optim.SGD(parameters, self.lr, momentum, weight_decay=decay)
+        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
+        return kind(parameters, self.lr, weight_decay=self.weight_decay)
 
     @abstractmethod
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
@@ -83,10 +86,7 @@ class Stage(ABC):
         """Named losses of one forward pass; `images` and the targets are on the device."""
 
     def learning_rate(self, iteration: int) -> float:
-        """Learning rate of an iteration, counted from zero.
-
-        A linear warm-up to `lr`, then half a cosine down to `floor` times `lr`.
-        """
+        """Linear warm-up to `lr`, then half a cosine down to `floor` times `lr`."""
         if iteration < self.warmup:
             return self.lr * (iteration + 1) / self.warmup
         done = (iteration - self.warmup) / max(1, self.iterations - self.warmup)
@@ -101,16 +101,6 @@ class Stage(ABC):
 def trainable(module: nn.Module) -> list[nn.Parameter]:
     """Parameters of a module that are not frozen."""
     return [p for p in module.parameters() if p.requires_grad]
-
-
-def make_optimizer(
-    name: str, parameters: list[nn.Parameter], lr: float, momentum: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """Return the optimizer ``"sgd"``, ``"adam"`` or ``"adamw"``; only SGD has a momentum."""
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)
-    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-    return kind(parameters, lr, weight_decay=weight_decay)
 
 
 def scene_augmentation(recipe: Recipe) -> Augmentation:
@@ -210,7 +200,7 @@ class CropStage(Stage):
         )
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
-        """Canvases; each process packs its own."""
+        # Each process packs its own canvases.
         for iteration in range(start, self.iterations):
             yield self.canvases.batch(iteration * world + rank)
 

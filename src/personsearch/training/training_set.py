@@ -52,18 +52,14 @@ class PictureCache:
         return picture
 
 
+@dataclass(eq=False, repr=False)
 class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
     """Augmented training pictures by slot."""
 
-    def __init__(
-        self,
-        scenes: Sequence[Scene],
-        pictures: PictureCache,
-        augmentation: Augmentation,
-        seed: int,
-    ) -> None:
-        self.scenes, self.pictures = scenes, pictures
-        self.augmentation, self.seed = augmentation, seed
+    scenes: Sequence[Scene]
+    pictures: PictureCache
+    augmentation: Augmentation
+    seed: int
 
     def __getitem__(self, slot: Slot) -> tuple[Tensor, Target, str]:
         iteration, place, index = slot
