@@ -21,12 +21,9 @@ from filelock import FileLock, Timeout
 from personsearch.durable import sync
 from personsearch.errors import ModelError
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes downloaded, bytes in total)."""
+Progress = Callable[[int, int], None]  # called with (bytes downloaded, bytes in total)
 
-ATTEMPTS = 5
-"""Attempts to connect before a cut connection is an error."""
-
+ATTEMPTS = 5  # to connect, before a cut connection is an error
 _BLOCK = 1 << 16
 _OTHER_FILE = (
     "The server has another file than this version of personsearch expects, or it was changed in "
@@ -115,11 +112,7 @@ def download(
 
 
 def _fetch(url: str, file: BinaryIO, size: int, progress: Progress | None, timeout: float) -> None:
-    """Append the rest of the file, or start again if the server cannot resume.
-
-    Raises:
-        OSError, HTTPException: from urllib, or because the connection ended early.
-    """
+    """Append the rest of the file, or start again if the server cannot resume."""
     here = file.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"User-Agent": "personsearch"})
     if here:
@@ -161,11 +154,7 @@ def _cut(url: str, error: Exception, here: int, size: int) -> str:
 
 @contextmanager
 def _alone(part: Path) -> Iterator[BinaryIO]:
-    """Open the partial file for appending, for this process alone.
-
-    Raises:
-        ModelError: another process is downloading it.
-    """
+    """Open the partial file for appending, for this process alone."""
     path = part.with_name(f"{part.name}.lock")
     lock = FileLock(path)
     try:

@@ -16,11 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from personsearch.errors import DataError
 
-UNLABELLED = -1
-"""The identity of a person whom nobody has named."""
-
-BACKGROUND = -2
-"""The identity of a piece of background."""
+UNLABELLED = -1  # the identity of a person whom nobody has named
+BACKGROUND = -2  # the identity of a piece of background
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]

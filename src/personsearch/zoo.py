@@ -1,6 +1,7 @@
 """Published networks: the manifest `zoo.toml`, and the files on this machine.
 
-Only `pull` downloads anything, when the user asks for it.
+Only `pull` downloads anything, when the user asks for it. An unknown pair, and a file that is
+missing, wrong or cannot be downloaded, is a `ModelError`.
 """
 
 import os
@@ -21,11 +22,8 @@ from personsearch.errors import ModelError
 if TYPE_CHECKING:
     from personsearch.systems.two_step import TwoStep
 
-FOLDER_VARIABLE = "PERSONSEARCH_MODELS"
-"""Environment variable for the folder of published networks."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with (file, bytes downloaded, bytes in total)."""
+FOLDER_VARIABLE = "PERSONSEARCH_MODELS"  # names the folder of published networks
+Progress = Callable[[str, int, int], None]  # called with (file, bytes downloaded, bytes in total)
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,7 @@ class Zoo:
     pairs: Mapping[str, Pair]  # by name
 
     def pair(self, name: str) -> Pair:
-        """Return a pair by name.
-
-        Raises:
-            ModelError: there is none of that name.
-        """
+        """Return a pair by name."""
         if name not in self.pairs:
             raise ModelError(
                 f"no pair of published networks is named {name!r}; expected {', '.join(self.pairs)}"
@@ -137,9 +131,6 @@ def pull(
     """Download the files of a pair that are missing or wrong.
 
     `base` replaces the address of the manifest; the paths stay.
-
-    Raises:
-        ModelError: as `download.download`.
     """
     address = (base or zoo().base).rstrip("/")
     for file in pair.files:
@@ -152,11 +143,7 @@ def pull(
 
 
 def copy(pair: Pair, source: Path, folder: Path) -> None:
-    """Verify a pair in a folder of this machine or its subfolders, and copy it.
-
-    Raises:
-        ModelError: no such folder, or a file is missing or wrong; then nothing is copied.
-    """
+    """Verify a pair in a folder of this machine or its subfolders, and copy it, or nothing."""
     if not source.is_dir():
         raise ModelError(f"{source}: no such folder; expected one with the pair's files")
     found: dict[str, Path] = {}
@@ -178,11 +165,7 @@ def copy(pair: Pair, source: Path, folder: Path) -> None:
 
 
 def load_pair(name: str, folder: Path | None = None) -> "TwoStep":
-    """Load a pair of published networks as a model.
-
-    Raises:
-        ModelError: no pair of that name, it is not on this machine, or a file is wrong.
-    """
+    """Load a pair of published networks as a model."""
     pair, folder = zoo().pair(name), folder or models_folder()
     if problems := check(pair, folder):
         what = "; ".join(f"{problem.path}: {problem.reason}" for problem in problems)

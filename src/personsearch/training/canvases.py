@@ -28,9 +28,6 @@ class Canvases:
     """Canvases of labelled people, identities drawn equally often.
 
     The augmentation is of each person, without scaling.
-
-    Raises:
-        DataError: no labelled people.
     """
 
     scenes: Sequence[Scene]

@@ -8,7 +8,8 @@
     training.json         stage and iteration  }
 
 A folder is written beside its final path and then moved, so a full disk or a kill leaves the last
-good checkpoint.
+good checkpoint. What is missing, damaged, of another system or cannot be written is a
+`CheckpointError`.
 """
 
 import json
@@ -50,11 +51,7 @@ def save_checkpoint(
     metrics: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> None:
-    """Write a checkpoint folder.
-
-    Raises:
-        CheckpointError: it cannot be written; what was at `folder` before is kept.
-    """
+    """Write a checkpoint folder."""
     folder = Path(folder)
     fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     try:
@@ -91,11 +88,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path) -> tuple[PersonSearchModel, Recipe]:
-    """Load the model of a checkpoint, in evaluation mode, and the recipe that trained it.
-
-    Raises:
-        CheckpointError: a part is missing or damaged, or the parts are of different systems.
-    """
+    """Load the model of a checkpoint, in evaluation mode, and the recipe that trained it."""
     folder = find_checkpoint(folder)
     try:
         recipe = read_recipe(folder / "recipe.toml", trained=True)
@@ -122,11 +115,7 @@ def recover_checkpoint(folder: Path) -> None:
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """Return the folder itself, or the best or last checkpoint of the run in it.
-
-    Raises:
-        CheckpointError: there is none, or a part of it is missing.
-    """
+    """Return the folder itself, or the best or last checkpoint of the run in it."""
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
@@ -145,11 +134,7 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def load_progress(folder: Path) -> Progress:
-    """Load the state of the run of this checkpoint.
-
-    Raises:
-        CheckpointError: the checkpoint does not hold it.
-    """
+    """Load the state of the run of this checkpoint."""
     try:
         where = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         optimizer = load_file(folder / "training.safetensors")
@@ -162,11 +147,7 @@ def load_progress(folder: Path) -> Progress:
 
 
 def restore(model: PersonSearchModel, folder: Path) -> None:
-    """Load a checkpoint's tensors into a model of the same recipe.
-
-    Raises:
-        CheckpointError: the tensors do not fit.
-    """
+    """Load a checkpoint's tensors into a model of the same recipe."""
     try:
         model.load_state_dict(load_tensors(folder))
     except RuntimeError as error:
@@ -177,11 +158,7 @@ def restore(model: PersonSearchModel, folder: Path) -> None:
 
 
 def load_tensors(folder: Path) -> dict[str, Tensor]:
-    """Load the tensors of a checkpoint by name.
-
-    Raises:
-        CheckpointError: no such checkpoint, or it cannot be read.
-    """
+    """Load the tensors of a checkpoint by name."""
     folder = find_checkpoint(folder)
     try:
         return load_file(folder / "model.safetensors")
@@ -190,11 +167,7 @@ def load_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def restore_matching(model: PersonSearchModel, folder: Path) -> list[str]:
-    """Load the tensors that agree with the model's in name and shape; return their names.
-
-    Raises:
-        CheckpointError: no such checkpoint, or none of its tensors fits.
-    """
+    """Load the tensors that agree with the model's in name and shape; return their names."""
     saved = load_tensors(folder)
     state = model.state_dict()
     fitting = {k: v for k, v in saved.items() if k in state and state[k].shape == v.shape}

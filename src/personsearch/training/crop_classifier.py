@@ -35,10 +35,6 @@ class CropClassifierStage(LoadedStage):
 
     Augmentation and optimizer are the recipe's. The network classifies the box of a crop, by
     pooling it, without the margin around it. The paper gives no number of iterations.
-
-    Raises:
-        RecipeError: a setting that contradicts another.
-        DataError: no labelled people, or a margin or jitter out of range.
     """
 
     name = "crop classifier"

@@ -19,8 +19,7 @@ from personsearch.training.training_set import Slot, TrainingSet
 from personsearch.training.transforms import Picture
 from personsearch.types import BACKGROUND, FloatArray
 
-TRIES = 200
-"""Random boxes that are tried to find background."""
+TRIES = 200  # random boxes that are tried to find background
 
 
 @dataclass(eq=False, repr=False)
@@ -29,9 +28,6 @@ class Crops(TrainingSet):
 
     `people` holds the scene and row of each labelled person who is inside the picture. Crops are
     augmented without scaling.
-
-    Raises:
-        DataError: no labelled people, or a size, margin or jitter out of range.
     """
 
     size: tuple[int, int] = (224, 224)  # (height, width) of a crop in pixels
@@ -73,11 +69,7 @@ class Crops(TrainingSet):
         return to_tensor(crop), target, self.scenes[index].name
 
     def background(self, rng: np.random.Generator) -> tuple[int, FloatArray]:
-        """Draw a scene and a box (4,) in it that overlaps nobody, at most as large as people.
-
-        Raises:
-            DataError: the pictures are full of people.
-        """
+        """Draw a scene and a box (4,) in it that overlaps nobody, at most as large as people."""
         for attempt in range(TRIES):
             index = int(rng.integers(len(self.scenes)))
             scene = self.scenes[index]
@@ -117,9 +109,6 @@ class CropSampler(SceneSampler):
     """Every labelled person once per epoch, in random order, and as much background.
 
     People and background alternate, so that processes that share a batch get both.
-
-    Raises:
-        DataError: an odd batch size.
     """
 
     def __init__(self, crops: Crops, batch_size: int, seed: int) -> None:

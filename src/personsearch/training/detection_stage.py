@@ -38,10 +38,6 @@ class DetectionStage(LoadedStage):
 
     Augmentation, momentum and accumulation are the recipe's; every picture of every data set comes
     once an epoch.
-
-    Raises:
-        RecipeError: a setting that contradicts another, or a data set of another object class.
-        DataError: a data set that cannot be read, or fewer pictures than a batch.
     """
 
     name = "detection"
@@ -95,10 +91,6 @@ def more_scenes(folders: Sequence[str], object_class: str) -> list[Scene]:
     """Read the pictures of further data sets, everyone in them unlabelled.
 
     The ``train`` split of a set is used, or everything if there is none.
-
-    Raises:
-        RecipeError: the boxes of one are not of this object class.
-        DataError: one cannot be read.
     """
     scenes: list[Scene] = []
     for folder in folders:

@@ -5,7 +5,8 @@
     ...
 
 The metadata of each file holds a fingerprint of everything that the features depend on. Rows are
-read through memory maps, so a cache may be larger than memory.
+read through memory maps, so a cache may be larger than memory. A cache that is missing, damaged, of
+another fingerprint, or that cannot be written is a `DataError`.
 """
 
 import shutil
@@ -35,11 +36,7 @@ class Rows:
 
 
 class FeatureCache:
-    """The features in a folder that `write_features` wrote; `ids` and `scenes` as in `Rows`.
-
-    Raises:
-        DataError: no cache, a damaged one, or one with another fingerprint.
-    """
+    """The features in a folder that `write_features` wrote; `ids` and `scenes` as in `Rows`."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         folder = Path(folder)
@@ -87,11 +84,7 @@ class FeatureCache:
 
 
 def write_features(folder: Path, fingerprint: str, parts: Iterable[Rows]) -> None:
-    """Write features as they arrive; `folder` is replaced at the end, in one move.
-
-    Raises:
-        DataError: it cannot be written, or there are no rows.
-    """
+    """Write features as they arrive; `folder` is replaced at the end, in one move."""
     folder = Path(folder)
     fresh = folder.with_name(folder.name + ".new")
     metadata = {"format": FORMAT, "fingerprint": fingerprint}

@@ -39,9 +39,6 @@ class FeatureStage(SceneStage):
     for bit as they are. The first view of a person is as annotated, as in the paper; further views
     are from augmented pictures with shifted boxes. Features of another detector are an error in a
     shared folder, and are recomputed in the run's own.
-
-    Raises:
-        RecipeError: a setting that contradicts another.
     """
 
     name = "features"
@@ -81,12 +78,7 @@ class FeatureStage(SceneStage):
         self.cache: FeatureCache | None = None
 
     def prepare(self, model: Sequential, device: torch.device, folder: Path) -> None:
-        """Compute the features, or find them on disk.
-
-        Raises:
-            RecipeError: `feature_cache` holds those of another detector.
-            DataError: they cannot be written, or there are not two identities.
-        """
+        """Compute the features, or find them on disk."""
         mark = self.fingerprint(model)
         where = Path(self.folder) if self.folder else folder / "features"
         if rank() == 0:

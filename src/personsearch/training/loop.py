@@ -31,16 +31,8 @@ from personsearch.evaluation.runner import detect_scenes, embed_queries
 from personsearch.evaluation.search import evaluate_search
 from personsearch.precision import autocast
 from personsearch.systems.base import PersonSearchModel
-from personsearch.training.checkpoint import (
-    Progress,
-    load_progress,
-    optimizer_tensors,
-    recover_checkpoint,
-    restore,
-    restore_matching,
-    restore_optimizer,
-    save_checkpoint,
-)
+from personsearch.training import checkpoint
+from personsearch.training.checkpoint import Progress
 from personsearch.training.recipe import Recipe, read_recipe
 from personsearch.training.report import Listener, Report
 from personsearch.training.resume import check_recipe
@@ -91,7 +83,7 @@ class Trainer:
         torch.manual_seed(_seed(recipe.seed, 0, 0))
         self.model: PersonSearchModel = recipe.build(self.num_ids)
         if recipe.init:
-            restore_matching(self.model, Path(recipe.init))
+            checkpoint.restore_matching(self.model, Path(recipe.init))
         self.model.to(self.device)
         # On the CPU, gradients of a strided 1 x 1 convolution with few channels overrun their
         # memory in this layout (torch 2.15), and bfloat16 gains nothing from it.
@@ -165,7 +157,7 @@ class Trainer:
         parameters = stage.parameters(self.model)
         optimizer = stage.make_optimizer(parameters)
         if state:
-            restore_optimizer(optimizer, state)
+            checkpoint.restore_optimizer(optimizer, state)
         batches = stage.batches(start, self.rank, self.world)
         sums: dict[str, float] = {}
         images, since, began = 0, start, time.perf_counter()
@@ -252,13 +244,13 @@ class Trainer:
             if not torch.isfinite(parameter).all():
                 problem = f"the step made {name} not finite; lower lr"
                 raise self._diverged(stage, done - 1, problem)
-        progress = Progress(stage.name, done, self.best, optimizer_tensors(optimizer))
+        progress = Progress(stage.name, done, self.best, checkpoint.optimizer_tensors(optimizer))
         metrics = {"stage": stage.name, "iteration": done, "best_validation": self.best}
         self._write("last", metrics, progress)
 
     def _write(self, name: str, metrics: Mapping[str, Any], progress: Progress | None) -> None:
         if self.rank == 0:
-            save_checkpoint(
+            checkpoint.save_checkpoint(
                 self.out / name, self.model, self.recipe, self.num_ids, metrics, progress
             )
 
@@ -294,8 +286,8 @@ class Trainer:
             raise CheckpointError(
                 f"{self.out}: already holds a run; resume it (--resume) or choose another folder"
             )
-        recover_checkpoint(self.out / "last")
-        recover_checkpoint(self.out / "best")
+        checkpoint.recover_checkpoint(self.out / "last")
+        checkpoint.recover_checkpoint(self.out / "best")
         if not (self.out / "last").exists():
             (self.out / "log.jsonl").unlink(missing_ok=True)
         barrier()
@@ -305,13 +297,13 @@ class Trainer:
         last = self.out / "last"
         if not last.exists():
             return 0, 0, {}
-        progress = load_progress(last)
+        progress = checkpoint.load_progress(last)
         names = [stage.name for stage in self.stages]
         done = progress.iteration if progress.stage == names[-1] else 0
         check_recipe(read_recipe(last / "recipe.toml"), self.recipe, done, str(last))
         if progress.stage not in names:
             raise CheckpointError(f"{last}: was in stage {progress.stage!r}, the run has {names}")
-        restore(self.model, last)
+        checkpoint.restore(self.model, last)
         self.best = progress.best
         index = names.index(progress.stage)
         if self.rank == 0:

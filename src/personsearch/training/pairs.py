@@ -5,26 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from personsearch.errors import RecipeError
-from personsearch.training.samplers import (
-    EpochOrder,
-    SceneSampler,
-    generator,
-    pictures_by_identity,
-)
+from personsearch.training import samplers
 from personsearch.types import Scene
 
 
-class PairSampler(SceneSampler):
+class PairSampler(samplers.SceneSampler):
     """Groups of pictures, each sharing an identity with another picture of its group.
 
     Each identity that several pictures show leads one group per epoch, in random order. Pictures of
     an identity are drawn in twos; if the leader has too few for the group, other identities fill
     it. A picture is repeated in a batch only if there are no others. The paper has 2 pictures in a
     group, and also tries 4 and 8 (table 8).
-
-    Raises:
-        DataError: no identity is in two pictures, or fewer scenes than a batch.
-        RecipeError: the group size is odd or does not divide the batch size.
     """
 
     def __init__(
@@ -38,13 +29,13 @@ class PairSampler(SceneSampler):
                 "images_per_iteration"
             )
         self.pictures_per_group = pictures_per_group
-        shown = pictures_by_identity(scenes, "pair")
+        shown = samplers.pictures_by_identity(scenes, "pair")
         self._shown = [pictures for _, pictures in sorted(shown.items())]
-        self._leaders = EpochOrder(len(shown), seed, stream=6)
+        self._leaders = samplers.EpochOrder(len(shown), seed, stream=6)
 
     def batch(self, iteration: int) -> list[int]:
         """The groups of this iteration, concatenated."""
-        rng = generator(self.seed, 5, iteration)
+        rng = samplers.generator(self.seed, 5, iteration)
         groups = self.batch_size // self.pictures_per_group
         chosen: list[int] = []
         for leader in range(iteration * groups, (iteration + 1) * groups):

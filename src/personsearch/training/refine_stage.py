@@ -37,11 +37,7 @@ class RefineStage(SceneStage):
         self.reid_init = reid_init
 
     def prepare(self, model: RDLR, device: torch.device, folder: Path) -> None:
-        """Load the other run's re-ID network; it is frozen, so loading it twice is harmless.
-
-        Raises:
-            RecipeError: it does not fit.
-        """
+        """Load the other run's re-ID network; it is frozen, so loading it twice is harmless."""
         if not self.reid_init:
             return
         reid, prefix = model.reid, "reid."

@@ -18,11 +18,7 @@ def generator(seed: int, *stream: int) -> np.random.Generator:
 
 
 def pictures_by_identity(scenes: Sequence[Scene], sampler: str) -> dict[int, list[int]]:
-    """Return the indices of the scenes of each identity that several scenes show.
-
-    Raises:
-        DataError: there is none, and `sampler` needs one.
-    """
+    """Return the scenes' indices by identity, of those that several scenes show: one or more."""
     shown: dict[int, list[int]] = {}
     for index, scene in enumerate(scenes):
         for identity in np.unique(scene.ids[scene.ids >= 0]).tolist():
@@ -55,7 +51,7 @@ class SceneSampler(ABC):
     """Batches of scene indices by iteration.
 
     Raises:
-        DataError: fewer scenes than a batch.
+        DataError: fewer scenes than a batch, or none that the sampler can use.
     """
 
     def __init__(self, scenes: Sequence[Scene], batch_size: int, seed: int) -> None:
@@ -85,11 +81,7 @@ class RandomSampler(SceneSampler):
 
 
 class IdentitySampler(SceneSampler):
-    """Pictures that repeat a few identities, every identity equally often.
-
-    Raises:
-        DataError: no identity is in two pictures, or fewer scenes than a batch.
-    """
+    """Pictures that repeat a few identities, every identity equally often."""
 
     def __init__(
         self, scenes: Sequence[Scene], batch_size: int, seed: int, pictures_per_identity: int = 2

@@ -29,6 +29,10 @@ class Stage(ABC):
 
     Keyword arguments of a stage's constructor are keys of the recipe. The model that the methods
     get is an instance of `interface`. `scenes` are the training scenes, `pictures` their pictures.
+
+    Raises:
+        RecipeError: a setting that contradicts another, here or in `prepare` and `batches`.
+        DataError: the training set lacks what the stage needs, or cannot be read.
     """
 
     name: str  # in the catalogue, the log and checkpoints
@@ -114,10 +118,7 @@ def crop_augmentation(recipe: Recipe) -> Augmentation:
 
 
 class LoadedStage(Stage):
-    """A stage whose batches are loaded from `training_set` as `sampler` chooses.
-
-    `batches` raises RecipeError if the processes cannot share a batch.
-    """
+    """A stage whose batches are loaded from `training_set` as `sampler` chooses."""
 
     training_set: TrainingSet
     sampler: SceneSampler
@@ -212,11 +213,7 @@ class CropStage(Stage):
 
 
 def make_stages(recipe: Recipe, scenes: Sequence[Scene]) -> list[Stage]:
-    """Return the stages of a recipe that have iterations, in order.
-
-    Raises:
-        RecipeError: none has.
-    """
+    """Return the stages of a recipe that have iterations, in order; there has to be one."""
     pictures = PictureCache(scenes, recipe.cache_pictures)
     stages = []
     for constructor in stage_constructors(recipe.system):

@@ -12,9 +12,6 @@ class TensorBoardWriter:
     """One curve per loss and per validation metric, over the iterations of all stages.
 
     `lengths` holds the iterations of each stage by name, in order.
-
-    Raises:
-        RecipeError: the extra is not installed.
     """
 
     def __init__(self, folder: Path, lengths: Mapping[str, int]) -> None:

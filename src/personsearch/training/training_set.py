@@ -122,9 +122,6 @@ def load_batches(
     """Yield the batches of iterations `start`..`stop` - 1, decoded ahead by `workers` processes.
 
     Several training processes share every batch, in rank order.
-
-    Raises:
-        DataError: when a batch with a picture that cannot be read is due.
     """
     loader: DataLoader[Any] = DataLoader(
         _Readable(training_set),
