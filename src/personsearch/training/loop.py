@@ -174,14 +174,7 @@ class Trainer:
                 names += batch.names
                 for name, value in self._backward(stage, batch, iteration).items():
                     sums[name] = sums.get(name, 0.0) + value / stage.accumulate
-            if self.world > 1:
-                _average_gradients(parameters)
-                _average_statistics(self.model)
-            limit = recipe.clip_norm or math.inf
-            if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, limit)):
-                problem = f"the gradient is not finite though the losses are, on pictures {names}"
-                raise self._diverged(stage, iteration, f"{problem}; lower lr")
-            optimizer.step()
+            self._step(optimizer, parameters, stage, iteration, names)
             done = iteration + 1
             last = done == stage.iterations
             validates = stage is self.stages[-1] and (done % recipe.evaluate_every == 0 or last)
@@ -223,6 +216,23 @@ class Trainer:
         if total.requires_grad:
             (total / stage.accumulate).backward()
         return values
+
+    def _step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: list[torch.nn.Parameter],
+        stage: Stage,
+        iteration: int,
+        names: list[str],
+    ) -> None:
+        if self.world > 1:
+            _average_gradients(parameters)
+            _average_statistics(self.model)
+        limit = self.recipe.clip_norm or math.inf
+        if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, limit)):
+            problem = f"the gradient is not finite though the losses are, on pictures {names}"
+            raise self._diverged(stage, iteration, f"{problem}; lower lr")
+        optimizer.step()
 
     def _diverged(self, stage: Stage, iteration: int, problem: str) -> NonFiniteLossError:
         return NonFiniteLossError(
