@@ -237,10 +237,7 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         if name != "Target":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        warnings.warn(
-            "personsearch.types.Target has moved: import it from personsearch",
-            DeprecationWarning,
-            stacklevel=2,
-        )
+        message = "personsearch.types.Target has moved: import it from personsearch"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
         # By name: this module must not import torch, and Target holds tensors.
         return import_module("personsearch.systems.base").Target

@@ -36,11 +36,7 @@ def choose_device(name: str = "") -> torch.device:
 
 @contextmanager
 def joined_processes(name: str = "") -> Iterator[torch.device]:
-    """Return the device of this process; under `torchrun`, join the other processes first.
-
-    Raises:
-        RecipeError: this machine has no such device.
-    """
+    """Return the device (`choose_device`) of this process; under `torchrun`, join the others."""
     device = choose_device(name)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device

@@ -111,7 +111,9 @@ class Trainer:
             CheckpointError: a checkpoint cannot be written, or is of another recipe.
             KeyboardInterrupt: the run was interrupted, after a checkpoint was written.
         """
-        self._make_folder(resume)
+        if self.rank == 0:
+            self._make_folder(resume)
+        barrier()
         first_stage, first_iteration, optimizer_state = self._resume() if resume else (0, 0, {})
         try:
             with self._interrupts():
@@ -279,9 +281,6 @@ class Trainer:
             self.listener(report)
 
     def _make_folder(self, resume: bool) -> None:
-        if self.rank != 0:
-            barrier()
-            return
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             probe = self.out / ".writable"
@@ -300,7 +299,6 @@ class Trainer:
         checkpoint.recover_checkpoint(self.out / "best")
         if not (self.out / "last").exists():
             (self.out / "log.jsonl").unlink(missing_ok=True)
-        barrier()
 
     def _resume(self) -> tuple[int, int, Mapping[str, Tensor]]:
         """Restore model and log; return stage, iteration and optimizer state to resume from."""

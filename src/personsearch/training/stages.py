@@ -49,11 +49,7 @@ class Stage(ABC):
         self.weight_decay = recipe.weight_decay
 
     def check(self, model: PersonSearchModel) -> None:
-        """Check that the stage can train this system.
-
-        Raises:
-            RecipeError: the system does not implement `interface`.
-        """
+        """Raise RecipeError unless the system implements `interface`."""
         if not isinstance(model, self.interface):
             raise RecipeError(
                 f"stage {self.name!r} cannot train {type(model).__name__}, which is not a "
