@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Canvas
-
 from personsearch.bench.ablation import Ablation, Figure
 from personsearch.bench.runs import Result
 from personsearch.bench.tables import Results, mean, metric_name, values
+from personsearch.plots.charts import new_chart, save_chart, tidy
 from personsearch.plots.weighting import plot_weighting
 
 _Point = tuple[float, float, float]  # x, per cent, deviation
@@ -34,20 +32,15 @@ def draw(ablation: Ablation, results: Results, folder: Path) -> list[Path]:
 def _panels(ablation: Ablation, wanted: Figure, results: Results, path: Path) -> bool:
     """Draw one chart; False without results."""
     count = 2 if wanted.kind == "training" else 1
-    canvas = Canvas(figsize=(4.8 * count, 3.6), layout="constrained")
-    FigureCanvasAgg(canvas)
+    canvas = new_chart(4.8 * count, 3.6)
     panels = list(canvas.subplots(1, count, squeeze=False)[0])
     plot = {"training": _training, "columns": _columns, "variants": _variants}[wanted.kind]
     if not plot(ablation, wanted, results, panels):
         return False
-    for panel in panels:
-        panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(frameon=False, fontsize=8)
+    tidy(*panels)
     canvas.suptitle(wanted.title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(path, dpi=110)
+    save_chart(canvas, path)
     return True
 
 

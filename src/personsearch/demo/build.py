@@ -58,13 +58,8 @@ def trained_page(
 ) -> Page:
     """Draw the benchmark, train on it, and measure what was trained.
 
-    Args:
-        folder: holds pictures and checkpoints; complete ones are reused.
-        size: size of the benchmark, a key of `synthetic.benchmark.SIZES`.
-        seed: seed of the pictures.
-        recipe: what is trained.
-        command: the command line that makes this page again.
-        show: how progress is shown.
+    Complete pictures and checkpoints in `folder` are reused. `size` is that of the benchmark, a key
+    of `synthetic.benchmark.SIZES`; `command` makes this page again.
 
     Raises:
         KeyboardInterrupt: after a checkpoint was written.

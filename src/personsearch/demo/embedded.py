@@ -29,20 +29,9 @@ def embed(picture: Picture, quality: int = 80) -> Embedded:
 
 
 def whole_scene(
-    picture: Picture,
-    box: ArrayLike,
-    *,
-    width: int = 520,
-    color: tuple[int, int, int] = BLUE,
+    picture: Picture, box: ArrayLike, *, width: int = 520, color: tuple[int, int, int] = BLUE
 ) -> Picture:
-    """Return the whole picture with a box drawn, shrunk to `width` where it is wider.
-
-    Args:
-        picture: RGB (H, W, 3) uint8.
-        box: (4,) x1, y1, x2, y2 in its pixels.
-        width: largest width in pixels.
-        color: colour of the box.
-    """
+    """Return the picture with a box (4,) in pixels drawn, shrunk to `width` where it is wider."""
     scale = min(1.0, width / picture.shape[1])
     size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
     drawn: Picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)

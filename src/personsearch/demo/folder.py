@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 class DemoFolder:
     """The folder of one demo; created if it does not exist.
 
-    Args:
-        root: path of the folder.
-
     Raises:
         DataError: it contains such files but no demo.json, or a damaged one.
     """

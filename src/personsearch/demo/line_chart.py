@@ -47,9 +47,9 @@ class LineChart:
 def line_chart(
     title: str,
     series: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    *,
     x_label: str,
     y_label: str,
+    *,
     limits: tuple[float | None, float | None] = (None, None),
     markers: bool = False,
 ) -> LineChart:

@@ -30,69 +30,45 @@ from personsearch.plots.rankings import GREEN, RED, thumbnail
 from personsearch.plots.tables import TextTable, detection_table, percent, search_table
 from personsearch.types import Query, Scene
 
+_Lines = dict[str, tuple[list[float], list[float]]]  # x and y by name
+
 _KEPT_PICTURES = 32  # decoded pictures at a time; queries share few scenes with each other
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was measured on one data set.
+    """What was measured on one data set; the examples are queries of its first protocol."""
 
-    Attributes:
-        dataset: its ``test`` split holds the scenes of the first protocol.
-        compared: the metrics; the protocol of its first row is the one whose queries are shown.
-        examples: queries of that protocol with their hits.
-    """
-
-    dataset: Dataset
-    compared: Comparison
+    dataset: Dataset  # its test split holds the scenes of the first protocol
+    compared: Comparison  # the first row is of the first protocol
     examples: Sequence[Example]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the demo.
-
-    Attributes:
-        name: what was done.
-        seconds: how long it took.
-        earlier: whether an earlier run did it, and this one reused its result.
-    """
+    """One step of the demo, and how long it took."""
 
     name: str
     seconds: float
-    earlier: bool = False
+    earlier: bool = False  # whether an earlier run did it, and this one reused its result
 
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """Everything that the page shows.
-
-    Attributes:
-        title: one line.
-        summary: one sentence that says what it is.
-        results: one per data set.
-        log: the reports of the training run, see `training.loop.read_log`; empty without one.
-        steps: the steps in order, without writing the page.
-        machine: facts about the machine, by name.
-        command: the command that makes this page again.
-        recipe: the TOML that trained the system; empty if nothing was trained.
-    """
+    """Everything that the page shows."""
 
     title: str
-    summary: str
-    results: Sequence[Result]
-    log: Sequence[Mapping[str, Any]]
-    steps: Sequence[Step]
-    machine: Mapping[str, str]
-    command: str
-    recipe: str = ""
+    summary: str  # one sentence that says what it is
+    results: Sequence[Result]  # one per data set
+    log: Sequence[Mapping[str, Any]]  # of the training run, see `read_log`; empty without one
+    steps: Sequence[Step]  # in order, without writing the page
+    machine: Mapping[str, str]  # facts about it, by name
+    command: str  # makes this page again
+    recipe: str = ""  # the TOML that trained the system; empty if nothing was trained
 
 
 def write_page(page: Page, path: Path) -> list[Step]:
-    """Write the page; the file is complete or unchanged.
-
-    Returns:
-        The steps as the page lists them, with writing the page at the end.
+    """Write the page, complete or not at all; return its steps, writing it the last of them.
 
     Raises:
         PictureError: a picture cannot be read.
@@ -176,36 +152,20 @@ def _charts(page: Page) -> Iterator[LineChart]:
         # The curve of the lowest threshold contains the others.
         widest = result.compared.detection[min(result.compared.detection)]
         detection[result.dataset.name] = (widest.curve_recall, widest.curve_precision)
-    yield line_chart(
-        "Detection: precision over recall",
-        detection,
-        x_label="recall",
-        y_label="precision",
-        limits=(1, 1),
-    )
+    title, labels = "Detection: precision over recall", ("recall", "precision")
+    yield line_chart(title, detection, *labels, limits=(1, 1))
     for stage in dict.fromkeys(report["stage"] for report in page.log):
-        yield line_chart(
-            f"Training losses, stage “{stage}”",
-            _over_iterations([r for r in page.log if r["stage"] == stage], "losses"),
-            x_label="iteration",
-            y_label="loss",
-        )
+        losses = _over_iterations([r for r in page.log if r["stage"] == stage], "losses")
+        yield line_chart(f"Training losses, stage “{stage}”", losses, "iteration", "loss")
     validated = [report for report in page.log if report.get("validation")]
     if validated:
-        yield line_chart(
-            "Validation while training",
-            _over_iterations(validated, "validation"),
-            x_label="iteration",
-            y_label="metric",
-            limits=(None, 1),
-            markers=True,
-        )
+        title, labels = "Validation while training", ("iteration", "metric")
+        metrics = _over_iterations(validated, "validation")
+        yield line_chart(title, metrics, *labels, limits=(None, 1), markers=True)
 
 
-def _over_iterations(
-    reports: Sequence[Mapping[str, Any]], key: str
-) -> dict[str, tuple[list[float], list[float]]]:
-    lines: dict[str, tuple[list[float], list[float]]] = {}
+def _over_iterations(reports: Sequence[Mapping[str, Any]], key: str) -> _Lines:
+    lines: _Lines = {}
     for report in reports:
         for name, value in report[key].items():
             x, y = lines.setdefault(name.replace("_", " "), ([], []))
@@ -215,9 +175,7 @@ def _over_iterations(
 
 
 def _steps_table(steps: Sequence[Step]) -> TextTable:
-    rows = [
-        (step.name, f"{duration(step.seconds)}{', in an earlier run' if step.earlier else ''}")
-        for step in steps
-    ]
+    notes = {True: ", in an earlier run", False: ""}
+    rows = [(step.name, duration(step.seconds) + notes[step.earlier]) for step in steps]
     rows.append(("together", duration(sum(step.seconds for step in steps))))
     return TextTable("Steps", ("step", "time"), rows)

@@ -25,17 +25,10 @@ PROTOCOL = "every other frame"
 
 
 def read_real_samples(folder: Path) -> list[Dataset]:
-    """Read the samples of a folder.
-
-    Raises:
-        DataError: there are none, or one is damaged.
-    """
+    """Read the samples of a folder; raise `DataError` if there are none, or one is damaged."""
     folder = Path(folder)
-    found = []
-    if (folder / "prw-frames").is_dir():
-        found.append(prw_frames(folder))
-    if (folder / "pets09").is_dir():
-        found.append(pets09(folder))
+    readers = {"prw-frames": prw_frames, "pets09": pets09}
+    found = [read(folder) for name, read in readers.items() if (folder / name).is_dir()]
     if not found:
         raise DataError(f"{folder}: expected folders prw-frames or pets09 in it, found neither")
     return found
@@ -43,9 +36,8 @@ def read_real_samples(folder: Path) -> list[Dataset]:
 
 def networks(folder: Path) -> list[Path]:
     """Return the network files in a folder's ``models``, sorted: ``.xml`` and ``.onnx``."""
-    return sorted(
-        path for path in (Path(folder) / "models").glob("*") if path.suffix in (".xml", ".onnx")
-    )
+    files = (Path(folder) / "models").glob("*")
+    return sorted(path for path in files if path.suffix in (".xml", ".onnx"))
 
 
 def sample_networks(folder: Path) -> TwoStep:
@@ -97,10 +89,8 @@ def prw_frames(folder: Path) -> Dataset:
     files = sorted(path.name for path in pictures.glob("*.jpg"))
     if not files:
         raise DataError(f"{pictures}: no .jpg frames in it")
-    parts = [
-        scenes.read(path, pictures, split="test", only=set(files))
-        for path in sorted(annotations.glob("*.json"))
-    ]
+    tables = sorted(annotations.glob("*.json"))
+    parts = [scenes.read(path, pictures, split="test", only=set(files)) for path in tables]
     parts = [part for part in parts if part.splits]
     if len(parts) != 1:
         raise AnnotationError(
@@ -111,23 +101,16 @@ def prw_frames(folder: Path) -> Dataset:
     names = [scene.name for scene in frames]
     galleries = [Excluding(names, frozenset({name})) for name in names]
     missing = [Dropped(file, "frame without annotations") for file in files if file not in names]
-    return Dataset(
-        "PRW frames",
-        folder,
-        {"test": frames},
-        {PROTOCOL: every_box_protocol(PROTOCOL, frames, galleries)},
-        [*parts[0].dropped, *missing],
-    )
+    protocols = {PROTOCOL: every_box_protocol(PROTOCOL, frames, galleries)}
+    dropped = [*parts[0].dropped, *missing]
+    return Dataset("PRW frames", folder, {"test": frames}, protocols, dropped)
 
 
 def pets09(folder: Path, *, every: int = 25, last: int = 499, gap: int = 200) -> Dataset:
     """Read frames of PETS09 S2L1; every box is a query over all frames far enough away.
 
-    Args:
-        folder: contains ``pets09``.
-        every: take video frames 0, `every`, 2 `every`, ...
-        last: the last frame to take.
-        gap: smallest number of frames between a query and a gallery frame.
+    These are the video frames 0, `every`, 2 `every`, ... `last`; `gap` is the smallest number of
+    frames between a query and a gallery frame.
 
     Raises:
         AnnotationError: the ground truth, or the size it was drawn on, is missing or damaged.

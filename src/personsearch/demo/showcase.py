@@ -13,25 +13,15 @@ from personsearch.types import IntArray, Query, SearchProtocol
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One query with its ranking.
+    """One query with its ranking."""
 
-    Attributes:
-        number: index among the protocol's queries.
-        query: the query.
-        rank: rank among all queries by average precision; 1 is the best.
-        average_precision: 0..1.
-        num_targets: number of gallery pictures that show the person.
-        num_found: number of those with a correct detection.
-        hits: the first detections of the ranking, best first.
-    """
-
-    number: int
+    number: int  # index among the protocol's queries
     query: Query
-    rank: int
-    average_precision: float
-    num_targets: int
-    num_found: int
-    hits: Sequence[RankedHit]
+    rank: int  # among all queries by average precision; 1 is the best
+    average_precision: float  # 0..1
+    num_targets: int  # number of gallery pictures that show the person
+    num_found: int  # number of those with a correct detection
+    hits: Sequence[RankedHit]  # the first detections of the ranking, best first
 
 
 def spread(average_precisions: Sequence[float] | np.ndarray, count: int) -> IntArray:
@@ -59,12 +49,8 @@ def choose_examples(
 ) -> list[Example]:
     """Return queries at evenly spaced ranks from the best to the worst, see `spread`.
 
-    They are not hand-picked, so they show what the mean is made of.
-
-    Args:
-        protocol: the protocol.
-        result: result of `evaluate_search` with ``ranked`` above zero.
-        count: how many, at least 2.
+    They are not hand-picked, so they show what the mean is made of. The result is that of
+    `evaluate_search` with ``ranked`` above zero.
 
     Raises:
         EvaluationError: the result has no rankings, or belongs to another protocol.
@@ -77,15 +63,15 @@ def choose_examples(
     ranks = {row: rank for rank, row in enumerate(_by_precision(result.average_precisions), 1)}
     return [
         Example(
-            number=int(row),
-            query=protocol.queries[int(row)],
+            number=row,
+            query=protocol.queries[row],
             rank=ranks[row],
             average_precision=float(result.average_precisions[row]),
             num_targets=int(result.num_targets[row]),
             num_found=int(result.num_found[row]),
-            hits=result.hits[int(row)],
+            hits=result.hits[row],
         )
-        for row in spread(result.average_precisions, count)
+        for row in spread(result.average_precisions, count).tolist()
     ]
 
 

@@ -25,19 +25,12 @@ _BORDER, _GAP, _LINE = 4, 8, 16  # pixels
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One person in one picture.
+    """One person in one picture."""
 
-    Attributes:
-        picture: RGB (H, W, 3) uint8, whole.
-        box: (4,) x1, y1, x2, y2 in pixels.
-        lines: lines of text below it.
-        correct: whether it shows the query person; None if unknown.
-    """
-
-    picture: Picture
-    box: ArrayLike
-    lines: Sequence[str] = ()
-    correct: bool | None = None
+    picture: Picture  # whole
+    box: ArrayLike  # (4,) x1, y1, x2, y2 in pixels
+    lines: Sequence[str] = ()  # of text below it
+    correct: bool | None = None  # whether it shows the query person; None if unknown
 
 
 def thumbnail(
@@ -54,7 +47,7 @@ def thumbnail(
     enough. Otherwise it is padded with grey, so that people are never stretched.
 
     Args:
-        picture: RGB (H, W, 3) uint8, whole.
+        picture: the whole picture.
         box: (4,) x1, y1, x2, y2 in pixels.
         size: (width, height) of the thumbnail.
         context: margin on each side, as a share of the box's width and height.
@@ -162,7 +155,6 @@ def write_picture(picture: Picture, path: Path) -> None:
 
 
 def _cell(panel: Panel, size: tuple[int, int], color: tuple[int, int, int]) -> Picture:
-    """Return the panel's thumbnail in a border."""
     inner = thumbnail(panel.picture, panel.box, size=size, color=color)
     return cv2.copyMakeBorder(  # type: ignore[return-value]
         inner, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_CONSTANT, value=color

@@ -9,19 +9,14 @@ from personsearch.search.calibration import Calibration
 
 
 def plot_reliability(calibration: Calibration, path: Path) -> None:
-    """Draw the reliability diagram, probability over similarity, and the histograms of pairs.
-
-    Args:
-        calibration: the calibration to draw.
-        path: the picture's file, .png or .svg.
-    """
+    """Draw the reliability diagram, probability over similarity, and the histograms of pairs."""
     chart = new_chart(13.0, 3.8)
     left, middle, right = chart.subplots(1, 3)
     bins = calibration.bins
     left.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
-    left.plot([b.predicted for b in bins], [b.found for b in bins], color="tab:blue", linewidth=1)
-    sizes = [20 + 400 * b.weight for b in bins]
-    left.scatter([b.predicted for b in bins], [b.found for b in bins], sizes, alpha=0.7)
+    predicted, found = [b.predicted for b in bins], [b.found for b in bins]
+    left.plot(predicted, found, color="tab:blue", linewidth=1)
+    left.scatter(predicted, found, [20 + 400 * b.weight for b in bins], alpha=0.7)
     left.set(
         title=f"held-out people, even odds; error {calibration.errors[1]:.3f}",
         xlabel="predicted probability",

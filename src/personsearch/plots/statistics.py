@@ -17,11 +17,7 @@ _PANELS = {
 
 
 def plot_statistics(splits: Sequence[SplitStatistics], path: Path, title: str = "") -> None:
-    """Draw four histograms with one colour per split; `path` ends in .png, .svg or .pdf.
-
-    Raises:
-        DataError: the chart cannot be saved there.
-    """
+    """Draw four histograms with one colour per split; raise `DataError` if they cannot be saved."""
     chart = new_chart(9.2, 6.4)
     panels = chart.subplots(2, 2).ravel()
     for panel, (name, label) in zip(panels, _PANELS.items(), strict=True):

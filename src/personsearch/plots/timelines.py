@@ -15,11 +15,6 @@ def plot_timeline(sightings: Sequence[Sighting], path: Path, title: str = "") ->
     """Draw sightings over local time; darker means more similar.
 
     Sightings without a time are in a second panel, one row per file, over seconds of their video.
-
-    Args:
-        sightings: the result of `search.timeline.timeline`.
-        path: the picture's file, .svg or .png.
-        title: text above the chart.
     """
     dated = [one for one in sightings if one.begin is not None]
     undated = [one for one in sightings if one.begin is None]

@@ -17,13 +17,9 @@ def plot_weighting(
 ) -> None:
     """Draw F_0(S_i, 1) and G_0(S_i, alpha_i, 1) over S_i0, of two classes, side by side.
 
-    The curves are the gradient of `losses.agwf.identity_loss`, not its formula.
-
-    Args:
-        path: the picture's file.
-        confidences: the values of alpha on the right; the paper does not name its four.
-        true_score: S_i1.
-        temperature: tau.
+    The curves are the gradient of `losses.agwf.identity_loss`, not its formula. The confidences are
+    the values of alpha on the right (the paper does not name its four), the true score is S_i1, and
+    the temperature is tau.
     """
     scores = torch.linspace(-1, 1, 201)
     chart = new_chart(8.4, 3.4)
