@@ -147,7 +147,6 @@ def from_json(
     Args:
         rows: ``protocols`` of the file.
         numbering: numbers of the scenes before ids were renumbered.
-        splits: the scenes of the data set, by split.
         path: the file, for error messages.
 
     Raises:

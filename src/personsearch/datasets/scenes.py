@@ -328,7 +328,6 @@ class _Reader:
         images: Mapping[int, Any],
         categories: set[Any] | None,
     ) -> dict[int, list[_Row]]:
-        """Return the usable rows of each image."""
         self._check_person_key(annotations)
         found: dict[int, list[_Row]] = {number: [] for number in images}
         for k, row in enumerate(annotations):
@@ -399,7 +398,6 @@ class _Reader:
 
 
 def _numbers(value: Any) -> list[float] | None:
-    """Return four finite numbers, or None."""
     if not isinstance(value, list) or len(value) != 4:
         return None
     good = all(isinstance(v, int | float) and math.isfinite(v) for v in value)

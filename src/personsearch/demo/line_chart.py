@@ -56,12 +56,9 @@ def line_chart(
     """Draw one line per name, both axes from zero, with a legend.
 
     Args:
-        title: the caption.
         series: x and y values by name; points that are not finite are left out.
-        x_label: text below the horizontal axis.
         y_label: name of the values, for the description.
         limits: ends of the axes; by default at or just above the largest value.
-        markers: mark each point.
     """
     points = {name: _finite(x, y) for name, (x, y) in series.items()}
     ends = "; ".join(

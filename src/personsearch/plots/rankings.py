@@ -49,7 +49,7 @@ def thumbnail(
     Args:
         picture: the whole picture.
         box: (4,) x1, y1, x2, y2 in pixels.
-        size: (width, height) of the thumbnail.
+        size: (width, height).
         context: margin on each side, as a share of the box's width and height.
         color: colour of the outline; None draws none.
 
@@ -99,14 +99,12 @@ def draw_ranking(
     size: tuple[int, int] = (160, 240),
     title: str = "",
 ) -> Picture:
-    """Draw the query at the left and its hits in rank order, row by row.
+    """Draw the query, in a blue border, at the left and its hits in rank order, row by row.
 
     Args:
-        query: the query; its border is blue.
         hits: best first; consumed one at a time, so a generator need not hold all pictures.
         columns: hits per row.
         size: (width, height) of each thumbnail.
-        title: one line of text on top.
 
     Raises:
         DataError: a box is empty or lies outside of its picture.
