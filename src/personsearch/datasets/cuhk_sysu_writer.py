@@ -38,14 +38,8 @@ def write(
     for each query of ``all``, ``regular`` or its first protocol, the scenes that show the person
     and then random others.
 
-    Args:
-        dataset: a data set with the splits ``train`` and ``test``; other splits are left out.
-        root: the new folder.
-        pictures: also copy the pictures.
-        seed: seed of the random galleries.
-
-    Returns:
-        What could not be written.
+    Other splits than ``train`` and ``test`` are left out. `seed` is that of the random galleries.
+    Return what could not be written.
 
     Raises:
         DataError: two pictures have the same file name, or there is no ``test``.

@@ -61,11 +61,8 @@ def read(
     The queries are all boxes whose person is shown again: in any other frame, or in the frames at
     least `apart` frames away.
 
-    Args:
-        every: take frames 0, `every`, 2 `every`, ...
-        apart: distance in frames between a query and its gallery.
-        last: index of the last frame to take; by default that of the last annotated one, and later
-            ones count as dropped.
+    The frames are 0, `every`, 2 `every`, ... up to index `last`, by default that of the last
+    annotated frame; later ones then count as dropped.
 
     Raises:
         AnnotationError: the ground truth or ``seqinfo.ini`` is missing, damaged, or contradictory.

@@ -32,14 +32,8 @@ def write(
     one: if the data set has an id 0, all ids are shifted by one; if train and test number people
     independently, test ids continue after the last train id.
 
-    Args:
-        dataset: a data set with the splits ``train`` and ``test``; other splits are left out.
-        root: the new folder.
-        key: name of the boxes in each annotation file, one of `prw.KEYS`.
-        pictures: also copy the pictures.
-
-    Returns:
-        What could not be written.
+    Other splits than ``train`` and ``test`` are left out. `key` is the name of the boxes in each
+    annotation file, one of `prw.KEYS`. Return what could not be written.
 
     Raises:
         DataError: there is no ``test``, or `key` is unknown.
