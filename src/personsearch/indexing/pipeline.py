@@ -28,13 +28,9 @@ Process = Callable[[Sequence[Task], Tally], None]
 
 
 class FrameSource(Protocol):
-    """Where frames come from; entered before it is iterated.
+    """Where frames come from; entered before it is iterated."""
 
-    Attributes:
-        waited: seconds in which no frame was ready.
-    """
-
-    waited: float
+    waited: float  # seconds in which no frame was ready
 
     def __enter__(self) -> Self: ...
 
@@ -68,8 +64,7 @@ def index_media(
         every: which frames of a video: seconds between them (0 for all), or a `Sampling`.
         score_threshold: the least score of the people that are kept.
         progress: called after each picture and file, once it is written, by the writing thread.
-        decoders: number of decoding threads, each with a file of its own; None for one for two
-            processors, at most 4.
+        decoders: number of decoding threads; None for one for two processors, at most 4.
 
     Raises:
         StoreError: the store cannot be written.
@@ -140,11 +135,7 @@ class WritingThread:
         self._failure: BaseException | None = None
 
     def do(self, action: Callable[[], None]) -> None:
-        """Queue an action; wait while too many are queued.
-
-        Raises:
-            BaseException: the failure of an earlier action.
-        """
+        """Queue an action; wait while too many are queued."""
         self._raise()
         self._waiting.put(action)
 

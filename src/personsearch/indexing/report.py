@@ -13,25 +13,18 @@ from personsearch.media.streams import StreamReport
 
 @dataclass
 class IndexReport:
-    """Counts of what one run of indexing did.
-
-    Attributes:
-        skipped: files that were indexed already.
-        pruned: people erased because their files are gone.
-        waited: of the seconds, those in which the network had nothing to do.
-        interrupted: whether it was stopped before its end.
-    """
+    """Counts of what one run of indexing did."""
 
     pictures: int = 0
     people: int = 0
     files: int = 0
-    skipped: int = 0
-    pruned: int = 0
+    skipped: int = 0  # files that were indexed already
+    pruned: int = 0  # people erased because their files are gone
     unreadable: list[Skipped] = field(default_factory=list)
     streams: list[StreamReport] = field(default_factory=list)
     seconds: float = 0.0
-    waited: float = 0.0
-    interrupted: bool = False
+    waited: float = 0.0  # of the seconds, those in which the network had nothing to do
+    interrupted: bool = False  # whether it was stopped before its end
 
     @property
     def rate(self) -> float:
@@ -79,7 +72,7 @@ class Tally:
     def write(self, writer: Writer, item: Item) -> None:
         """Write an item, then count it and the files that it completes."""
         ended = writer.write(item)
-        self.count([*([item] if isinstance(item, Picture) else []), *ended])
+        self.count([item, *ended] if isinstance(item, Picture) else ended)
 
     def count(self, items: Iterable[Item]) -> None:
         """Count pictures and completed files that are written."""

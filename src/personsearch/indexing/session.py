@@ -31,42 +31,25 @@ from personsearch.systems.base import PersonSearchModel
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRequest:
-    """What to index, and how.
+    """What to index, and how; options that exclude each other raise `DataError`."""
 
-    Attributes:
-        uri: the store: a folder, or an address as for `engines.uri.open_engine`.
-        sources: files and folders; none of them is empty.
-        streams: live sources, from `parse_streams`.
-        camera: of all files; None for the name of the folder that a file lies in.
-        zone: time zone of times without an offset; None for this machine's.
-        model: argument of `personsearch.load`; None for the store's own, else omz.
-        device: of the network; with Ray, that of the workers: auto, cpu or cuda.
-        segment: seconds of a live source that are one file of the store.
-        duration: seconds after which watching and live sources end; None for never.
-        ray: address of a Ray cluster that does the work; None for this process.
-        workers: number of Ray workers; None for as many as it has GPUs, or CPUs.
-
-    Raises:
-        DataError: options that exclude each other.
-    """
-
-    uri: str
-    sources: Sequence[Path] = ()
-    streams: Sequence[Stream] = ()
-    camera: str | None = None
+    uri: str  # the store: a folder, or an address as for `engines.uri.open_engine`
+    sources: Sequence[Path] = ()  # files and folders; none of them is empty
+    streams: Sequence[Stream] = ()  # live sources, from `parse_streams`
+    camera: str | None = None  # of all files; None for the name of the folder that a file lies in
     pattern: NamePattern | None = None
-    zone: tzinfo | None = None
-    model: str | None = None
-    device: str = "cpu"
+    zone: tzinfo | None = None  # of times without an offset; None for this machine's
+    model: str | None = None  # argument of `personsearch.load`; None for the store's own, else omz
+    device: str = "cpu"  # of the network; with Ray, that of the workers: auto, cpu or cuda
     sampling: Sampling = field(default_factory=Sampling)
     score_threshold: float = 0.3
     tracks: bool = True
     watch: bool = False
     prune: bool = False
-    segment: float = SEGMENT
-    duration: float | None = None
-    ray: str | None = None
-    workers: int | None = None
+    segment: float = SEGMENT  # seconds of a live source that are one file of the store
+    duration: float | None = None  # seconds after which watching and live sources end
+    ray: str | None = None  # address of a Ray cluster that does the work; None for this process
+    workers: int | None = None  # Ray workers; None for as many as it has GPUs, or CPUs
 
     def __post_init__(self) -> None:
         if self.streams and (self.watch or self.prune):
@@ -92,18 +75,12 @@ class IndexRequest:
 
 @dataclass(frozen=True)
 class IndexResult:
-    """What a run did.
-
-    Attributes:
-        counts: how much the store holds now.
-        expired: people erased because they were older than the store keeps them.
-        complete: whether it ended as intended; Ctrl-C is the end of watching and cameras.
-    """
+    """What a run did."""
 
     report: IndexReport
-    counts: dict[str, int]
-    expired: int
-    complete: bool
+    counts: dict[str, int]  # how much the store holds now
+    expired: int  # people erased because they were older than the store keeps them
+    complete: bool  # whether it ended as intended; Ctrl-C is the end of watching and cameras
 
 
 def index(request: IndexRequest, progress: Progress | None = None) -> IndexResult:

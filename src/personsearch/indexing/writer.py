@@ -10,10 +10,10 @@ from personsearch.store import FileState, FoundPeople, KnownFile
 
 @dataclass(frozen=True)
 class Task:
-    """A file to index, and the indices of its frames that were written before."""
+    """A file to index."""
 
     media: Media
-    known: frozenset[int] = frozenset()
+    known: frozenset[int] = frozenset()  # indices of its frames that were written before
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,17 +26,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a file.
-
-    Attributes:
-        reason: why it could not be read to its end; empty if it was.
-        pictures, people: numbers that a Ray worker wrote by itself; 0 otherwise.
-    """
+    """The end of a file."""
 
     media: Media
-    reason: str = ""
-    pictures: int = 0
-    people: int = 0
+    reason: str = ""  # why it could not be read to its end; empty if it was
+    pictures: int = 0  # that a Ray worker wrote by itself
+    people: int = 0  # in those pictures
 
 
 Item = Picture | Ended
@@ -70,7 +65,5 @@ def to_index(writer: Writer, media: Sequence[Media]) -> list[tuple[Media, KnownF
 
 def is_done(known: KnownFile, media: Media) -> bool:
     """Whether a known file needs no indexing."""
-    finished = (
-        known.state in (FileState.COMPLETE, FileState.UNREADABLE) and known.stamp == media.stamp
-    )
-    return finished or known.state == FileState.ERASED
+    finished = known.state in (FileState.COMPLETE, FileState.UNREADABLE)
+    return known.state == FileState.ERASED or (finished and known.stamp == media.stamp)

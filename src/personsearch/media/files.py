@@ -39,24 +39,16 @@ _NOT_READ = frozenset(
 
 @dataclass(frozen=True)
 class Media:
-    """A photo or a video.
+    """A photo or a video."""
 
-    Attributes:
-        source: the folder or file that the user named, absolute.
-        name: path inside the source, with slashes; empty where the source is the file.
-        stamp: size and modification time when it was found.
-        time: seconds since 1970 of its start, by its name; None if the name does not say.
-        zone: time zone of times without an offset; None for this machine's.
-    """
-
-    source: str
-    name: str
+    source: str  # the folder or file that the user named, absolute
+    name: str  # path inside the source, with slashes; empty where the source is the file
     path: Path
     kind: Literal["photo", "video"]
     stamp: FileStamp
     camera: str
-    time: float | None = None
-    zone: datetime.tzinfo | None = None
+    time: float | None = None  # seconds since 1970 of its start, if its name states it
+    zone: datetime.tzinfo | None = None  # of times without an offset; None for this machine's
 
 
 @dataclass(frozen=True)
@@ -69,19 +61,12 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One decoded picture; index and position are None for a photo.
+    """One decoded picture; index and position are None for a photo."""
 
-    Attributes:
-        pixels: RGB (H, W, 3) uint8, upright.
-        index: from zero in a video.
-        position: seconds from the video's start.
-        time: seconds since 1970 when it was taken; None if that is not known.
-    """
-
-    pixels: NDArray[np.uint8]
-    index: int | None
-    position: float | None
-    time: float | None
+    pixels: NDArray[np.uint8]  # RGB (H, W, 3), upright
+    index: int | None  # from zero in a video
+    position: float | None  # seconds from the video's start
+    time: float | None  # seconds since 1970 when it was taken, if that is known
 
 
 def find_media(
@@ -120,7 +105,8 @@ def find_media(
             named, time = (None, None) if pattern is None else pattern.read(path, zone)
             time = named_time(path, zone) if time is None else time
             labels = (camera or named or path.parent.name, time, zone)
-            kind: Literal["photo", "video"] = "photo" if _is_photo(path) else "video"
+            photo = path.suffix.lower() in pictures.SUFFIXES
+            kind: Literal["photo", "video"] = "photo" if photo else "video"
             found.append(Media(str(folder), name, path, kind, stamp, *labels))
     return found, skipped
 
@@ -134,10 +120,6 @@ def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
         for path in (Path(parent) / name for name in sorted(names)):
             if path.suffix.lower() in pictures.SUFFIXES | video.SUFFIXES | _NOT_READ:
                 yield path
-
-
-def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in pictures.SUFFIXES
 
 
 def _identify(path: Path, source: Path) -> tuple[str, FileStamp]:
@@ -170,9 +152,8 @@ def decode(
 ) -> Iterator[Frame]:
     """Yield the pictures of a file: the photo (the first picture of an animation), or video frames.
 
-    Args:
-        every: which frames of a video: seconds between them (0 for all), or a `Sampling`.
-        known: indices of frames that are not wanted.
+    `every` is the seconds between a video's frames (0 for all), or a `Sampling`. Frames whose
+    indices are `known` are left out.
 
     Raises:
         PictureError: it cannot be read; a video that breaks in the middle raises after the frames
@@ -200,12 +181,10 @@ def _taken(exif: Mapping[int, Any], zone: datetime.tzinfo | None) -> float | Non
     for tags in _TAKEN:
         text, offset, part = (str(exif.get(tag, "")).strip("\0 ") for tag in tags)
         second = float(f"0.{part}") if part.isascii() and part.isdecimal() else 0.0
-        with suppress(ValueError, OverflowError, OSError):
-            when = datetime.datetime.strptime(text + offset, "%Y:%m:%d %H:%M:%S%z")
-            return when.timestamp() + second
-        with suppress(ValueError, OverflowError, OSError):
-            when = datetime.datetime.strptime(text, "%Y:%m:%d %H:%M:%S")
-            return when.replace(tzinfo=zone).timestamp() + second
+        for stated, form in ((text + offset, "%z"), (text, "")):
+            with suppress(ValueError, OverflowError, OSError):
+                when = datetime.datetime.strptime(stated, f"%Y:%m:%d %H:%M:%S{form}")
+                return when.replace(tzinfo=when.tzinfo or zone).timestamp() + second
     return None
 
 

@@ -19,18 +19,13 @@ CHANGED_SHARE = 0.005
 class Sampling:
     """Which frames are taken. The choice depends on the frames alone, so a run can be resumed.
 
-    Attributes:
-        seconds: between frames; 0 for all of them.
-        frames: take every n-th frame instead, whatever its time.
-        scenes: leave out frames in which, since the last taken one, less than `CHANGED_SHARE` of
-            the picture has changed, but take one at least every so many seconds; None for no.
-
-    Raises:
-        DataError: a number that is not positive.
+    Numbers that are not positive raise `DataError`.
     """
 
-    seconds: float = 1.0
-    frames: int | None = None
+    seconds: float = 1.0  # between frames; 0 for all of them
+    frames: int | None = None  # take every n-th frame instead, whatever its time
+    # Leave out frames in which, since the last taken one, less than `CHANGED_SHARE` of the picture
+    # has changed, but take one at least every so many seconds; None to leave out none.
     scenes: float | None = None
 
     def __post_init__(self) -> None:

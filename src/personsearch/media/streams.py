@@ -32,52 +32,33 @@ _HARMLESS = ("channel", "subtype", "stream", "camera", "profile", "resolution", 
 
 @dataclass(frozen=True)
 class Stream:
-    """A live source.
+    """A live source."""
 
-    Attributes:
-        address: the address that is opened, with its password; never shown.
-        uri: the address without user, password, and query values that may be secrets.
-        camera: name of the camera.
-    """
-
-    address: str = field(repr=False)
-    uri: str
+    address: str = field(repr=False)  # as it is opened, with its password; never shown
+    uri: str  # the address without user, password, and query values that may be secrets
     camera: str
 
 
 @dataclass(frozen=True)
 class Patience:
-    """When a live source counts as broken, and when to reconnect.
+    """When a live source counts as broken, and when to reconnect, in seconds."""
 
-    Attributes:
-        stall: seconds without data after which a connection is given up.
-        pause: seconds before the first try to reconnect; each later pause is twice as long.
-        longest: seconds of the longest pause.
-    """
-
-    stall: float = 10.0
-    pause: float = 1.0
-    longest: float = 60.0
+    stall: float = 10.0  # without data, after which a connection is given up
+    pause: float = 1.0  # before the first try to reconnect; each later pause is twice as long
+    longest: float = 60.0  # pause
 
 
 @dataclass
 class StreamReport:
-    """Counts of one live source.
-
-    Attributes:
-        dropped: pictures that newer ones replaced while the network was busy.
-        connections: how often it began to send.
-        breaks: how often it could not be reached, stalled or ended.
-        reasons: number of breaks by reason.
-    """
+    """Counts of one live source."""
 
     uri: str
     camera: str
     pictures: int = 0
-    dropped: int = 0
-    connections: int = 0
-    breaks: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
+    dropped: int = 0  # pictures that newer ones replaced while the network was busy
+    connections: int = 0  # how often it began to send
+    breaks: int = 0  # how often it could not be reached, stalled or ended
+    reasons: dict[str, int] = field(default_factory=dict)  # number of breaks of each
 
 
 def is_stream(source: str) -> bool:
@@ -89,16 +70,14 @@ def parse_stream(address: str, camera: str | None = None) -> Stream:
     """Parse the address of a live source; without a camera's name, it is host and path.
 
     Raises:
-        DataError: it is no such address. The message does not show it, since it may hold a
-            password.
+        DataError: it is no such address; not shown, since it may hold a password.
     """
     try:
         parts = urlsplit(address)
         uri = _without_secrets(parts)
     except ValueError as error:
-        raise DataError(
-            f"the address of a stream cannot be parsed ({type(error).__name__})"
-        ) from None
+        kind = type(error).__name__
+        raise DataError(f"the address of a stream cannot be parsed ({kind})") from None
     if parts.scheme.lower() not in SCHEMES or not parts.hostname:
         expected = ", ".join(f"{scheme}://HOST" for scheme in SCHEMES)
         raise DataError(f"the address of a stream has no host; expected {expected}")
