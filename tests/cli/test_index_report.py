@@ -41,11 +41,12 @@ def test_cameras_and_an_interruption(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_bar_counts_files_or_cameras(capsys: pytest.CaptureFixture[str]) -> None:
     for hidden in (True, False):
-        with IndexBar(hidden) as bar:
+        bar = IndexBar(hidden)
+        with bar.bars:
             bar.show(3, 7, IndexReport(pictures=5, people=2))
-            task = bar._bars.tasks[0]
+            task = bar.bars.tasks[0]
             assert (task.completed, task.total, task.fields["files"]) == (3, 7, "3/7 files")
             assert task.fields["found"].startswith("2 people in 5 pictures, ")
             live = [StreamReport("rtsp://a", "a", connections=1), StreamReport("rtsp://b", "b")]
             bar.show(0, 0, IndexReport(streams=live))
-            assert bar._bars.tasks[0].fields["files"] == "1/2 cameras"
+            assert bar.bars.tasks[0].fields["files"] == "1/2 cameras"

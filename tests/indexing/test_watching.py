@@ -9,7 +9,7 @@ import pytest
 from blocks import GREEN, RED, Blocks, paint
 
 from personsearch.indexing.pipeline import index_media
-from personsearch.indexing.watching import Scan, Watch, prune, watch
+from personsearch.indexing.watching import Scan, prune, watch
 from personsearch.indexing.writers import StoreWriter
 from personsearch.media.files import find_media
 from personsearch.store import ModelIdentity, Store, open_store
@@ -24,56 +24,55 @@ def names(scan: Scan) -> list[str]:
 def test_a_file_is_taken_once_it_has_stopped_growing(tmp_path: Path) -> None:
     paint(tmp_path / "photos" / "a.png", RED)
     (tmp_path / "photos" / "b.gif").write_bytes(b"GIF89a")
-    watched = Watch([tmp_path / "photos"], find_media)
-    first = watched.scan()
+    watched = watch([tmp_path / "photos"], find_media, interval=0.0)
+    first = next(watched)
     assert names(first) == []
     assert [one.path.name for one in first.skipped] == ["b.gif"]
-    assert names(watched.scan()) == ["a.png"]
-    assert watched.scan() == Scan([], [], False)
+    assert names(next(watched)) == ["a.png"]
+    assert next(watched) == Scan([], [], False)
     # Half of a photo is there at one look, more at the next, all at the one after.
     whole = paint(tmp_path / "whole.png", RED, GREEN).read_bytes()
     growing = tmp_path / "photos" / "deep" / "c.png"
     growing.parent.mkdir()
     for end in (len(whole) // 2, len(whole) - 1, len(whole)):
         growing.write_bytes(whole[:end])
-        assert names(watched.scan()) == []
-    assert names(watched.scan()) == ["deep/c.png"]
+        assert names(next(watched)) == []
+    assert names(next(watched)) == ["deep/c.png"]
     # What has changed is taken again.
     paint(tmp_path / "photos" / "a.png", GREEN)
     os.utime(tmp_path / "photos" / "a.png", ns=(1, 1))
-    assert names(watched.scan()) == []
-    assert names(watched.scan()) == ["a.png"]
+    assert names(next(watched)) == []
+    assert names(next(watched)) == ["a.png"]
     growing.unlink()
-    assert watched.scan() == Scan([], [], True)
-    assert watched.scan().fewer is False
+    assert next(watched) == Scan([], [], True)
+    assert next(watched).fewer is False
 
 
 def test_a_drive_that_is_taken_out_hides_nothing_else(tmp_path: Path) -> None:
     paint(tmp_path / "here" / "a.png", RED)
     paint(tmp_path / "drive" / "b.png", RED)
-    watched = Watch([tmp_path / "drive", tmp_path / "here"], find_media)
-    watched.scan()
-    assert names(watched.scan()) == ["b.png", "a.png"]
+    watched = watch([tmp_path / "drive", tmp_path / "here"], find_media, interval=0.0)
+    next(watched)
+    assert names(next(watched)) == ["b.png", "a.png"]
     shutil.rmtree(tmp_path / "drive")
     paint(tmp_path / "here" / "c.png", RED)
-    watched.scan()
-    assert names(watched.scan()) == ["c.png"]
+    next(watched)
+    assert names(next(watched)) == ["c.png"]
     # Back, and unchanged as far as is known from its files' times.
     paint(tmp_path / "drive" / "b.png", GREEN)
-    watched.scan()
-    assert names(watched.scan()) == ["b.png"]
+    next(watched)
+    assert names(next(watched)) == ["b.png"]
 
 
-def test_it_looks_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_it_pauses_between_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paint(tmp_path / "photos" / "a.png", RED)
-    taken: list[list[str]] = []
-
-    def take(scan: Scan) -> bool:
-        taken.append(names(scan))
-        return len(taken) < 3
-
-    watch([tmp_path / "photos"], find_media, take, interval=0.01)
-    assert taken == [[], ["a.png"], []]
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    watched = watch([tmp_path / "photos"], find_media, interval=7.0)
+    assert names(next(watched)) == []
+    assert pauses == []
+    assert names(next(watched)) == ["a.png"]
+    assert pauses == [7.0]
 
 
 @pytest.fixture

@@ -133,7 +133,8 @@ def index(
         )
     except DataError as error:
         raise typer.BadParameter(str(error)) from None
-    with IndexBar(hidden=json_output) as bar:
+    bar = IndexBar(hidden=json_output)
+    with bar.bars:
         result = session.index(request, bar.show)
     if json_output:
         report = {"store": request.uri, **result.report.as_json()}

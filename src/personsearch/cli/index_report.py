@@ -19,7 +19,7 @@ class IndexBar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._bars = Progress(
+        self.bars = Progress(
             TextColumn("indexing"),
             BarColumn(),
             TextColumn("{task.fields[files]}"),
@@ -29,15 +29,8 @@ class IndexBar:
             transient=True,
             disable=hidden,
         )
-        self._task = self._bars.add_task("indexing", total=None, files="", found="")
+        self._task = self.bars.add_task("indexing", total=None, files="", found="")
         self._began: float | None = None
-
-    def __enter__(self) -> "IndexBar":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
 
     def show(self, done: int, total: int, report: "IndexReport") -> None:
         """Show the files done of all, or the cameras that have sent anything."""
@@ -48,19 +41,14 @@ class IndexBar:
         if report.streams:
             sending = sum(1 for one in report.streams if one.connections)
             files = f"{sending}/{len(report.streams)} cameras"
-            self._bars.update(self._task, files=files, found=found)
+            self.bars.update(self._task, files=files, found=found)
         else:
             files = f"{done}/{total} files"
-            self._bars.update(self._task, completed=done, total=total, files=files, found=found)
+            self.bars.update(self._task, completed=done, total=total, files=files, found=found)
 
 
 def print_report(result: "IndexResult", uri: str) -> None:
-    """Print the summary; errors go to stderr.
-
-    Args:
-        result: of the run.
-        uri: of the store.
-    """
+    """Print the summary; errors go to stderr."""
     report = result.report
     typer.echo(
         f"{report.people} people in {report.pictures} pictures of {report.files} files, "

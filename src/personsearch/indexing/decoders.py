@@ -28,7 +28,7 @@ class FileFrames:
     ) -> None:
         self.waited = 0.0
         self._every = every
-        self._left, self._turn = iter(tasks), threading.Lock()
+        self._tasks, self._turn = iter(tasks), threading.Lock()
         self._stop = threading.Event()
         self._waiting: queue.Queue[tuple[Media, Frame] | Ended | BaseException | None]
         self._waiting = queue.Queue(_AHEAD)
@@ -67,16 +67,14 @@ class FileFrames:
 
     def _put(self, item: tuple[Media, Frame] | Ended | BaseException | None) -> bool:
         while not self._stop.is_set():
-            try:
+            with suppress(queue.Full):
                 self._waiting.put(item, timeout=0.1)
                 return True
-            except queue.Full:
-                continue
         return False
 
     def _next_file(self) -> Task | None:
         with self._turn:
-            return next(self._left, None)
+            return next(self._tasks, None)
 
     def _decode_files(self) -> None:
         try:

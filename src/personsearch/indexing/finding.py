@@ -13,8 +13,7 @@ from personsearch.systems.base import PersonSearchModel
 from personsearch.systems.inference import detect
 from personsearch.types import Detections, FloatArray
 
-THUMBNAIL = 160
-"""Pixels of a thumbnail's longer side."""
+THUMBNAIL = 160  # pixels of a thumbnail's longer side
 
 _QUALITY = 85
 

@@ -23,8 +23,7 @@ from personsearch.store import FileState
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import FileStamp
 
-SEGMENT = 3600.0
-"""Seconds of a live source that are one file of the store."""
+SEGMENT = 3600.0  # seconds of a live source that are one file of the store
 
 _POLL = 0.2  # seconds between checks whether a segment or the run is over
 
@@ -48,41 +47,29 @@ def index_streams(
     are finished first.
 
     Args, where they differ from those of `index_media`:
-        streams: from `parse_streams`; an empty list indexes nothing.
         segment: seconds; segments end at its multiples since 1970, so that of an hour on the hour.
         duration: seconds after which to end; None for never.
-        patience: with breaks.
 
     Raises:
         DataError: a segment or duration that is not positive.
         StoreError: the store cannot be written.
     """
     if segment <= 0 or (duration is not None and duration <= 0):
-        raise DataError(
-            f"segments of {segment} and a duration of {duration} seconds: expected more than 0"
-        )
+        given = f"segments of {segment} and a duration of {duration} seconds"
+        raise DataError(f"{given}: expected more than 0")
     report = IndexReport(streams=[StreamReport(one.uri, one.camera) for one in streams])
     if not streams:
         return report
     for stream in streams:
-        _finish_open_segments(writer, stream)
-    frames = LiveFrames(
-        *(streams, report.streams),
-        sampling=every if isinstance(every, Sampling) else Sampling(every),
-        segment=segment,
-        duration=duration,
-        patience=patience or Patience(),
-    )
+        for name, known in writer.known_files(stream.uri).items():
+            if known.state == FileState.OPEN:
+                writer.write(Ended(_segment(stream, name, known.stamp)))
+    sampling = every if isinstance(every, Sampling) else Sampling(every)
+    patience = patience or Patience()
+    frames = LiveFrames(streams, report.streams, sampling, segment, duration, patience)
     with report.measured():
-        tally = Tally(report, progress=progress)
-        run(frames, model, writer, tally, score_threshold=score_threshold)
+        run(frames, model, writer, Tally(report, progress=progress), score_threshold)
     return report
-
-
-def _finish_open_segments(writer: Writer, stream: Stream) -> None:
-    for name, known in writer.known_files(stream.uri).items():
-        if known.state == FileState.OPEN:
-            writer.write(Ended(_segment(stream, name, known.stamp)))
 
 
 def _segment(stream: Stream, name: str, stamp: FileStamp) -> Media:
@@ -99,31 +86,25 @@ class _Segment:
     ends: float
 
 
+@dataclass(eq=False)
 class LiveFrames:
     """The newest frames of live sources, and the ends of their segments; a `FrameSource`."""
 
-    def __init__(
-        self,
-        streams: Sequence[Stream],
-        reports: Sequence[StreamReport],
-        *,
-        sampling: Sampling,
-        segment: float,
-        duration: float | None,
-        patience: Patience,
-    ) -> None:
-        self.waited = 0.0
-        self._length, self._duration = segment, duration
+    streams: Sequence[Stream]
+    reports: Sequence[StreamReport]  # of each stream
+    sampling: Sampling
+    segment: float
+    duration: float | None
+    patience: Patience
+    waited: float = 0.0
+
+    def __post_init__(self) -> None:
         self._stop, self._newest = threading.Event(), Newest()
         self._open: dict[Stream, _Segment] = {}
+        shared = (self.sampling, self.patience, self._stop)
         self._readers = [
-            StreamReader(
-                *(stream, self._newest, report),
-                sampling=sampling,
-                patience=patience,
-                stop=self._stop,
-            )
-            for stream, report in zip(streams, reports, strict=True)
+            StreamReader(stream, self._newest, report, *shared)
+            for stream, report in zip(self.streams, self.reports, strict=True)
         ]
 
     def __enter__(self) -> Self:
@@ -139,7 +120,7 @@ class LiveFrames:
 
     def __iter__(self) -> Iterator[tuple[Media, Frame] | Ended]:
         began = time.perf_counter()
-        while self._duration is None or time.perf_counter() - began < self._duration:
+        while self.duration is None or time.perf_counter() - began < self.duration:
             asked = time.perf_counter()
             taken = self._newest.take(_POLL)
             self.waited += time.perf_counter() - asked
@@ -165,4 +146,4 @@ class LiveFrames:
     def _begin(self, stream: Stream, now: float) -> _Segment:
         name = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         media = _segment(stream, name, FileStamp(0, int(now * 1e9)))
-        return _Segment(media, now, (now // self._length + 1.0) * self._length)
+        return _Segment(media, now, (now // self.segment + 1.0) * self.segment)

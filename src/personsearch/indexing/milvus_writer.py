@@ -7,7 +7,8 @@ first its people, then the deletion of people of an earlier version, at last tha
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,35 +19,31 @@ from personsearch.engines.milvus_files import TOGETHER, file_id, hashed_id, know
 from personsearch.indexing.tracks import link_detections
 from personsearch.indexing.writer import Ended, Item, Picture, Task, to_index
 from personsearch.media.files import Media
-from personsearch.store import FileState, KnownFile, StoredPerson, TrackSpan
+from personsearch.store import FileState, FoundPeople, KnownFile, StoredPerson, TrackSpan
 from personsearch.store.tracks import FrameDetection
 
 _PEOPLE = 2048  # the most that wait until files are written
 
 
 def person_id(source: str, name: str, frame: int | None, order: int) -> int:
-    """Return the id of a detection: 63 bits of a hash, never 0.
+    """Return the id of the box number `order` of a picture.
 
-    Among a hundred million people two have the same id with a probability of 0.05 %. `order` is the
-    number of the box in the picture.
+    Among a hundred million people two have the same id with a probability of 0.05 %.
     """
     return hashed_id("person", source, name, frame, order)
 
 
-@dataclass(eq=False)
 class _File:
     """A file that is being indexed; thumbnails wait in a nameless file once they are many."""
 
-    media: Media
-    people: list[StoredPerson] = field(default_factory=list)
-    vectors: list[np.ndarray] = field(default_factory=list)
-    spans: list[tuple[int, int]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        self._people: list[StoredPerson] = []
+        self._vectors: list[np.ndarray] = []
+        self._spans: list[tuple[int, int]] = []  # of thumbnails: begin and bytes
         self._thumbnails = tempfile.SpooledTemporaryFile(1 << 20)  # noqa: SIM115 - until `close`
+        self.close = self._thumbnails.close
 
-    def add(self, item: Picture) -> None:
-        found, media = item.found, self.media
+    def add(self, media: Media, found: FoundPeople) -> None:
         for order, box in enumerate(found.boxes):
             person = StoredPerson(
                 id=person_id(media.source, media.name, found.frame, order),
@@ -60,42 +57,39 @@ class _File:
                 camera=media.camera,
                 size=(int(found.size[0]), int(found.size[1])),
             )
-            begin = self._thumbnails.seek(0, 2)
-            self._thumbnails.write(found.thumbnails[order])
-            self.people.append(person)
-            self.vectors.append(np.asarray(found.embeddings[order], np.float16))
-            self.spans.append((begin, len(found.thumbnails[order])))
+            thumbnail = found.thumbnails[order]
+            self._people.append(person)
+            self._vectors.append(np.asarray(found.embeddings[order], np.float16))
+            self._spans.append((self._thumbnails.tell(), len(thumbnail)))
+            self._thumbnails.write(thumbnail)
 
     def records(self, tracks: bool) -> list[PersonRecord]:
         """Return all detections, or the best views of each track."""
-        if self.media.kind == "photo" or not tracks:
-            return [self._record(index, None) for index in range(len(self.people))]
+        if not tracks:
+            return [self._record(index, None) for index in range(len(self._people))]
         # Numbered in their order, as in a SQLite store, so that the tracks are the same.
         detections = [
             FrameDetection(
                 *(index, one.frame or 0, one.position or 0.0, one.box, one.score),
-                vector=self.vectors[index].astype(np.float32),
+                vector=self._vectors[index].astype(np.float32),
             )
-            for index, one in enumerate(self.people)
+            for index, one in enumerate(self._people)
         ]
         kept = []
         for track in link_detections(detections):
             first, last = track.detections[0], track.detections[-1]
             span = TrackSpan(
-                hashed_id("track", self.people[first.id].id),
+                hashed_id("track", self._people[first.id].id),
                 *(first.position, last.position, len(track.detections)),
             )
             kept += [self._record(one.id, span) for one in track.best_views()]
         return kept
 
     def _record(self, index: int, track: TrackSpan | None) -> PersonRecord:
-        begin, size = self.spans[index]
+        begin, size = self._spans[index]
         self._thumbnails.seek(begin)
-        person = replace(self.people[index], track=track)
-        return PersonRecord(person, self.vectors[index], self._thumbnails.read(size))
-
-    def close(self) -> None:
-        self._thumbnails.close()
+        person = replace(self._people[index], track=track)
+        return PersonRecord(person, self._vectors[index], self._thumbnails.read(size))
 
 
 class MilvusWriter:
@@ -107,10 +101,7 @@ class MilvusWriter:
         self._waiting: list[tuple[Ended, list[PersonRecord]]] = []
 
     def plan(self, media: Sequence[Media]) -> list[Task]:
-        """Return the files that are new or changed; a file is there completely or not at all.
-
-        Items of a file that is planned again are dropped.
-        """
+        """Return the files that are new or changed; items taken of them before are dropped."""
         for one in media:
             if one in self._open:
                 self._open.pop(one).close()
@@ -120,15 +111,15 @@ class MilvusWriter:
         return known_files(self.engine.files, source)
 
     def write(self, item: Item) -> list[Ended]:
-        if item.media not in self._open:
-            self._open[item.media] = _File(item.media)
-        file = self._open[item.media]
+        media = item.media
+        if media not in self._open:
+            self._open[media] = _File()
+        file = self._open[media]
         if isinstance(item, Picture):
-            file.add(item)
+            file.add(media, item.found)
             return []
-        del self._open[item.media]
-        records = file.records(self._tracks)
-        file.close()
+        with closing(self._open.pop(media)):
+            records = file.records(self._tracks and media.kind == "video")
         self._waiting.append((item, records))
         people = sum(len(found) for _, found in self._waiting)
         return self.flush() if len(self._waiting) >= TOGETHER or people >= _PEOPLE else []
@@ -141,12 +132,11 @@ class MilvusWriter:
             self.engine.upsert(records)
         self._forget({one.person.id for one in records})
         ended = [one for one, _ in self._waiting]
-        self.engine.files.upsert([self._row(one) for one in ended])
+        self.engine.files.upsert([self._row(one, one.media) for one in ended])
         self._waiting.clear()
         return ended
 
-    def _row(self, ended: Ended) -> dict[str, object]:
-        media = ended.media
+    def _row(self, ended: Ended, media: Media) -> dict[str, object]:
         return file_row(
             self.engine.files,
             file_id(media.source, media.name),
@@ -173,8 +163,5 @@ class MilvusWriter:
     def counts(self) -> dict[str, int]:
         files = self.engine.files
         failed = Expression("state == {state}", {"state": FileState.UNREADABLE})
-        return {
-            "files": files.count(Expression("id != 0")),
-            "people": self.engine.count(),
-            "unreadable": files.count(failed),
-        }
+        known = files.count(Expression("id != 0"))
+        return {"files": known, "people": self.engine.count(), "unreadable": files.count(failed)}

@@ -1,9 +1,7 @@
 """The indexing pipeline: threads decode, the caller's thread runs the network, one thread writes.
 
-Plain runs, watched folders, live cameras and Ray workers differ in where frames come from and in
-where the network runs. All of them write through a `Writer`, and count a picture once it is
-written, never before. Indexed files are skipped, changed ones are indexed again, and an interrupted
-run resumes.
+Pictures are counted once a `Writer` has written them, wherever frames come from and the network
+runs. Indexed files are skipped, changed ones are indexed again, an interrupted run resumes.
 """
 
 import queue
@@ -20,8 +18,6 @@ from personsearch.media.files import Frame, Media
 from personsearch.media.sampling import Sampling
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections
-
-_BEHIND = 8  # items that wait to be written
 
 Process = Callable[[Sequence[Task], Tally], None]
 """Indexes the files of some tasks and counts what is written."""
@@ -53,10 +49,9 @@ def index_media(
     progress: Progress | None = None,
     decoders: int | None = None,
 ) -> IndexReport:
-    """Find everyone in photos and videos and write them to a store.
+    """Find everyone in photos and videos and write them to a store, in one thread of its own.
 
-    Ctrl-C ends it early; what was written stays, and the next call resumes. While it runs, the
-    store is used by one thread of its own.
+    Ctrl-C ends it early; what was written stays, and the next call resumes.
 
     Args:
         writer: of a store that this model's embeddings are in.
@@ -71,8 +66,7 @@ def index_media(
     """
 
     def process(tasks: Sequence[Task], tally: Tally) -> None:
-        frames = FileFrames(tasks, every, decoders)
-        run(frames, model, writer, tally, score_threshold=score_threshold)
+        run(FileFrames(tasks, every, decoders), model, writer, tally, score_threshold)
 
     return index_with(process, writer, media, progress=progress)
 
@@ -80,10 +74,7 @@ def index_media(
 def index_with(
     process: Process, writer: Writer, media: Sequence[Media], *, progress: Progress | None = None
 ) -> IndexReport:
-    """Plan, process and report: what every way of indexing files has in common.
-
-    Ctrl-C ends it early; what was written stays, and the next call resumes.
-    """
+    """Plan, process and report: what every way of indexing files has in common."""
     tasks = writer.plan(media)
     report = IndexReport(skipped=len(media) - len(tasks))
     with report.measured():
@@ -95,14 +86,9 @@ def index_with(
 
 
 def run(
-    source: FrameSource,
-    model: PersonSearchModel,
-    writer: Writer,
-    tally: Tally,
-    *,
-    score_threshold: float,
+    source: FrameSource, model: PersonSearchModel, writer: Writer, tally: Tally, score: float
 ) -> None:
-    """Find the people in all frames of a source; a thread of its own uses the writer."""
+    """Find the people of at least that score in all frames; a thread of its own writes them."""
 
     def write(media: Media, frame: Frame, found: Detections) -> None:
         tally.write(writer, Picture(media, describe(frame, found)))
@@ -114,7 +100,7 @@ def run(
                     thread.do(partial(tally.write, writer, item))
                 else:
                     media, frame = item
-                    thread.do(partial(write, media, frame, find(model, frame, score_threshold)))
+                    thread.do(partial(write, media, frame, find(model, frame, score)))
         finally:
             tally.report.waited += source.waited
             for ended in source.unfinished():
@@ -125,11 +111,11 @@ def run(
 class WritingThread:
     """Runs actions one after the other in a thread, so that the network never waits for the disk.
 
-    Everything given is done before the block ends, also when the block ends by an error. After a
+    At most `behind` wait. All are done before the block ends, even if it ends by an error. After a
     failure nothing more is done, and the failure is raised by the next `do`, or at the end.
     """
 
-    def __init__(self, behind: int = _BEHIND) -> None:
+    def __init__(self, behind: int = 8) -> None:
         self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(behind)
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._failure: BaseException | None = None

@@ -1,14 +1,17 @@
 """Index shards by the workers of a Ray cluster.
 
 A worker holds the network and one shard, of which it hands over one piece at a time, so that at
-most two pieces of each worker are in transit. With a store, this process writes the pieces. With a
-Milvus server every worker writes its own files and sends only their counts. What is left of a
-worker's shard when it dies is planned again, by what was written, and given to the next worker.
+most two pieces of each worker are in transit. This process writes the pieces, or every worker its
+own, if the store is a Milvus server. What is left of a worker's shard when it dies is planned
+again, by what was written, and given to the next worker.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 from personsearch.engines.uri import scheme_of
@@ -22,8 +25,8 @@ from personsearch.media.files import Media
 from personsearch.store import ModelIdentity
 from personsearch.systems.base import PersonSearchModel
 
+# Workers that may die at one file without getting further; then it counts as unreadable.
 MAX_DEATHS = 3
-"""Workers that may die at one file without getting further; then it counts as unreadable."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +74,14 @@ class _Worker:
         self._network, self._settings = load(), settings
         self._pieces: Iterator[list[Item]] = iter(())
 
-    def ready(self) -> bool:
-        return True  # now that the network is loaded
+    def ready(self) -> None:
+        """Return once the network is loaded."""
 
     def start(self, shard: Shard) -> list[Item] | None:
         """Start a shard and return its first piece."""
         given = self._settings
         items = process_shard(shard, self._network, given.every, given.score_threshold)
-        if given.uri:
-            items = self._written(items)
-        self._pieces = in_pieces(items)
+        self._pieces = in_pieces(self._written(items) if given.uri else items)
         return self.more()
 
     def more(self) -> list[Item] | None:
@@ -132,35 +133,29 @@ def run_on_ray(
     """
 
     def process(tasks: Sequence[Task], tally: Tally) -> None:
-        ray = _ray()
-        connected = ray.is_initialized()
-        if not connected:
-            _connect(ray, address)
-        try:
+        with _cluster(address) as ray:
             shards = make_shards(tasks, shard_files)
             resources = ray.cluster_resources()
             gpu = device == "cuda" or (device == "auto" and resources.get("GPU", 0) >= 1)
             count = int(resources.get("GPU" if gpu else "CPU", 1))
             driver = _Driver(ray, load, settings, writer, tally, gpu)
             driver.process(shards, max(1, min(workers or count, len(shards))))
-        finally:
-            if not connected:
-                ray.shutdown()
 
     return process
 
 
-def _ray() -> Any:
+@contextmanager
+def _cluster(address: str) -> Iterator[Any]:
+    """Connect to a cluster, unless this process is connected; yield Ray."""
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ModuleNotFoundError:
         raise StoreError(
             "--ray needs Ray; install it with: pip install 'personsearch[ray]'"
         ) from None
-    return ray
-
-
-def _connect(ray: Any, address: str) -> None:
+    if ray.is_initialized():
+        yield ray
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to its makers
     alone = {"include_dashboard": False} if address == "local" else {}
     try:
@@ -169,6 +164,10 @@ def _connect(ray: Any, address: str) -> None:
         raise StoreError(
             f"{address}: there is no Ray cluster ({error}); start one, or name another address"
         ) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
 
 
 @dataclass
@@ -181,7 +180,7 @@ class _Driver:
     writer: Writer
     tally: Tally
     gpu: bool
-    deaths: dict[Task, int] = field(default_factory=dict)
+    deaths: Counter[Task] = field(default_factory=Counter)
     ended: set[Media] = field(default_factory=set)
     left: list[Shard] = field(default_factory=list)
 
@@ -210,22 +209,23 @@ class _Driver:
                 except ray.exceptions.RayTaskError as error:
                     idle.append(worker)  # killed below, too
                     cause = getattr(error, "cause", None)
-                    if not isinstance(cause, BaseException):
-                        cause = StoreError(str(error))
-                    raise cause from None
+                    if isinstance(cause, BaseException):
+                        raise cause from None
+                    raise StoreError(str(error)) from None
                 if piece is None:
                     idle.append(worker)
                     continue
                 # It goes on while this piece is written.
                 at_work[worker.more.remote()] = (worker, shard)
-                self._take(piece)
+                for item in piece:
+                    ended = [item] if self.settings.uri else self.writer.write(item)
+                    self._count([item, *ended] if isinstance(item, Picture) else ended)
             self._count(self.writer.flush())
         finally:
-            for worker, _ in [*at_work.values(), *((worker, None) for worker in idle)]:
+            for worker in [*(worker for worker, _ in at_work.values()), *idle]:
                 ray.kill(worker)
 
     def _workers(self, count: int) -> list[Any]:
-        """Start that many workers, each with its network."""
         ray = self.ray
         # Ray must not restart a worker: its shard has to be planned again first.
         options = {"num_cpus": 1, "num_gpus": int(self.gpu), "max_restarts": 0}
@@ -237,11 +237,6 @@ class _Driver:
             last = str(error).strip().splitlines()[-1]
             raise ModelError(f"a worker cannot load the network: {last}") from None
         return workers
-
-    def _take(self, piece: Sequence[Item]) -> None:
-        for item in piece:
-            ended = [item] if self.settings.uri else self.writer.write(item)
-            self._count([item, *ended] if isinstance(item, Picture) else ended)
 
     def _count(self, items: Sequence[Item]) -> None:
         self.ended.update(item.media for item in items if isinstance(item, Ended))
@@ -257,9 +252,8 @@ class _Driver:
         self._count([Ended(one) for one in media if one not in left | self.ended])
         if len(shard) == 1 and tasks:
             # A video of which more was written since is another task, and not what kills them.
-            deaths = self.deaths.get(tasks[0], 0) + 1
-            self.deaths[tasks[0]] = deaths
-            if deaths >= MAX_DEATHS:
+            self.deaths[tasks[0]] += 1
+            if self.deaths[tasks[0]] >= MAX_DEATHS:
                 reason = f"{MAX_DEATHS} workers died while they indexed it"
                 ended = self.writer.write(Ended(tasks[0].media, reason))
                 self._count([*ended, *self.writer.flush()])

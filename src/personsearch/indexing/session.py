@@ -17,7 +17,7 @@ from personsearch.indexing.live import SEGMENT, index_streams
 from personsearch.indexing.pipeline import index_media, index_with
 from personsearch.indexing.ray_workers import Network, Settings, run_on_ray, writes_itself
 from personsearch.indexing.report import IndexReport, Progress
-from personsearch.indexing.watching import Scan, prune, watch
+from personsearch.indexing.watching import prune, watch
 from personsearch.indexing.writer import Writer
 from personsearch.indexing.writers import StoreWriter, open_writer
 from personsearch.media.files import Media, Skipped, find_media
@@ -177,13 +177,12 @@ class _Run:
         given = self.request
         until = None if given.duration is None else time.monotonic() + given.duration
 
-        def take(scan: Scan) -> bool:
-            self.once(scan.media, scan.skipped, pruning=given.prune and scan.fewer)
-            over = until is not None and time.monotonic() >= until
-            return not (over or self.report.interrupted)
-
         try:
-            watch(given.sources, given.find, take)
+            for scan in watch(given.sources, given.find):
+                self.once(scan.media, scan.skipped, pruning=given.prune and scan.fewer)
+                over = until is not None and time.monotonic() >= until
+                if over or self.report.interrupted:
+                    break
         except KeyboardInterrupt:
             self.report.interrupted = True
 
@@ -195,10 +194,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         yield  # only the main thread may handle signals
         return
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

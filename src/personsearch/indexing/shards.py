@@ -9,10 +9,8 @@ from personsearch.indexing.writer import Ended, Item, Picture, Task
 from personsearch.systems.base import PersonSearchModel
 
 Shard = tuple[Task, ...]
-FILES = 32
-"""The most files in a shard."""
-BYTES = 256 << 20
-"""The most bytes in a shard, unless one file has more."""
+FILES = 32  # the most files in a shard
+BYTES = 256 << 20  # the most bytes in a shard, unless one file has more
 
 
 def make_shards(tasks: Sequence[Task], files: int = FILES, size: int = BYTES) -> list[Shard]:

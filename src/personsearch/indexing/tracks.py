@@ -14,12 +14,9 @@ from scipy.optimize import linear_sum_assignment
 from personsearch.boxes import iou
 from personsearch.store.tracks import FrameDetection, Track
 
-MAX_GAP = 3.0
-"""Seconds without a detection after which a track has ended."""
-MIN_SIMILARITY = 0.6
-"""The least cosine between a track's mean embedding and its next detection."""
-MAX_SPEED = 2.5
-"""The most heights of their own that people walk in a second."""
+MAX_GAP = 3.0  # seconds without a detection after which a track has ended
+MIN_SIMILARITY = 0.6  # the least cosine between a track's mean embedding and its next detection
+MAX_SPEED = 2.5  # the most heights of their own that people walk in a second
 
 _FORBIDDEN = 1e6  # cost of an assignment that is not allowed
 
@@ -34,13 +31,12 @@ def link_detections(detections: Sequence[FrameDetection]) -> list[Track]:
         active = [t for t in active if now[0].position - t.detections[-1].position <= MAX_GAP]
         assigned = _assign(active, now)
         for index, one in enumerate(now):
-            if index in assigned:
-                assigned[index].add(one)
-            else:
-                started = Track()
-                started.add(one)
-                tracks.append(started)
-                active.append(started)
+            track = assigned.get(index)
+            if track is None:
+                track = Track()
+                tracks.append(track)
+                active.append(track)
+            track.add(one)
     return tracks
 
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from personsearch.media.files import Media, Skipped
 from personsearch.store import FileState, Store
 from personsearch.types import FileStamp
 
-INTERVAL = 2.0
-"""Seconds between two scans of a folder."""
+INTERVAL = 2.0  # seconds between two scans of a folder
 
 Find = Callable[[Sequence[Path]], tuple[list[Media], list[Skipped]]]
 """Lists the files in some folders, as `media.files.find_media` does."""
@@ -20,66 +19,43 @@ Find = Callable[[Sequence[Path]], tuple[list[Media], list[Skipped]]]
 
 @dataclass(frozen=True)
 class Scan:
-    """The changes that a scan of folders found.
+    """The changes that a scan of folders found."""
 
-    Attributes:
-        media: new or changed files that are no longer being written.
-        skipped: files that cannot be read, each reported once.
-        fewer: whether a file is gone since the scan before, or this is the first.
-    """
-
-    media: list[Media]
-    skipped: list[Skipped]
-    fewer: bool
+    media: list[Media]  # new or changed files that are no longer being written
+    skipped: list[Skipped]  # files that cannot be read, each reported once
+    fewer: bool  # whether a file is gone since the scan before, or this is the first
 
 
-class Watch:
-    """Finds what is new in some folders since the last scan.
+def watch(sources: Sequence[Path], find: Find, *, interval: float = INTERVAL) -> Iterator[Scan]:
+    """Scan folders for ever, with pauses of `interval` seconds.
 
     Folders are listed, and sizes and times of files compared, which works on every file system,
     over the network too. A file is handed out when it is as it was at the scan before, so a growing
-    file is left until it has stopped growing.
+    file is left until it has stopped growing. A source that is missing, such as a drive taken out,
+    has no changes.
     """
-
-    def __init__(self, sources: Sequence[Path], find: Find) -> None:
-        self._sources, self._find = sources, find
-        self._known: dict[tuple[str, str], FileStamp] | None = None
-        self._given: dict[tuple[str, str], FileStamp] = {}
-        self._reported: set[Skipped] = set()
-
-    def scan(self) -> Scan:
-        """Return the changes; none in a source that is missing, such as a drive taken out."""
-        before = self._known or {}
+    before: dict[tuple[str, str], FileStamp] | None = None
+    given: dict[tuple[str, str], FileStamp] = {}
+    reported: set[Skipped] = set()
+    while True:
         known: dict[tuple[str, str], FileStamp] = {}
-        settled, reported = [], []
-        for source in self._sources:
+        changed, unreadable = [], []
+        for source in sources:
             try:
-                media, skipped = self._find([source])
+                media, skipped = find([source])
             except (DataError, OSError):
                 continue
             for one in media:
                 key = (one.source, one.name)
                 known[key] = one.stamp
-                if before.get(key) == one.stamp and self._given.get(key) != one.stamp:
-                    self._given[key] = one.stamp
-                    settled.append(one)
-            reported += [one for one in skipped if one not in self._reported]
-        self._reported.update(reported)
-        fewer = self._known is None or not before.keys() <= known.keys()
-        self._known = known
-        return Scan(settled, reported, fewer)
-
-
-def watch(
-    sources: Sequence[Path],
-    find: Find,
-    take: Callable[[Scan], bool],
-    *,
-    interval: float = INTERVAL,
-) -> None:
-    """Scan folders until `take` returns False for a scan; `interval` is in seconds."""
-    watched = Watch(sources, find)
-    while take(watched.scan()):
+                if before and before.get(key) == one.stamp != given.get(key):
+                    given[key] = one.stamp
+                    changed.append(one)
+            unreadable += [one for one in skipped if one not in reported]
+        reported.update(unreadable)
+        fewer = before is None or not before.keys() <= known.keys()
+        yield Scan(changed, unreadable, fewer)
+        before = known
         time.sleep(interval)
 
 
@@ -110,5 +86,5 @@ def _is_gone(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        return False
+        pass
     return False

@@ -14,12 +14,8 @@ def decoding(path: Path, problem: str = "is damaged") -> Iterator[None]:
     """Attribute every exception of the block to one file.
 
     Decoders raise what they like on damaged files: Pillow alone `struct.error`, `RuntimeError` and
-    `OverflowError`. `MemoryError` counts too, because a damaged header can ask for any amount.
-    `KeyboardInterrupt` and `SystemExit` pass through.
-
-    Raises:
-        PictureError: the block raised an exception. The message names the file and the cause; one
-            that the block itself raised is passed on.
+    `OverflowError`. `MemoryError` counts too, because a damaged header can ask for any amount. They
+    become a `PictureError` that names the file and the cause.
     """
     try:
         yield

@@ -81,10 +81,9 @@ def find_media(
     Links to folders are not followed, so that loops end. Pictures of formats that cannot be read
     are among the skipped; files that are no pictures at all are passed over.
 
-    Args:
-        camera: of all of them; None for the folder's name.
-        pattern: reads camera and time out of names; a name that does not match is as without.
-        zone: time zone of times without an offset; None for this machine's.
+    `camera` is that of all of them; None for the folder's name. `pattern` reads camera and time out
+    of names; a name that does not match is as without. `zone` is the time zone of times without an
+    offset; None for this machine's.
 
     Raises:
         DataError: a source does not exist.
@@ -156,8 +155,8 @@ def decode(
     indices are `known` are left out.
 
     Raises:
-        PictureError: it cannot be read; a video that breaks in the middle raises after the frames
-            that can be read. Nothing else is raised, whatever the file holds.
+        PictureError: it cannot be read, whatever the file holds; a video that breaks in the middle
+            raises after the frames that can be read.
     """
     with decoding(media.path):
         start = named_time(media.path, media.zone) if media.time is None else media.time

@@ -27,10 +27,9 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 class NamePattern:
     """A pattern of names; text outside of the placeholders matches itself.
 
-    Args:
-        pattern: with ``{camera}``, ``{date}``, ``{time}``, ``{epoch}`` (seconds since 1970) and
-            ``{any}``. It describes the end of a path, from the start of a folder's or the file's
-            name on, without the file's ending; no placeholder reaches over a slash.
+    It has ``{camera}``, ``{date}``, ``{time}``, ``{epoch}`` (seconds since 1970) and ``{any}``, and
+    describes the end of a path, from the start of a folder's or the file's name on, without the
+    file's ending; no placeholder reaches over a slash.
 
     Raises:
         DataError: an unknown or repeated placeholder, a time without a date, or none at all.
@@ -63,16 +62,14 @@ class NamePattern:
     ) -> tuple[str | None, float | None]:
         """Return camera and seconds since 1970 of a path; None for each that it does not state."""
         match = self._expression.fullmatch(path.with_suffix("").as_posix())
-        if match is None:
-            return None, None
-        found = match.groupdict()
+        found = match.groupdict() if match else {}
+        time = None
         if found.get("epoch"):
-            return found.get("camera"), float(found["epoch"])
-        if not found.get("year"):
-            return found.get("camera"), None
-        names = ("year", "month", "day", "hour", "minute", "second")
-        numbers = [int(found.get(name) or 0) for name in names]
-        return found.get("camera"), to_seconds(numbers, zone)
+            time = float(found["epoch"])
+        elif found.get("year"):
+            names = ("year", "month", "day", "hour", "minute", "second")
+            time = to_seconds([int(found.get(name) or 0) for name in names], zone)
+        return found.get("camera"), time
 
 
 def to_seconds(numbers: list[int], zone: datetime.tzinfo | None) -> float | None:

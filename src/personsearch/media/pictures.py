@@ -54,10 +54,7 @@ def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Return the whole picture as RGB (H, W, 3) uint8, EXIF rotation applied.
-
-    Of an animation this is the first picture.
-    """
+    """Return a picture, or an animation's first, as RGB (H, W, 3) uint8, EXIF rotation applied."""
     return read_photo(Path(path), max_pixels)[0]
 
 
@@ -76,8 +73,7 @@ def read_scene(scene: Scene, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
 def save_scene(scene: Scene, path: Path) -> None:
     """Save the picture of a scene; the same bytes where the endings name the same format.
 
-    A frame of a video, or a picture of another format, is encoded anew, as JPEG of quality 95 or
-    by whatever the ending of `path` asks for.
+    Anything else is encoded anew in the format of the ending of `path`, JPEG with quality 95.
     """
     jpeg = (".jpg", ".jpeg")
     kinds = (scene.path.suffix.lower(), path.suffix.lower())
@@ -93,7 +89,9 @@ def read_photo(
 ) -> tuple[NDArray[np.uint8], dict[int, Any]]:
     """Return a picture as `read_picture` does, and its EXIF data of how it was taken, by tag."""
     with _opened(path, max_pixels, data) as image:
-        exif = _exif(image)
+        exif: dict[int, Any] = {}
+        with suppress(Exception):  # it is metadata, and cannot always be parsed
+            exif = dict(image.getexif().get_ifd(_EXIF_IFD))
         image.load()
         # ImageOps.exif_transpose would also write the EXIF block again, and fail on odd ones.
         turn = _TURNS.get(_orientation(image))
@@ -101,14 +99,6 @@ def read_photo(
         if upright.mode.startswith("I;16"):  # converting would clip, not scale
             upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
         return np.asarray(upright.convert("RGB")), exif
-
-
-def _exif(image: Image.Image) -> dict[int, Any]:
-    """Return the EXIF data of how a picture was taken; none where they cannot be parsed."""
-    try:
-        return dict(image.getexif().get_ifd(_EXIF_IFD))
-    except Exception:
-        return {}
 
 
 def _orientation(image: Image.Image) -> int:
@@ -166,8 +156,6 @@ def _not_a_picture(path: Path, data: bytes | None) -> str:
     if not (path.stat().st_size if data is None else data):
         return "is empty (0 bytes)"
     if path.suffix.lower() in _PHONE and not {"HEIF", "AVIF"} <= set(_formats()):
-        return (
-            f"is {path.suffix[1:].upper()}, which needs pillow-heif: pip install "
-            "'personsearch[heic]'"
-        )
+        kind = path.suffix[1:].upper()
+        return f"is {kind}, which needs pillow-heif: pip install 'personsearch[heic]'"
     return "is not a picture that can be read; expected JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF"

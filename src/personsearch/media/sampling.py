@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from personsearch.errors import DataError
 from personsearch.media.video import Wanted
 
-CHANGED_LEVEL = 20
-"""Grey levels of 255 by which a cell of a frame's small copy has changed."""
+CHANGED_LEVEL = 20  # grey levels of 255 by which a cell of a frame's small copy has changed
 CHANGED_SHARE = 0.005
 """Share of the cells that has to change: the size of a person a seventh of the picture tall."""
 
@@ -30,10 +29,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.seconds < 0 or (self.frames is not None and self.frames < 1):
-            raise DataError(
-                f"frames every {self.seconds} seconds or {self.frames} frames: expected at least "
-                "0 seconds or 1 frame"
-            )
+            given = f"frames every {self.seconds} seconds or {self.frames} frames"
+            raise DataError(f"{given}: expected at least 0 seconds or 1 frame")
         if self.scenes is not None and self.scenes <= 0:
             raise DataError(f"one frame at least every {self.scenes} seconds: expected more than 0")
 

@@ -22,8 +22,7 @@ from personsearch.media.picture_limit import MAX_PIXELS, check_pixels
 from personsearch.media.sampling import Sampling
 from personsearch.media.video import thumbnail, upright
 
-SCHEMES = ("rtsp", "rtsps", "http", "https")
-"""Schemes of the addresses of live sources."""
+SCHEMES = ("rtsp", "rtsps", "http", "https")  # schemes of the addresses of live sources
 
 _PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtp,srtp,udp,rtsp"
 # Query parameters that choose a picture and hold no secret.
@@ -130,6 +129,7 @@ class Newest:
             return self._frames.popitem(last=False) if self._frames else None
 
 
+@dataclass(eq=False)
 class StreamReader:
     """A thread that reads a live source into `newest` until `stop` is set.
 
@@ -137,26 +137,21 @@ class StreamReader:
     position, and the time at which they arrived. Sampling is by this machine's clock.
     """
 
-    def __init__(
-        self,
-        stream: Stream,
-        newest: Newest,
-        report: StreamReport,
-        *,
-        sampling: Sampling,
-        patience: Patience,
-        stop: threading.Event,
-    ) -> None:
-        self._stream, self._newest, self._report = stream, newest, report
-        self._patience, self._stop = patience, stop
-        self._wanted, self._index = sampling.chooser(), -1
-        self._began = time.monotonic()
-        self._connected = False
-        self.thread = threading.Thread(target=self._read, name=stream.uri, daemon=True)
+    stream: Stream
+    newest: Newest
+    report: StreamReport
+    sampling: Sampling
+    patience: Patience
+    stop: threading.Event
+
+    def __post_init__(self) -> None:
+        self._wanted, self._index = self.sampling.chooser(), -1
+        self._began, self._connected = time.monotonic(), False
+        self.thread = threading.Thread(target=self._read, name=self.stream.uri, daemon=True)
 
     def _read(self) -> None:
-        pause = self._patience.pause
-        while not self._stop.is_set():
+        pause = self.patience.pause
+        while not self.stop.is_set():
             self._connected = False
             try:
                 self._connect()
@@ -165,28 +160,28 @@ class StreamReader:
                 reason = str(error)
             except Exception as error:
                 reason = _reason(error)
-            if self._stop.is_set():
+            if self.stop.is_set():
                 return
-            self._report.breaks += 1
-            self._report.reasons[reason] = self._report.reasons.get(reason, 0) + 1
+            self.report.breaks += 1
+            self.report.reasons[reason] = self.report.reasons.get(reason, 0) + 1
             if self._connected:
-                pause = self._patience.pause
-            self._stop.wait(pause)
-            pause = min(2.0 * pause, self._patience.longest)
+                pause = self.patience.pause
+            self.stop.wait(pause)
+            pause = min(2.0 * pause, self.patience.longest)
 
     def _connect(self) -> None:
         options = {"protocol_whitelist": _PROTOCOLS}
-        if self._stream.address.lower().startswith("rtsp"):
+        if self.stream.address.lower().startswith("rtsp"):
             options["rtsp_transport"] = "tcp"
-        limits = (self._patience.stall, self._patience.stall)
-        with av.open(self._stream.address, options=options, timeout=limits) as container:
+        limits = (self.patience.stall, self.patience.stall)
+        with av.open(self.stream.address, options=options, timeout=limits) as container:
             if not container.streams.video:
                 raise PictureError("has no pictures in it, expected a video stream")
             video = container.streams.video[0]
             # Threads over frames would hold frames back.
             video.thread_type = "SLICE"
             for packet in container.demux(video):
-                if self._stop.is_set():
+                if self.stop.is_set():
                     return
                 try:
                     frames = packet.decode()
@@ -198,15 +193,15 @@ class StreamReader:
     def _take(self, frame: av.VideoFrame) -> None:
         if not self._connected:
             self._connected = True
-            self._report.connections += 1
+            self.report.connections += 1
         self._index += 1
         seconds = time.monotonic() - self._began
         if not self._wanted(self._index, seconds, partial(thumbnail, frame)):
             return
-        check_pixels(Path(self._stream.camera), (frame.width, frame.height), MAX_PIXELS, " a frame")
+        check_pixels(Path(self.stream.camera), (frame.width, frame.height), MAX_PIXELS, " a frame")
         taken = Frame(upright(frame), self._index, seconds, time.time())
-        if self._newest.put(self._stream, taken):
-            self._report.dropped += 1
+        if self.newest.put(self.stream, taken):
+            self.report.dropped += 1
 
 
 def _reason(error: Exception) -> str:

@@ -31,8 +31,7 @@ Wanted = Callable[[int, float, Callable[[], NDArray[np.uint8]]], bool]
 # Containers that stamp each frame with the time at which it plays. AVI stamps them in the order of
 # storage, and MPEG streams stamp groups of frames.
 _INDEXED = ("mp4", "matroska")
-# Decoding so many frames is cheaper than a seek to the keyframe before them.
-_NEAR = 32
+_NEAR = 32  # frames whose decoding is cheaper than a seek to the keyframe before them
 _OPEN_AT_ONCE = 4
 # A playlist that calls itself a video must not open other files or addresses.
 _LIMITS = {
@@ -52,9 +51,7 @@ class Video:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._container: Any
-        self._frames: Any
-        self._next = 0
+        self._container: Any = None
         self._timestamps: list[int] | None = None
         self._restart()
 
@@ -70,8 +67,7 @@ class Video:
         """Return the timestamps of all frames in playing order; [] where they are not reliable."""
         if self._timestamps is None:
             with open_video(self.path) as container:
-                stream = container.streams.video[0]
-                packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+                packets = list(_shown_packets(container))
                 indexed = any(name in container.format.name for name in _INDEXED)
             shown = [packet.pts for packet in packets if packet.pts is not None]
             trusted = indexed and len(shown) == len(packets) == len(set(shown))
@@ -91,8 +87,8 @@ class Video:
             raise
 
     def _restart(self) -> None:
-        if hasattr(self, "_container"):
-            self._container.close()
+        if self._container is not None:
+            self.close()
         self._container = open_video(self.path)
         stream = self._container.streams.video[0]
         # Without threads, because an open decoder must survive a fork of its process.
@@ -137,8 +133,8 @@ def read_frame(path: Path, index: int, max_pixels: int = MAX_PIXELS) -> NDArray[
 
     A few videos stay open in each thread, so that frames read in order are decoded once.
     """
-    video = _opened(Path(path))
-    check_pixels(Path(path), video.size, max_pixels, " a frame")
+    video = _open_videos.open(Path(path))
+    check_pixels(video.path, video.size, max_pixels, " a frame")
     return video.read(index)
 
 
@@ -197,15 +193,14 @@ class _Clock:
     def read(self, stamp: float | None) -> float:
         """Return the seconds of the next frame, by its timestamp or else by the frame rate."""
         next_one = 0.0 if self._last is None else self._last + self._step
-        seconds = next_one
+        seconds = next_one if stamp is None or self._shift is None else stamp + self._shift
+        if self._last is not None and seconds < self._last:
+            if self._last - seconds < _DISORDER:
+                return self._last
+            # Two recordings were joined, and the second has a clock of its own.
+            seconds = next_one
         if stamp is not None:
-            seconds = next_one if self._shift is None else float(stamp) + self._shift
-            if self._last is not None and seconds < self._last:
-                if self._last - seconds < _DISORDER:
-                    return self._last
-                # Two recordings were joined, and the second has a clock of its own.
-                seconds = next_one
-            self._shift = seconds - float(stamp)
+            self._shift = seconds - stamp
         self._last = seconds
         return seconds
 
@@ -223,16 +218,18 @@ def timestamp(container: Any, frame: Any) -> float | None:
 
 def thumbnail(frame: Any) -> NDArray[np.uint8]:
     """Return a grey copy (45, 80) uint8 of a decoded frame, for comparing frames."""
-    small = frame.reformat(80, 45, "gray", interpolation="AREA")
-    grey: NDArray[np.uint8] = small.to_ndarray()
-    return grey
+    return np.asarray(frame.reformat(80, 45, "gray", interpolation="AREA").to_ndarray())
 
 
 def frame_count(path: Path) -> int:
     """Count the frames of a video, without decoding them: headers may be wrong."""
     with decoding(path), open_video(Path(path)) as container:
-        packets = container.demux(container.streams.video[0])
-        return sum(1 for packet in packets if packet.size and not packet.is_discard)
+        return sum(1 for _ in _shown_packets(container))
+
+
+def _shown_packets(container: Any) -> Iterator[Any]:
+    packets = container.demux(container.streams.video[0])
+    return (packet for packet in packets if packet.size and not packet.is_discard)
 
 
 def video_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -278,34 +275,25 @@ def upright(frame: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
-_Key = tuple[str, int, int]
-
-
 class _OpenVideos(threading.local):
-    """The videos that this thread of this process has open."""
+    """The videos that a thread has open, by process: a forked one must leave its parent's alone."""
 
     def __init__(self) -> None:
-        self.process = os.getpid()
-        self.videos: OrderedDict[_Key, Video] = OrderedDict()
+        self._by_process: dict[int, OrderedDict[tuple[str, int, int], Video]] = {}
+
+    def open(self, path: Path) -> Video:
+        try:
+            status = path.stat()
+        except OSError:
+            raise PictureError(f"{path}: no such video") from None
+        videos = self._by_process.setdefault(os.getpid(), OrderedDict())
+        key = (str(path), status.st_size, status.st_mtime_ns)
+        if key not in videos:
+            videos[key] = Video(path)
+            while len(videos) > _OPEN_AT_ONCE:
+                videos.popitem(last=False)[1].close()
+        videos.move_to_end(key)
+        return videos[key]
 
 
 _open_videos = _OpenVideos()
-_inherited: list[object] = []
-
-
-def _opened(path: Path) -> Video:
-    if _open_videos.process != os.getpid():
-        # A forked process shares the file position with its parent: leave those files alone.
-        _inherited.append(_open_videos.videos)
-        _open_videos.process, _open_videos.videos = os.getpid(), OrderedDict()
-    try:
-        status = path.stat()
-    except OSError:
-        raise PictureError(f"{path}: no such video") from None
-    videos, key = _open_videos.videos, (str(path), status.st_size, status.st_mtime_ns)
-    if key not in videos:
-        videos[key] = Video(path)
-        while len(videos) > _OPEN_AT_ONCE:
-            videos.popitem(last=False)[1].close()
-    videos.move_to_end(key)
-    return videos[key]
