@@ -21,9 +21,8 @@ from pretended_ray import Died, PretendedRay
 from torch import Tensor
 
 from personsearch.errors import ModelError, StoreError
-from personsearch.indexing import ray_workers
 from personsearch.indexing.pipeline import index_media, index_with
-from personsearch.indexing.ray_workers import Network, Settings, run_on_ray, writes_itself
+from personsearch.indexing.ray_workers import Network, RayProcess, Settings, writes_itself
 from personsearch.indexing.report import IndexReport
 from personsearch.indexing.writers import StoreWriter, open_writer
 from personsearch.media.files import find_media
@@ -41,7 +40,7 @@ pytestmark = [
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> PretendedRay:
     pretended = PretendedRay()
-    monkeypatch.setattr(ray_workers, "_ray", lambda: pretended)
+    monkeypatch.setitem(sys.modules, "ray", pretended)
     return pretended
 
 
@@ -100,7 +99,7 @@ def index(
     settings = Settings(0.0, 0.3, True, own, MODEL)
     with open_writer(place, MODEL) as writer:
         given = {"workers": workers, "device": "cpu", "shard_files": 4}
-        return index_with(run_on_ray("local", load, settings, writer, **given), writer, media)
+        return index_with(RayProcess("local", load, settings, writer, **given), writer, media)
 
 
 @pytest.mark.parametrize("kind", ["store", "milvus-lite"])
@@ -230,10 +229,12 @@ def test_workers_write_to_a_server_by_themselves(
     assert (report.pictures, report.people) == (52, 83)
 
 
-def test_no_cluster_and_another_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_cluster_and_another_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, footage: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(StoreError, match=r"pip install 'personsearch\[ray\]'"):
-        ray_workers._ray()
+        index(str(tmp_path / "store"), footage, Blocks)
     from personsearch import loading, model_identity
 
     monkeypatch.setattr(loading, "load", lambda *_: Blocks())

@@ -58,12 +58,10 @@ def index(
         float, typer.Option(min=0.0, max=1.0, help="The least detection score that is kept.")
     ] = 0.3,
     tracks: Annotated[
-        bool,
-        typer.Option(help="Join people in a video to tracks, and keep the best views of each."),
+        bool, typer.Option(help="Join people in a video to tracks; keep the best views of each.")
     ] = True,
     watch: Annotated[
-        bool,
-        typer.Option("--watch", help="Keep watching for new and changed files, until Ctrl-C."),
+        bool, typer.Option("--watch", help="Keep watching for new and changed files, until Ctrl-C.")
     ] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="Erase people whose files are gone; else they stay.")
@@ -83,8 +81,7 @@ def index(
         ),
     ] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of Ray workers; default: its CPUs, or GPUs."),
+        int | None, typer.Option(min=1, help="Number of Ray workers; default: its CPUs, or GPUs.")
     ] = None,
     json_output: JsonOption = False,
 ) -> None:

@@ -67,9 +67,8 @@ def print_report(result: "IndexResult", uri: str) -> None:
         typer.echo(f"{len(report.unreadable)} could not be read:", err=True)
         for left in report.unreadable[:_SHOWN]:
             typer.echo(f"  {left.path}: {left.reason}", err=True)
-        if len(report.unreadable) > _SHOWN:
-            more = len(report.unreadable) - _SHOWN
-            typer.echo(f"  and {more} more, which --json lists", err=True)
+        if more := report.unreadable[_SHOWN:]:
+            typer.echo(f"  and {len(more)} more, which --json lists", err=True)
     if not result.complete:
         typer.echo("interrupted: the same command resumes from here", err=True)
     tracks = result.counts.get("tracks")

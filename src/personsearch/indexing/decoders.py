@@ -14,6 +14,7 @@ from personsearch.media.files import Frame, Media, decode
 from personsearch.media.sampling import Sampling
 
 _AHEAD = 6  # decoded pictures that wait for the network
+_Item = tuple[Media, Frame] | Ended | BaseException | None  # None when a thread is done
 
 
 class FileFrames:
@@ -30,8 +31,7 @@ class FileFrames:
         self._every = every
         self._tasks, self._turn = iter(tasks), threading.Lock()
         self._stop = threading.Event()
-        self._waiting: queue.Queue[tuple[Media, Frame] | Ended | BaseException | None]
-        self._waiting = queue.Queue(_AHEAD)
+        self._waiting: queue.Queue[_Item] = queue.Queue(_AHEAD)
         self._threads = [
             threading.Thread(target=self._decode_files, name=f"decoder {k}", daemon=True)
             for k in range(threads or max(1, min(4, (os.cpu_count() or 1) // 2)))
@@ -65,7 +65,7 @@ class FileFrames:
                 with suppress(queue.Empty):
                     self._waiting.get(timeout=0.05)
 
-    def _put(self, item: tuple[Media, Frame] | Ended | BaseException | None) -> bool:
+    def _put(self, item: _Item) -> bool:
         while not self._stop.is_set():
             with suppress(queue.Full):
                 self._waiting.put(item, timeout=0.1)

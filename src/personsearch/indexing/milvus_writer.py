@@ -37,9 +37,8 @@ class _File:
     """A file that is being indexed; thumbnails wait in a nameless file once they are many."""
 
     def __init__(self) -> None:
-        self._people: list[StoredPerson] = []
-        self._vectors: list[np.ndarray] = []
-        self._spans: list[tuple[int, int]] = []  # of thumbnails: begin and bytes
+        # People, float16 embeddings, and where thumbnails begin and how many bytes they have.
+        self._found: list[tuple[StoredPerson, np.ndarray, int, int]] = []
         self._thumbnails = tempfile.SpooledTemporaryFile(1 << 20)  # noqa: SIM115 - until `close`
         self.close = self._thumbnails.close
 
@@ -58,38 +57,31 @@ class _File:
                 size=(int(found.size[0]), int(found.size[1])),
             )
             thumbnail = found.thumbnails[order]
-            self._people.append(person)
-            self._vectors.append(np.asarray(found.embeddings[order], np.float16))
-            self._spans.append((self._thumbnails.tell(), len(thumbnail)))
+            vector = np.asarray(found.embeddings[order], np.float16)
+            self._found.append((person, vector, self._thumbnails.tell(), len(thumbnail)))
             self._thumbnails.write(thumbnail)
 
     def records(self, tracks: bool) -> list[PersonRecord]:
         """Return all detections, or the best views of each track."""
         if not tracks:
-            return [self._record(index, None) for index in range(len(self._people))]
+            return [self._record(index, None) for index in range(len(self._found))]
         # Numbered in their order, as in a SQLite store, so that the tracks are the same.
-        detections = [
-            FrameDetection(
-                *(index, one.frame or 0, one.position or 0.0, one.box, one.score),
-                vector=self._vectors[index].astype(np.float32),
-            )
-            for index, one in enumerate(self._people)
-        ]
+        detections = []
+        for index, (one, vector, *_) in enumerate(self._found):
+            when = (index, one.frame or 0, one.position or 0.0)
+            detections.append(FrameDetection(*when, one.box, one.score, vector.astype(np.float32)))
         kept = []
         for track in link_detections(detections):
             first, last = track.detections[0], track.detections[-1]
-            span = TrackSpan(
-                hashed_id("track", self._people[first.id].id),
-                *(first.position, last.position, len(track.detections)),
-            )
+            track_id = hashed_id("track", self._found[first.id][0].id)
+            span = TrackSpan(track_id, first.position, last.position, len(track.detections))
             kept += [self._record(one.id, span) for one in track.best_views()]
         return kept
 
     def _record(self, index: int, track: TrackSpan | None) -> PersonRecord:
-        begin, size = self._spans[index]
+        person, vector, begin, size = self._found[index]
         self._thumbnails.seek(begin)
-        person = replace(self._people[index], track=track)
-        return PersonRecord(person, self._vectors[index], self._thumbnails.read(size))
+        return PersonRecord(replace(person, track=track), vector, self._thumbnails.read(size))
 
 
 class MilvusWriter:

@@ -6,9 +6,10 @@ runs. Indexed files are skipped, changed ones are indexed again, an interrupted 
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from personsearch.indexing.decoders import FileFrames
 from personsearch.indexing.finding import describe, find
@@ -23,17 +24,10 @@ Process = Callable[[Sequence[Task], Tally], None]
 """Indexes the files of some tasks and counts what is written."""
 
 
-class FrameSource(Protocol):
-    """Where frames come from; entered before it is iterated."""
+class FrameSource(AbstractContextManager[Any], Iterable[tuple[Media, Frame] | Ended], Protocol):
+    """Yields frames with their files, and the ends of files, once it is entered."""
 
     waited: float  # seconds in which no frame was ready
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def __iter__(self) -> Iterator[tuple[Media, Frame] | Ended]:
-        """Yield frames with their files, and the ends of files."""
 
     def unfinished(self) -> list[Ended]:
         """Return the ends that are due when the run is over, even if it ends early."""
@@ -55,9 +49,7 @@ def index_media(
 
     Args:
         writer: of a store that this model's embeddings are in.
-        media: from `find_media`; an empty list indexes nothing.
         every: which frames of a video: seconds between them (0 for all), or a `Sampling`.
-        score_threshold: the least score of the people that are kept.
         progress: called after each picture and file, once it is written, by the writing thread.
         decoders: number of decoding threads; None for one for two processors, at most 4.
 

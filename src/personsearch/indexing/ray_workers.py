@@ -10,13 +10,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
 from personsearch.engines.uri import scheme_of
 from personsearch.errors import ModelError, StoreError
-from personsearch.indexing.pipeline import Process
 from personsearch.indexing.report import Tally
 from personsearch.indexing.shards import FILES, Shard, in_pieces, make_shards, process_shard
 from personsearch.indexing.writer import Ended, Item, Picture, Task, Writer
@@ -38,14 +37,11 @@ class Network:
     fingerprint: str
 
     def __call__(self) -> PersonSearchModel:
-        import torch
-
         from personsearch.loading import load
         from personsearch.model_identity import identify
+        from personsearch.training.devices import choose_device
 
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = str(choose_device()) if self.device == "auto" else self.device
         network = load(self.name, device).eval()
         found = identify(self.name, network).fingerprint
         if found != self.fingerprint:
@@ -74,9 +70,6 @@ class _Worker:
         self._network, self._settings = load(), settings
         self._pieces: Iterator[list[Item]] = iter(())
 
-    def ready(self) -> None:
-        """Return once the network is loaded."""
-
     def start(self, shard: Shard) -> list[Item] | None:
         """Start a shard and return its first piece."""
         given = self._settings
@@ -85,7 +78,7 @@ class _Worker:
         return self.more()
 
     def more(self) -> list[Item] | None:
-        """Return the next piece; None after the last."""
+        """Return the next piece; None after the last, and before the first shard."""
         return next(self._pieces, None)
 
     def _written(self, items: Iterator[Item]) -> Iterator[Item]:
@@ -109,50 +102,14 @@ def writes_itself(uri: str) -> bool:
     return scheme_of(uri) in ("milvus", "milvus+https")
 
 
-def run_on_ray(
-    address: str,
-    load: Callable[[], PersonSearchModel],
-    settings: Settings,
-    writer: Writer,
-    *,
-    workers: int | None = None,
-    device: str = "auto",
-    shard_files: int = FILES,
-) -> Process:
-    """Return a function that indexes files on a Ray cluster, for `pipeline.index_with`.
-
-    Args:
-        address: of the cluster, such as ``ray://head:10001`` or ``auto``; ``local`` starts one on
-            this machine. A cluster that this process is connected to already is used as it is.
-        workers: default: as many as the cluster has GPUs, or CPUs.
-        device: cpu, cuda for one GPU a worker, or auto: a GPU each if the cluster has any.
-
-    Raises:
-        StoreError: Ray is not installed or there is no cluster.
-        ModelError: a worker cannot load the network.
-    """
-
-    def process(tasks: Sequence[Task], tally: Tally) -> None:
-        with _cluster(address) as ray:
-            shards = make_shards(tasks, shard_files)
-            resources = ray.cluster_resources()
-            gpu = device == "cuda" or (device == "auto" and resources.get("GPU", 0) >= 1)
-            count = int(resources.get("GPU" if gpu else "CPU", 1))
-            driver = _Driver(ray, load, settings, writer, tally, gpu)
-            driver.process(shards, max(1, min(workers or count, len(shards))))
-
-    return process
-
-
 @contextmanager
 def _cluster(address: str) -> Iterator[Any]:
     """Connect to a cluster, unless this process is connected; yield Ray."""
     try:
         ray: Any = import_module("ray")
     except ModuleNotFoundError:
-        raise StoreError(
-            "--ray needs Ray; install it with: pip install 'personsearch[ray]'"
-        ) from None
+        install = "pip install 'personsearch[ray]'"
+        raise StoreError(f"--ray needs Ray; install it with: {install}") from None
     if ray.is_initialized():
         yield ray
         return
@@ -171,28 +128,44 @@ def _cluster(address: str) -> Iterator[Any]:
 
 
 @dataclass
-class _Driver:
-    """Gives shards to workers, and writes what they find."""
+class RayProcess:
+    """Indexes files on a Ray cluster; a `Process` for `pipeline.index_with`.
 
-    ray: Any
+    A cluster that this process is connected to already is used as it is.
+
+    Raises, when called:
+        StoreError: Ray is not installed or there is no cluster.
+        ModelError: a worker cannot load the network.
+    """
+
+    address: str  # such as ray://head:10001 or auto; local starts a cluster on this machine
     load: Callable[[], PersonSearchModel]
     settings: Settings
     writer: Writer
-    tally: Tally
-    gpu: bool
-    deaths: Counter[Task] = field(default_factory=Counter)
-    ended: set[Media] = field(default_factory=set)
-    left: list[Shard] = field(default_factory=list)
+    workers: int | None = None  # None for as many as the cluster has GPUs, or CPUs
+    device: str = "auto"  # cpu, cuda for one GPU a worker, or auto: a GPU each if there are any
+    shard_files: int = FILES
 
-    def process(self, shards: Sequence[Shard], workers: int) -> None:
-        ray = self.ray
-        self.left = list(reversed(shards))
+    def __call__(self, tasks: Sequence[Task], tally: Tally) -> None:
+        self._tally = tally
+        self._deaths: Counter[Task] = Counter()
+        self._ended: set[Media] = set()
+        self._left = make_shards(tasks, self.shard_files)[::-1]
+        with _cluster(self.address) as self._ray:
+            resources = self._ray.cluster_resources()
+            some = self.device == "auto" and resources.get("GPU", 0) >= 1
+            self._gpu = self.device == "cuda" or some
+            count = self.workers or int(resources.get("GPU" if self._gpu else "CPU", 1))
+            self._process(max(1, min(count, len(self._left))))
+
+    def _process(self, workers: int) -> None:
+        ray = self._ray
         at_work: dict[Any, tuple[Any, Shard]] = {}
         idle = self._workers(workers)
         try:
             while True:
-                while idle and self.left:
-                    worker, shard = idle.pop(), self.left.pop()
+                while idle and self._left:
+                    worker, shard = idle.pop(), self._left.pop()
                     at_work[worker.start.remote(shard)] = (worker, shard)
                 if not at_work:
                     break
@@ -203,7 +176,7 @@ class _Driver:
                 except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
                     ray.kill(worker)
                     self._plan_again(shard)
-                    if self.left:
+                    if self._left:
                         idle += self._workers(1)
                     continue
                 except ray.exceptions.RayTaskError as error:
@@ -226,21 +199,21 @@ class _Driver:
                 ray.kill(worker)
 
     def _workers(self, count: int) -> list[Any]:
-        ray = self.ray
+        ray = self._ray
         # Ray must not restart a worker: its shard has to be planned again first.
-        options = {"num_cpus": 1, "num_gpus": int(self.gpu), "max_restarts": 0}
+        options = {"num_cpus": 1, "num_gpus": int(self._gpu), "max_restarts": 0}
         make = ray.remote(_Worker).options(max_task_retries=0, **options).remote
         workers = [make(self.load, self.settings) for _ in range(count)]
         try:
-            ray.get([worker.ready.remote() for worker in workers])
+            ray.get([worker.more.remote() for worker in workers])  # once networks are loaded
         except ray.exceptions.RayActorError as error:
             last = str(error).strip().splitlines()[-1]
             raise ModelError(f"a worker cannot load the network: {last}") from None
         return workers
 
     def _count(self, items: Sequence[Item]) -> None:
-        self.ended.update(item.media for item in items if isinstance(item, Ended))
-        self.tally.count(items)
+        self._ended.update(item.media for item in items if isinstance(item, Ended))
+        self._tally.count(items)
 
     def _plan_again(self, shard: Shard) -> None:
         """Plan what is left of a shard whose worker died."""
@@ -249,14 +222,14 @@ class _Driver:
         tasks = self.writer.plan(media)
         left = {task.media for task in tasks}
         # Written, but the worker died before it could send their counts.
-        self._count([Ended(one) for one in media if one not in left | self.ended])
+        self._count([Ended(one) for one in media if one not in left | self._ended])
         if len(shard) == 1 and tasks:
             # A video of which more was written since is another task, and not what kills them.
-            self.deaths[tasks[0]] += 1
-            if self.deaths[tasks[0]] >= MAX_DEATHS:
+            self._deaths[tasks[0]] += 1
+            if self._deaths[tasks[0]] >= MAX_DEATHS:
                 reason = f"{MAX_DEATHS} workers died while they indexed it"
                 ended = self.writer.write(Ended(tasks[0].media, reason))
                 self._count([*ended, *self.writer.flush()])
                 return
         # One by one from now on, so that what kills a worker takes no other file along.
-        self.left += [(task,) for task in reversed(tasks)]
+        self._left += [(task,) for task in reversed(tasks)]

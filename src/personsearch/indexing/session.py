@@ -15,7 +15,7 @@ from personsearch.engines.uri import made_by, scheme_of
 from personsearch.errors import DataError
 from personsearch.indexing.live import SEGMENT, index_streams
 from personsearch.indexing.pipeline import index_media, index_with
-from personsearch.indexing.ray_workers import Network, Settings, run_on_ray, writes_itself
+from personsearch.indexing.ray_workers import Network, RayProcess, Settings, writes_itself
 from personsearch.indexing.report import IndexReport, Progress
 from personsearch.indexing.watching import prune, watch
 from personsearch.indexing.writer import Writer
@@ -60,10 +60,9 @@ class IndexRequest:
             raise DataError("--workers goes with --ray")
         if self.ray is not None and self.device not in ("auto", "cpu", "cuda"):
             raise DataError(f"device {self.device!r}: with --ray expected auto, cpu or cuda")
-        chosen = self.sampling.frames is not None or self.sampling.scenes is not None
-        if (self.ray is not None or scheme_of(self.uri)) and (
-            self.streams or self.watch or self.prune or chosen
-        ):
+        sampled = self.sampling.frames is not None or self.sampling.scenes is not None
+        local_only = self.streams or self.watch or self.prune or sampled
+        if local_only and (self.ray is not None or scheme_of(self.uri)):
             raise DataError(
                 "--ray and stores on a server take photos and videos only, without --watch, "
                 "--prune, --every-frames and --scenes"
@@ -162,14 +161,10 @@ class _Run:
                 progress=self.progress,
             )
         uri = given.uri if writes_itself(given.uri) else ""
-        process = run_on_ray(
-            given.ray,
-            Network(self.name, given.device, self.identity.fingerprint),
-            Settings(given.sampling.seconds, score, given.tracks, uri, self.identity),
-            self.writer,
-            workers=given.workers,
-            device=given.device,
-        )
+        network = Network(self.name, given.device, self.identity.fingerprint)
+        settings = Settings(given.sampling.seconds, score, given.tracks, uri, self.identity)
+        workers = (given.workers, given.device)
+        process = RayProcess(given.ray, network, settings, self.writer, *workers)
         return index_with(process, self.writer, media, progress=self.progress)
 
     def watch(self) -> None:
@@ -193,7 +188,6 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
         return
-
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

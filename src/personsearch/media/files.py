@@ -144,10 +144,7 @@ def _identify(path: Path, source: Path) -> tuple[str, FileStamp]:
 
 
 def decode(
-    media: Media,
-    *,
-    every: float | Sampling = 1.0,
-    known: Set[int] = frozenset(),
+    media: Media, *, every: float | Sampling = 1.0, known: Set[int] = frozenset()
 ) -> Iterator[Frame]:
     """Yield the pictures of a file: the photo (the first picture of an animation), or video frames.
 
@@ -165,8 +162,7 @@ def decode(
             taken = _taken(exif, media.zone)
             yield Frame(pixels, None, None, start if taken is None else taken)
             return
-        sampling = every if isinstance(every, Sampling) else Sampling(every)
-        sampled = sampling.chooser()
+        sampled = (every if isinstance(every, Sampling) else Sampling(every)).chooser()
 
         def wanted(index: int, seconds: float, small: Callable[[], NDArray[np.uint8]]) -> bool:
             # Known frames are asked for, too: the choice of the next depends on them.

@@ -49,9 +49,8 @@ class NamePattern:
             raise DataError(f"{pattern!r}: expected {{date}}, {{date}} and {{time}}, or {{epoch}}")
         parts = [_PLACEHOLDER.findall(part) for part in pattern.split("/")]
         if any(sum(name in ("camera", "any") for name in part) > _MAX_FREE for part in parts):
-            raise DataError(
-                f"{pattern!r}: more than {_MAX_FREE} of {{camera}} and {{any}} in one name"
-            )
+            free = f"more than {_MAX_FREE} of {{camera}} and {{any}}"
+            raise DataError(f"{pattern!r}: {free} in one name")
         # Split gives text and placeholders in turn.
         pieces = _PLACEHOLDER.split(pattern.strip("/"))
         text = "".join(_PARTS[p] if k % 2 else re.escape(p) for k, p in enumerate(pieces))

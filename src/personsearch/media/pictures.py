@@ -129,9 +129,8 @@ def _open(path: Path, max_pixels: int, data: bytes | None) -> Image.Image:
         raise PictureError(f"{path}: is a folder, expected a picture file") from None
     except Image.DecompressionBombError as error:
         # Pillow's own limit holds even where a caller allows more.
-        raise PictureError(
-            f"{path}: is too large ({error}); the limit is {max_pixels:,} pixels; scale it down"
-        ) from None
+        limit = f"the limit is {max_pixels:,} pixels"
+        raise PictureError(f"{path}: is too large ({error}); {limit}; scale it down") from None
     except UnidentifiedImageError:
         raise PictureError(f"{path}: {_not_a_picture(path, data)}") from None
     except (OSError, ValueError) as error:
