@@ -1,6 +1,6 @@
 """Write to Milvus, under ids that depend on the detections alone.
 
-The same person in the same picture has the same id whoever indexes it, so a shard that is indexed
+The same person in the same picture has the same id in every process, so a shard that is indexed
 again replaces its rows. A file is written when it is indexed to its end, several files together:
 first its people, then the deletion of people of an earlier version, at last that it is complete.
 """
