@@ -263,9 +263,9 @@ def test_several_threads_search_at_once(engine: Engine) -> None:
 
 
 def test_what_does_not_fit_is_refused(engine: Engine) -> None:
-    with pytest.raises(StoreError, match=r"shape \(2, 3\) came, expected \(Q, 16\)"):
+    with pytest.raises(StoreError, match=r"shape \(2, 3\), expected \(Q, 16\)"):
         engine.search(np.ones((2, 3), np.float32))
-    with pytest.raises(StoreError, match=r"shape \(3,\) came, expected \(16,\)"):
+    with pytest.raises(StoreError, match=r"shape \(3,\), expected \(16,\)"):
         engine.upsert([replace(RECORDS[0], vector=np.ones(3, np.float16))])
     with pytest.raises(StoreError, match="made by model"):
         open_engine(engine.uri, model=ModelIdentity("other", "e" * 64, DIM))

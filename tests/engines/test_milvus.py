@@ -70,7 +70,7 @@ def test_more_people_than_one_answer_holds(
 
 def test_what_does_not_fit_is_refused(engine: MilvusEngine) -> None:
     large = replace(record(1), thumbnail=b"x" * 49_150)
-    with pytest.raises(StoreError, match="49150 bytes came for person 1, expected at most 49149"):
+    with pytest.raises(StoreError, match="49150 bytes for person 1, expected at most 49149"):
         engine.upsert([large])
     assert engine.thumbnail(1) == b"jpeg"
     fits = replace(large, thumbnail=b"x" * 49_149)

@@ -98,6 +98,6 @@ def test_several_examples_and_negatives() -> None:
 def test_a_query_of_another_length(tmp_path: Path) -> None:
     with (
         StoreEngine(make(tmp_path)) as store,
-        pytest.raises(StoreError, match=r"shape \(1, 3\) came, expected \(Q, 16\)"),
+        pytest.raises(StoreError, match=r"shape \(1, 3\), expected \(Q, 16\)"),
     ):
         search_people(store, np.ones(3, np.float32))

@@ -159,7 +159,7 @@ def test_who_is_too_old_is_erased(folder: Path) -> None:
         # Indexing leaves out what has expired.
         assert {one.state for one in store.known_files("/photos").values()} == {"whole"}
         for days in (0, -1, float("inf"), float("nan")):
-            with pytest.raises(StoreError, match="expected above 0"):
+            with pytest.raises(StoreError, match="expected a number above 0"):
                 store.set_retention(days)
         store.set_retention(None)
         assert store.expire(1e12) == 0

@@ -1,5 +1,6 @@
 """Filters: None restricts nothing, an empty selection selects nobody, in all three forms."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,34 @@ def test_a_text_is_not_taken_for_its_letters() -> None:
         Filters(cameras="gate")
     with pytest.raises(StoreError, match="since is nan, expected a number"):
         Filters(since=float("nan"))
+
+
+@pytest.mark.parametrize("bound", ["since", "until", "min_score", "min_height"])
+@pytest.mark.parametrize("value", ["2020-01-01", b"1", [1.0]])
+def test_a_bound_is_a_number(bound: str, value: Any) -> None:
+    with pytest.raises(StoreError, match=rf"{bound} is .*, expected a number"):
+        Filters(**{bound: value})
+
+
+@pytest.mark.parametrize("value", [np.int64(1000), np.float32(1000), 1000, True])
+def test_bounds_are_plain_floats(value: Any) -> None:
+    assert type(Filters(until=value).until) is float
+
+
+@pytest.mark.parametrize("given", [{"people": [1.9]}, {"people": [2**70]}, {"people": ["1"]}])
+def test_ids_are_whole_numbers(given: dict[str, Any]) -> None:
+    with pytest.raises(StoreError, match="expected ids of people"):
+        Filters(**given)
+
+
+def test_names_are_texts() -> None:
+    assert Filters(sources=[Path("/photos")]).sources == ("/photos",)  # type: ignore[list-item]
+    with pytest.raises(StoreError, match="cameras has 3, expected texts"):
+        Filters(cameras=[3])  # type: ignore[list-item]
+
+
+def test_infinite_bounds_are_written_as_numbers() -> None:
+    json.dumps(Filters(until=float("inf"), min_height=1).described(), allow_nan=False)
 
 
 def test_selections_are_plain_and_comparable() -> None:

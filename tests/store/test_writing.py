@@ -31,7 +31,7 @@ def test_a_picture_is_there_whole_or_not_at_all(folder: Path) -> None:
         before = store.counts()
         file = store.begin_file("/photos", "c.jpg", STAMP)
         wrong = replace(found(2, 40), embeddings=np.zeros((2, 3), np.float32))
-        with pytest.raises(StoreError, match=r"shape \(2, 3\) came for 2 people, expected"):
+        with pytest.raises(StoreError, match=r"shape \(2, 3\) for 2 people, expected"):
             store.add(file, [found(1, 41, frame=1), wrong])
         store.add(file, [found(1, 42, frame=1)])
         with pytest.raises(StoreError, match="there already"):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from personsearch.bench.plan import Planner
 
 app = typer.Typer(
-    help="Runs the papers' ablations and all systems again on synthetic scenes.",
+    help="Run the papers' ablations and all systems again on synthetic scenes.",
     no_args_is_help=True,
 )
 
@@ -40,7 +40,7 @@ _Out = Annotated[Path | None, typer.Option(help="Write Markdown, and pictures be
 
 @app.command("list")
 def list_ablations(json_output: JsonOption = False) -> None:
-    """Lists the ablations.
+    """List the ablations.
 
     Example: personsearch bench list
     """
@@ -75,7 +75,7 @@ def ablation(
     json_output: JsonOption = False,
     out: _Out = None,
 ) -> None:
-    """Runs what is missing of an ablation; prints our metrics beside the paper's.
+    """Run what is missing of an ablation; prints our metrics beside the paper's.
 
     Ctrl-C stops after checkpoints are written; the same command goes on. An ablation of your own
     is a .toml file like the shipped ones in the folder bench/ablations of the package; --recipes
@@ -123,7 +123,7 @@ def systems(
     json_output: JsonOption = False,
     out: _Out = None,
 ) -> None:
-    """Runs every system's recipe; with --out also writes what is there of all ablations.
+    """Run every system's recipe; with --out also writes what is there of all ablations.
 
     Example: personsearch bench systems --set ablation --jobs 2 --out docs/results.md
     """

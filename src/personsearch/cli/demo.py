@@ -16,7 +16,7 @@ def demo(
         Path, typer.Option(file_okay=False, help="The demo's folder; its contents are reused.")
     ] = Path("demo"),
     size: Annotated[
-        str, typer.Option(help="Size of the benchmark: tiny, small, standard.")
+        str, typer.Option(help="Size of the benchmark: tiny, ablation, small or standard.")
     ] = "small",
     seed: Annotated[
         int | None,

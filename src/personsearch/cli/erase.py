@@ -21,8 +21,10 @@ def erase(
     camera: Annotated[
         list[str] | None, typer.Option(help="People of this camera; repeatable.")
     ] = None,
-    since: Annotated[str | None, typer.Option(help="People from then on.")] = None,
-    until: Annotated[str | None, typer.Option(help="People before then.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only people from this time on, such as 2026-11-21T13:00.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only people before this time.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Erase people from a store; nothing of them stays in its folder.

@@ -54,7 +54,7 @@ class Engine(ABC):
         for record in records:
             if record.vector.shape != (self.model.dim,):
                 raise StoreError(
-                    f"{self.uri}: an embedding of shape {record.vector.shape} came, expected "
+                    f"{self.uri}: received an embedding of shape {record.vector.shape}, expected "
                     f"({self.model.dim},)"
                 )
         self._upsert(records)
@@ -98,7 +98,8 @@ class Engine(ABC):
         queries = np.asarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.model.dim:
             raise StoreError(
-                f"{self.uri}: queries of shape {queries.shape} came, expected (Q, {self.model.dim})"
+                f"{self.uri}: received queries of shape {queries.shape}, expected "
+                f"(Q, {self.model.dim})"
             )
         return self._search(queries, top, filters, without)
 

@@ -255,7 +255,7 @@ def row_of(collection: Collection, record: PersonRecord) -> dict[str, Any]:
     person = record.person
     if len(record.thumbnail) > _JPEG:
         raise StoreError(
-            f"{collection.address.uri}: a thumbnail of {len(record.thumbnail)} bytes came for "
+            f"{collection.address.uri}: received a thumbnail of {len(record.thumbnail)} bytes for "
             f"person {person.id}, expected at most {_JPEG}"
         )
     x1, y1, x2, y2 = np.asarray(person.box, np.float32).tolist()

@@ -56,8 +56,8 @@ def binary_loss(target_similarity: Tensor, confidence: Tensor, temperature: floa
 def unlabelled_loss(
     similarity: Tensor,  # S (N, L), with the lookup table alone
     confidence: Tensor,  # alpha (N,)
-    # S_bar, the mean similarity of the labelled proposals with their own identity (eq. 10), in
-    # place of the similarity with the unknown one.
+    # S_bar, a scalar: the mean similarity of the labelled proposals with their own identity
+    # (eq. 10), in place of the similarity with the unknown one.
     reference_similarity: Tensor,
     temperature: float = 1 / 30,  # tau_1
 ) -> Tensor:

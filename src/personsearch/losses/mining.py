@@ -1,9 +1,10 @@
 """Mining of the hard triplets of a batch: batch-hard and semi-hard.
 
 A triplet is an anchor, a positive (another sample of the anchor's identity) and a negative (a
-sample of another person). d is the Euclidean distance of embeddings (N, D). Unlabelled people
-(negative ids) are negatives of every anchor, but neither anchors nor positives: they are none of
-the identities. Both return (T, 3) int64 rows of anchor, positive, negative, and T may be 0.
+sample of another person). d is the Euclidean distance of embeddings (N, D) with ids (N,) int64.
+Unlabelled people (negative ids) are negatives of every anchor, but neither anchors nor positives:
+they are none of the identities. Both return (T, 3) int64 rows of anchor, positive, negative, and T
+may be 0.
 """
 
 import torch

@@ -25,6 +25,7 @@ from personsearch.search.reranking import Rerank
 from personsearch.search.state import state_folder
 from personsearch.store import EVERYONE, Filters, check_fingerprint
 from personsearch.store.audit import AuditEntry, AuditLog, user_of_this_machine
+from personsearch.store.filters import selection
 from personsearch.types import Detections, FloatArray
 
 if TYPE_CHECKING:
@@ -247,7 +248,8 @@ class Archive:
         """
         if not source:
             raise StoreError("the source is an empty text; expected a folder, file or camera")
-        details = {"source": source} | ({} if pictures is None else {"pictures": [*pictures]})
+        pictures = selection("pictures", pictures)
+        details = {"source": source} | ({} if pictures is None else {"pictures": list(pictures)})
         return self._erase(details, lambda: self.engine.erase_files(source, pictures), caller)
 
     def log_report(self, kind: str, matches: Sequence[Match], *, caller: str | None = None) -> None:

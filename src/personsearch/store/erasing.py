@@ -73,7 +73,9 @@ class Erasing(Reading):
     def set_retention(self, days: float | None) -> None:
         """Set the days, above zero, after which `expire` erases pictures; None to keep them."""
         if days is not None and not (0 < days < float("inf")):
-            raise StoreError(f"{self.folder}: a retention of {days} days came, expected above 0")
+            raise StoreError(
+                f"{self.folder}: the retention is {days} days, expected a number above 0"
+            )
         with self.writing():
             self.execute("UPDATE keeping SET days = ?", days)
 

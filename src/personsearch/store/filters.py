@@ -5,6 +5,7 @@ A field that is None restricts nothing. An empty selection, such as ``cameras=[]
 
 import json
 import operator
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ _BOUNDS = (
     ("min_height", ">=", "h.y2 - h.y1", "heights", "height"),
 )
 _COMPARE = {">=": operator.ge, "<": operator.lt}
-_LARGEST = sys.float_info.max  # Milvus has no infinity
+_LARGEST = sys.float_info.max  # stands for infinity, which Milvus and JSON do not have
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,21 @@ class Filters:
     def __post_init__(self) -> None:
         for name, *_ in _SELECTIONS:
             values = selection(name, getattr(self, name))
-            if values is not None and name == "people":
-                values = tuple(map(int, values))
+            if values is not None:
+                plain = _person_id if name == "people" else _text
+                values = tuple(plain(name, value) for value in values)
             object.__setattr__(self, name, values)
+        # SQLite finds any number less than a text or bytes, so that only plain floats get there.
         for name, *_ in _BOUNDS:
             value = getattr(self, name)
-            if value is not None and value != value:
-                raise StoreError(f"{name} is {value}, expected a number")
+            if value is not None:
+                object.__setattr__(self, name, _bound(name, value))
 
     @property
     def everyone(self) -> bool:
         """Whether nobody is left out; a least score or height of zero leaves nobody out."""
         selected = any(getattr(self, name) is not None for name, *_ in _SELECTIONS)
-        timed = self.since not in (None, -np.inf) or self.until not in (None, np.inf)
+        timed = self.since not in (None, -_LARGEST) or self.until not in (None, _LARGEST)
         least = max(self.min_score or 0.0, self.min_height or 0.0)
         return not (selected or timed or least > 0)
 
@@ -121,7 +124,7 @@ class Filters:
         for name, comparison, _, _, column in _BOUNDS:
             if (bound := getattr(self, name)) is not None:
                 parts.append(f"{column} {comparison} {{{name}}}")
-                values[name] = min(max(float(bound), -_LARGEST), _LARGEST)
+                values[name] = bound
         if len(without):
             parts.append("id not in {without}")
             values["without"] = [int(one) for one in without]
@@ -142,6 +145,28 @@ def selection(name: str, values: Iterable[Any] | None) -> tuple[Any, ...] | None
     if isinstance(values, str) and values:
         raise StoreError(f"{name} is the text {values!r}, expected a list such as [{values!r}]")
     return None if values is None else tuple(values)
+
+
+def _person_id(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise StoreError(f"{name} has {value!r}, expected ids of people")
+    return number
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise StoreError(f"{name} has {value!r}, expected texts")
+    return str(value)
+
+
+def _bound(name: str, value: Any) -> float:
+    if isinstance(value, str | bytes) or not hasattr(value, "__float__") or value != value:
+        raise StoreError(f"{name} is {value!r}, expected a number")
+    return min(max(float(value), -_LARGEST), _LARGEST)
 
 
 EVERYONE = Filters()  # nobody is left out

@@ -55,7 +55,7 @@ class Writing(Reading):
         expected = (len(found.boxes), self.model.dim)
         if np.shape(found.embeddings) != expected:
             raise StoreError(
-                f"{self.folder}: embeddings of shape {np.shape(found.embeddings)} came for "
+                f"{self.folder}: received embeddings of shape {np.shape(found.embeddings)} for "
                 f"{len(found.boxes)} people, expected {expected}"
             )
         picture = self.insert_picture(file, _picture(found))

@@ -1,4 +1,4 @@
-"""Former place of `personsearch.detectors.backbones`."""
+"""Deprecated location of `personsearch.detectors.backbones`."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""A re-identification network on crops: RDLR's, and IDNet of the two-step baselines.
+"""A re-identification network on crops: A re-identification network on crops, which RDLR uses.
 
 crop -> trunk C1 to C5 -> average -> embedding -> a classifier of the training identities.
 """

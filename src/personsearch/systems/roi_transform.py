@@ -25,7 +25,7 @@ def roi_transform(
     boxes: Sequence[Tensor],
     size: Sequence[int] = (256, 128),  # height and width of a crop
 ) -> Tensor:
-    """Crops of all boxes, those of picture 0 first.
+    """Crop all boxes from their pictures, those of picture 0 first (eq. 1-3).
 
     Returns:
         (sum N_i, 3, h, w) float32; gradients reach pictures and boxes.

@@ -187,7 +187,9 @@ def read_recipe(path: Path, *, trained: bool = False) -> Recipe:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe") from None
+        raise RecipeError(
+            f"{path}: no such recipe; give a .toml file or a name from 'personsearch recipes list'"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
