@@ -280,7 +280,7 @@ def print_table(
 
     table = Table()
     for column in columns:
-        table.add_column(column, no_wrap=column in no_wrap)
+        table.add_column(column, no_wrap=column in no_wrap, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     Console().print(table)

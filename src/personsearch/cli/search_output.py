@@ -75,7 +75,9 @@ def _print_matches(result: "ArchiveResult") -> None:
         rows.append([*row, f"{person.score:.2f}"])
     columns = ["rank", "person", "picture", "seen", "time", "camera", "similarity"]
     columns += ["probability"] if calibrated else []
-    print_table([*columns, "score"], rows, no_wrap=("seen", "time", "probability"))
+    # A narrow terminal wraps names and times, never a number.
+    numbers = ("rank", "person", "similarity", "probability", "score")
+    print_table([*columns, "score"], rows, no_wrap=numbers)
 
 
 def _seen(person: "StoredPerson") -> str:
