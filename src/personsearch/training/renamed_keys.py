@@ -47,7 +47,7 @@ def current_keys(
         if key in REMOVED:
             fixed = REMOVED[key]
             other = value != fixed or isinstance(value, bool) != isinstance(fixed, bool)
-            if other and not (trained and key not in IN_DETECTION):
+            if other and (key in IN_DETECTION or not trained):
                 raise RecipeError(
                     f"{where}: {key} is {value!r}, but this key was removed and its value fixed at "
                     f"{fixed!r}; remove the key, or use version 0.1"
