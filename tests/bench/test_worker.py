@@ -55,7 +55,7 @@ def test_a_run_is_trained_measured_and_kept(tmp_path: Path, recipes: Path, sourc
     assert known.metrics["peak_memory_mb"] > 50
     assert known.metrics["train_seconds"] > 0
     assert [line["stage"] for line in known.curves] == ["crops", "scenes", "scenes"]
-    assert checkpoint(folder) == folder.resolve() / "last"
+    assert checkpoint(folder) == folder.resolve() / "best"
     assert load(checkpoint(folder)).embedding_dim == 8
     before = (folder / "metrics.json").stat().st_mtime_ns
     assert worker.main([str(folder), "cpu"]) == 0

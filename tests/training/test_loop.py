@@ -21,7 +21,12 @@ from personsearch.datasets.dataset import Dataset
 from personsearch.errors import CheckpointError, DataError, NonFiniteLossError, RecipeError
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training import checkpoint, loop
-from personsearch.training.checkpoint import load_checkpoint, load_progress, restore
+from personsearch.training.checkpoint import (
+    load_checkpoint,
+    load_progress,
+    load_tensors,
+    restore,
+)
 from personsearch.training.loop import Trainer, read_log
 from personsearch.training.recipe import Recipe, make_recipe
 from personsearch.training.report import Report
@@ -550,13 +555,23 @@ def test_a_batch_larger_than_the_data_is_an_error(dataset: Dataset, tmp_path: Pa
         Trainer(small_recipe(images_per_iteration=11), dataset, tmp_path)
 
 
-def test_without_a_validation_split_the_last_checkpoint_is_returned(
+def test_without_a_validation_split_the_best_checkpoint_is_the_last(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     data = without(dataset, splits={"train": dataset.split("train")})
-    recipe = small_recipe(validation_fraction=0.0, iterations=1)
-    assert Trainer(recipe, data, tmp_path).run() == tmp_path / "last"
+    recipe = small_recipe(validation_fraction=0.0, iterations=2, evaluate_every=1)
+    trainer = Trainer(recipe, data, tmp_path)
+    assert trainer.num_ids == 4
+    assert trainer.run() == tmp_path / "best"
     assert load_progress(tmp_path / "last").best is None
+    assert json.loads((tmp_path / "best" / "metrics.json").read_text()) == {"iteration": 2}
+    best, last = (load_tensors(tmp_path / name) for name in ("best", "last"))
+    assert best.keys() == last.keys()
+    assert all(torch.equal(best[k], last[k]) for k in best)
+    # An extended run moves both.
+    longer = small_recipe(validation_fraction=0.0, iterations=3, evaluate_every=1)
+    Trainer(longer, data, tmp_path).run(resume=True)
+    assert json.loads((tmp_path / "best" / "metrics.json").read_text()) == {"iteration": 3}
 
 
 def test_a_validation_split_is_made_by_identity_where_there_is_none(

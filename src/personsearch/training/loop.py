@@ -1,9 +1,10 @@
 """The loop that trains every system.
 
 A run is a folder: `log.jsonl` (one line per report), `curves.png`, and the checkpoints `last` (to
-resume from) and `best` (by validation). The random numbers of an iteration depend only on the seed
-and the iteration. So a run that was killed and resumed ends with the same weights as one that was
-not, bit for bit on the same kind of machine with the same number of threads.
+resume from) and `best` (by validation; the last one if nothing is held out). The random numbers of
+an iteration depend only on the seed and the iteration. So a run that was killed and resumed ends
+with the same weights as one that was not, bit for bit on the same kind of machine with the same
+number of threads.
 """
 
 import itertools
@@ -131,7 +132,10 @@ class Trainer:
         return best if best.is_dir() else self.out / "last"
 
     def validate(self) -> dict[str, float]:
-        """Return detection and search metrics on the validation split; none without one."""
+        """Return detection and search metrics on the validation split; none without one.
+
+        Without one, the best checkpoint is the last.
+        """
         if not self.validation:
             return {}
         precision, threshold = self.recipe.precision, self.recipe.eval_score_threshold
@@ -245,7 +249,11 @@ class Trainer:
     def _validate_and_keep_best(self, done: int) -> dict[str, float]:
         measured = self.validate()
         score = measured.get("mean_ap", measured.get("detection_ap"))
-        if score is not None and (self.best is None or score > self.best):
+        if score is None:
+            # Nothing is held out: the run's result is its last checkpoint, as in the papers.
+            if done == self.stages[-1].iterations:
+                self._write("best", {"iteration": done}, None)
+        elif self.best is None or score > self.best:
             self.best = score
             self._write("best", {"iteration": done, "validation": measured}, None)
         return measured
