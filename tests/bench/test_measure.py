@@ -62,6 +62,31 @@ def test_at_half_the_recall_half_is_found(drawn: Dataset) -> None:
     assert figures["mean_ap@truth"] == 1.0
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_both_weightings_are_of_the_same_detections(drawn: Dataset, weighted: bool) -> None:
+    class Unsure(KnowsColors):
+        """Half as sure of a person as of the grey that it takes for the other one."""
+
+        def detect(self, images: list[Tensor]) -> list[Detections]:
+            return [
+                Detections(
+                    np.concatenate([one.boxes, one.boxes + np.float32(20)]),
+                    np.array([0.4, 0.4, 0.9, 0.9]),
+                    np.concatenate([one.embeddings, 0.9 * one.embeddings]),
+                )
+                for one in super().detect(images)
+            ]
+
+    model = Unsure()
+    model.confidence_weighted = weighted
+    figures = measure(model, drawn, score_threshold=0.3)
+    assert figures["score_threshold"] == 0.3
+    for name in ("mean_ap", "top_1", "mean_ap@same-camera"):
+        assert figures[f"{name}@plain"] == 1.0, name
+        assert figures[f"{name}@weighted"] < 1.0, name
+        assert figures[name] == figures[f"{name}@{'weighted' if weighted else 'plain'}"]
+
+
 def test_the_threshold_of_a_recall(drawn: Dataset) -> None:
     scenes = drawn.split("test")
     model = KnowsColors()

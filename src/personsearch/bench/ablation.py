@@ -49,12 +49,15 @@ _METRICS = {
     "top_1": "top-1",
     "top_5": "top-5",
     "top_10": "top-10",
+    "mean_ap@weighted": "mAP, x score",
+    "mean_ap@plain": "mAP, plain",
     "mean_ap@truth": "mAP on true boxes",
     "mean_ap@same-camera": "mAP, same camera",
     "detection_ap": "detection AP",
     "detection_recall": "recall",
 }
 _NUMBERS = {
+    "score_threshold": "score from",
     "parameters": "parameters",
     "train_seconds": "training, s",
     "search_images_per_second": "search, images/s",

@@ -4,7 +4,10 @@ A metric's name says what and, after an @, where: ``mean_ap`` is of detected peo
 set's first protocol, ``mean_ap@truth`` on annotated boxes, ``top_1@gallery-25`` under that
 protocol, ``mean_ap@same-camera`` in the query's own camera, ``top_1@recall-70`` with the score
 threshold at which 70 % of all people are found, ``mean_ap@without-detection`` with whole pictures
-for people. All are 0..1 unless the name says otherwise.
+for people. Similarities are multiplied by the scores of detections if the model says so;
+``mean_ap@weighted`` and ``mean_ap@plain`` are with and without, from the same detections, and so
+are ``mean_ap@gallery-25@weighted`` and ``mean_ap@gallery-25@plain``. All are 0..1 unless the name
+says otherwise; ``score_threshold`` is the lowest score of a detection that is searched.
 """
 
 import time
@@ -58,31 +61,45 @@ def measure(
     }
 
     def search(
-        where: str, protocol: SearchProtocol, gallery: Mapping[str, Detections], threshold: float
+        where: str,
+        protocol: SearchProtocol,
+        gallery: Mapping[str, Detections],
+        threshold: float,
+        both: bool = False,  # with and without confidence weighting
     ) -> dict[str, float]:
         keys = [(query.scene, query.box.tobytes()) for query in protocol.queries]
-        result = evaluate_search(
-            protocol,
-            gallery,
+        queries = (
             np.stack([rows[key] for key in keys])
             if all(key in rows for key in keys)
-            else embed_queries(model, protocol, scenes, precision=precision),
-            score_threshold=threshold,
-            confidence_weighted=model.confidence_weighted,
+            else embed_queries(model, protocol, scenes, precision=precision)
         )
-        return _named(result, where)
+        named: dict[str, float] = {}
+        for weighted in (True, False) if both else (model.confidence_weighted,):
+            result = evaluate_search(
+                protocol,
+                gallery,
+                queries,
+                score_threshold=threshold,
+                confidence_weighted=weighted,
+            )
+            if both:
+                named |= _named(result, where, "weighted" if weighted else "plain")
+            if weighted == model.confidence_weighted:
+                named |= _named(result, where)
+        return named
 
     metrics = {
         "detection_ap": float(detection.average_precision),
         "detection_recall": float(detection.recall),
         "search_images_per_second": len(scenes) / seconds,
         "parameters": float(sum(p.numel() for p in model.parameters())),
+        "score_threshold": score_threshold,
     }
-    metrics |= search("", usual, found, score_threshold)
+    metrics |= search("", usual, found, score_threshold, both=True)
     metrics |= search("truth", usual, truth, 0.0)
     for name, protocol in (*dataset.protocols.items(), ("same-camera", same_camera(usual, scenes))):
         if protocol is not None and protocol is not usual:
-            metrics |= search(name, protocol, found, score_threshold)
+            metrics |= search(name, protocol, found, score_threshold, both=True)
     every = evaluate_detection(scenes, found, score_threshold=0.0)
     for percent in RECALLS:
         threshold = threshold_at(every, percent / 100)
@@ -146,7 +163,7 @@ def usual_protocol(dataset: Dataset) -> SearchProtocol:
     )
 
 
-def _named(result: SearchResult, where: str) -> dict[str, float]:
-    at = f"@{where}" if where else ""
+def _named(result: SearchResult, *where: str) -> dict[str, float]:
+    at = "".join(f"@{part}" for part in where if part)
     named = {f"mean_ap{at}": float(result.mean_ap)}
     return named | {f"top_{k}{at}": float(value) for k, value in result.top_k.items()}
