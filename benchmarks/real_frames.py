@@ -135,6 +135,7 @@ def measure(
                 row.search.top_k[1],
             )
             for row in compared.rows
+            if not row.confidence_weighted
         ]
     return RealFrames(detection, search, speed)
 

@@ -58,14 +58,17 @@ def test_figures_bounds_and_files(data: Path, checkpoint: Path, tmp_path: Path) 
     report = json.loads(ran.stdout)
     assert [row["score_threshold"] for row in report["detection"]] == [0.1, 0.5]
     kinds = [(r["protocol"], r["embeddings"], r["boxes"]) for r in report["search"]]
+    assert [r["confidence_weighted"] for r in report["search"][:2]] == [False, True]
+    assert {r["score_threshold"] for r in report["search"]} == {0.1}
     per_protocol = [
+        ("model", "detected"),
         ("model", "detected"),
         ("model", "ground truth"),
         ("HSV histogram", "ground truth"),
         ("model", "detected, with context"),
     ]
     assert kinds == [(p, *kind) for p in ("cross-camera", "all") for kind in per_protocol]
-    floor = report["search"][2]
+    floor = report["search"][3]
     assert 0.1 < floor["mean_ap"] < 0.5
     with (tmp_path / "queries.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -84,7 +87,7 @@ def test_figures_bounds_and_files(data: Path, checkpoint: Path, tmp_path: Path) 
     assert (again.returncode, again.stderr) == (0, "")
     saved = json.loads(again.stdout)
     assert [row["mean_ap"] for row in saved["search"]] == [
-        report["search"][row]["mean_ap"] for row in (0, 3)
+        report["search"][row]["mean_ap"] for row in (0, 1, 4)
     ]
     assert saved["detection"][0] == report["detection"][0]
 

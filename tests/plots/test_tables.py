@@ -42,6 +42,7 @@ def test_search_and_detection(compared: Comparison) -> None:
     assert search.header == (
         "embeddings, boxes",
         "protocol",
+        "similarity",
         "mAP",
         "top-1",
         "top-5",
@@ -51,8 +52,9 @@ def test_search_and_detection(compared: Comparison) -> None:
     row = compared.rows[0].search
     assert row.mean_ap == pytest.approx(0.5)
     assert search.rows == [
-        ("model, detected", "regular", "50.0", "50.0", "50.0", "50.0", "2"),
+        ("model, detected", "regular", "plain", "50.0", "50.0", "50.0", "50.0", "2"),
     ]
+    assert search.title == "Search on made up, detections with a score from 0.5, %"
     assert detection.rows[0][0] == "0.5"
     assert detection.rows[0][2:] == ("66.7", "3", "3")
 

@@ -35,7 +35,8 @@ def evaluate(
         bool | None,
         typer.Option(
             "--confidence-weighted/--no-confidence-weighted",
-            help="Multiply similarities by scores; default: as the model does, or the .npz says.",
+            help="Multiply similarities by scores; default: as the model does, or the .npz says. "
+            "The row after it has the other choice.",
         ),
     ] = None,
     bounds: Annotated[
@@ -127,6 +128,8 @@ def as_json(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
                 "protocol": row.protocol,
                 "embeddings": row.embeddings,
                 "boxes": row.boxes,
+                "confidence_weighted": row.confidence_weighted,
+                "score_threshold": row.search.score_threshold,
                 "mean_ap": row.search.mean_ap,
                 "top_k": {str(k): value for k, value in row.search.top_k.items()},
                 "queries": row.search.num_queries,
@@ -150,10 +153,12 @@ def _write_queries(path: Path, compared: "Comparison", dataset: "Dataset") -> No
 
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["protocol", "embeddings", "boxes", "query", "scene", "id", "ap"])
+        names = ["protocol", "embeddings", "boxes", "query", "scene", "id", "ap"]
+        writer.writerow([*names, "confidence_weighted"])
         for row in compared.rows:
             queries = dataset.protocol(row.protocol).queries
             scores = row.search.average_precisions.tolist()
             of_row = [row.protocol, row.embeddings, row.boxes]
             for index, (query, ap) in enumerate(zip(queries, scores, strict=True)):
-                writer.writerow([*of_row, index, query.scene, query.id, ap])
+                cells = [*of_row, index, query.scene, query.id, ap]
+                writer.writerow([*cells, row.confidence_weighted])

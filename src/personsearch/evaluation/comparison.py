@@ -40,12 +40,14 @@ class Row:
         embeddings: ``"model"`` or ``"HSV histogram"``.
         boxes: ``"detected"``, ``"detected, with context"`` or ``"ground truth"``.
         search: the metrics.
+        confidence_weighted: whether similarities were multiplied by the scores of detections.
     """
 
     protocol: str
     embeddings: str
     boxes: str
     search: SearchResult
+    confidence_weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,13 @@ class Comparison:
 
     Attributes:
         detection: metrics by score threshold.
-        rows: by protocol: the model, the model on ground-truth boxes, the lower bound, with
-            context.
+        rows: by protocol: the model, the same detections with the other weighting, the model on
+            ground-truth boxes, the lower bound, with context.
         seconds: duration of each step.
         found: detections of the model by scene name.
         queries: query embeddings (Q, D) of the model by protocol name.
-        confidence_weighted: whether the model's similarities were multiplied by scores.
+        confidence_weighted: whether the model's similarities were multiplied by scores; in one row
+            of each protocol it is the other way round.
     """
 
     detection: Mapping[float, DetectionResult]
@@ -70,7 +73,7 @@ class Comparison:
     confidence_weighted: bool = False
 
     def row(self, protocol: str, embeddings: str = "model", boxes: str = "detected") -> Row:
-        """Return the row of that name."""
+        """Return the row of that name, weighted by confidence or not as `confidence_weighted`."""
         for row in self.rows:
             if (row.protocol, row.embeddings, row.boxes) == (protocol, embeddings, boxes):
                 return row
@@ -153,7 +156,7 @@ def compare(
         score_thresholds: lowest scores of detections; search uses the first.
         convention: ``"standard"`` or ``"seqnet"``, see `evaluate_search`.
         confidence_weighted: multiply the model's similarities by the scores of detections; by
-            default the model decides.
+            default the model decides. One row of each protocol has the other choice.
         bounds: also search on ground-truth boxes, with the model and with an HSV histogram.
         context: k1 and k2 of context bipartite graph matching; adds a row with it.
         ranked: number of hits per query to return.
@@ -219,20 +222,22 @@ def _search(
     weighted: bool,
     **settings: Any,
 ) -> Iterator[Row]:
-    """Search with each source, and once more with context and the detections of the first."""
+    """Search with each source, the first with both weightings, and once more with context."""
     matching = None
     if context is not None:
         least = settings["score_threshold"]
         people = query_context(protocol, queries["model"], beside_queries, score_threshold=least)
         matching = ContextMatching(people, *context)
         sources = [*sources, ("model", _WITH_CONTEXT, sources[0][2])]
-    for embeddings, boxes, gallery in sources:
-        result = evaluate_search(
-            protocol,
-            gallery,
-            queries[embeddings],
-            confidence_weighted=weighted and embeddings == "model",
-            context=matching if boxes == _WITH_CONTEXT else None,
-            **settings,
-        )
-        yield Row(name, embeddings, boxes, result)
+    for index, (embeddings, boxes, gallery) in enumerate(sources):
+        choice = weighted and embeddings == "model"
+        for weigh in (choice,) if index else (choice, not choice):
+            result = evaluate_search(
+                protocol,
+                gallery,
+                queries[embeddings],
+                confidence_weighted=weigh,
+                context=matching if boxes == _WITH_CONTEXT else None,
+                **settings,
+            )
+            yield Row(name, embeddings, boxes, result, weigh)

@@ -44,14 +44,18 @@ def detection_table(compared: Comparison, data: str) -> TextTable:
 
 def search_table(compared: Comparison, data: str) -> TextTable:
     """Return mAP and top-k by protocol: of the model, on ground-truth boxes, of the floor."""
-    ks = list(compared.rows[0].search.top_k) if compared.rows else []
+    first = compared.rows[0].search if compared.rows else None
+    ks = list(first.top_k) if first else []
+    least = f", detections with a score from {first.score_threshold:g}" if first else ""
+    header = ("embeddings, boxes", "protocol", "similarity", "mAP", *(f"top-{k}" for k in ks))
     return TextTable(
-        f"Search on {data}, %",
-        ("embeddings, boxes", "protocol", "mAP", *(f"top-{k}" for k in ks), "queries"),
+        f"Search on {data}{least}, %",
+        (*header, "queries"),
         [
             (
                 f"{row.embeddings}, {row.boxes}",
                 row.protocol,
+                "x score" if row.confidence_weighted else "plain",
                 percent(row.search.mean_ap),
                 *(percent(row.search.top_k[k]) for k in ks),
                 str(row.search.num_queries),
