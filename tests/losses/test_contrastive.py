@@ -12,11 +12,15 @@ from personsearch.losses.contrastive import contrastive_loss
 IDS = torch.tensor([0, 0, 1, -1, 2, -1, 1])
 
 
-def _slow(x: list[list[float]], ids: list[int], margin: float) -> float:
+def _slow(
+    x: list[list[float]], ids: list[int], margin: float, pictures: list[int] | None = None
+) -> float:
     terms = []
     for i in range(len(x)):
         for j in range(i):
             if ids[i] < 0 and ids[j] < 0:
+                continue
+            if pictures and ids[i] == ids[j] and pictures[i] == pictures[j]:
                 continue
             d = math.dist(x[i], x[j])
             terms.append(0.5 * d**2 if ids[i] == ids[j] else 0.5 * max(0.0, margin - d) ** 2)
@@ -32,6 +36,14 @@ def test_equals_the_equation(margin: float) -> None:
     x = _points()
     expected = _slow(x.double().tolist(), IDS.tolist(), margin)
     assert contrastive_loss(x, IDS, margin).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_given_pictures_pairs_of_one_identity_are_in_two_of_them() -> None:
+    x = _points()
+    for pictures in ([0, 0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 0, 1, 0]):
+        expected = _slow(x.double().tolist(), IDS.tolist(), 1.0, pictures)
+        value = contrastive_loss(x, IDS, 1.0, torch.tensor(pictures))
+        assert value.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_gradient_equals_central_differences() -> None:

@@ -126,9 +126,10 @@ def test_random_classes_fill_the_pool_evenly_and_by_the_generator() -> None:
     assert counts.max() < 150
 
 
-def test_a_pool_that_is_too_small_keeps_what_is_present_first() -> None:
-    assert _pool([5, 1, 3], [7], 10, 3) == [1, 3, 5]
-    assert len(_pool([5, 1, 3], [7], 10, 2)) == 2
+def test_every_class_present_is_in_a_pool_that_is_too_small() -> None:
+    for count in (0, 1, 3):
+        assert sorted(_pool([95, 1, -1, 63, 1], [7, 8], 100, count)) == [1, 63, 95]
+    assert sorted(_pool([95, 1, 63], [7, 8], 100, 4)) == [1, 7, 63, 95]
 
 
 @pytest.mark.parametrize("count", [10, 11, 5000])

@@ -73,6 +73,27 @@ def test_a_batch_by_hand() -> None:
     assert semi_hard(x, ids, 1.0).tolist() == [[0, 1, 3], [1, 0, 5], [4, 3, 1]]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_given_pictures_positives_are_in_another_one(seed: int) -> None:
+    x, ids = _batch(seed)
+    pictures = torch.randint(3, (13,), generator=torch.Generator().manual_seed(seed))
+    d, expected = _distances(x), []
+    for a, p, n in _all_triplets(ids.tolist()):
+        others = [
+            (p2, n2)
+            for a2, p2, n2 in _all_triplets(ids.tolist())
+            if a2 == a and pictures[p2] != pictures[a]
+        ]
+        if (p, n) in others and all(
+            d[a, p] >= d[a, p2] and d[a, n] <= d[a, n2] for p2, n2 in others
+        ):
+            expected.append((a, p, n))
+    assert [tuple(t) for t in batch_hard(x, ids, pictures).tolist()] == expected
+    alone = batch_hard(x, ids, torch.arange(13))
+    assert torch.equal(alone, batch_hard(x, ids))
+    assert not len(batch_hard(x, ids, torch.zeros(13)))
+
+
 def test_unlabelled_people_are_negatives_only() -> None:
     x = torch.tensor([[0.0], [1.0], [1.5], [1.6]])
     ids = torch.tensor([0, 0, -1, -1])

@@ -121,15 +121,37 @@ def test_softmax_is_hep_over_all_classes() -> None:
     torch.testing.assert_close(soft(x, IDS, PICTURES)["softmax"], hard(x, IDS, PICTURES)["hep"])
 
 
-def test_the_losses_that_olp_is_compared_with() -> None:
-    losses, x = _filled(pairing_loss="triplet", identity_loss="none", triplet_margin=0.7)
-    expected = triplet_loss(x, batch_hard(x, IDS), 0.7)
-    assert torch.equal(losses(x, IDS, PICTURES)["triplet"], expected)
-    losses, x = _filled(pairing_loss="contrastive", identity_loss="none", contrastive_margin=1.3)
-    expected = contrastive_loss(x, IDS, 1.3)
-    assert torch.equal(losses(x, IDS, PICTURES)["contrastive"], expected)
+@pytest.mark.parametrize("same", [False, True])
+def test_the_losses_that_olp_is_compared_with(same: bool) -> None:
+    pictures = torch.tensor([0, 0, 0, 0, 1, 1, 1])  # both of identity 0 are in one of them
+    where = None if same else pictures
+    changes = {"identity_loss": "none", "same_picture_pairs": same}
+    losses, x = _filled(pairing_loss="triplet", triplet_margin=0.7, **changes)
+    expected = triplet_loss(x, batch_hard(x, IDS, where), 0.7)
+    assert torch.equal(losses(x, IDS, pictures)["triplet"], expected)
+    losses, x = _filled(pairing_loss="contrastive", contrastive_margin=1.3, **changes)
+    expected = contrastive_loss(x, IDS, 1.3, where)
+    assert torch.equal(losses(x, IDS, pictures)["contrastive"], expected)
+    losses, x = _filled(pairing_loss="olp", **changes)
+    losses(x, IDS, pictures)["olp"].backward()
+    assert x.grad is not None
+    assert x.grad.any(dim=1).tolist() == [same, True, False, same, True, False, False]
+
+
+def test_without_losses_there_is_none() -> None:
     losses, x = _filled(**NONE)
     assert losses(x, IDS, PICTURES) == {}
+    with pytest.raises(ModelError, match=r"no class has a score"):
+        losses.scores(x)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "hep", "c2hep"])
+def test_the_identity_loss_is_the_softmax_of_the_scores(kind: str) -> None:
+    losses, x = _filled(identity_loss=kind, priority_classes=0, hep_scale=3.0)
+    scores = losses.scores(x)
+    assert scores.shape == (7, 5 if kind == "c2hep" else 6)
+    expected = functional.cross_entropy(scores, IDS, ignore_index=-1)
+    torch.testing.assert_close(losses(x, IDS, PICTURES)[kind], expected)
 
 
 @pytest.mark.parametrize("pair", PAIRING)

@@ -7,7 +7,9 @@ from torch.nn import functional
 from personsearch.errors import TrainingError
 
 
-def contrastive_loss(embeddings: Tensor, ids: Tensor, margin: float = 1.0) -> Tensor:
+def contrastive_loss(
+    embeddings: Tensor, ids: Tensor, margin: float = 1.0, pictures: Tensor | None = None
+) -> Tensor:
     """Pull pairs of one identity together, push others a margin apart; 0 without pairs.
 
     With d the Euclidean distance of embeddings (N, D) and m the margin, the mean over all pairs of
@@ -16,7 +18,8 @@ def contrastive_loss(embeddings: Tensor, ids: Tensor, margin: float = 1.0) -> Te
         1/2 max(0, m - d)^2          where they do not                    (Hadsell et al., eq. 4)
 
     Unlabelled people (negative `ids`) are none of the identities: they make pairs with labelled
-    people, none with each other.
+    people, none with each other. Given the picture (N,) of each sample, samples of one identity in
+    one picture are no pair.
 
     Raises:
         TrainingError: shapes that disagree.
@@ -30,6 +33,8 @@ def contrastive_loss(embeddings: Tensor, ids: Tensor, margin: float = 1.0) -> Te
         embeddings = embeddings.float()
         one, other = torch.triu_indices(len(ids), len(ids), 1, device=ids.device)
         known = (ids[one] >= 0) | (ids[other] >= 0)
+        if pictures is not None:
+            known &= (ids[one] != ids[other]) | (pictures[one] != pictures[other])
         one, other = one[known], other[known]
         if not len(one):
             return embeddings.sum() * 0.0

@@ -51,18 +51,22 @@ def select_priority_classes(
 ) -> Tensor:
     """Return the pool P of priority classes (section 3.3, figure 4).
 
-    The classes present come first, then those of the hardest negatives, then random ones.
+    1. The classes that are present. All of them are in the pool, also where they exceed T: without
+       its own class a sample would add nothing to eq. 5.
+    2. The classes of the hardest negatives, until the pool holds T.
+    3. Random classes, until the pool holds T.
 
     Returns:
-        (min(T, `num_classes`),) int64, distinct, in order of priority.
+        (max(min(T, `num_classes`), classes present),) int64, distinct, in order of priority.
     """
     if count >= num_classes:
         return torch.arange(num_classes, device=labels.device)
+    present = labels[labels >= 0].unique().tolist()
+    hard = hard_labels[hard_labels >= 0].tolist()
     # On the CPU, so that every device draws the same classes.
     others = torch.randperm(num_classes, generator=generator).tolist()
-    known = [*labels.unique().tolist(), *hard_labels.tolist()]
-    pool = dict.fromkeys(label for label in [*known, *others] if label >= 0)
-    return torch.tensor(list(pool)[:count], dtype=torch.int64, device=labels.device)
+    pool = list(dict.fromkeys([*present, *hard, *others]))[: max(count, len(present))]
+    return torch.tensor(pool, dtype=torch.int64, device=labels.device)
 
 
 @torch.no_grad()

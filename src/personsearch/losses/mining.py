@@ -13,15 +13,19 @@ from torch import Tensor
 from personsearch.errors import TrainingError
 
 
-def batch_hard(embeddings: Tensor, ids: Tensor) -> Tensor:
+def batch_hard(embeddings: Tensor, ids: Tensor, pictures: Tensor | None = None) -> Tensor:
     """Pair each anchor with its farthest positive and nearest negative (Hermans et al., eq. 5).
 
-    Triplets are sorted by anchor; anchors without a positive or without a negative are left out.
+    Given the picture (N,) of each sample, positives are samples of other pictures than the
+    anchor's. Triplets are sorted by anchor; anchors without a positive or without a negative are
+    left out.
 
     Raises:
         TrainingError: shapes that disagree.
     """
     distances, same, other = _pairs(embeddings, ids)
+    if pictures is not None:
+        same = same & (pictures[:, None] != pictures)
     anchors = torch.where(same.any(dim=1) & other.any(dim=1))[0]
     if not len(anchors):
         return ids.new_zeros((0, 3))

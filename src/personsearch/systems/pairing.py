@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from personsearch.distributed import gather
 from personsearch.errors import ModelError
@@ -22,7 +23,6 @@ from personsearch.losses.hep import (
 from personsearch.losses.memory import FeatureDictionary
 from personsearch.losses.mining import batch_hard
 from personsearch.losses.olp import paired_rows_loss, pairs_across_pictures
-from personsearch.losses.softmax import softmax_loss
 from personsearch.losses.triplet import triplet_loss
 
 
@@ -33,6 +33,9 @@ class PairingSettings:
     pairing_loss: Literal["olp", "triplet", "contrastive", "none"] = "olp"  # tables 5 and 8
     # "hep" in I-Net, "c2hep" in DC-I-Net (table 4); "softmax" is HEP over all classes
     identity_loss: Literal["softmax", "hep", "c2hep", "none"] = "hep"
+    # whether two regions of one person in one picture are a positive pair too; the paper pairs
+    # regions of two pictures
+    same_picture_pairs: bool = False
     alpha: float = 1.0  # weight of the pairing loss (eq. 6 and 10, figure 13a).
     beta: float = 1.0  # weight of the identity loss (eq. 6 and 10, figure 13b).
     dictionary_size: int = 5120  # embeddings in the dictionary, 40 batches of 128 (table 6)
@@ -61,10 +64,12 @@ class PairingLosses(nn.Module):
                 raise ModelError(f"{name} is {getattr(settings, name)}, expected 0 or more")
         self.settings = settings
         self.dictionary = FeatureDictionary(settings.dictionary_size, dim)
+        # A classifier has the background as its last class; background has no center.
+        self.num_classes = num_ids if settings.identity_loss == "c2hep" else num_ids + 1
         self.classifier: nn.Linear | None = None
         self.centers: ClassCenters | None = None
         if settings.identity_loss in ("softmax", "hep"):
-            self.classifier = nn.Linear(dim, num_ids + 1)  # the last class is background
+            self.classifier = nn.Linear(dim, self.num_classes)
             nn.init.normal_(self.classifier.weight, std=0.01)
             nn.init.zeros_(self.classifier.bias)
         elif settings.identity_loss == "c2hep":
@@ -76,59 +81,73 @@ class PairingLosses(nn.Module):
         Each row of people's unit embeddings (N, D) has an id and the index of its picture, (N,).
         """
         settings = self.settings
-        pairs = pairs_across_pictures(ids, pictures)
-        negatives = self.dictionary.negatives(ids)
+        if settings.same_picture_pairs:
+            pictures = torch.arange(len(ids), device=ids.device)  # each in a picture of its own
         losses: dict[str, Tensor] = {}
-        if settings.pairing_loss == "olp":
-            # A copy: the dictionary changes before the backward pass reads it.
-            dictionary = self.dictionary.values.clone()
-            loss = paired_rows_loss(embeddings, pairs, dictionary, negatives, settings.olp_scale)
-        elif settings.pairing_loss == "triplet":
-            triplets = batch_hard(embeddings, ids)
-            loss = triplet_loss(embeddings, triplets, settings.triplet_margin)
-        elif settings.pairing_loss == "contrastive":
-            loss = contrastive_loss(embeddings, ids, settings.contrastive_margin)
         if settings.pairing_loss != "none":
+            loss = self.pairing_loss(embeddings, ids, pictures)
             losses[settings.pairing_loss] = settings.alpha * loss
         if settings.identity_loss != "none":
-            loss = self._identity_loss(embeddings, ids, pairs[0].unique(), negatives)
+            loss = self.identity_loss(embeddings, ids, pictures)
             losses[settings.identity_loss] = settings.beta * loss
         if self.training:
             self.update_memory(embeddings, ids)
         return losses
 
-    def _identity_loss(
-        self, embeddings: Tensor, ids: Tensor, anchors: Tensor, negatives: Tensor
-    ) -> Tensor:
-        """Return the softmax loss, eq. 5 or eq. 9."""
-        if self.centers is not None:
-            centers = self.centers.values
-            pool = self._pool(embeddings, ids, anchors, negatives, len(centers))
-            scale = self.settings.center_scale
-            return class_center_hep_loss(embeddings, ids, centers, pool, scale)
-        assert self.classifier is not None
-        with torch.autocast(embeddings.device.type, enabled=False):
-            scores = self.settings.hep_scale * self.classifier(embeddings.float())
-        if self.settings.identity_loss == "softmax":
-            return softmax_loss(scores, ids)
-        pool = self._pool(embeddings, ids, anchors, negatives, scores.shape[1])
-        return hard_example_priority_loss(scores, ids, pool)
-
-    def _pool(
-        self, embeddings: Tensor, ids: Tensor, anchors: Tensor, negatives: Tensor, classes: int
-    ) -> Tensor:
-        """Return the priority classes, given the rows that are anchors of a pair."""
+    def pairing_loss(self, embeddings: Tensor, ids: Tensor, pictures: Tensor) -> Tensor:
+        """Return OLP (eq. 1), or a loss that the paper compares it with."""
         settings = self.settings
-        if not settings.priority_classes:
-            return torch.arange(classes, device=ids.device)
+        if settings.pairing_loss == "triplet":
+            triplets = batch_hard(embeddings, ids, pictures)
+            return triplet_loss(embeddings, triplets, settings.triplet_margin)
+        if settings.pairing_loss == "contrastive":
+            return contrastive_loss(embeddings, ids, settings.contrastive_margin, pictures)
+        return paired_rows_loss(
+            embeddings,
+            pairs_across_pictures(ids, pictures),
+            self.dictionary.values.clone(),  # it changes before the backward pass reads it
+            self.dictionary.negatives(ids),
+            settings.olp_scale,
+        )
+
+    def identity_loss(self, embeddings: Tensor, ids: Tensor, pictures: Tensor) -> Tensor:
+        """Return C2HEP (eq. 9) or HEP (eq. 5) over the priority classes."""
+        pool = self.priority_classes(embeddings, ids, pictures)
+        if self.centers is not None:
+            scale = self.settings.center_scale
+            return class_center_hep_loss(embeddings, ids, self.centers.values, pool, scale)
+        return hard_example_priority_loss(self.scores(embeddings), ids, pool)
+
+    def priority_classes(self, embeddings: Tensor, ids: Tensor, pictures: Tensor) -> Tensor:
+        """Return the pool P of classes in the identity loss (section 3.3)."""
+        settings = self.settings
+        if settings.identity_loss == "softmax" or not settings.priority_classes:
+            return torch.arange(self.num_classes, device=ids.device)
+        anchors = pairs_across_pictures(ids, pictures)[0].unique()
         hard = hardest_labels(
             embeddings[anchors],
             self.dictionary.values,
             self.dictionary.ids,
-            negatives[anchors],
+            self.dictionary.negatives(ids[anchors]),
             settings.hardest_negatives,
         )
-        return select_priority_classes(ids, hard, classes, settings.priority_classes)
+        return select_priority_classes(ids, hard, self.num_classes, settings.priority_classes)
+
+    def scores(self, embeddings: Tensor) -> Tensor:
+        """Return the score (N, C) of every class: of the classifier, or cosines to the centers.
+
+        Raises:
+            ModelError: there is no identity loss.
+        """
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.float()
+            if self.centers is not None:
+                centers = functional.normalize(self.centers.values, dim=1)
+                return self.settings.center_scale * embeddings @ centers.t()
+            if self.classifier is None:
+                raise ModelError("identity_loss is 'none', so that no class has a score")
+            scores: Tensor = self.settings.hep_scale * self.classifier(embeddings)
+            return scores
 
     def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
         """Push `embeddings` (N, D) of `ids` (N,) into the dictionary and move class centers."""
