@@ -1,0 +1,161 @@
+"""The recipes of the papers have the papers' numbers, written here from their sources.
+
+A recipe has one row; each of its numbers is the paper's or, where that is silent, the authors'
+program's. Counts of parameters follow from the published layers; a box regressor of ours has no
+rows for background, whose deltas no loss and no detection reads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from personsearch.recipes import FOLDER, find
+from personsearch.systems.base import PersonSearchModel
+from personsearch.training.recipe import Recipe, read_recipe
+
+CUHK_SYSU, PRW = 11206, 5704
+"""Training pictures."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper says of the run that a recipe repeats."""
+
+    num_ids: int  # labelled identities in training
+    parameters: int  # of the network, frozen ones included
+    keys: Mapping[str, Any]  # recipe keys and their values
+    pictures: int = 0  # of an epoch; 0 where the schedule is in iterations
+    epochs: Mapping[str, float] = field(default_factory=dict)  # recipe keys that are in epochs
+
+
+TORCHVISION = {
+    "anchor_sizes": (32, 64, 128, 256, 512),
+    "aspect_ratios": (0.5, 1.0, 2.0),
+    "rpn_post_nms_top_n_train": 2000,
+    "rpn_post_nms_top_n_test": 300,
+    "rpn_batch_size_per_image": 256,
+    "roi_size": (14, 14),
+    "sampling_ratio": 2,
+    "rois_per_image": 128,
+    "roi_positive_fraction": 0.5,
+    "nms_iou": 0.4,
+    "max_detections": 300,
+}
+"""Proposals and regions of NAE's and SeqNet's programs."""
+
+NAE_RUN = {
+    "backbone": "resnet50",
+    "norm": "batch",
+    "frozen_stages": 2,
+    "min_size": 900,
+    "max_size": 1500,
+    "images_per_iteration": 5,
+    "accumulate": 1,
+    "optimizer": "sgd",
+    "lr": 0.003,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": "step",
+    "decay_factor": 0.1,
+    "clip_norm": 10.0,
+    "flip": 0.5,
+    "embedding_dim": 256,
+    "oim_momentum": 0.5,
+    "oim_temperature": 1 / 30,
+    "box_beta": 1.0,
+    "box_norm": True,
+    "confidence_weighted": True,
+} | TORCHVISION
+"""NAE's program with the arguments of its README, which SeqNet's program repeats."""
+
+NAE = NAE_RUN | {"box_weight": 10.0, "background_iou": 0.1}
+SEQNET = NAE_RUN | {
+    "box_weight": 1.0,
+    "proposal_box_weight": 10.0,
+    "first_nms_iou": 0.4,
+    "nms_iou": 0.5,
+}
+
+ROWS = {
+    "cuhk-sysu/nae": Published(
+        5532,
+        33_425_177,
+        NAE | {"queue_size": 5000},
+        CUHK_SYSU,
+        {"iterations": 22, "decay_at": 16, "warmup": 1},
+    ),
+    "prw/nae": Published(
+        482,
+        33_425_177,
+        NAE | {"queue_size": 500},
+        PRW,
+        {"iterations": 22, "decay_at": 16, "warmup": 1},
+    ),
+    "cuhk-sysu/seqnet": Published(
+        5532,
+        48_402_207,
+        SEQNET | {"queue_size": 5000},
+        CUHK_SYSU,
+        {"iterations": 20, "decay_at": 16, "warmup": 1},
+    ),
+    "prw/seqnet": Published(
+        482,
+        48_402_207,
+        SEQNET | {"queue_size": 500},
+        PRW,
+        {"iterations": 18, "decay_at": 16, "warmup": 1},
+    ),
+}
+
+
+def shipped(name: str) -> Recipe:
+    """Return the recipe of this name."""
+    return read_recipe(find(name))
+
+
+def untrained(recipe: Recipe, num_ids: int) -> PersonSearchModel:
+    """Build the network without memory for its weights: only shapes are looked at."""
+    settings = dict(recipe.settings)
+    if "fc_weights" in settings:
+        settings["fc_weights"] = "none"
+    with torch.device("meta"):
+        return recipe.model_copy(update={"weights": "none", "settings": settings}).build(num_ids)
+
+
+def count(module: nn.Module) -> int:
+    """Return the number of weights."""
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_networks_have_the_published_number_of_parameters(name: str) -> None:
+    row = ROWS[name]
+    assert count(untrained(shipped(name), row.num_ids)) == row.parameters
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_keys_have_the_published_values(name: str) -> None:
+    recipe = shipped(name)
+    values = recipe.model_dump() | recipe.settings
+    ours = {key: values[key] for key in ROWS[name].keys}
+    assert ours == ROWS[name].keys
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.epochs])
+def test_epochs_are_whole_batches_of_the_training_set(name: str) -> None:
+    row, recipe = ROWS[name], shipped(name)
+    # The published loaders drop the last batch of an epoch if it is not full.
+    epoch = row.pictures // (recipe.images_per_iteration * recipe.accumulate)
+    values = recipe.model_dump() | recipe.settings
+    for key, epochs in row.epochs.items():
+        iterations = values[key][0] if key == "decay_at" else values[key]
+        assert iterations / epoch == pytest.approx(epochs, abs=0.01), key
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("cuhk-sysu/*")) + sorted(FOLDER.glob("prw/*")))
+def test_nothing_is_held_out(path: Any) -> None:
+    assert read_recipe(path).validation_fraction == 0.0
