@@ -116,7 +116,9 @@ def test_rows_and_metrics(dataset: Dataset) -> None:
 
 
 def saved_of(compared: Comparison) -> SavedDetections:
-    return SavedDetections(compared.found, compared.queries, compared.confidence_weighted)
+    return SavedDetections(
+        compared.found, compared.queries, compared.confidence_weighted, compared.metric
+    )
 
 
 @pytest.mark.parametrize("weighted", [True, False])
@@ -148,6 +150,34 @@ def test_saved_detections_give_the_same_metrics(
     # Either run has both, the model's own first.
     assert other.rows[0].search.mean_ap == direct.rows[1].search.mean_ap
     assert other.rows[1].search.mean_ap == direct.rows[0].search.mean_ap
+
+
+class FarColors(KnowsColors):
+    """The first person's embedding points where the second's does, and is much longer."""
+
+    metric = "euclidean"
+
+    def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        units = super().embed(images, boxes)
+        first, second = (torch.tensor(c) / torch.tensor(c).float().norm() for c in COLORS[:2])
+        return [
+            torch.where(((u - first).norm(dim=1) < 0.05)[:, None], 9 * second, u) for u in units
+        ]
+
+
+def test_the_metric_of_the_model_ranks(dataset: Dataset, tmp_path: Path) -> None:
+    model = FarColors(blind=False)
+    direct = compare(model, dataset, ["all"])
+    # By their cosines the two people would be one.
+    assert [row.search.mean_ap for row in direct.rows] == [1.0, 1.0, 1.0]
+    save_detections(tmp_path / "d.npz", saved_of(direct))
+    saved = load_detections(tmp_path / "d.npz")
+    assert compare_saved(saved, dataset, ["all"]).rows[0].search.mean_ap == 1.0
+    assert (
+        compare_saved(replace(saved, metric="cosine"), dataset, ["all"]).rows[0].search.mean_ap < 1
+    )
+    with pytest.raises(EvaluationError, match="context matching needs cosines"):
+        compare(model, dataset, ["all"], context=(2, 2))
 
 
 def test_saved_detections_that_do_not_fit(dataset: Dataset) -> None:

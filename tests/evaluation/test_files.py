@@ -38,6 +38,18 @@ def test_round_trip_is_exact(tmp_path: Path, weighted: bool | None) -> None:
     np.testing.assert_array_equal(saved.queries["all"], queries["all"])
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_the_metric_is_kept(tmp_path: Path, metric: str) -> None:
+    save_detections(tmp_path / "d.npz", SavedDetections(_found(), {}, metric=metric))
+    assert load_detections(tmp_path / "d.npz").metric == metric
+
+
+def test_an_unknown_metric_is_an_error(tmp_path: Path) -> None:
+    save_detections(tmp_path / "d.npz", SavedDetections(_found(), {}, metric="manhattan"))
+    with pytest.raises(EvaluationError, match="metric is 'manhattan', expected one of 'cosine'"):
+        load_detections(tmp_path / "d.npz")
+
+
 def test_no_detections_at_all(tmp_path: Path) -> None:
     save_detections(tmp_path / "d.npz", SavedDetections({}, {}))
     saved = load_detections(tmp_path / "d.npz")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from personsearch.evaluation.search import SearchResult
 from personsearch.types import Detections, Query, SearchProtocol
 
 TOP_K = (1, 2, 5)
+QUERY_PEOPLE = np.array([[1.0, 0.0]], np.float32)
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -87,6 +89,7 @@ def slow_score(
     published: bool = False,
     weighted: bool = False,
     context: ContextMatching | None = None,
+    euclidean: bool = False,
 ) -> SlowScore:
     """Steps 1 to 4 of the search metric for one query, in float64, one detection at a time."""
     own = protocol.queries[index].scene
@@ -109,10 +112,12 @@ def slow_score(
         embeddings[name] = found.embeddings[rows[name]].astype(np.float64)
         if weighted:
             embeddings[name] *= found.scores[rows[name], None].astype(np.float64)
-        entries[name] = [
-            Entry(name, k, float(np.float32(np.dot(vector, query.astype(np.float64)))))
-            for k, vector in enumerate(embeddings[name])
+        exact = query.astype(np.float64)
+        similarities = [
+            -np.sum((exact - vector) ** 2) if euclidean else np.dot(vector, exact)
+            for vector in embeddings[name]
         ]
+        entries[name] = [Entry(name, k, float(np.float32(s))) for k, s in enumerate(similarities)]
     if context is not None:
         people = context.people[index][: context.k2].astype(np.float64)
         slow_context(entries, embeddings, people, context.k1)
@@ -248,6 +253,46 @@ def test_equals_the_slow_evaluator(convention: str, weighted: bool) -> None:
         seen["missed"] += int((result.num_found < result.num_targets).sum())
     # The cases are worth something only if they hold what they are about.
     assert min(seen.values()) > 100, seen
+
+
+def test_equals_the_slow_evaluator_by_euclidean_distance() -> None:
+    different = 0
+    for seed in range(200):
+        case = random_case(seed)
+        slow = [
+            slow_score(case.protocol, index, case.gallery, query, euclidean=True)
+            for index, query in enumerate(case.queries)
+        ]
+        if not any(score.num_targets for score in slow):
+            continue
+        settings = {"top_k": TOP_K, "ranked": 4}
+        result = evaluate_search(
+            case.protocol, case.gallery, case.queries, metric="euclidean", **settings
+        )
+        assert_same(result, slow, seed)
+        for hits, score in zip(result.hits, slow, strict=True):
+            expected = [-e.similarity for e in score.ranking[:4]]
+            assert [-hit.similarity for hit in hits] == pytest.approx(expected, rel=1e-6)
+        cosine = evaluate_search(case.protocol, case.gallery, case.queries, **settings)
+        different += result.first_ranks.tolist() != cosine.first_ranks.tolist()
+    assert different > 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"confidence_weighted": True}, "confidence_weighted = True needs cosines"),
+        ({"convention": "seqnet"}, "convention 'seqnet' needs cosines"),
+        ({"context": ContextMatching([QUERY_PEOPLE])}, "context matching needs cosines"),
+        ({"metric": "manhattan"}, "metric is 'manhattan', expected one of 'cosine', 'euclidean'"),
+    ],
+)
+def test_what_only_cosines_allow(changes: dict[str, Any], message: str) -> None:
+    gallery = {"a": detections((BOX, 1, (0.9, 0)))}
+    with pytest.raises(EvaluationError, match=message):
+        evaluate_search(
+            protocol_of("a", "a"), gallery, QUERY, **({"metric": "euclidean"} | changes)
+        )
 
 
 @pytest.mark.parametrize("convention", ["standard", "seqnet"])

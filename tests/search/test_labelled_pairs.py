@@ -86,5 +86,10 @@ def test_who_is_seen(tmp_path: Path, true_boxes: bool) -> None:
     assert seen.pictures.tolist() == [0, 0, 1, 1]
     assert seen.cameras.tolist() == [7, 7, -1, -1]
     np.testing.assert_allclose(seen.vectors, np.eye(3)[[0, 1, 0, 1]], atol=1e-6)
+    model = Blocks()
+    model.metric, embedded = "euclidean", model.embed
+    model.embed = lambda images, given: [3 * rows for rows in embedded(images, given)]
+    longer = embed_people(model, scenes, true_boxes=true_boxes)
+    np.testing.assert_allclose(longer.vectors, seen.vectors, atol=1e-6)
     far = [Scene("a", paths[0], (60, 30), boxes + 6, ids)]
     assert len(embed_people(Blocks(), far).ids) == 0

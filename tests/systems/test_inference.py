@@ -1,11 +1,12 @@
 """Pictures as arrays in, detections and embeddings as arrays out."""
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from personsearch.systems.base import PersonSearchModel, Target
-from personsearch.systems.inference import detect, device_of, embed, to_images
+from personsearch.systems.inference import detect, device_of, embed, to_images, unit_length
 from personsearch.types import Detections
 
 
@@ -63,3 +64,18 @@ def test_detections_and_embeddings_are_arrays_without_gradient() -> None:
     for row in (*found.embeddings, *rows):
         np.testing.assert_allclose(row, mean, rtol=1e-5)
     assert embed(Mirror(), picture, np.zeros((0, 4))).shape == (0, 3)
+
+
+def test_embeddings_of_another_metric_come_at_unit_length() -> None:
+    model, picture = Mirror(), _pictures()[0]
+    boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3]], np.float32)
+    raw = embed(model, picture, boxes)
+    assert not np.allclose(np.linalg.norm(raw, axis=1), 1)
+    model.metric = "euclidean"
+    for rows in (embed(model, picture, boxes), detect(model, picture).embeddings):
+        np.testing.assert_allclose(rows[0], raw[0] / np.linalg.norm(raw[0]), rtol=1e-6)
+
+
+def test_a_row_of_zeros_has_no_direction() -> None:
+    rows = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    assert unit_length(rows).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0.0, 0.0]]

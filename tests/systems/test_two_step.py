@@ -76,6 +76,17 @@ def unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
+def test_vectors_keep_their_length_for_the_euclidean_metric() -> None:
+    model = TwoStep(Halves(), ExtractorEmbedder(mean_color), metric="euclidean")
+    assert model.metric == "euclidean"
+    picture = image(seed=1)
+    (found,) = model.detect([picture])
+    right = 255 * picture[:, :, 20:].mean(dim=(1, 2)).numpy()
+    np.testing.assert_allclose(found.embeddings[0], right, rtol=1e-5)
+    (rows,) = model.embed([picture], [torch.from_numpy(found.boxes)])
+    np.testing.assert_array_equal(rows.numpy(), found.embeddings)
+
+
 def test_detect_orders_by_score_and_embeds_each_box() -> None:
     model = TwoStep(Halves(), ExtractorEmbedder(mean_color))
     images = [image(seed=1), torch.zeros(3, 8, 8), image(60, 20, seed=2)]

@@ -65,7 +65,7 @@ def measure(
         protocol: SearchProtocol,
         gallery: Mapping[str, Detections],
         threshold: float,
-        both: bool = False,  # with and without confidence weighting
+        both: bool = False,  # with and without confidence weighting, which only cosines allow
     ) -> dict[str, float]:
         keys = [(query.scene, query.box.tobytes()) for query in protocol.queries]
         queries = (
@@ -74,13 +74,15 @@ def measure(
             else embed_queries(model, protocol, scenes, precision=precision)
         )
         named: dict[str, float] = {}
-        for weighted in (True, False) if both else (model.confidence_weighted,):
+        choices = (True, False) if model.metric == "cosine" else (False,)
+        for weighted in choices if both else (model.confidence_weighted,):
             result = evaluate_search(
                 protocol,
                 gallery,
                 queries,
                 score_threshold=threshold,
                 confidence_weighted=weighted,
+                metric=model.metric,
             )
             if both:
                 named |= _named(result, where, "weighted" if weighted else "plain")
@@ -130,7 +132,8 @@ def without_detection(
         targets=[{name: whole[name][0] for name in targets} for targets in usual.targets],
     )
     queries = embed_queries(model, usual, scenes, precision=precision)
-    return _named(evaluate_search(pictures, gallery, queries), "without-detection")
+    found = evaluate_search(pictures, gallery, queries, metric=model.metric)
+    return _named(found, "without-detection")
 
 
 def same_camera(protocol: SearchProtocol, scenes: Sequence[Scene]) -> SearchProtocol | None:

@@ -92,7 +92,9 @@ def evaluate(
         with StepProgress() as progress:
             compared = compare(loaded, dataset, names, progress=progress, **options)
     if save is not None:
-        saved = SavedDetections(compared.found, compared.queries, compared.confidence_weighted)
+        saved = SavedDetections(
+            compared.found, compared.queries, compared.confidence_weighted, compared.metric
+        )
         save_detections(save, saved)
     if per_query is not None:
         _write_queries(per_query, compared, dataset)

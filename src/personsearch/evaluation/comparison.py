@@ -62,7 +62,8 @@ class Comparison:
         found: detections of the model by scene name.
         queries: query embeddings (Q, D) of the model by protocol name.
         confidence_weighted: whether the model's similarities were multiplied by scores; in one row
-            of each protocol it is the other way round.
+            of each protocol it is the other way round, if they are cosines.
+        metric: that the model's embeddings were compared by.
     """
 
     detection: Mapping[float, DetectionResult]
@@ -71,6 +72,7 @@ class Comparison:
     found: Mapping[str, Detections] = field(repr=False)
     queries: Mapping[str, FloatArray] = field(repr=False)
     confidence_weighted: bool = False
+    metric: str = "cosine"
 
     def row(self, protocol: str, embeddings: str = "model", boxes: str = "detected") -> Row:
         """Return the row of that name, weighted by confidence or not as `confidence_weighted`."""
@@ -125,10 +127,12 @@ def compare_saved(
         queries = {"model": saved.queries[name]}
         # A query's scene that the file lacks is unknown here, not empty.
         beside = saved.found
-        rows += _search(name, protocol, queries, sources, beside, context, weighted, **settings)
+        rows += _search(
+            name, protocol, queries, sources, beside, context, weighted, saved.metric, **settings
+        )
     detection = evaluate_detection(scenes, complete, score_thresholds)
     seconds = {"evaluate": time.perf_counter() - began}
-    return Comparison(detection, rows, seconds, complete, saved.queries, weighted)
+    return Comparison(detection, rows, seconds, complete, saved.queries, weighted, saved.metric)
 
 
 def compare(
@@ -204,8 +208,10 @@ def compare(
             for label, embedder in embedders.items()
         }
         queries[name] = embedded["model"]
-        rows += _search(name, protocol, embedded, sources, found, context, weighted, **settings)
-    return Comparison(detection, rows, seconds, found, queries, weighted)
+        rows += _search(
+            name, protocol, embedded, sources, found, context, weighted, model.metric, **settings
+        )
+    return Comparison(detection, rows, seconds, found, queries, weighted, model.metric)
 
 
 _Source = tuple[str, str, Mapping[str, Detections]]
@@ -220,6 +226,7 @@ def _search(
     beside_queries: Mapping[str, Detections],
     context: tuple[int, int] | None,
     weighted: bool,
+    metric: str,
     **settings: Any,
 ) -> Iterator[Row]:
     """Search with each source, the first with both weightings, and once more with context."""
@@ -231,12 +238,15 @@ def _search(
         sources = [*sources, ("model", _WITH_CONTEXT, sources[0][2])]
     for index, (embeddings, boxes, gallery) in enumerate(sources):
         choice = weighted and embeddings == "model"
-        for weigh in (choice,) if index else (choice, not choice):
+        by = metric if embeddings == "model" else "cosine"
+        # Only cosines can be weighted.
+        for weigh in (choice,) if index or by != "cosine" else (choice, not choice):
             result = evaluate_search(
                 protocol,
                 gallery,
                 queries[embeddings],
                 confidence_weighted=weigh,
+                metric=by,
                 context=matching if boxes == _WITH_CONTEXT else None,
                 **settings,
             )

@@ -6,12 +6,13 @@ One NumPy ``.npz`` without pickled objects:
     counts               (S,) int64      detections of each scene
     boxes                (N, 4) float32  N = sum of counts; x1, y1, x2, y2 in pixels
     scores               (N,) float32
-    embeddings           (N, D) float32  unit length
+    embeddings           (N, D) float32  unit length where the metric is "cosine"
     queries/PROTOCOL     (Q, D) float32  query embeddings of a protocol, in its order
     confidence_weighted  () bool         optional: whether similarities are multiplied by scores
+    metric               () str          optional: "cosine" (the default) or "euclidean"
 
 Context matching needs the scenes of the queries among `names`, with a count of 0 where nobody was
-found. Files of version 0.1 lack `confidence_weighted`.
+found. Files of version 0.1 lack the two optional arrays.
 """
 
 from collections.abc import Mapping
@@ -22,22 +23,25 @@ from zipfile import BadZipFile
 import numpy as np
 
 from personsearch.errors import EvaluationError
+from personsearch.evaluation.gallery import METRICS
 from personsearch.types import Detections, FloatArray
 
 _PARTS = ("names", "counts", "boxes", "scores", "embeddings")
 _QUERIES = "queries/"
 _WEIGHTED = "confidence_weighted"
+_METRIC = "metric"
 
 
 @dataclass(frozen=True, eq=False)
 class SavedDetections:
-    """Detections by scene name, query embeddings (Q, D) by protocol name, and whether similarities
-    are multiplied by scores (None: not stated).
+    """Detections by scene name, query embeddings (Q, D) by protocol name, whether similarities are
+    multiplied by scores (None: not stated), and the metric that embeddings are compared by.
     """
 
     found: Mapping[str, Detections]
     queries: Mapping[str, FloatArray]
     confidence_weighted: bool | None = None
+    metric: str = "cosine"
 
 
 def save_detections(path: Path, saved: SavedDetections) -> None:
@@ -55,6 +59,8 @@ def save_detections(path: Path, saved: SavedDetections) -> None:
     arrays |= {_QUERIES + name: embeddings for name, embeddings in saved.queries.items()}
     if saved.confidence_weighted is not None:
         arrays[_WEIGHTED] = np.array(saved.confidence_weighted)
+    if saved.metric != "cosine":
+        arrays[_METRIC] = np.array(saved.metric)
     with Path(path).open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
@@ -91,6 +97,10 @@ def load_detections(path: Path) -> SavedDetections:
         raise EvaluationError(
             f"{path}: {_WEIGHTED} is {weighted.dtype} of shape {weighted.shape}, expected one bool"
         )
+    metric = str(arrays.get(_METRIC, "cosine"))
+    if metric not in METRICS:
+        known = ", ".join(map(repr, METRICS))
+        raise EvaluationError(f"{path}: {_METRIC} is {metric!r}, expected one of {known}")
     ends = np.cumsum(counts)
     found = {
         str(name): Detections(*(arrays[part][end - count : end] for part in _PARTS[2:]))
@@ -103,4 +113,4 @@ def load_detections(path: Path) -> SavedDetections:
         for name, array in arrays.items()
         if name.startswith(_QUERIES)
     }
-    return SavedDetections(found, queries, None if weighted is None else bool(weighted))
+    return SavedDetections(found, queries, None if weighted is None else bool(weighted), metric)

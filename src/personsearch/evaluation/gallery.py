@@ -1,7 +1,8 @@
-"""The detections of all gallery pictures in one array, and the part that a query searches."""
+"""The detections of all gallery pictures in one array, and their similarities to queries."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,21 +128,64 @@ class Listing:
         return positions
 
 
+Vectors = NDArray[np.float64]
+
+
+class Metric(Protocol):
+    """A similarity that is the dot product of a mapped query and a mapped gallery row.
+
+    The two maps may differ: a term of the gallery row's own is one more column, beside a column of
+    ones of the query. Embeddings (N, D) come in float64, and so do mapped ones (N, D') leave.
+    """
+
+    def query(self, embeddings: Vectors, /) -> Vectors: ...
+
+    def gallery(self, embeddings: Vectors, /) -> Vectors: ...
+
+
+class Cosine:
+    """The dot product q . g, which is the cosine of embeddings of unit length."""
+
+    def query(self, embeddings: Vectors) -> Vectors:
+        return embeddings
+
+    gallery = query
+
+
+class Euclidean:
+    """The negative squared Euclidean distance -|q - g|^2 = 2 q . g - |q|^2 - |g|^2."""
+
+    def query(self, embeddings: Vectors) -> Vectors:
+        squares = np.einsum("nd,nd->n", embeddings, embeddings)
+        return np.column_stack([2.0 * embeddings, -squares, np.ones(len(embeddings))])
+
+    def gallery(self, embeddings: Vectors) -> Vectors:
+        squares = np.einsum("nd,nd->n", embeddings, embeddings)
+        return np.column_stack([embeddings, np.ones(len(embeddings)), -squares])
+
+
+METRICS: Mapping[str, Metric] = {"cosine": Cosine(), "euclidean": Euclidean()}
+"""The metrics that a system can declare, by name."""
+
+
 def similarity_block(
-    queries: FloatArray, gallery: PackedGallery, confidence_weighted: bool
+    queries: FloatArray,
+    gallery: PackedGallery,
+    confidence_weighted: bool,
+    metric: Metric = METRICS["cosine"],
 ) -> NDArray[np.float32]:
-    """Return the dot products (B, N) of some queries with every row of the gallery.
+    """Return the similarities (B, N) of some queries to every row of the gallery.
 
     Summed in float64 and rounded once to float32, so that equal embeddings tie and no result
     depends on how the work is divided.
     """
     block = np.empty((len(queries), len(gallery)), dtype=np.float32)
-    left = queries.astype(np.float64)
+    left = metric.query(queries.astype(np.float64))
     for start in range(0, len(gallery), _ROWS):
         rows = slice(start, start + _ROWS)
-        right = gallery.embeddings[rows].astype(np.float64)
+        right = metric.gallery(gallery.embeddings[rows].astype(np.float64))
         if confidence_weighted:
-            right *= gallery.scores[rows, None]
+            right = right * gallery.scores[rows, None]
         block[:, rows] = left @ right.T
     return block
 

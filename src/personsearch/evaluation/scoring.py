@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from personsearch.errors import EvaluationError
 from personsearch.evaluation.context_matching import ContextMatching, match_context
-from personsearch.evaluation.gallery import Listing, PackedGallery, similarity_block
+from personsearch.evaluation.gallery import Listing, Metric, PackedGallery, similarity_block
 from personsearch.evaluation.ignoring import IgnoreRule
 from personsearch.evaluation.ranking import (
     Keys,
@@ -62,8 +62,10 @@ class Scoring:
         confidence_weighted: bool,
         context: ContextMatching | None,
         ranked: int,
+        metric: Metric,
     ) -> None:
         self.protocol, self.gallery, self.queries = protocol, gallery, queries
+        self.metric = metric
         self.published, self.confidence_weighted = published, confidence_weighted
         self.context, self.ranked = context, ranked
         self._ignore_rule = IgnoreRule(protocol, gallery) if protocol.ignored else None
@@ -85,7 +87,7 @@ class Scoring:
         size = max(1, _BLOCK // max(len(self.gallery), 1))
         for start in range(0, len(self.queries), size):
             part = self.queries[start : start + size]
-            block = similarity_block(part, self.gallery, self.confidence_weighted)
+            block = similarity_block(part, self.gallery, self.confidence_weighted, self.metric)
             for offset, similarities in enumerate(block):
                 yield self._score(start + offset, similarities)
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from personsearch.errors import EvaluationError
 from personsearch.evaluation.context_matching import ContextMatching
 from personsearch.evaluation.detection import at_thresholds
-from personsearch.evaluation.gallery import PackedGallery
+from personsearch.evaluation.gallery import METRICS, Metric, PackedGallery
 from personsearch.evaluation.scoring import QueryScore, RankedHit, Scoring
 from personsearch.types import Detections, FloatArray, IntArray, SearchProtocol
 
@@ -61,6 +61,7 @@ def evaluate_search(
     score_threshold: float = 0.5,
     convention: str = "standard",
     confidence_weighted: bool = False,
+    metric: str | Metric = "cosine",
     top_k: Sequence[int] = (1, 5, 10),
     context: ContextMatching | None = None,
     ranked: int = 0,
@@ -76,6 +77,7 @@ def evaluate_search(
     score_threshold: Sequence[float],
     convention: str = "standard",
     confidence_weighted: bool = False,
+    metric: str | Metric = "cosine",
     top_k: Sequence[int] = (1, 5, 10),
     context: ContextMatching | None = None,
     ranked: int = 0,
@@ -90,6 +92,7 @@ def evaluate_search(
     score_threshold: float | Sequence[float] = 0.5,
     convention: str = "standard",
     confidence_weighted: bool = False,
+    metric: str | Metric = "cosine",
     top_k: Sequence[int] = (1, 5, 10),
     context: ContextMatching | None = None,
     ranked: int = 0,
@@ -104,6 +107,8 @@ def evaluate_search(
         score_threshold: lowest score of a detection; several thresholds give results by threshold.
         convention: ``"standard"``, or ``"seqnet"`` to reproduce the metrics of that code.
         confidence_weighted: multiply each similarity by the detection's score.
+        metric: ``"cosine"``, of embeddings of unit length, ``"euclidean"``, or a `Metric`. Only
+            cosines can be weighted, matched with context, or ranked as ``"seqnet"`` ranks.
         top_k: values of k to report.
         context: also match the people around each query (see `query_context`).
         ranked: number of detections of each ranking to return in `SearchResult.hits`.
@@ -124,6 +129,13 @@ def evaluate_search(
             f"protocol {protocol.name!r} ignores people or has a trapezoidal average precision, "
             "which the published code of convention 'seqnet' does not know; use 'standard'"
         )
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            known = ", ".join(map(repr, METRICS))
+            raise EvaluationError(f"metric is {metric!r}, expected one of {known}")
+        metric = METRICS[metric]
+    if metric is not METRICS["cosine"]:
+        _check_plain(convention, confidence_weighted, context)
     queries = _as_queries(query_embeddings, protocol)
     if context is not None:
         context.check(queries)
@@ -132,11 +144,34 @@ def evaluate_search(
     def evaluate(threshold: float) -> SearchResult:
         packed = PackedGallery(gallery, threshold, queries.shape[1])
         scoring = Scoring(
-            protocol, packed, queries, convention == "seqnet", confidence_weighted, context, ranked
+            protocol,
+            packed,
+            queries,
+            convention == "seqnet",
+            confidence_weighted,
+            context,
+            ranked,
+            metric,
         )
         return _summary(protocol, convention, threshold, ks, list(scoring.scores()))
 
     return at_thresholds(score_threshold, evaluate)
+
+
+def _check_plain(
+    convention: str, confidence_weighted: bool, context: ContextMatching | None
+) -> None:
+    """Raise `EvaluationError` on a setting that only cosines allow."""
+    for setting, given in (
+        ("confidence_weighted = True", confidence_weighted),
+        ("context matching", context is not None),
+        ("convention 'seqnet'", convention == "seqnet"),
+    ):
+        if given:
+            raise EvaluationError(
+                f"{setting} needs cosines, the metric of these embeddings is another; search "
+                "without it, or with embeddings of unit length and metric 'cosine'"
+            )
 
 
 def _as_queries(embeddings: ArrayLike | torch.Tensor, protocol: SearchProtocol) -> FloatArray:

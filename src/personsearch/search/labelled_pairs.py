@@ -1,7 +1,7 @@
 """Similarities of labelled people to themselves and to others, as in a search."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -58,14 +58,17 @@ def embed_people(
     With `true_boxes` the labelled boxes themselves are embedded, detected or not.
     """
     from personsearch.evaluation.runner import detect_scenes, embed_scenes
+    from personsearch.systems.inference import as_cosines
 
-    if not true_boxes:
+    dim = model.embedding_dim
+    if true_boxes:
+        boxes = [scene.boxes[scene.ids != UNLABELLED] for scene in scenes]
+        ids = [scene.ids[scene.ids != UNLABELLED] for scene in scenes]
+        people = _gathered(scenes, ids, embed_scenes(model, scenes, boxes, progress=progress), dim)
+    else:
         detected = detect_scenes(model, scenes, progress=progress)
-        return match_people(scenes, detected, model.embedding_dim, score_threshold=score_threshold)
-    boxes = [scene.boxes[scene.ids != UNLABELLED] for scene in scenes]
-    ids = [scene.ids[scene.ids != UNLABELLED] for scene in scenes]
-    found = embed_scenes(model, scenes, boxes, progress=progress)
-    return _gathered(scenes, ids, found, model.embedding_dim)
+        people = match_people(scenes, detected, dim, score_threshold=score_threshold)
+    return replace(people, vectors=as_cosines(model, people.vectors))
 
 
 def match_people(

@@ -98,31 +98,24 @@ def query_person(
         PictureError: the picture cannot be read.
         DataError: the box lies outside of the picture, or nobody is detected in it.
     """
-    import torch
-
-    from personsearch.systems.inference import device_of, to_images
+    from personsearch.systems.inference import detect, embed
 
     if not isinstance(picture, QueryPicture):
         picture = QueryPicture.read(picture)
     if box is not None:
         check_box(box, picture.size, picture.path)
-    (image,) = to_images([picture.pixels], device_of(model))
-
-    with torch.inference_mode():
-        if box is None:
-            found = model.detect([image])[0]
-            if len(found) == 0:
-                raise DataError(
-                    f"{picture.path}: nobody was found in it; draw a box around the person: "
-                    "x1,y1,x2,y2 in pixels"
-                )
-            order = np.argsort(-found.scores, kind="stable")
-            first, rest = order[0], order[1:]
-            corners, score = found.boxes[first], float(found.scores[first])
-            others = Detections(found.boxes[rest], found.scores[rest], found.embeddings[rest])
-        else:
-            corners, score, others = np.array(box, np.float32), None, None
-        # The query comes from embed() even where detect() has an embedding: some systems differ.
-        given = torch.from_numpy(corners)[None].to(image.device)
-        embedding = model.embed([image], [given])[0][0].float().cpu().numpy()
+        corners, score, others = np.array(box, np.float32), None, None
+    else:
+        found = detect(model, picture.pixels)
+        if len(found) == 0:
+            raise DataError(
+                f"{picture.path}: nobody was found in it; draw a box around the person: "
+                "x1,y1,x2,y2 in pixels"
+            )
+        order = np.argsort(-found.scores, kind="stable")
+        first, rest = order[0], order[1:]
+        corners, score = found.boxes[first], float(found.scores[first])
+        others = Detections(found.boxes[rest], found.scores[rest], found.embeddings[rest])
+    # The query comes from embed() even where detect() has an embedding: some systems differ.
+    embedding = embed(model, picture.pixels, corners[None])[0]
     return QueryPerson(picture, corners, embedding, score, others)

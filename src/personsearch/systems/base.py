@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,8 @@ class PersonSearchModel(nn.Module, ABC):
 
     embedding_dim: int  # D, the length of an embedding
     confidence_weighted: bool = False  # multiply similarity by the detection's score
+    # what embeddings are compared by; those of "cosine" have unit length
+    metric: Literal["cosine", "euclidean"] = "cosine"
 
     @abstractmethod
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
@@ -54,7 +57,7 @@ class PersonSearchModel(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """Return unit embeddings (N_i, D), float32, of given boxes (N_i, 4) in each picture."""
+        """Return embeddings (N_i, D), float32, of given boxes (N_i, 4) in each picture."""
 
 
 def split_targets(targets: Sequence[Target]) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,6 +1,11 @@
-"""Run a system on decoded pictures: RGB (H, W, 3) uint8 arrays in, NumPy arrays out."""
+"""Run a system on decoded pictures: RGB (H, W, 3) uint8 arrays in, NumPy arrays out.
+
+Stores and searches compare embeddings by their cosine, so `detect` and `embed` return unit length,
+whatever the metric of the system.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,14 +33,27 @@ def device_of(module: nn.Module) -> torch.device:
 
 @torch.inference_mode()
 def detect(model: PersonSearchModel, pixels: NDArray[np.uint8]) -> Detections:
-    """Return the people in a picture, with their embeddings, by descending score."""
-    return model.detect(to_images([pixels], device_of(model)))[0]
+    """Return the people in a picture, with unit embeddings, by descending score."""
+    found = model.detect(to_images([pixels], device_of(model)))[0]
+    return replace(found, embeddings=as_cosines(model, found.embeddings))
 
 
 @torch.inference_mode()
 def embed(model: PersonSearchModel, pixels: NDArray[np.uint8], boxes: FloatArray) -> FloatArray:
-    """Return the embeddings (N, D) of given boxes (N, 4) in a picture."""
+    """Return the unit embeddings (N, D) of given boxes (N, 4) in a picture."""
     device = device_of(model)
     given = torch.as_tensor(boxes, dtype=torch.float32, device=device)
     rows: FloatArray = model.embed(to_images([pixels], device), [given])[0].float().cpu().numpy()
-    return rows
+    return as_cosines(model, rows)
+
+
+def as_cosines(model: PersonSearchModel, embeddings: FloatArray) -> FloatArray:
+    """Return a system's embeddings (N, D) at the unit length that cosines need."""
+    return embeddings if model.metric == "cosine" else unit_length(embeddings)
+
+
+def unit_length(rows: FloatArray) -> FloatArray:
+    """Scale rows (N, D) to unit length; a row of zeros stays."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: FloatArray = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return scaled

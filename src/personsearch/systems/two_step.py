@@ -6,7 +6,7 @@ model = TwoStep(None, ExtractorEmbedder(extract))                  # for ground-
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from personsearch.external.detector import ExternalDetector
 from personsearch.external.embedder import ExternalEmbedder
 from personsearch.external.input_transform import Picture
 from personsearch.systems.base import PersonSearchModel, Target
-from personsearch.systems.inference import device_of, to_images
+from personsearch.systems.inference import device_of, to_images, unit_length
 from personsearch.types import Detections, FloatArray
 
 
@@ -56,8 +56,10 @@ class TwoStep(PersonSearchModel):
     def __init__(
         self,
         detector: Detector | None,  # finds people; None if every box is given, such as ground truth
-        embedder: Embedder,  # its vectors are scaled to unit length; a vector of zeros stays
+        embedder: Embedder,
         *,
+        # "cosine" scales vectors to unit length (zeros stay), "euclidean" leaves them as they are
+        metric: Literal["cosine", "euclidean"] = "cosine",
         confidence_weighted: bool = False,  # rank by similarity x detection score
         class_name: str = "person",  # what is searched for
     ) -> None:
@@ -65,6 +67,7 @@ class TwoStep(PersonSearchModel):
         self.detector = detector
         self.embedder = embedder
         self.embedding_dim = embedder.dim
+        self.metric = metric
         self.confidence_weighted = confidence_weighted
         self.class_name = class_name
         self.eval()
@@ -98,7 +101,7 @@ class TwoStep(PersonSearchModel):
         ]
 
     def embed(self, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
-        """Return unit embeddings (N_i, D), float32, on each image's device.
+        """Return embeddings (N_i, D), float32, on each image's device.
 
         Raises:
             DataError: an image is not (3, H, W), or a box lies outside of its image.
@@ -129,8 +132,8 @@ class TwoStep(PersonSearchModel):
             raise ModelError(
                 "the embedder gave NaN or infinity; check its 'scale', 'mean' and 'std'"
             )
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        rows = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+        if self.metric == "cosine":
+            rows = unit_length(rows)
         return np.split(rows, np.cumsum(counts)[:-1])
 
 

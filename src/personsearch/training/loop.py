@@ -153,6 +153,7 @@ class Trainer:
                 queries,
                 score_threshold=threshold,
                 confidence_weighted=self.model.confidence_weighted,
+                metric=self.model.metric,
             )
             metrics |= {"mean_ap": float(search.mean_ap), "top_1": float(search.top_k[1])}
         return metrics
