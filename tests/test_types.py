@@ -121,6 +121,7 @@ def test_targets_are_boxes_of_any_kind(box: Any) -> None:
         ({"galleries": []}, "1 queries, 0 galleries and 1 target maps"),
         ({"targets": [{}, {}]}, "2 target maps"),
         ({"ignored": [{}, {}]}, "2 ignored maps for 1 queries"),
+        ({"known_only": True}, "known_only without ignored people"),
         ({"average_precision": "area"}, "'area', expected 'step' or 'trapezoid'"),
         ({"targets": [{"b.jpg": [3, 3, 1, 1]}]}, r"target 'b\.jpg'.*x1 < x2"),
         ({"targets": [{"b.jpg": [[0, 0, 1, 1]]}]}, r"box has shape \(1, 4\)"),

@@ -139,7 +139,8 @@ class SearchProtocol:
 
     A detection that overlaps a box in `ignored` counts neither for nor against the system. It
     belongs to the person that it overlaps most, of all `annotated` ones if they are given, else of
-    targets and ignored people. Only PRW's original protocol uses this, and ``"trapezoid"``.
+    targets and ignored people. With `known_only`, a detection of nobody is ignored, too. Only two
+    protocols of PRW ignore people, and only its original one has ``"trapezoid"``.
 
     Raises:
         DataError: lengths that disagree, or an invalid target box.
@@ -152,6 +153,7 @@ class SearchProtocol:
     ignored: Sequence[Mapping[str, FloatArray]] = ()  # per query boxes (N, 4) by scene, or empty
     average_precision: str = "step"  # area under the step function, or "trapezoid"
     annotated: Mapping[str, FloatArray] | None = None  # every annotated box (N, 4) by scene
+    known_only: bool = False  # search only the detections of people who are not ignored
 
     def __post_init__(self) -> None:
         counts = (len(self.queries), len(self.galleries), len(self.targets))
@@ -163,6 +165,11 @@ class SearchProtocol:
         if len(self.ignored) not in (0, counts[0]):
             raise DataError(
                 f"protocol {self.name!r}: {len(self.ignored)} ignored maps for {counts[0]} queries"
+            )
+        if self.known_only and not len(self.ignored) == counts[0] > 0:
+            raise DataError(
+                f"protocol {self.name!r}: known_only without ignored people; give a map for each "
+                "query, which may be empty"
             )
         if self.average_precision not in ("step", "trapezoid"):
             raise DataError(

@@ -84,9 +84,9 @@ def test_boxes_ids_and_cameras(tmp_path: Path) -> None:
     ]
 
 
-def test_three_protocols(tmp_path: Path) -> None:
+def test_four_protocols(tmp_path: Path) -> None:
     dataset = prw.read(make(tmp_path))
-    assert list(dataset.protocols) == ["regular", "multi-view", "original"]
+    assert list(dataset.protocols) == ["regular", "regular-labelled", "multi-view", "original"]
     regular = dataset.protocol("regular")
     assert shown(regular) == [
         ("c3s2_044587", 605, ["c2s1_000004"]),
@@ -116,6 +116,13 @@ def test_three_protocols(tmp_path: Path) -> None:
     assert {n[:11]: b.tolist() for n, b in original.ignored[0].items()} == {
         "c3s1_000003": [[1, 1, 10, 10]]
     }
+    labelled = dataset.protocol("regular-labelled")
+    assert (labelled.known_only, labelled.average_precision) == (True, "step")
+    assert shown(labelled) == shown(regular)
+    assert [list(g) for g in labelled.galleries] == [list(g) for g in regular.galleries]
+    assert labelled.ignored[0].keys() == original.ignored[0].keys()
+    assert labelled.annotated is not None
+    assert not any(one.known_only for one in (regular, other, original))
 
 
 def test_clipping_as_in_published_code(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def round_trip(dataset: Dataset, protocol: SearchProtocol) -> tuple[SearchProtoc
 
 def assert_same(a: SearchProtocol, b: SearchProtocol) -> None:
     assert (a.name, a.average_precision) == (b.name, b.average_precision)
+    assert a.known_only is b.known_only
     for x, y in zip(a.queries, b.queries, strict=True):
         assert (x.scene, x.id, x.camera) == (y.scene, y.id, y.camera)
         assert x.box.tobytes() == y.box.tobytes()
@@ -104,6 +105,9 @@ def test_ignoring_everyone_unlabelled_takes_a_word(tmp_path: Path) -> None:
     assert_same(read, protocol)
     assert table["ignored"] == "unlabelled"
     assert sorted(read.ignored[0]) == ["b.jpg", "d.jpg"]
+    assert "known_only" not in table
+    read, table = round_trip(dataset, replace(protocol, known_only=True))
+    assert (read.known_only, table["known_only"]) == (True, True)
 
 
 def test_a_protocol_may_be_over_another_split(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
-"""PRW's original protocol: who is ignored, and the trapezoidal average precision."""
+"""Protocols of PRW that ignore people, and the trapezoidal average precision."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from personsearch.boxes import iou
 from personsearch.errors import EvaluationError
 from personsearch.evaluation import evaluate_search
 from personsearch.types import Detections, Query, SearchProtocol
@@ -92,6 +95,85 @@ def test_a_detection_belongs_to_whom_it_overlaps_most() -> None:
         annotated={"a": np.stack([TARGET, beside])},
     )
     assert evaluate_search(protocol, gallery, QUERY).mean_ap == 0
+
+
+def known_only(*rows: tuple[np.ndarray, float], annotated: bool = True) -> float:
+    boxes, similarities = zip(*rows, strict=True)
+    gallery = {
+        "a": Detections(np.array(boxes), np.ones(len(rows)), np.array(similarities)[:, None])
+    }
+    protocol = SearchProtocol(
+        name="regular-labelled",
+        queries=[Query("q", TARGET, 1)],
+        galleries=[["a"]],
+        targets=[{"a": TARGET}],
+        ignored=[{"a": UNKNOWN[None]}],
+        annotated={"a": np.stack([TARGET, OTHER, UNKNOWN])} if annotated else None,
+        known_only=True,
+    )
+    return evaluate_search(protocol, gallery, QUERY).mean_ap
+
+
+@pytest.mark.parametrize(
+    ("box", "ignored"),
+    [
+        (OTHER, False),
+        (moved(OTHER, 0.55), False),
+        (moved(OTHER, 0.45), True),
+        (UNKNOWN, True),
+        (moved(UNKNOWN, 0.55), True),
+        (moved(TARGET, 0.45), True),
+        (np.array([600, 0, 700, 100], np.float32), True),  # of nobody
+    ],
+)
+def test_only_detections_of_the_labelled_are_searched(box: np.ndarray, ignored: bool) -> None:
+    expected = 1 if ignored else 1 / 2
+    assert known_only((box, 0.9), (TARGET, 0.8)) == pytest.approx(expected)
+
+
+def test_right_answers_are_those_of_the_usual_rules() -> None:
+    """The most similar of two detections of the person, not the better placed one."""
+    assert known_only((moved(TARGET, 0.6), 0.9), (OTHER, 0.85), (TARGET, 0.8)) == 1
+    assert known_only((moved(TARGET, 0.3), 0.9)) == 0
+    # Without all boxes, another person is nobody.
+    assert known_only((OTHER, 0.9), (TARGET, 0.8), annotated=False) == 1
+
+
+def test_known_only_equals_a_gallery_without_the_other_detections() -> None:
+    """Whoever overlaps a labelled person most and by half stays: the published rule, in a loop."""
+    rng = np.random.default_rng(0)
+
+    def draw(count: int) -> np.ndarray:
+        corner = rng.uniform(0, 60, (count, 2))
+        return np.hstack([corner, corner + rng.uniform(20, 60, (count, 2))]).astype(np.float32)
+
+    for _ in range(30):
+        annotated = {name: draw(5) for name in "abc"}
+        ids = {name: np.array([1, 2, 3, -1, -1]) for name in "abc"}
+        gallery, filtered = {}, {}
+        for name, boxes in annotated.items():
+            near = boxes.repeat(4, axis=0) + rng.normal(0, 6, (20, 4)).astype(np.float32)
+            near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 5)
+            one = Detections(near, np.ones(20), rng.normal(size=(20, 4)))
+            gallery[name] = one
+            stays = []
+            for box in near:
+                overlaps = [iou(box[None], other[None]).item() for other in boxes]
+                best = int(np.argmax(overlaps))
+                stays.append(overlaps[best] >= 0.5 and ids[name][best] >= 0)
+            filtered[name] = Detections(near[stays], one.scores[stays], one.embeddings[stays])
+        queries = [Query("q", TARGET, k) for k in (1, 2, 3)]
+        targets = [{name: annotated[name][k] for name in "abc"} for k in range(3)]
+        unlabelled = {name: boxes[ids[name] < 0] for name, boxes in annotated.items()}
+        vectors = rng.normal(size=(3, 4)).astype(np.float32)
+        plain = SearchProtocol(
+            name="regular", queries=queries, galleries=[["a", "b", "c"]] * 3, targets=targets
+        )
+        labelled = replace(plain, ignored=[unlabelled] * 3, annotated=annotated, known_only=True)
+        ours = evaluate_search(labelled, gallery, vectors)
+        expected = evaluate_search(plain, filtered, vectors)
+        np.testing.assert_array_equal(ours.average_precisions, expected.average_precisions)
+        np.testing.assert_array_equal(ours.first_ranks, expected.first_ranks)
 
 
 def test_trapezoid_equals_the_sum_over_every_rank() -> None:

@@ -81,6 +81,7 @@ def make_protocol(
     *,
     ignored: Sequence[Mapping[str, FloatArray]] = (),
     average_precision: str = "step",
+    known_only: bool = False,
 ) -> SearchProtocol:
     """Return a protocol whose targets are derived from the identities of the scenes.
 
@@ -95,6 +96,7 @@ def make_protocol(
         ignored=ignored,
         average_precision=average_precision,
         annotated={scene.name: scene.boxes for scene in scenes} if ignored else None,
+        known_only=known_only,
     )
 
 

@@ -9,7 +9,7 @@ query_box/                                crops of the queries, not used
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,11 +44,13 @@ def camera_of(name: str) -> int:
 
 
 def read(root: Path, clipping: Clipping = "once") -> Dataset:
-    """Read the splits ``train`` and ``test``, and three protocols.
+    """Read the splits ``train`` and ``test``, and four protocols.
 
-    ``regular``: every test frame but the query's own. ``multi-view``: frames of other cameras.
-    ``original``: likewise, but unlabelled people are ignored and average precision uses
-    trapezoids, as in the first publication.
+    ``regular``: every test frame but the query's own, with unlabelled people as distractors.
+    ``regular-labelled``: the same frames, but only detections of people with an identity are
+    searched (Han et al. 2021, section 5.1). ``multi-view``: frames of other cameras. ``original``:
+    likewise, but unlabelled people are ignored and average precision uses trapezoids, as in the
+    first publication.
 
     Train ids become 0..n-1 (`Dataset.source_ids` has the numbers of the files); test ids keep the
     numbers of the files, and some of them are people of ``train``. The box of a query is that of
@@ -83,19 +85,25 @@ def read(root: Path, clipping: Clipping = "once") -> Dataset:
     queries = _queries(root / QUERIES, splits["test"], clipping, dropped)
     scenes = splits["test"]
 
+    names = [scene.name for scene in scenes]
+
+    def regular(name: str, **others: Any) -> SearchProtocol:
+        return make_protocol(name, scenes, queries, other_scenes(queries, names), **others)
+
     def across(name: str, **others: Any) -> SearchProtocol:
         return make_protocol(name, scenes, queries, other_cameras(queries, scenes), **others)
 
-    def original() -> SearchProtocol:
-        # Same-camera frames are not in the gallery: only unlabelled people have to be ignored.
-        ignored = [unlabelled_boxes(scenes)] * len(queries)
-        return across("original", ignored=ignored, average_precision="trapezoid")
+    def unlabelled() -> Sequence[Mapping[str, FloatArray]]:
+        # Of "original", too: frames of the same camera are not in its gallery.
+        return [unlabelled_boxes(scenes)] * len(queries)
 
-    names = [scene.name for scene in scenes]
     builders: dict[str, Callable[[], SearchProtocol]] = {
-        "regular": lambda: make_protocol("regular", scenes, queries, other_scenes(queries, names)),
+        "regular": lambda: regular("regular"),
+        "regular-labelled": lambda: regular(
+            "regular-labelled", ignored=unlabelled(), known_only=True
+        ),
         "multi-view": lambda: across("multi-view"),
-        "original": original,
+        "original": lambda: across("original", ignored=unlabelled(), average_precision="trapezoid"),
     }
     protocols = LazyProtocols(builders if queries else {})
     return Dataset("PRW", root, splits, protocols, dropped, source_ids=source_ids)

@@ -11,6 +11,8 @@ targets            optional, the correct boxes of each query, as annotation ids 
                    gallery scene (the first one if a scene contains an id twice)
 ignored            optional, ``"unlabelled"`` (every unlabelled box of the split) or boxes of each
                    query like those of `targets`
+known_only         optional, true to search only the detections of annotated people who are not
+                   ignored
 average_precision  optional, ``"step"`` or ``"trapezoid"``
 """
 
@@ -107,6 +109,8 @@ def to_json(name: str, protocol: SearchProtocol, numbering: Numbering) -> dict[s
             table["ignored"] = "unlabelled"
         else:
             table["ignored"] = [annotations(ignored) for ignored in protocol.ignored]
+    if protocol.known_only:
+        table["known_only"] = True
     if protocol.average_precision != "step":
         table["average_precision"] = protocol.average_precision
     return table
@@ -178,6 +182,9 @@ def _build(
         else:
             targets = Appearances(scenes).all_targets(queries, galleries)
         ignored = _ignored(row.get("ignored"), queries, scenes, numbering)
+        known_only = row.get("known_only", False)
+        if not isinstance(known_only, bool):
+            raise AnnotationError(f"known_only is {known_only!r}, expected true or false")
         return SearchProtocol(
             name=row["name"],
             queries=queries,
@@ -186,6 +193,7 @@ def _build(
             ignored=ignored,
             average_precision=str(row.get("average_precision", "step")),
             annotated={scene.name: scene.boxes for scene in scenes} if ignored else None,
+            known_only=known_only,
         )
     except KeyError as error:
         raise AnnotationError(

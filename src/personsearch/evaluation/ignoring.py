@@ -1,9 +1,13 @@
-"""Detections to ignore, following the evaluation code published with PRW.
+"""Detections to ignore, by the rules of two published evaluators of PRW.
 
-Each detection belongs to the annotated person whom it overlaps most. From an IoU of 0.5 it is that
-person, from 0.3 to 0.5 it is ignored, below 0.3 it is a false alarm. Of several detections of one
-person, the best overlap counts and the others are ignored, as are the people that the protocol
-ignores.
+Each detection belongs to the annotated person whom it overlaps most. Under the evaluation code
+published with PRW, from an IoU of 0.5 it is that person, from 0.3 to 0.5 it is ignored, below 0.3
+it is a false alarm. Of several detections of one person, the best overlap counts and the others are
+ignored, as are the people that the protocol ignores.
+
+Under `known_only`, the rule of Han, Ko and Sim's evaluator (github.com/VIP-Lab-UNIST/CUCPS), a
+detection below 0.5 is nobody's. Those of nobody and of ignored people are taken out before anything
+else; the others are right or wrong as under protocols that ignore nobody.
 """
 
 from collections.abc import Mapping
@@ -39,7 +43,7 @@ class _Assignment:
 
 
 class IgnoreRule:
-    """Sorts the gallery of a protocol with `ignored` people into right, ignored and wrong.
+    """Sorts the gallery of a protocol with `ignored` people into right, ignored and others.
 
     Raises:
         EvaluationError: an ignored or target box that is not among `annotated`, where those are
@@ -48,18 +52,27 @@ class IgnoreRule:
 
     def __init__(self, protocol: SearchProtocol, gallery: PackedGallery) -> None:
         self._protocol, self._gallery = protocol, gallery
-        self._shared = None if protocol.annotated is None else _assign(gallery, protocol.annotated)
+        self._near = SAME if protocol.known_only else NEAR
+        self._shared = None if protocol.annotated is None else self._assign(protocol.annotated)
         self._last: tuple[Mapping[str, FloatArray], NDArray[np.bool_]] | None = None
 
-    def sort(self, index: int, targets: Mapping[str, FloatArray]) -> tuple[IntArray, IntArray]:
-        """Return the gallery rows that are right answers of a query, and those it ignores."""
+    def sort(
+        self, index: int, targets: Mapping[str, FloatArray]
+    ) -> tuple[IntArray | None, IntArray]:
+        """Return the gallery rows that are right answers of a query, and those it ignores.
+
+        Under `known_only` the former are None: it has no rule of its own for them.
+        """
         ignored = self._protocol.ignored[index]
-        assignment = self._shared or _assign(self._gallery, _joined(targets, ignored))
+        assignment = self._shared or self._assign(_joined(targets, ignored))
         if self._shared is None or self._last is None or self._last[0] is not ignored:
             self._last = (ignored, self._mark(assignment, ignored))
         # The last mark is that of nobody (-1).
+        known_only = self._protocol.known_only
+        marked = np.append(self._last[1], known_only)[assignment.people]
+        if known_only:
+            return None, np.flatnonzero(marked)
         wanted = np.append(self._mark(assignment, targets), False)[assignment.people]
-        marked = np.append(self._last[1], False)[assignment.people]
         right = wanted & ~assignment.unclear
         return np.flatnonzero(right), np.flatnonzero((assignment.unclear | marked) & ~right)
 
@@ -80,6 +93,28 @@ class IgnoreRule:
             marks[people] |= equal.any(axis=1)
         return marks
 
+    def _assign(self, annotated: Mapping[str, FloatArray]) -> _Assignment:
+        gallery = self._gallery
+        none = np.zeros((0, 4), dtype=np.float32)
+        parts = [annotated.get(name, none).reshape(-1, 4) for name in gallery.names]
+        starts = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum([len(part) for part in parts], out=starts[1:])
+        people = np.full(len(gallery), -1, dtype=np.int64)
+        unclear = np.zeros(len(gallery), dtype=np.bool_)
+        for picture, part in enumerate(parts):
+            rows = np.arange(gallery.starts[picture], gallery.starts[picture + 1])
+            if not len(part) or not len(rows):
+                continue
+            ious = box_math.iou(gallery.boxes[rows].astype(np.float64), part.astype(np.float64))
+            best, overlap = ious.argmax(axis=1), ious.max(axis=1)
+            unclear[rows] = (overlap >= self._near) & (overlap < SAME)
+            is_person = overlap >= SAME
+            people[rows[is_person]] = starts[picture] + best[is_person]
+            for person in np.unique(best[is_person]):
+                mine = np.flatnonzero(is_person & (best == person))
+                unclear[rows[np.delete(mine, overlap[mine].argmax())]] = True
+        return _Assignment(starts, np.concatenate([none, *parts]), people, unclear)
+
 
 def _joined(
     targets: Mapping[str, FloatArray], ignored: Mapping[str, FloatArray]
@@ -88,25 +123,3 @@ def _joined(
     for name, boxes in ignored.items():
         joined[name] = np.concatenate([joined.get(name, np.zeros((0, 4))), boxes.reshape(-1, 4)])
     return joined
-
-
-def _assign(gallery: PackedGallery, annotated: Mapping[str, FloatArray]) -> _Assignment:
-    none = np.zeros((0, 4), dtype=np.float32)
-    parts = [annotated.get(name, none).reshape(-1, 4) for name in gallery.names]
-    starts = np.zeros(len(parts) + 1, dtype=np.int64)
-    np.cumsum([len(part) for part in parts], out=starts[1:])
-    people = np.full(len(gallery), -1, dtype=np.int64)
-    unclear = np.zeros(len(gallery), dtype=np.bool_)
-    for picture, part in enumerate(parts):
-        rows = np.arange(gallery.starts[picture], gallery.starts[picture + 1])
-        if not len(part) or not len(rows):
-            continue
-        ious = box_math.iou(gallery.boxes[rows].astype(np.float64), part.astype(np.float64))
-        best, overlap = ious.argmax(axis=1), ious.max(axis=1)
-        unclear[rows] = (overlap >= NEAR) & (overlap < SAME)
-        is_person = overlap >= SAME
-        people[rows[is_person]] = starts[picture] + best[is_person]
-        for person in np.unique(best[is_person]):
-            mine = np.flatnonzero(is_person & (best == person))
-            unclear[rows[np.delete(mine, overlap[mine].argmax())]] = True
-    return _Assignment(starts, np.concatenate([none, *parts]), people, unclear)

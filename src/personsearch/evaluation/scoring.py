@@ -207,12 +207,16 @@ class Scoring:
         if self._ignore_rule is not None:
             right, ignored = self._ignore_rule.sort(index, targets)
             values[listing.positions_of(ignored)] = -np.inf
-            return listing.positions_of(right)
+            if right is not None:
+                return listing.positions_of(right)
         boxes = np.array(list(targets.values()), dtype=np.float32).reshape(-1, 4)
         if self.published:
             boxes = published_targets(boxes)
         positions = listing.positions(pictures)
         owners = np.repeat(np.arange(len(pictures)), self.gallery.sizes[pictures])
+        if self._ignore_rule is not None:
+            searched = values[positions] > -np.inf
+            positions, owners = positions[searched], owners[searched]
         found = self.gallery.boxes[listing.rows[positions]]
         return positions[first_matches(boxes, found, values[positions], owners)]
 
