@@ -187,3 +187,26 @@ def test_an_id_beyond_the_table_is_named() -> None:
     with pytest.raises(TrainingError, match=r"identity 3 is out of range: the lookup table"):
         loss(torch.eye(2), torch.tensor([3, -1]))
     assert not loss.lookup.values.any()
+
+
+def test_confidence_scales_similarities_as_in_agwf() -> None:
+    """Equation 7 of Han et al. 2021 over the lookup table and the queue, in float64."""
+    torch.manual_seed(0)
+    loss = OnlineInstanceMatching(5, 6, 4, temperature=0.1)
+    for _ in range(3):
+        loss(*_batch(9, 6, 5))
+    loss.eval()
+    embeddings, ids = _batch(9, 6, 5)
+    alpha = torch.rand(9)
+    memory = torch.cat([loss.lookup.values, loss.queue.values]).double()
+    terms = []
+    for x, t, a in zip(embeddings.double(), ids.tolist(), alpha.tolist(), strict=True):
+        if t >= 0:
+            s = memory @ x
+            others = [k for k in range(len(s)) if k != t]
+            terms.append(1 + torch.exp(a * (s[others] - s[t]) / 0.1).sum())
+    expected = torch.stack(terms).log().mean().item()
+    assert loss(embeddings, ids, alpha).item() == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(loss(embeddings, ids, torch.ones(9)), loss(embeddings, ids))
+    unlabelled = torch.full_like(ids, -1)
+    assert loss(embeddings, unlabelled, alpha).item() == 0

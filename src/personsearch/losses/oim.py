@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from personsearch.distributed import gather
+from personsearch.losses.agwf import identity_loss
 from personsearch.losses.identities import check_ids
 from personsearch.losses.memory import CircularQueue, LookupTable
 
@@ -34,8 +34,11 @@ class OnlineInstanceMatching(nn.Module):
         self.lookup = LookupTable(num_ids, dim, momentum)
         self.queue = CircularQueue(queue_size, dim)
 
-    def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, ids: Tensor, confidence: Tensor | None = None) -> Tensor:
         """Return the loss of people's unit embeddings (N, D) with ids (N,); 0 if all ids are -1.
+
+        With the `confidence` alpha (N,) that these are people, similarities are scaled by it, as
+        adaptive gradient weighting does (`agwf.identity_loss`).
 
         Raises:
             TrainingError: an id is out of range.
@@ -45,11 +48,9 @@ class OnlineInstanceMatching(nn.Module):
             embeddings = embeddings.float()
             memory = torch.cat([self.lookup.values, self.queue.values])
             labelled = ids >= 0
-            if labelled.any():
-                logits = embeddings[labelled] @ memory.t() / self.temperature
-                loss = functional.cross_entropy(logits, ids[labelled])
-            else:
-                loss = embeddings.sum() * 0.0
+            similarity = embeddings[labelled] @ memory.t()
+            alpha = torch.ones_like(ids, dtype=torch.float32) if confidence is None else confidence
+            loss = identity_loss(similarity, alpha[labelled], ids[labelled], self.temperature)
         if self.training:
             self.update_memory(embeddings, ids)
         return loss
