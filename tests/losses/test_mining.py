@@ -8,6 +8,7 @@ from torch import Tensor
 
 from personsearch.errors import TrainingError
 from personsearch.losses.mining import batch_hard, semi_hard
+from personsearch.losses.triplet import triplet_loss
 
 
 def _all_triplets(ids: list[int]) -> list[tuple[int, int, int]]:
@@ -35,16 +36,31 @@ def _slow_batch_hard(embeddings: Tensor, ids: list[int]) -> list[tuple[int, int,
     return chosen
 
 
-def _slow_semi_hard(
-    embeddings: Tensor, ids: list[int], margin: float
-) -> list[tuple[int, int, int]]:
-    d, best = _distances(embeddings), {}
-    for a, p, n in _all_triplets(ids):
-        if d[a, p] < d[a, n] < d[a, p] + margin and (
-            (a, p) not in best or d[a, n] < d[a, best[a, p]]
-        ):
-            best[a, p] = n
-    return [(a, p, best[a, p]) for a, p in sorted(best)]
+def _slow_semi_hard(embeddings: Tensor, ids: list[int]) -> list[tuple[int, int, int]]:
+    """TensorFlow's rule: "smallest D_an where D_an > D_ap", else "largest D_an"."""
+    d, chosen = _distances(embeddings), []
+    triplets = _all_triplets(ids)
+    for a, p in sorted({(a, p) for a, p, _ in triplets}):
+        negatives = [n for b, q, n in triplets if (b, q) == (a, p)]
+        outside = [n for n in negatives if d[a, n] > d[a, p]]
+        nearest = min(outside, key=lambda n: d[a, n].item(), default=None)
+        chosen.append(
+            (a, p, max(negatives, key=lambda n: d[a, n].item()) if nearest is None else nearest)
+        )
+    return chosen
+
+
+def _tensorflow_loss(embeddings: Tensor, ids: list[int], margin: float) -> float:
+    """``triplet_semihard_loss``: squared distances, the sum over all pairs by their number."""
+    d, terms = _distances(embeddings) ** 2, []
+    for a, p in itertools.permutations(range(len(ids)), 2):
+        if ids[a] != ids[p]:
+            continue
+        negatives = [d[a, n].item() for n in range(len(ids)) if ids[n] != ids[a]]
+        outside = [value for value in negatives if value > d[a, p]]
+        negative = min(outside) if outside else max(negatives)
+        terms.append(max(0.0, margin + d[a, p].item() - negative))
+    return sum(terms) / len(terms)
 
 
 def _batch(seed: int) -> tuple[Tensor, Tensor]:
@@ -57,9 +73,16 @@ def _batch(seed: int) -> tuple[Tensor, Tensor]:
 def test_equal_the_loops(seed: int) -> None:
     x, ids = _batch(seed)
     assert [tuple(t) for t in batch_hard(x, ids).tolist()] == _slow_batch_hard(x, ids.tolist())
-    for margin in (0.05, 0.3, 2.0):
-        mined = [tuple(t) for t in semi_hard(x, ids, margin).tolist()]
-        assert mined == _slow_semi_hard(x, ids.tolist(), margin)
+    assert [tuple(t) for t in semi_hard(x, ids).tolist()] == _slow_semi_hard(x, ids.tolist())
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_semi_hard_is_the_loss_of_tensorflow(seed: int, margin: float) -> None:
+    x, _ = _batch(seed)
+    ids = torch.randint(0, 4, (13,), generator=torch.Generator().manual_seed(seed))
+    value = triplet_loss(x.double(), semi_hard(x, ids), margin, squared=True)
+    assert value.item() == pytest.approx(_tensorflow_loss(x, ids.tolist(), margin), rel=1e-5)
 
 
 def test_a_batch_by_hand() -> None:
@@ -67,10 +90,9 @@ def test_a_batch_by_hand() -> None:
     x = torch.tensor([[0.0], [1.0], [3.0], [1.2], [9.0], [2.9]])
     ids = torch.tensor([7, 7, 7, 4, 4, -1])
     assert batch_hard(x, ids).tolist() == [[0, 2, 3], [1, 2, 3], [2, 0, 5], [3, 4, 1], [4, 3, 2]]
-    # Of 0, 1: row 3 is at 1.2, within 1 + 0.3. Of 1, 0: row 5 is at 1.9, beyond 1.3. Of 4, 3: row
-    # 1 is at 8, within 7.8 + 0.3. All other pairs have nobody at such a distance.
-    assert semi_hard(x, ids, 0.3).tolist() == [[0, 1, 3], [4, 3, 1]]
-    assert semi_hard(x, ids, 1.0).tolist() == [[0, 1, 3], [1, 0, 5], [4, 3, 1]]
+    pairs = [[0, 1, 3], [0, 2, 4], [1, 0, 5], [1, 2, 4], [2, 0, 4], [2, 1, 4]]
+    # Nobody is farther from 3 than its positive 4, so that the farthest negative is taken.
+    assert semi_hard(x, ids).tolist() == [*pairs, [3, 4, 2], [4, 3, 1]]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -98,7 +120,7 @@ def test_unlabelled_people_are_negatives_only() -> None:
     x = torch.tensor([[0.0], [1.0], [1.5], [1.6]])
     ids = torch.tensor([0, 0, -1, -1])
     assert batch_hard(x, ids).tolist() == [[0, 1, 2], [1, 0, 2]]
-    assert semi_hard(x, ids, 1.0).tolist() == [[0, 1, 2]]
+    assert semi_hard(x, ids).tolist() == [[0, 1, 2], [1, 0, 3]]
 
 
 @pytest.mark.parametrize("ids", [[], [0], [0, 0, 0], [0, 1, 2], [-1, -1], [-1, 3]])
@@ -106,15 +128,15 @@ def test_nothing_to_mine(ids: list[int]) -> None:
     x = torch.randn(len(ids), 3)
     for mined in (
         batch_hard(x, torch.tensor(ids).long()),
-        semi_hard(x, torch.tensor(ids).long(), 1),
+        semi_hard(x, torch.tensor(ids).long()),
     ):
         assert mined.shape == (0, 3)
         assert mined.dtype == torch.int64
 
 
-def test_equal_points_are_no_ones_semi_hard_negative() -> None:
+def test_equal_points_are_all_the_farthest() -> None:
     x, ids = torch.zeros(4, 2), torch.tensor([0, 0, 1, 1])
-    assert semi_hard(x, ids, 0.3).shape == (0, 3)
+    assert semi_hard(x, ids).tolist() == [[0, 1, 2], [1, 0, 2], [2, 3, 0], [3, 2, 0]]
     assert [t[0] for t in batch_hard(x, ids).tolist()] == [0, 1, 2, 3]
 
 
@@ -125,7 +147,7 @@ def test_near_points_are_told_apart() -> None:
     x[1, 0] += 1e-2
     x[2, 0] += 2e-2
     x[3, 0] += 3e-2
-    assert semi_hard(x, torch.tensor([0, 0, 1, 2]), 0.1).tolist()[0] == [0, 1, 2]
+    assert semi_hard(x, torch.tensor([0, 0, 1, 2])).tolist()[0] == [0, 1, 2]
 
 
 def test_mining_has_no_gradient_and_takes_any_precision() -> None:
@@ -142,4 +164,10 @@ def test_shapes_that_disagree(shape: tuple[int, ...]) -> None:
     with pytest.raises(TrainingError, match=r"expected \(N, D\) and \(N,\)"):
         batch_hard(torch.zeros(shape), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(TrainingError, match=r"expected \(N, D\) and \(N,\)"):
-        semi_hard(torch.zeros(shape), torch.zeros(3, dtype=torch.int64), 0.3)
+        semi_hard(torch.zeros(shape), torch.zeros(3, dtype=torch.int64))
+
+
+def test_a_margin_is_deprecated() -> None:
+    x, ids = _batch(0)
+    with pytest.warns(DeprecationWarning, match="give it to triplet_loss alone"):
+        assert torch.equal(semi_hard(x, ids, 0.3), semi_hard(x, ids))

@@ -11,11 +11,13 @@ from personsearch.losses.mining import batch_hard
 from personsearch.losses.triplet import triplet_loss
 
 
-def _slow(embeddings: list[list[float]], triplets: list[list[int]], margin: float) -> float:
+def _slow(
+    embeddings: list[list[float]], triplets: list[list[int]], margin: float, power: int = 1
+) -> float:
     total = 0.0
     for a, p, n in triplets:
-        near = math.dist(embeddings[a], embeddings[p])
-        far = math.dist(embeddings[a], embeddings[n])
+        near = math.dist(embeddings[a], embeddings[p]) ** power
+        far = math.dist(embeddings[a], embeddings[n]) ** power
         total += max(0.0, near - far + margin)
     return total / len(triplets)
 
@@ -26,11 +28,13 @@ def _batch() -> tuple[Tensor, Tensor]:
     return x, torch.randint(0, 10, (20, 3), generator=generator)
 
 
+@pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize("margin", [0.0, 0.3, 5.0])
-def test_equals_the_equation(margin: float) -> None:
+def test_equals_the_equation(margin: float, squared: bool) -> None:
     x, triplets = _batch()
-    expected = _slow(x.double().tolist(), triplets.tolist(), margin)
-    assert float(triplet_loss(x, triplets, margin)) == pytest.approx(expected, rel=1e-5)
+    expected = _slow(x.double().tolist(), triplets.tolist(), margin, 2 if squared else 1)
+    value = float(triplet_loss(x, triplets, margin, squared))
+    assert value == pytest.approx(expected, rel=1e-5)
 
 
 def test_gradient_equals_central_differences() -> None:

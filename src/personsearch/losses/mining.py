@@ -7,6 +7,8 @@ they are none of the identities. Both return (T, 3) int64 rows of anchor, positi
 may be 0.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -35,27 +37,33 @@ def batch_hard(embeddings: Tensor, ids: Tensor, pictures: Tensor | None = None) 
     return torch.stack([anchors, positives, negatives], dim=1)
 
 
-def semi_hard(embeddings: Tensor, ids: Tensor, margin: float) -> Tensor:
+def semi_hard(embeddings: Tensor, ids: Tensor, margin: float | None = None) -> Tensor:
     """Pair each pair of one identity with the nearest negative farther than its positive.
 
-    Semi-hard negatives have ``d(a, p) < d(a, n) < d(a, p) + margin``: they violate the margin, yet
-    are on the right side, which keeps the embeddings from collapsing into one point (Schroff et al.
-    2015, section 3.2; Song et al. 2017, section 4).
+    If no negative is farther, its farthest one is taken. Every pair is in the mean of the loss, as
+    in TensorFlow's ``triplet_semihard_loss``, the published implementation of semi-hard mining
+    (Schroff et al. 2015, section 3.2; Song et al. 2017, section 4): with ``squared=True``,
+    `losses.triplet.triplet_loss` of these triplets is its value.
 
-    Triplets are sorted by anchor, then positive; pairs without a semi-hard negative are left out.
+    Triplets are sorted by anchor, then positive; pairs without any negative are left out. `margin`
+    is deprecated and has no effect: negatives beyond the margin have a loss of 0.
 
     Raises:
         TrainingError: shapes that disagree.
     """
+    if margin is not None:
+        message = "semi_hard: margin has no effect any more; give it to triplet_loss alone"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
     distances, same, other = _pairs(embeddings, ids)
-    anchors, positives = torch.where(same)
+    anchors, positives = torch.where(same & other.any(dim=1, keepdim=True))
     if not len(anchors):
         return ids.new_zeros((0, 3))
-    near = distances[anchors, positives][:, None]
-    far = distances[anchors]
-    fits = other[anchors] & (far > near) & (far < near + margin)
-    negatives = far.masked_fill(~fits, torch.inf).argmin(dim=1)
-    return torch.stack([anchors, positives, negatives], dim=1)[fits.any(dim=1)]
+    far, negatives = distances[anchors], other[anchors]
+    farther = negatives & (far > distances[anchors, positives][:, None])
+    nearest = far.masked_fill(~farther, torch.inf).argmin(dim=1)
+    farthest = far.masked_fill(~negatives, -1.0).argmax(dim=1)
+    chosen = torch.where(farther.any(dim=1), nearest, farthest)
+    return torch.stack([anchors, positives, chosen], dim=1)
 
 
 def _pairs(embeddings: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:

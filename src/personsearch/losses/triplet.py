@@ -7,8 +7,12 @@ from torch.nn import functional
 from personsearch.errors import TrainingError
 
 
-def triplet_loss(embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
+def triplet_loss(
+    embeddings: Tensor, triplets: Tensor, margin: float, squared: bool = False
+) -> Tensor:
     """Return the mean of ``max(0, d(a, p) - d(a, n) + margin)`` over triplets, 0 without any.
+
+    d is the Euclidean distance, or its square if `squared` (Schroff et al. 2015, eq. 2).
 
     The objective L_reid of Loesch et al. (2019, section 2), which gives no equation; with the
     triplets of `losses.mining.batch_hard` it is eq. 5 of Hermans et al. (2017), but for the mean.
@@ -28,7 +32,10 @@ def triplet_loss(embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
         if not len(triplets):
             return embeddings.sum() * 0.0
         anchors, positives, negatives = embeddings[triplets].unbind(dim=1)
-        # The gradient of a norm at 0 is 0 in torch.
-        near = torch.linalg.vector_norm(anchors - positives, dim=1)
-        far = torch.linalg.vector_norm(anchors - negatives, dim=1)
+        near, far = _distance(anchors - positives, squared), _distance(anchors - negatives, squared)
         return functional.relu(near - far + margin).mean()
+
+
+def _distance(differences: Tensor, squared: bool) -> Tensor:
+    # The gradient of a norm at 0 is 0 in torch.
+    return differences.pow(2).sum(1) if squared else torch.linalg.vector_norm(differences, dim=1)
