@@ -6,7 +6,7 @@ Boxes are float32 ``x1, y1, x2, y2`` in pixels, x2 and y2 exclusive. Identities 
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -108,6 +108,8 @@ class Scene:
     camera: int | None = None
     time: float | None = None  # seconds, from any origin that the camera keeps
     frame: int | None = None  # when `path` is a video, the index of the frame from zero
+    # (K, 4) float32, regions with people who are not annotated; training covers them
+    ignored: FloatArray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
     def __post_init__(self) -> None:
         where = f"scene {self.name!r}"
@@ -118,6 +120,7 @@ class Scene:
         object.__setattr__(self, "size", (int(width), int(height)))
         object.__setattr__(self, "boxes", as_boxes(self.boxes, where))
         object.__setattr__(self, "ids", _as_ids(self.ids, len(self.boxes), where))
+        object.__setattr__(self, "ignored", as_boxes(self.ignored, f"{where}, ignored regions"))
 
 
 @dataclass(frozen=True, eq=False)

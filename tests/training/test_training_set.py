@@ -1,5 +1,6 @@
 """Training pictures: the same bytes however they are loaded, with the right people."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from personsearch.training.training_set import (
     load_batches,
     to_tensor,
 )
-from personsearch.training.transforms import Augmentation
+from personsearch.training.transforms import MEAN_COLOR, Augmentation
 from personsearch.types import Scene
 
 EVERYTHING = Augmentation(0.5, 0.3, 0.3, 0.5)
@@ -66,6 +67,24 @@ def test_the_cache_keeps_only_if_asked(scenes: list[Scene]) -> None:
     assert kept[0] is first
     with pytest.raises(PictureError):
         passing[0]
+
+
+def test_ignored_regions_are_covered_but_for_people(scenes: list[Scene]) -> None:
+    plain = PictureCache(scenes, keep=True)
+    regions = np.array([[10, 20, 30, 40]], np.float32)
+    training_set = TrainingSet([replace(scenes[0], ignored=regions)], plain, Augmentation(), seed=0)
+    image, target, _ = training_set[(0, 0, 0)]
+    picture = (image * 255).round().byte().permute(1, 2, 0).numpy()
+    for (row, column), covered in {
+        (39, 20): True,  # in the region
+        (25, 15): False,  # in the region and in the first person's box
+        (25, 27): False,  # in the second's
+        (10, 20): False,  # outside
+    }.items():
+        same = (picture[row, column] == plain[0][row, column]).all()
+        assert same != covered
+        assert (picture[row, column] == MEAN_COLOR).all() == covered
+    assert len(target.boxes) == 2
 
 
 def test_without_augmentation_a_scene_comes_as_it_is(scenes: list[Scene]) -> None:

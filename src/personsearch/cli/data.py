@@ -20,7 +20,9 @@ _Path = Annotated[Path, typer.Argument(help="The data set: a folder, or a COCO s
 _Format = Annotated[
     str | None,
     typer.Option(
-        "--format", help="scenes, coco, cuhk-sysu, prw, mot or folder; default: detected."
+        "--format",
+        help="scenes, coco, cuhk-sysu, prw, mot, mot-detection, wider-pedestrian, crowdhuman or "
+        "folder; default: detected.",
     ),
 ]
 _Pictures = Annotated[

@@ -36,6 +36,9 @@ PUBLISHED: Mapping[str, Mapping[str, int]] = {
         "test boxes": 25_062,
         "queries": 2_057,
     },
+    "MOT17Det": {"train images": 5_316, "train boxes": 112_297},
+    "Wider Pedestrian": {"train images": 11_500, "train boxes": 46_513, "val images": 5_000},
+    "CrowdHuman": {"train images": 15_000, "val images": 4_370},
 }
 """Counts of the real data sets."""
 

@@ -1,5 +1,6 @@
 """Reads a folder of pictures without annotations, at any depth."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,28 +23,35 @@ def read(root: Path) -> Dataset:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of pictures")
-    base = root.resolve()
     dropped: list[Dropped] = []
     scenes = []
-    for path in sorted(root.rglob("*")):
-        below = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in below.parts)
-        if hidden or path.suffix.lower() not in SUFFIXES or path.is_dir():
-            continue
-        if not path.resolve().is_relative_to(base):
-            dropped.append(Dropped(below.as_posix(), "link that leads out of the folder"))
-            continue
+    for path in pictures_below(root, dropped):
+        name = path.relative_to(root).as_posix()
         try:
             size = picture_size(path)
         except PictureError as error:
             reason = "picture too large" if "the limit is" in str(error) else "picture unreadable"
-            dropped.append(Dropped(below.as_posix(), reason))
+            dropped.append(Dropped(name, reason))
             continue
         nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-        scenes.append(Scene(below.as_posix(), path, size, *nobody))
+        scenes.append(Scene(name, path, size, *nobody))
     if not scenes:
         raise DataError(
             f"{root}: has no readable picture ({len(dropped)} are unreadable); expected files "
             f"ending in {', '.join(sorted(SUFFIXES))}"
         )
     return Dataset(root.resolve().name, root, {"test": scenes}, {}, dropped)
+
+
+def pictures_below(root: Path, dropped: list[Dropped]) -> Iterator[Path]:
+    """Yield the pictures in a folder, at any depth, sorted; links that lead out are dropped."""
+    base = root.resolve()
+    for path in sorted(root.rglob("*")):
+        below = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in below.parts)
+        if hidden or path.suffix.lower() not in SUFFIXES or path.is_dir():
+            continue
+        if path.resolve().is_relative_to(base):
+            yield path
+        else:
+            dropped.append(Dropped(below.as_posix(), "link that leads out of the folder"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from personsearch.datasets import cuhk_sysu, folder, mot, prw, scenes
+from personsearch.datasets import cuhk_sysu, detection_sets, folder, mot, prw, scenes
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import DataError
 
@@ -13,11 +13,18 @@ FORMATS: Mapping[str, Callable[..., Dataset]] = {
     "cuhk-sysu": cuhk_sysu.read,
     "prw": prw.read,
     "mot": mot.read,
+    "mot-detection": detection_sets.read_mot_detection,
+    "wider-pedestrian": detection_sets.read_wider_pedestrian,
+    "crowdhuman": detection_sets.read_crowdhuman,
     "folder": folder.read,
 }
 """The readers, by the names of their formats."""
 
 _PRW_FILES = ("frame_train.mat", "frame_test.mat", "query_info.txt")
+_DETECTION_FILES = {
+    "wider-pedestrian": detection_sets.WIDER,
+    "crowdhuman": detection_sets.CROWDHUMAN,
+}
 
 
 def open_dataset(
@@ -64,4 +71,9 @@ def detect_format(path: Path) -> str:
         return "prw"
     if any((path / name).is_file() for name in mot.TRUTH):
         return "mot"
+    for format, files in _DETECTION_FILES.items():
+        if any((path / files.format(split)).is_file() for split in detection_sets.SPLITS):
+            return format
+    if detection_sets.mot_sequences(path):
+        return "mot-detection"
     return "coco" if any(path.glob("*.json")) else "folder"

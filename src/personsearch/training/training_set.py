@@ -20,8 +20,8 @@ from personsearch.media.pictures import read_scene
 from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
 from personsearch.training.samplers import SceneSampler, generator
-from personsearch.training.transforms import Augmentation
-from personsearch.types import Scene
+from personsearch.training.transforms import MEAN_COLOR, Augmentation
+from personsearch.types import FloatArray, Scene
 
 Slot = tuple[int, int, int]
 """An iteration, a position in its batch, and the scene that fills it."""
@@ -65,9 +65,30 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
         iteration, place, index = slot
         scene = self.scenes[index]
         rng = generator(self.seed, 3, iteration, place)
-        picture, boxes, kept = self.augmentation(self.pictures[index], scene.boxes, rng)
+        picture = without_ignored(self.pictures[index], scene)
+        picture, boxes, kept = self.augmentation(picture, scene.boxes, rng)
         target = Target(torch.from_numpy(boxes), torch.from_numpy(scene.ids[kept]))
         return to_tensor(picture), target, scene.name
+
+
+def without_ignored(picture: NDArray[np.uint8], scene: Scene) -> NDArray[np.uint8]:
+    """Cover the ignored regions of a picture with the mean color, but for annotated people.
+
+    A detector would learn the people in them as background.
+    """
+    if not len(scene.ignored):
+        return picture
+    covered = picture.copy()
+    for rows in _slices(scene.ignored):
+        covered[rows] = MEAN_COLOR
+    for rows in _slices(scene.boxes):
+        covered[rows] = picture[rows]
+    return covered
+
+
+def _slices(boxes: FloatArray) -> Iterator[tuple[slice, slice]]:
+    for x1, y1, x2, y2 in np.rint(boxes).astype(int).clip(0).tolist():
+        yield slice(y1, y2), slice(x1, x2)
 
 
 class _Readable(Dataset[Any]):

@@ -12,6 +12,9 @@ from personsearch.types import FloatArray
 
 Picture = NDArray[np.uint8]
 
+MEAN_COLOR = (124, 116, 104)
+"""The mean of ImageNet, which networks see as zeros."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -86,8 +89,7 @@ def rescale(
     # Boxes are relative to pixel edges, the warp to pixel centres.
     x, y = shift + 0.5 * (factor - 1.0)
     matrix = np.array([[factor, 0.0, x], [0.0, factor, y]])
-    grey = (124, 116, 104)
-    scaled = cv2.warpAffine(picture, matrix, (width, height), borderValue=grey)
+    scaled = cv2.warpAffine(picture, matrix, (width, height), borderValue=MEAN_COLOR)
     moved = boxes * factor + np.tile(shift, 2)
     clipped = box_arithmetic.clip(moved, (width, height))
     kept = box_arithmetic.area(clipped) >= 0.5 * box_arithmetic.area(moved)
