@@ -17,6 +17,7 @@ class TextTable:
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()  # lines below it
 
 
 def percent(value: float) -> str:
@@ -65,18 +66,45 @@ def search_table(compared: Comparison, data: str) -> TextTable:
     )
 
 
+SAW_MARKET, UNCHECKED = " †", " ?"
+_NOTES = {
+    SAW_MARKET: "† A network was trained on Market-1501. Its pictures come from the same videos as "
+    "PRW, so that results on PRW are not comparable.",
+    UNCHECKED: "? Not found in its source.",
+}
+
+
 def published_table(compared: Comparison, data: str) -> TextTable:
-    """Return published results on this data set, under the protocols that were measured."""
-    name = data.lower()
+    """Return published results on this data set, under the protocols that were measured.
+
+    The best come first. Below are explanations of the marks that occur.
+    """
     wanted = dict.fromkeys(row.protocol for row in compared.rows)
+    results = [
+        result
+        for protocol in wanted
+        for result in sorted(
+            published_results(data.lower(), protocol), key=lambda one: -(one.mean_ap or 0)
+        )
+    ]
+    marks = {
+        SAW_MARKET: [result.market_1501 for result in results],
+        UNCHECKED: [not result.checked for result in results],
+    }
     return TextTable(
         f"Published results on {data}, %",
-        ("method", "protocol", "mAP", "top-1"),
+        ("method", "boxes", "protocol", "mAP", "top-1", "source"),
         [
-            (result.method, result.protocol, percent(result.mean_ap), percent(result.top_1))
-            for protocol in wanted
-            for result in published_results(name, protocol)
+            (
+                result.method + "".join(mark for mark, on in marks.items() if on[index]),
+                result.boxes,
+                result.protocol,
+                *("" if x is None else percent(x) for x in (result.mean_ap, result.top_1)),
+                result.sources[0],
+            )
+            for index, result in enumerate(results)
         ],
+        [note for mark, note in _NOTES.items() if any(marks[mark])],
     )
 
 
@@ -92,3 +120,5 @@ def print_tables(*tables: TextTable) -> None:
         for row in table.rows:
             drawn.add_row(*row)
         console.print(drawn)
+        for note in table.notes:
+            console.print(note)
