@@ -66,45 +66,39 @@ def search_table(compared: Comparison, data: str) -> TextTable:
     )
 
 
-SAW_MARKET, UNCHECKED = " †", " ?"
 _NOTES = {
-    SAW_MARKET: "† A network was trained on Market-1501. Its pictures come from the same videos as "
-    "PRW, so that results on PRW are not comparable.",
-    UNCHECKED: "? Not found in its source.",
+    "†": "† A network was trained on Market-1501, whose pictures are from the videos of PRW: its "
+    "result on PRW is not comparable with others.",
+    "?": "? Not found in its source.",
 }
 
 
 def published_table(compared: Comparison, data: str) -> TextTable:
     """Return published results on this data set, under the protocols that were measured.
 
-    The best come first. Below are explanations of the marks that occur.
+    The best come first. Marks behind a method are explained below the table.
     """
-    wanted = dict.fromkeys(row.protocol for row in compared.rows)
     results = [
-        result
-        for protocol in wanted
+        (result, ("†" if result.market_1501 else "") + ("" if result.checked else "?"))
+        for protocol in dict.fromkeys(row.protocol for row in compared.rows)
         for result in sorted(
             published_results(data.lower(), protocol), key=lambda one: -(one.mean_ap or 0)
         )
     ]
-    marks = {
-        SAW_MARKET: [result.market_1501 for result in results],
-        UNCHECKED: [not result.checked for result in results],
-    }
     return TextTable(
         f"Published results on {data}, %",
         ("method", "boxes", "protocol", "mAP", "top-1", "source"),
         [
             (
-                result.method + "".join(mark for mark, on in marks.items() if on[index]),
+                f"{result.method} {marks}".strip(),
                 result.boxes,
                 result.protocol,
                 *("" if x is None else percent(x) for x in (result.mean_ap, result.top_1)),
                 result.sources[0],
             )
-            for index, result in enumerate(results)
+            for result, marks in results
         ],
-        [note for mark, note in _NOTES.items() if any(marks[mark])],
+        [note for mark, note in _NOTES.items() if any(mark in marks for _, marks in results)],
     )
 
 
