@@ -6,15 +6,19 @@ import torch
 from torch import Tensor
 
 from personsearch.bench.measure import (
+    CURVE,
+    identity_accuracy,
     measure,
     same_camera,
     threshold_at,
     without_detection,
 )
 from personsearch.datasets.dataset import Dataset
-from personsearch.errors import DataError
+from personsearch.errors import DataError, ModelError
 from personsearch.evaluation.detection import evaluate_detection
+from personsearch.evaluation.runner import embed_scenes
 from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.systems.pairing import PairingLosses, PairingSettings
 from personsearch.types import Detections
 
 
@@ -85,6 +89,34 @@ def test_both_weightings_are_of_the_same_detections(drawn: Dataset, weighted: bo
         assert figures[f"{name}@plain"] == 1.0, name
         assert figures[f"{name}@weighted"] < 1.0, name
         assert figures[name] == figures[f"{name}@{'weighted' if weighted else 'plain'}"]
+
+
+def test_curves_of_precision(drawn: Dataset) -> None:
+    every = measure(KnowsColors(), drawn)
+    half = measure(KnowsColors(), drawn, score_threshold=0.7)
+    for percent in CURVE:
+        assert every[f"precision_{percent}"] == 1.0
+        # That of detection is of all detections, whatever their score.
+        assert every[f"detection_precision_{percent}"] == 1.0
+        assert half[f"detection_precision_{percent}"] == 1.0
+    falling = [half[f"precision_{percent}"] for percent in CURVE]
+    assert falling == sorted(falling, reverse=True)
+    assert falling[-1] < 1.0
+
+
+def test_people_are_classified_by_the_classes_of_the_identity_loss(drawn: Dataset) -> None:
+    scenes = drawn.split("train")
+    model = KnowsColors()
+    with pytest.raises(ModelError, match="KnowsColors has no classes of identities"):
+        identity_accuracy(model, scenes)
+    ids = {int(i) for scene in scenes for i in scene.ids if i >= 0}
+    model.reid = PairingLosses(max(ids) + 1, 3, PairingSettings(identity_loss="c2hep"))
+    assert identity_accuracy(model, scenes)["identity_accuracy"] <= 1 / len(ids)
+    for scene, vectors in zip(
+        scenes, embed_scenes(model, scenes, [s.boxes for s in scenes]), strict=True
+    ):
+        model.reid.update_memory(torch.from_numpy(vectors), torch.from_numpy(scene.ids))
+    assert identity_accuracy(model, scenes) == {"identity_accuracy": 1.0}
 
 
 def test_the_threshold_of_a_recall(drawn: Dataset) -> None:

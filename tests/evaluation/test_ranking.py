@@ -5,6 +5,7 @@ import pytest
 
 from personsearch.evaluation.ranking import (
     average_precision,
+    interpolated_precision,
     key_positions,
     ranking_keys,
     stable_ranks,
@@ -35,3 +36,13 @@ def test_average_precision() -> None:
     assert average_precision(np.array([1, 3]), 2, "trapezoid") == pytest.approx(
         (1 + (1 / 2 + 2 / 3) / 2) / 2
     )
+
+
+def test_interpolated_precision() -> None:
+    # Right answers at ranks 2, 3 and 12 of 4: precisions 1/2, 2/3, 3/12.
+    recalls = [0.0, 0.25, 0.26, 0.5, 0.75, 0.76, 1.0]
+    found = interpolated_precision(np.array([2, 3, 12]), 4, recalls)
+    assert found.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2 / 3, 1 / 4, 0, 0])
+    assert interpolated_precision(np.array([], np.int64), 2, [0.0, 0.5]).tolist() == [0, 0]
+    # 0.7 * 10 is more than 7 in floating point.
+    assert interpolated_precision(np.arange(1, 8), 10, [0.7, 0.71]).tolist() == [1, 0]

@@ -210,6 +210,20 @@ def assert_same(result: SearchResult, slow: list[SlowScore], seed: int) -> None:
     assert result.mean_ap == pytest.approx(np.mean([s.average_precision for s in counted]))
     for k in TOP_K:
         assert result.top_k[k] == pytest.approx(np.mean([0 < s.first_rank <= k for s in counted]))
+    if result.convention == "standard":
+        recalls = [0.0, 0.3, 0.5, 1.0]
+        expected = [np.mean([slow_precision(s, recall) for s in counted]) for recall in recalls]
+        np.testing.assert_allclose(result.precision_at(recalls), expected)
+
+
+def slow_precision(score: SlowScore, recall: float) -> float:
+    """The highest precision of the first entries, however many, with at least this recall."""
+    best, right = 0.0, 0
+    for rank, entry in enumerate(score.ranking, 1):
+        right += entry.right
+        if entry.right and right / score.num_targets >= recall:
+            best = max(best, right / rank)
+    return best
 
 
 @pytest.mark.parametrize("convention", ["standard", "seqnet"])

@@ -98,7 +98,7 @@ class Variant(_Table):
     paper: dict[str, float] = {}  # the paper's numbers, as printed
     hidden: bool = False  # other variants start from it; not shown
     kind: Literal["search", "speed"] = "search"  # speed: only timed
-    extra: tuple[Literal["without-detection"], ...] = ()  # also measured
+    extra: tuple[Literal["without-detection", "identity-accuracy"], ...] = ()  # also measured
     columns: dict[str, str] = {}  # by column, the metric to show instead
     x: float | None = None  # position on the x axis of a chart
     line: str = ""  # line of a chart that it belongs to

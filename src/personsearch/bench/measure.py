@@ -6,8 +6,11 @@ protocol, ``mean_ap@same-camera`` in the query's own camera, ``top_1@recall-70``
 threshold at which 70 % of all people are found, ``mean_ap@without-detection`` with whole pictures
 for people. Similarities are multiplied by the scores of detections if the model says so;
 ``mean_ap@weighted`` and ``mean_ap@plain`` are with and without, from the same detections, and so
-are ``mean_ap@gallery-25@weighted`` and ``mean_ap@gallery-25@plain``. All are 0..1 unless the name
-says otherwise; ``score_threshold`` is the lowest score of a detection that is searched.
+are ``mean_ap@gallery-25@weighted`` and ``mean_ap@gallery-25@plain``. ``precision_30`` is the
+precision of search at a recall of 30 %, ``detection_precision_30`` that of detection,
+``identity_accuracy`` the share of annotated training people whom the identity loss's classes name
+rightly. All are 0..1 unless the name says otherwise; ``score_threshold`` is the lowest score of a
+detection that is searched.
 """
 
 import time
@@ -15,10 +18,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import torch
 
 from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.protocols import make_protocol
-from personsearch.errors import DataError
+from personsearch.errors import DataError, ModelError
 from personsearch.evaluation.detection import DetectionResult, evaluate_detection
 from personsearch.evaluation.runner import (
     detect_scenes,
@@ -32,6 +36,9 @@ from personsearch.types import Detections, Scene, SearchProtocol
 
 RECALLS = (40, 50, 60, 70, 80, 90)
 """Detection recalls, in per cent, at which search is measured too."""
+
+CURVE = range(0, 101, 10)
+"""Recalls, in per cent, at which the precisions of search and detection are measured."""
 
 
 def measure(
@@ -88,6 +95,11 @@ def measure(
                 named |= _named(result, where, "weighted" if weighted else "plain")
             if weighted == model.confidence_weighted:
                 named |= _named(result, where)
+                if protocol is usual and not where:
+                    points = result.precision_at([percent / 100 for percent in CURVE])
+                    named |= {
+                        f"precision_{p}": float(x) for p, x in zip(CURVE, points, strict=True)
+                    }
         return named
 
     metrics = {
@@ -103,6 +115,9 @@ def measure(
         if protocol is not None and protocol is not usual:
             metrics |= search(name, protocol, found, score_threshold, both=True)
     every = evaluate_detection(scenes, found, score_threshold=0.0)
+    for percent in CURVE:
+        reached = every.curve_precision[every.curve_recall >= percent / 100]
+        metrics[f"detection_precision_{percent}"] = float(reached.max(initial=0.0))
     for percent in RECALLS:
         threshold = threshold_at(every, percent / 100)
         if threshold is not None:
@@ -134,6 +149,30 @@ def without_detection(
     queries = embed_queries(model, usual, scenes, precision=precision)
     found = evaluate_search(pictures, gallery, queries, metric=model.metric)
     return _named(found, "without-detection")
+
+
+def identity_accuracy(
+    model: PersonSearchModel, scenes: Sequence[Scene], *, precision: str = "auto"
+) -> dict[str, float]:
+    """Classify the people of training scenes: ``identity_accuracy`` (Zhang et al. 2019, 6.1.1).
+
+    Annotated boxes with an identity are embedded, and the class of the highest score is taken.
+
+    Raises:
+        ModelError: the model has no classes of identities.
+    """
+    # By name: runs of other systems do not depend on the code of these losses.
+    reid = getattr(model, "reid", None)
+    if not hasattr(reid, "scores"):
+        raise ModelError(f"{type(model).__name__} has no classes of identities to measure")
+    known = [scene.ids >= 0 for scene in scenes]
+    boxes = [scene.boxes[rows] for scene, rows in zip(scenes, known, strict=True)]
+    embeddings = np.concatenate(embed_scenes(model, scenes, boxes, precision=precision))
+    ids = np.concatenate([scene.ids[rows] for scene, rows in zip(scenes, known, strict=True)])
+    device = next(reid.buffers()).device
+    with torch.no_grad():
+        named = reid.scores(torch.from_numpy(embeddings).to(device)).argmax(dim=1).cpu().numpy()
+    return {"identity_accuracy": float((named == ids).mean())}
 
 
 def same_camera(protocol: SearchProtocol, scenes: Sequence[Scene]) -> SearchProtocol | None:

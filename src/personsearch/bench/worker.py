@@ -96,6 +96,7 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
         best = trainer.run(resume=True)
     finally:
         train_seconds = count()
+    trained = trainer.scenes
     del trainer
     tested = dataset if job["test"] == recipe.data else open_dataset(Path(job["test"]))
     model = load(best, where)
@@ -109,6 +110,8 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     log = read_log(folder / "log.jsonl")
     if "without-detection" in job["extra"]:
         metrics |= measure.without_detection(model, tested, precision=recipe.precision)
+    if "identity-accuracy" in job["extra"]:
+        metrics |= measure.identity_accuracy(model, trained, precision=recipe.precision)
     metrics["train_seconds"] = train_seconds
     rates = [line["images_per_second"] for line in log]
     metrics["train_images_per_second"] = sum(rates) / len(rates)

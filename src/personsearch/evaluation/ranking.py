@@ -5,6 +5,8 @@ A ranking is sorted stably by descending similarity. Similarity and position are
 exact.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,3 +68,22 @@ def average_precision(
         np.divide(ordinal - 1, ranks - 1, out=before, where=ranks > 1)
         precision = (precision + before) / 2
     return float(precision.sum() / num_targets)
+
+
+def interpolated_precision(
+    ranks: IntArray, num_targets: int, recalls: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return the highest precision with at least each recall (R,), 0 where it is not reached.
+
+    Args:
+        ranks: (T,) of the right answers, from 1, ascending.
+        num_targets: number of right answers, found or not, > 0.
+        recalls: (R,) in 0..1.
+    """
+    ordinal = np.arange(1, len(ranks) + 1)
+    # From a recall on, the highest precision; beyond the last right answer it is 0.
+    highest = np.append(np.maximum.accumulate((ordinal / ranks)[::-1])[::-1], 0.0)
+    # Right answers that a recall asks for; rounding may not ask for one more.
+    needed = np.ceil(np.asarray(recalls) * num_targets - 1e-9).astype(np.int64)
+    precisions: NDArray[np.float64] = highest[np.clip(needed - 1, 0, len(ranks))]
+    return precisions

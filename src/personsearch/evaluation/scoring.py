@@ -42,6 +42,7 @@ class QueryScore(NamedTuple):
     first_rank: int
     num_targets: int
     num_found: int
+    ranks: IntArray
     hits: Sequence[RankedHit]
 
 
@@ -130,6 +131,7 @@ class Scoring:
             first_rank=first,
             num_targets=num_targets,
             num_found=len(right),
+            ranks=ranks,
             hits=self._hits(listing, values, right, ordered[: self.ranked]),
         )
 

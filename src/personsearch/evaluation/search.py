@@ -17,6 +17,7 @@ from personsearch.errors import EvaluationError
 from personsearch.evaluation.context_matching import ContextMatching
 from personsearch.evaluation.detection import at_thresholds
 from personsearch.evaluation.gallery import METRICS, Metric, PackedGallery
+from personsearch.evaluation.ranking import interpolated_precision
 from personsearch.evaluation.scoring import QueryScore, RankedHit, Scoring
 from personsearch.types import Detections, FloatArray, IntArray, SearchProtocol
 
@@ -35,6 +36,7 @@ class SearchResult:
         num_targets: (Q,) gallery pictures that show the person; under ``"seqnet"`` a picture counts
             as often as it is listed.
         num_found: (Q,) number of those pictures with a right detection.
+        ranks: of each query, the ranks from 1 of its right answers, ascending.
         hits: the first `ranked` detections of each query's ranking.
     """
 
@@ -49,7 +51,21 @@ class SearchResult:
     first_ranks: IntArray
     num_targets: IntArray
     num_found: IntArray
+    ranks: Sequence[IntArray]
     hits: Sequence[Sequence[RankedHit]]
+
+    def precision_at(self, recalls: Sequence[float]) -> NDArray[np.float64]:
+        """Return the precision (R,) at each recall, the mean over the queries with a target.
+
+        The precision of a query is interpolated: the highest with at least that recall.
+        """
+        curves = [
+            interpolated_precision(ranks, count, recalls)
+            for ranks, count in zip(self.ranks, self.num_targets.tolist(), strict=True)
+            if count
+        ]
+        mean: NDArray[np.float64] = np.mean(curves, axis=0)
+        return mean
 
 
 @overload
@@ -202,7 +218,7 @@ def _summary(
     top_k: Sequence[int],
     scores: Sequence[QueryScore],
 ) -> SearchResult:
-    average_precisions, *counts, hits = zip(*scores, strict=True)
+    average_precisions, *counts, ranks, hits = zip(*scores, strict=True)
     precisions = np.array(average_precisions, dtype=np.float64)
     first, num_targets, num_found = np.array(counts, dtype=np.int64)
     counted = num_targets > 0
@@ -224,5 +240,6 @@ def _summary(
         first_ranks=first,
         num_targets=num_targets,
         num_found=num_found,
+        ranks=list(ranks),
         hits=list(hits),
     )
