@@ -163,7 +163,7 @@ def identity_accuracy(
     """
     # By name: runs of other systems do not depend on the code of these losses.
     reid = getattr(model, "reid", None)
-    if not hasattr(reid, "scores"):
+    if reid is None or not hasattr(reid, "scores"):
         raise ModelError(f"{type(model).__name__} has no classes of identities to measure")
     known = [scene.ids >= 0 for scene in scenes]
     boxes = [scene.boxes[rows] for scene, rows in zip(scenes, known, strict=True)]
