@@ -1,4 +1,4 @@
-"""Random sampling softmax against eq. 2 written with loops, and the rules of its draw."""
+"""Random sampling softmax against the published layer written with loops, and its draw."""
 
 import math
 
@@ -22,50 +22,75 @@ def _seeded(seed: int = 5) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _slow(logits: list[list[float]], targets: list[int], drawn: list[list[int]]) -> float:
-    """Eq. 2, given the indices of each sample that has a class."""
-    losses = []
-    rows = iter(drawn)
-    for x, label in zip(logits, targets, strict=True):
-        if label < 0:
+def _published(
+    logits: list[list[float]], targets: list[int], shuffled: list[list[int]], count: int
+) -> tuple[float, list[list[float]]]:
+    """Loss and gradient by the rules of the authors' Caffe layer, one number at a time.
+
+    Their order: the label, the background unless it is the label, then the shuffled classes that
+    are neither, up to K. Unlabelled samples are skipped. The loss is clipped where a probability
+    is no float32, and the sum is divided by the number of all samples (`normalize: false`).
+    """
+    background = len(logits[0]) - 1
+    loss, gradients = 0.0, [[0.0] * len(x) for x in logits]
+    for x, label, order, gradient in zip(logits, targets, shuffled, gradients, strict=True):
+        if label == -1:
             continue
-        indices = next(rows)
-        below = sum(math.exp(x[i]) for i in indices)
-        losses.append(-sum((i == label) * math.log(math.exp(x[i]) / below) for i in indices))
-    return sum(losses) / len(losses)
+        chosen = [label] if label == background else [label, background]
+        for index in order:
+            if len(chosen) >= count:
+                break
+            if index not in (label, background):
+                chosen.append(index)
+        largest = max(x[i] for i in chosen)
+        powers = [math.exp(x[i] - largest) for i in chosen]
+        probabilities = [power / sum(powers) for power in powers]
+        loss -= math.log(max(probabilities[0], 2.0**-126))
+        for index, probability in zip(chosen, probabilities, strict=True):
+            gradient[index] = probability
+        gradient[label] -= 1.0
+    total = max(1.0, len(targets))
+    return loss / total, [[g / total for g in row] for row in gradients]
 
 
 @pytest.mark.parametrize("count", [2, 3, 6, C])
-def test_equals_equation_2(count: int) -> None:
-    logits, targets = _batch()
-    drawn = sample_classes(targets[targets >= 0], C + 1, count, _seeded())
-    value = random_sampling_softmax(logits, targets, count, _seeded())
-    expected = _slow(logits.double().tolist(), targets.tolist(), drawn.tolist())
-    assert value.item() == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("count", [2, 5])
-def test_the_gradient_stays_in_the_drawn_classes(count: int) -> None:
-    """There it is y~ - t~, the derivative of a softmax loss; classes left out are not touched."""
+def test_equals_the_published_layer_with_the_same_draws(count: int) -> None:
     logits, targets = _batch()
     leaf = logits.clone().requires_grad_()
-    random_sampling_softmax(leaf, targets, count, _seeded()).backward()
-    known = targets >= 0
-    drawn = sample_classes(targets[known], C + 1, count, _seeded())
-    inside = logits[known].double().gather(1, drawn).softmax(dim=1)
-    inside -= (drawn == targets[known][:, None]).double()
-    expected = torch.zeros(8, C + 1, dtype=torch.float64)
-    expected[known] = expected[known].scatter(1, drawn, inside / int(known.sum()))
+    value = random_sampling_softmax(leaf, targets, count, _seeded())
+    value.backward()
+    drawn = sample_classes(targets.clamp(min=0), C + 1, count, _seeded()).tolist()
+    # A shuffle that begins with what was drawn.
+    shuffled = [row + [i for i in range(C + 1) if i not in row] for row in drawn]
+    loss, gradient = _published(logits.double().tolist(), targets.tolist(), shuffled, count)
+    assert value.item() == pytest.approx(loss, rel=1e-6)
     assert leaf.grad is not None
-    torch.testing.assert_close(leaf.grad.double(), expected, rtol=1e-5, atol=1e-7)
-    assert (leaf.grad[known] != 0).sum(dim=1).tolist() == [count] * 6
+    torch.testing.assert_close(
+        leaf.grad.double(), torch.tensor(gradient, dtype=torch.float64), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_numbers_by_hand() -> None:
+    """Equal scores: log K each, over three samples of which one has no class."""
+    value = random_sampling_softmax(torch.zeros(3, 50), torch.tensor([4, -1, 49]), 10)
+    assert value.item() == pytest.approx(2 * math.log(10) / 3)
+    # K = 2, label and background: a difference of log 3 in their scores is a chance of 3 / 4.
+    logits = torch.zeros(1, 50)
+    logits[0, 4] = math.log(3)
+    leaf = logits.requires_grad_()
+    value = random_sampling_softmax(leaf, torch.tensor([4]), 2)
+    value.backward()
+    assert value.item() == pytest.approx(math.log(4 / 3))
+    assert leaf.grad is not None
+    assert leaf.grad[0, [4, 49]].tolist() == pytest.approx([-0.25, 0.25])
+    assert leaf.grad.count_nonzero() == 2
 
 
 @pytest.mark.parametrize("count", [C + 1, C + 2, 5000])
 def test_over_all_classes_it_is_the_cross_entropy(count: int) -> None:
     logits, targets = _batch()
     value = random_sampling_softmax(logits, targets, count)
-    expected = functional.cross_entropy(logits, targets, ignore_index=-1)
+    expected = functional.cross_entropy(logits, targets, ignore_index=-1, reduction="sum") / 8
     torch.testing.assert_close(value, expected)
 
 

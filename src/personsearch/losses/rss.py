@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from personsearch.errors import TrainingError
 from personsearch.losses.identities import check_ids
@@ -11,17 +10,18 @@ from personsearch.losses.softmax import softmax_loss
 
 def random_sampling_softmax(
     logits: Tensor,  # x (N, C + 1), background is class C
-    targets: Tensor,  # (N,) int64; samples below zero (unlabelled people) are left out
+    targets: Tensor,  # (N,) int64; below zero for unlabelled people
     num_sampled: int = 100,  # K; from C + 1 on this is the softmax over all classes
     # of the draw, on its own device; None: torch's, on the device of `logits`
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return RSS, the mean softmax loss of samples over K classes of their own; 0 without samples.
+    """Return RSS, the mean softmax loss of samples over K classes of their own.
 
         l~ = -sum_i t~_i log y~_i,  y~_i = exp(x~_i) / sum_j exp(x~_j),  i, j = 1..K   (eq. 2)
 
     where x~ and t~ are the scores and the label of the classes that `sample_classes` draws. A batch
-    shows few people; over all classes, each step would push down thousands of absent ones.
+    shows few people; over all classes, each step would push down thousands of absent ones. Samples
+    without a class add nothing, but count in the average, as in the authors' layer.
 
     Raises:
         TrainingError: a target is out of range, or K is below 2.
@@ -33,13 +33,9 @@ def random_sampling_softmax(
         )
     if num_sampled >= logits.shape[1]:
         return softmax_loss(logits, targets)
-    known = targets >= 0
-    with torch.autocast(logits.device.type, enabled=False):
-        if not known.any():
-            return logits.float().sum() * 0.0
-        classes = sample_classes(targets[known], logits.shape[1], num_sampled, generator)
-        sampled = logits.float()[known].gather(1, classes)
-        return functional.cross_entropy(sampled, classes.new_zeros(len(classes)))
+    classes = sample_classes(targets.clamp(min=0), logits.shape[1], num_sampled, generator)
+    # The label is the first of the drawn classes.
+    return softmax_loss(logits.gather(1, classes), targets.clamp(max=0))
 
 
 def sample_classes(
