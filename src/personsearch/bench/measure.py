@@ -2,7 +2,8 @@
 
 A metric's name says what and, after an @, where: ``mean_ap`` is of detected people under the data
 set's first protocol, ``mean_ap@truth`` on annotated boxes, ``top_1@gallery-25`` under that
-protocol, ``mean_ap@same-camera`` in the query's own camera, ``top_1@recall-70`` with the score
+protocol, ``mean_ap@other-cameras`` in all pictures of other cameras (`OTHER_CAMERAS`),
+``mean_ap@same-camera`` in the query's own camera, ``top_1@recall-70`` with the score
 threshold at which 70 % of all people are found, ``mean_ap@without-detection`` with whole pictures
 for people. Similarities are multiplied by the scores of detections if the model says so;
 ``mean_ap@weighted`` and ``mean_ap@plain`` are with and without, from the same detections, and so
@@ -39,6 +40,9 @@ RECALLS = (40, 50, 60, 70, 80, 90)
 
 CURVE = range(0, 101, 10)
 """Recalls, in per cent, at which the precisions of search and detection are measured."""
+
+OTHER_CAMERAS = ("multi-view", "cross-camera")
+"""Protocols over all pictures of other cameras than the query's: of PRW, and of other data."""
 
 
 def measure(
@@ -114,6 +118,10 @@ def measure(
     for name, protocol in (*dataset.protocols.items(), ("same-camera", same_camera(usual, scenes))):
         if protocol is not None and protocol is not usual:
             metrics |= search(name, protocol, found, score_threshold, both=True)
+    for name in OTHER_CAMERAS:
+        if name in dataset.protocols:
+            protocol = dataset.protocols[name]
+            metrics |= search("other-cameras", protocol, found, score_threshold, both=True)
     every = evaluate_detection(scenes, found, score_threshold=0.0)
     for percent in CURVE:
         reached = every.curve_precision[every.curve_recall >= percent / 100]
