@@ -118,11 +118,15 @@ def test_the_store_is_written_to(folder: Path) -> None:
     assert left < EXPECTED["store"]["count"]
 
 
-def test_an_interrupted_run_ends_as_it_did(folder: Path) -> None:
+def test_an_interrupted_run_is_finished_by_its_own_version(folder: Path) -> None:
+    recipe = Path("checkpoint_last/last/recipe.toml")
+    text = recipe.read_text(encoding="utf-8")
+    Path("new.toml").write_text(text.replace('"own"', '"softmax"'), encoding="utf-8")
+    before = {path: path.read_bytes() for path in Path("checkpoint_last").rglob("*.*")}
     result = personsearch(
-        *("train", "checkpoint_last/last/recipe.toml", "--data", "scenes"),
-        *("--out", "checkpoint_last", "--resume", "--device", "cpu", "--json"),
+        *("train", "new.toml", "--data", "scenes"),
+        *("--out", "checkpoint_last", "--resume", "--device", "cpu"),
     )
-    assert result.returncode == 0, result.stderr
-    reports = [json.loads(line) for line in result.stdout.splitlines()]
-    contains(reports, EXPECTED["checkpoint_last"]["reports"])
+    assert result.returncode == 1
+    assert "begun by version 0.1, whose training differs; finish it there" in result.stderr
+    assert before == {path: path.read_bytes() for path in Path("checkpoint_last").rglob("*.*")}

@@ -6,37 +6,54 @@ on the picture, and a head, which runs on each region: the stem ends where the s
 `small` is our own, for machines without a GPU.
 """
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any, cast
-from urllib.error import URLError
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
-from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.models import get_model, list_models
 from torchvision.ops import FrozenBatchNorm2d
 
+from personsearch.detectors.faster_rcnn import fully_connected, grid
+from personsearch.detectors.weights import IMAGENET, fit_weights, published_weights, read_weights
 from personsearch.errors import ModelError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(eq=False)
 class Backbone:
-    """A network cut in two."""
+    """A network cut in two: the stem runs on the picture, the head on each region.
+
+    In published systems detection reads the head's output. A narrow network needs a detection head
+    of its own, which reads the pooled region instead, and an embedding of several parts of it.
+    """
 
     stem: nn.Module  # (B, 3, H, W) -> (B, stem_channels, H / stride, W / stride)
-    head: nn.Module  # (N, stem_channels, h, w) -> (N, head_channels, h', w'), run on each region
+    # (N, stem_channels, h, w) -> (N, head_channels, h', w'): a ResNet's conv5, VGG16's fc6 and fc7
+    head: nn.Sequential
     stem_channels: int
     head_channels: int
     stride: int  # pixels of the picture to one cell of the shared map
+    flat: bool = False  # whether the head's output has one cell, as that of VGG16
+    cells: tuple[int, int] = (1, 1)  # rows and columns that embeddings pool a map to
+    own_detection_head: nn.Sequential | None = None  # (N, stem_channels, h, w) -> (N, width, 1, 1)
+    own_detection_width: int = 0
+
+    @property
+    def detection_channels(self) -> int:
+        """Channels of what detection reads."""
+        return self.own_detection_width if self.own_detection_head else self.head_channels
+
+    def copy_detection_head(self) -> nn.Sequential:
+        """Return a copy of what runs on a region before detection: its own head, or the head."""
+        return deepcopy(self.own_detection_head or self.head)
 
 
 @dataclass(eq=False)
@@ -177,6 +194,22 @@ def _cut(stages: OrderedDict[str, nn.Module], name: str, max_stride: int = 16) -
     return Backbone(nn.Sequential(stem), nn.Sequential(head), stem_channels, x.shape[1], stride)
 
 
+def _vgg_head(network: models.VGG) -> nn.Sequential:
+    """Return fc6 and fc7 of a VGG on regions averaged to 7 x 7, without dropout."""
+    layers = network.classifier
+    return nn.Sequential(
+        OrderedDict(
+            pool=network.avgpool,
+            flatten=nn.Flatten(),
+            fc6=layers[0],
+            relu6=nn.ReLU(),
+            fc7=layers[3],
+            relu7=nn.ReLU(),
+            cell=nn.Unflatten(1, (-1, 1, 1)),
+        )
+    )
+
+
 def freeze_norm(module: nn.Module) -> nn.Module:
     """Return the module with every BatchNorm2d replaced by a FrozenBatchNorm2d."""
     if isinstance(module, nn.BatchNorm2d):
@@ -189,62 +222,24 @@ def freeze_norm(module: nn.Module) -> nn.Module:
     return module
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a weights file by name.
-
-    Raises:
-        ModelError: the file is missing, or holds something else than tensors.
-    """
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weights file; give 'none', 'imagenet' or a file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ModelError(
-            f"{path}: cannot be read as weights ({type(error).__name__}: {error}); expected a "
-            ".safetensors file, or a .pth file that holds tensors only"
-        ) from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"{path}: holds no state dictionary of tensors")
-    return state
-
-
-def published_weights(name: str) -> dict[str, Tensor]:
-    """Return torchvision's published tensors of the network `name`, fetched once.
-
-    Raises:
-        ModelError: they cannot be fetched.
-    """
-    weights = get_model_weights(name).DEFAULT
-    try:
-        state: dict[str, Tensor] = weights.get_state_dict(
-            progress=True, check_hash=True, weights_only=True
-        )
-    except (URLError, HTTPException, OSError, RuntimeError) as error:  # the last: a bad checksum
-        raise ModelError(
-            f"the published weights of {name} cannot be fetched from {weights.url} ({error}); "
-            "fetch that file on a machine with a network and give its path as 'weights', "
-            "or start from weights = 'none'"
-        ) from None
-    return state
-
-
 def build_backbone(
     name: str = "resnet50",  # "small", or the name of a torchvision classifier
-    # "none", "imagenet" (torchvision's published weights, fetched once) or the path of a
-    # file with the classifier's state dictionary
+    # "none", "imagenet-v1" or "-v2" (torchvision's published weights, fetched once), or the path of
+    # a file with the classifier's state dictionary
     weights: str = "none",
     norm: str = "batch",  # "batch" trains batch normalisation, "frozen" does not
     frozen_stages: int = 0,  # how many children of the stem, from the picture on, are not trained
     width: int = 32,  # of "small" only
+    *,
+    embedding_grid: Sequence[int] = (1, 1),  # rows and columns that embeddings pool a map to
+    # width of two fully connected layers of a detection head of its own; at 0 detection reads the
+    # head's output, as published
+    detection_hidden: int = 0,
+    detection_grid: Sequence[int] = (1, 1),  # rows and columns of a region that it reads
 ) -> Backbone:
     """Return a backbone by name.
+
+    Frozen stages keep their weights; `norm` says what batch normalisation does in all stages.
 
     Raises:
         ModelError: an unknown name, missing or misfit weights, or too many frozen stages.
@@ -252,20 +247,37 @@ def build_backbone(
     _check_norm(norm)
     if name == "small":
         backbone = small_backbone(width)
-        _fit_small(nn.ModuleDict({"stem": backbone.stem, "head": backbone.head}), weights)
+        _load_small(nn.ModuleDict({"stem": backbone.stem, "head": backbone.head}), weights)
     else:
-        backbone = _cut(_stages(_classifier(name, weights), name), name)
+        network = _classifier(name, weights)
+        backbone = _cut(_stages(network, name), name)
+        if isinstance(network, models.VGG):
+            backbone.head, backbone.flat = _vgg_head(network), True
+            backbone.head_channels = network.classifier[3].out_features
+    backbone.cells = grid("embedding_grid", embedding_grid)
+    cells = grid("detection_grid", detection_grid)
+    if detection_hidden:
+        layers, _ = fully_connected(backbone.stem_channels * math.prod(cells), detection_hidden)
+        backbone.own_detection_head = nn.Sequential(
+            OrderedDict(
+                pool=nn.AdaptiveAvgPool2d(cells),
+                flatten=nn.Flatten(),
+                layers=layers,
+                cell=nn.Unflatten(1, (-1, 1, 1)),
+            )
+        )
+        backbone.own_detection_width = detection_hidden
     if norm == "frozen":
-        backbone.stem, backbone.head = freeze_norm(backbone.stem), freeze_norm(backbone.head)
+        freeze_norm(backbone.stem)
+        freeze_norm(backbone.head)
     stages = list(backbone.stem.named_children())
     if not 0 <= frozen_stages <= len(stages):
         raise ModelError(
             f"frozen_stages is {frozen_stages}, the stem of {name!r} has {len(stages)} children: "
             f"{', '.join(stage for stage, _ in stages)}"
         )
-    for stage, module in stages[:frozen_stages]:
-        # Frozen stages keep their statistics, too.
-        setattr(backbone.stem, stage, freeze_norm(module).requires_grad_(False))
+    for _, module in stages[:frozen_stages]:
+        module.requires_grad_(False)
     return backbone
 
 
@@ -302,7 +314,7 @@ _RESNET_BLOCKS = {
 
 def build_trunk(
     name: str = "resnet50",  # "small", or a ResNet, ResNeXt or Wide ResNet of torchvision
-    # "none", "imagenet" (torchvision's published weights of the classifier), "coco" (of
+    # "none", "imagenet-v1" or "-v2" (torchvision's weights of the classifier), "coco" (of
     # its RetinaNet, ResNet-50 only), or the path of a file with the state dictionary of either kind
     weights: str = "none",
     norm: str = "batch",  # as for `build_backbone`
@@ -317,7 +329,7 @@ def build_trunk(
     _check_norm(norm)
     if name == "small":
         trunk = small_trunk(width)
-        _fit_small(trunk.blocks, weights)
+        _load_small(trunk.blocks, weights)
     else:
         trunk = _resnet_trunk(name, weights)
     if not 0 <= frozen_stages <= len(trunk.blocks):
@@ -325,24 +337,23 @@ def build_trunk(
             f"frozen_stages is {frozen_stages}, a trunk has {len(trunk.blocks)} blocks: "
             f"{', '.join(trunk.blocks)}"
         )
-    for place, (key, block) in enumerate(list(trunk.blocks.items())):
-        if place < frozen_stages or norm == "frozen":
-            trunk.blocks[key] = freeze_norm(block)
-        if place < frozen_stages:
-            trunk.blocks[key].requires_grad_(False)
+    if norm == "frozen":
+        freeze_norm(trunk.blocks)
+    for block in list(trunk.blocks.values())[:frozen_stages]:
+        block.requires_grad_(False)
     return trunk
 
 
 def _resnet_trunk(name: str, weights: str) -> Trunk:
     """Return a ResNet's blocks, with the weights of a classifier or of a detector's body."""
     body = "backbone.body."
-    if weights in ("none", "imagenet"):
+    if weights in ("none", *IMAGENET):
         network, detector = _classifier(name, weights), {}
     else:
         if weights == "coco" and name != "resnet50":
             raise ModelError(
                 f"weights = 'coco' are published for backbone 'resnet50', not {name!r}; use "
-                "'imagenet', 'none' or a file"
+                "'imagenet-v1', 'none' or a file"
             )
         network = _classifier(name, "none")
         whole = (
@@ -352,7 +363,7 @@ def _resnet_trunk(name: str, weights: str) -> Trunk:
         )
         features = {k.removeprefix(body): v for k, v in whole.items() if k.startswith(body)}
         detector = {k: v for k, v in whole.items() if features and not k.startswith(body)}
-        _fit(network, features or whole, weights, name)
+        fit_weights(network, features or whole, weights, name)
     if not hasattr(network, "layer4"):
         raise ModelError(
             f"backbone {name!r} has no blocks C1 to C5; use 'small', or a ResNet, ResNeXt or "
@@ -389,36 +400,18 @@ def _classifier(name: str, weights: str) -> nn.Module:
         )
     build: Callable[..., nn.Module] = get_model
     network = build(name, weights=None)
-    if weights == "imagenet":
+    if weights in IMAGENET:
         try:
-            network.load_state_dict(published_weights(name))
+            network.load_state_dict(published_weights(name, weights))
         except RuntimeError as error:
             raise ModelError(f"the published weights of {name} do not fit it: {error}") from None
     elif weights != "none":
-        _fit(network, read_weights(Path(weights)), weights, name)
+        fit_weights(network, read_weights(Path(weights)), weights, name)
     return network
 
 
-def _fit_small(network: nn.Module, weights: str) -> None:
-    if weights in ("imagenet", "coco"):
+def _load_small(network: nn.Module, weights: str) -> None:
+    if weights in (*IMAGENET, "coco"):
         raise ModelError("backbone 'small' has no published weights; use weights = 'none'")
     if weights != "none":
-        _fit(network, read_weights(Path(weights)), weights, "small")
-
-
-def _fit(network: nn.Module, tensors: Mapping[str, Tensor], weights: str, name: str) -> None:
-    # The classifier is cut off anyway, so only the features matter.
-    classifier = ("fc.", "classifier.")
-    state = {k: v for k, v in tensors.items() if not k.startswith(classifier)}
-    try:
-        missing, unexpected = network.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        first = str(error).split("\n\t")[1:2] or [str(error)]
-        raise ModelError(f"{weights}: does not fit backbone {name!r}: {first[0]}") from None
-    missing = [key for key in missing if not key.startswith(classifier)]
-    if missing:
-        raise ModelError(
-            f"{weights}: does not fit backbone {name!r}: {len(missing)} tensors are missing "
-            f"(first {missing[0]!r}) and {len(unexpected)} are unknown"
-            + (f" (first {unexpected[0]!r})" if unexpected else "")
-        )
+        fit_weights(network, read_weights(Path(weights)), weights, "small")

@@ -21,7 +21,7 @@ from torchvision.models.detection.rpn import (
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import box_iou, clip_boxes_to_image, nms
 
-from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD
+from personsearch.detectors.weights import IMAGENET_MEAN, IMAGENET_STD
 from personsearch.errors import ModelError
 from personsearch.types import UNLABELLED
 

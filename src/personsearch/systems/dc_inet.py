@@ -7,7 +7,6 @@ person or not, and a refined box -> RoIAlign on refined boxes -> layers of re-id
 
 import math
 from collections.abc import Sequence
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -15,34 +14,36 @@ from torch.nn import functional
 from torchvision.ops import box_iou
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import decode_boxes, fully_connected, grid
+from personsearch.detectors.faster_rcnn import (
+    BoxPredictor,
+    decode_boxes,
+    fully_connected,
+    grid,
+)
 from personsearch.systems.inet import picture_of_each
-from personsearch.systems.pairing import PairingLosses, PairingMixin, PairingSettings
+from personsearch.systems.pairing import PairingLosses, PairingSettings
 from personsearch.systems.regions import (
-    ALL,
     DetectionStep,
     FeatureMaps,
+    RegionFeatures,
     RegionSettings,
     RegionSystem,
-    Rows,
 )
 from personsearch.types import UNLABELLED
 
 PAPER_LOSSES = PairingSettings(pairing_loss="olp", identity_loss="c2hep")
 """Eq. 10."""
 
-PAPER_REGIONS = RegionSettings(
-    anchor_sizes=(128, 256, 512), roi_size=(7, 7), detection_grid=(7, 7), detection_hidden=4096
-)
-"""Nine anchors a cell, and VGG16's RoI pooling, fc6 and fc7 for detection (section 3.1)."""
+PAPER_REGIONS = RegionSettings(anchor_sizes=(128, 256, 512), roi_size=(7, 7))
+"""Nine anchors a cell, and the size of VGG16's RoI pooling (section 3.1)."""
 
 
-class DCINet(PairingMixin, RegionSystem[Tensor]):
+class DCINet(RegionSystem):
     """Detection first; then the refined boxes are pooled again and embedded by other layers.
 
-    Only the stem is shared. The backbone's head (conv5 of a ResNet, nothing of VGG16) is in the
-    re-identifier; where detection has no layers of its own (``detection_hidden = 0``) it reads a
-    copy of the head. Pictures, and arguments without a comment, are those of `INet`.
+    Only the stem is shared. Detection has a copy of the backbone's head, the re-identifier its
+    convolutions: conv5 of a ResNet, nothing of VGG16. Pictures, and arguments without a comment,
+    are those of `INet`.
     """
 
     embed_boxes = True
@@ -54,7 +55,6 @@ class DCINet(PairingMixin, RegionSystem[Tensor]):
         *,
         embedding_dim: int = 256,
         reid_roi_size: Sequence[int] = (14, 7),  # rows, columns; the paper's 7 x 14 is w x h
-        embedding_grid: Sequence[int] = (14, 7),  # rows and columns of the head's averaged output
         hidden: int = 4096,  # width of the re-identifier's two fully connected layers; 0 has none
         reid_min_iou: float = 0.5,  # least IoU with a person's box of the refined boxes embedded
         confidence_weighted: bool = False,
@@ -65,16 +65,16 @@ class DCINet(PairingMixin, RegionSystem[Tensor]):
         self.confidence_weighted = confidence_weighted
         self.reid_min_iou = reid_min_iou
         self.reid_roi_size = grid("reid_roi_size", reid_roi_size)
-        self.embedding_grid = grid("embedding_grid", embedding_grid)
-        self.detection_head = nn.Identity() if self.detection_apart else deepcopy(backbone.head)
-        self.box_predictor = self.build_box_predictor(backbone)
-        self.layers, width = fully_connected(
-            backbone.head_channels * math.prod(self.embedding_grid), hidden
-        )
+        self.detection_head = backbone.copy_detection_head()
+        self.box_predictor = BoxPredictor(backbone.detection_channels)
+        channels = backbone.head_channels
+        if backbone.flat:
+            self.head, channels = nn.Sequential(), backbone.stem_channels
+        self.layers, width = fully_connected(channels * math.prod(self.cells), hidden)
         self.embedder = nn.Linear(width, embedding_dim)
         self.reid = PairingLosses(num_ids, embedding_dim, pairing)
 
-    def identity_losses(self, step: DetectionStep[Tensor]) -> dict[str, Tensor]:
+    def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the losses of eq. 10 on refined boxes, named by their kind, such as ``c2hep``."""
         # No gradient goes through a box.
         sizes = step.maps.batch.image_sizes
@@ -97,21 +97,12 @@ class DCINet(PairingMixin, RegionSystem[Tensor]):
         near = ious >= self.reid_min_iou
         return refined[near], ids[owners[near]]
 
-    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
-        features: Tensor = self.detection_head(self.pool(maps, boxes))
-        return features
-
-    def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        logits, deltas = self.box_predictor(features)
-        return logits, deltas
-
     def embed_regions(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
-        return self.embed_features(self.pool(maps, boxes, self.reid_roi_size))
+        return self.embed_features(self.roi_features(maps, boxes, self.reid_roi_size))
 
-    def embed_features(self, features: Tensor, rows: Rows = ALL) -> Tensor:
-        pooled = features[rows]
-        if not len(pooled):
-            return pooled.new_zeros((0, self.embedding_dim))
-        averaged = functional.adaptive_avg_pool2d(self.head(pooled), self.embedding_grid)
+    def embed_features(self, features: RegionFeatures) -> Tensor:
+        if not len(features.pooled):
+            return features.pooled.new_zeros((0, self.embedding_dim))
+        averaged = functional.adaptive_avg_pool2d(features.deep, self.cells)
         embeddings = self.embedder(self.layers(averaged.flatten(1)))
         return functional.normalize(embeddings.float(), dim=1)

@@ -13,9 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import fully_connected, grid
-from personsearch.systems.pairing import PairingLosses, PairingMixin, PairingSettings
-from personsearch.systems.regions import DetectionStep, RegionSettings, SharedHeadSystem
+from personsearch.detectors.faster_rcnn import BoxPredictor
+from personsearch.systems.pairing import PairingLosses, PairingSettings
+from personsearch.systems.regions import (
+    DetectionStep,
+    RegionFeatures,
+    RegionSettings,
+    RegionSystem,
+)
 
 PAPER_LOSSES = PairingSettings(pairing_loss="olp", identity_loss="hep")
 """Eq. 6."""
@@ -24,8 +29,8 @@ PAPER_REGIONS = RegionSettings(anchor_sizes=(128, 256, 512), roi_size=(7, 7))
 """Nine anchors a cell (section 3.1), and the size of VGG16's RoI pooling."""
 
 
-class INet(PairingMixin, SharedHeadSystem):
-    """Faster R-CNN whose two fully connected layers also give each region an embedding.
+class INet(RegionSystem):
+    """Faster R-CNN whose two fully connected layers, VGG16's, also give each region an embedding.
 
     Pictures come in groups that share identities (`training.pairs.PairSampler`); both streams of
     the Siamese network are one network, the batch holds the pictures of all streams.
@@ -37,8 +42,6 @@ class INet(PairingMixin, SharedHeadSystem):
         num_ids: int,  # labelled identities in the training set
         *,
         embedding_dim: int = 256,  # length of an embedding
-        hidden: int = 4096,  # width of fc6 and fc7, which follow the backbone's head; 0 has none
-        embedding_grid: Sequence[int] = (7, 7),  # rows and columns of the average before fc6
         roi_pooling: Literal["max", "align"] = "max",  # RoI pooling as in the paper, or RoIAlign
         reid_min_iou: float = 0.5,  # least IoU with a person's box of the regions in the losses
         embed_boxes: bool = False,  # embed the final boxes instead of their proposals
@@ -50,25 +53,16 @@ class INet(PairingMixin, SharedHeadSystem):
         self.confidence_weighted = confidence_weighted
         self.roi_pooling, self.embed_boxes = roi_pooling, embed_boxes
         self.reid_min_iou = reid_min_iou
-        self.embedding_grid = grid("embedding_grid", embedding_grid)
-        self.fc6_7, width = fully_connected(
-            backbone.head_channels * math.prod(self.embedding_grid), hidden
-        )
-        self.box_predictor = self.build_box_predictor(backbone, width)
-        self.embedder = nn.Linear(width, embedding_dim)
+        self.box_predictor = BoxPredictor(backbone.detection_channels)
+        self.embedder = nn.Linear(backbone.head_channels * math.prod(self.cells), embedding_dim)
         self.reid = PairingLosses(num_ids, embedding_dim, pairing)
 
-    def run_head(self, pooled: Tensor) -> Tensor:
-        """Return the output of fc7 as (R, W, 1, 1)."""
-        averaged = functional.adaptive_avg_pool2d(self.head(pooled), self.embedding_grid)
-        fc7: Tensor = self.fc6_7(averaged.flatten(1))
-        return fc7[..., None, None]
+    def embed_features(self, features: RegionFeatures) -> Tensor:
+        """Return unit embeddings (R, D): a linear layer on fc7."""
+        fc7 = functional.adaptive_avg_pool2d(features.deep, self.cells).flatten(1)
+        return functional.normalize(self.embedder(fc7).float(), dim=1)
 
-    def embedding(self, output: Tensor) -> Tensor:
-        """Return unit embeddings (R, D) of the output of fc7."""
-        return functional.normalize(self.embedder(output.flatten(1)).float(), dim=1)
-
-    def identity_losses(self, step: DetectionStep[Tensor]) -> dict[str, Tensor]:
+    def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the losses of eq. 6, named by their kind, such as ``olp`` and ``hep``."""
         embeddings, person = self.embed_people(step, self.reid_min_iou)
         pictures = picture_of_each(step.regions.boxes)

@@ -6,7 +6,6 @@ direction says which. The vector joins the pooled region and the head's output.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +17,16 @@ from personsearch.detectors.faster_rcnn import (
     RegionSampler,
     SampledRegions,
     box_loss,
-    fully_connected,
-    grid,
     split_like,
 )
 from personsearch.errors import ModelError
 from personsearch.losses.norm_aware import NormAware, RowNorm, person_loss
 from personsearch.losses.oim import OnlineInstanceMatching
 from personsearch.systems.regions import (
-    ALL,
     DetectionStep,
-    FeatureMaps,
+    RegionFeatures,
     RegionSettings,
     RegionSystem,
-    Rows,
 )
 
 PUBLISHED = RegionSettings(min_size=900, max_size=1500)
@@ -71,36 +66,7 @@ class NormAwareHead(nn.Module):
         return split
 
 
-class BoxRegressor(nn.Module):
-    """Box deltas of a region: from the head's output, or by layers of its own on what is pooled."""
-
-    def __init__(self, shallow: int, deep: int, settings: RegionSettings, normalised: bool) -> None:
-        super().__init__()
-        cells = grid("detection_grid", settings.detection_grid)
-        self.apart = settings.detection_hidden > 0
-        width = (shallow if self.apart else deep) * math.prod(cells)
-        layers, width = fully_connected(width, settings.detection_hidden)
-        last = normalised_linear(width, 4)
-        pool = nn.AdaptiveAvgPool2d(cells) if self.apart else nn.AdaptiveMaxPool2d(cells)
-        self.layers = nn.Sequential(pool, nn.Flatten(), *layers, last if normalised else last[0])
-
-    def forward(self, pooled: Tensor, deep: Tensor) -> Tensor:
-        """Return deltas (R, 4)."""
-        deltas: Tensor = self.layers(pooled if self.apart else deep)
-        return deltas
-
-
-@dataclass(frozen=True)
-class NormAwareFeatures:
-    """What the norm-aware head makes of R regions."""
-
-    pooled: Tensor  # (R, C, h, w)
-    deep: Tensor  # (R, C', h', w'), the head's output
-    embeddings: Tensor  # (R, D), unit length
-    logits: Tensor  # (R,), that a region shows a person
-
-
-class NormAwareSystem(RegionSystem[NormAwareFeatures]):
+class NormAwareSystem(RegionSystem):
     """The base of NAE and SeqNet: a norm-aware head, a box regressor and an OIM loss.
 
     Subclasses set the weights and call `_add_heads`.
@@ -114,26 +80,23 @@ class NormAwareSystem(RegionSystem[NormAwareFeatures]):
     def _add_heads(
         self,
         backbone: Backbone,
-        embedding_grid: Sequence[int],
         box_norm: bool,
         oim: OnlineInstanceMatching,
     ) -> None:
         shallow, deep = backbone.stem_channels, backbone.head_channels
-        cells = grid("embedding_grid", embedding_grid)
-        self.embedder = NormAwareHead(shallow, deep, self.embedding_dim, cells)
-        self.regressor = BoxRegressor(shallow, deep, self.settings, box_norm)
+        self.embedder = NormAwareHead(shallow, deep, self.embedding_dim, self.cells)
+        last = normalised_linear(backbone.detection_channels, 4)
+        self.regressor = nn.Sequential(
+            nn.AdaptiveMaxPool2d(1), nn.Flatten(), last if box_norm else last[0]
+        )
         self.oim = oim
 
-    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> NormAwareFeatures:
-        pooled = self.pool(maps, boxes)
-        deep = self.head(pooled)
-        return NormAwareFeatures(pooled, deep, *self.embedder(pooled, deep))
-
-    def predict(self, features: NormAwareFeatures) -> tuple[Tensor, Tensor]:
-        return features.logits, self.regressor(features.pooled, features.deep)
+    def predict(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
+        _, logits = features.joint(self.embedder)
+        return logits, self.regressor(features.detection)
 
     def score(
-        self, features: NormAwareFeatures, logits: Tensor, proposals: Proposals
+        self, features: RegionFeatures, logits: Tensor, proposals: Proposals
     ) -> Sequence[Tensor]:
         """Return the sigmoid of the logits of each picture's regions."""
         return split_like(logits.sigmoid(), proposals.boxes)
@@ -147,21 +110,15 @@ class NormAwareSystem(RegionSystem[NormAwareFeatures]):
             "box": box_loss(deltas, regions, self.box_beta) * self.box_weight,
         }
 
-    def embed_features(self, features: NormAwareFeatures, rows: Rows = ALL) -> Tensor:
-        return features.embeddings[rows]
+    def embed_features(self, features: RegionFeatures) -> Tensor:
+        embeddings: Tensor
+        embeddings, _ = features.joint(self.embedder)
+        return embeddings
 
-    def identity_losses(self, step: DetectionStep[NormAwareFeatures]) -> dict[str, Tensor]:
+    def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the loss ``oim`` of people's regions."""
-        regions = step.regions
-        person = regions.foreground & (regions.ious >= self.oim_min_iou)
-        return self.crop_loss(step.features.embeddings[person], regions.ids[person])
-
-    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """Return the loss ``oim`` of embeddings (R, D)."""
-        return {"oim": self.oim(embeddings, ids) * self.oim_weight}
-
-    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        self.oim.update_memory(embeddings, ids)
+        embeddings, person = self.embed_people(step, self.oim_min_iou)
+        return {"oim": self.oim(embeddings, step.regions.ids[person]) * self.oim_weight}
 
 
 class NAE(NormAwareSystem):
@@ -184,7 +141,6 @@ class NAE(NormAwareSystem):
         oim_temperature: float = 1 / 30,
         oim_weight: float = 1.0,
         oim_min_iou: float = 0.5,
-        embedding_grid: Sequence[int] = (1, 1),  # max-pooling to rows, columns; published: (1, 1)
         # regions below this IoU are background; those between it and 0.5 are in no loss. The
         # published program has 0.1; at 0.5 every region is in a loss.
         background_iou: float = 0.1,
@@ -193,7 +149,7 @@ class NAE(NormAwareSystem):
         box_norm: bool = True,  # batch normalisation of the box deltas
         embed_boxes: bool = False,
         confidence_weighted: bool = True,
-        regions: RegionSettings = PUBLISHED,  # `detection_hidden` is for the box regressor alone
+        regions: RegionSettings = PUBLISHED,
     ) -> None:
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.oim_weight, self.oim_min_iou = oim_weight, oim_min_iou
@@ -210,7 +166,7 @@ class NAE(NormAwareSystem):
         oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
         )
-        self._add_heads(backbone, embedding_grid, box_norm, oim)
+        self._add_heads(backbone, box_norm, oim)
 
 
 def normalised_linear(channels: int, dim: int) -> nn.Sequential:

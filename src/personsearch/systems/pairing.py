@@ -155,18 +155,3 @@ class PairingLosses(nn.Module):
         self.dictionary.push(everyone, their_ids)
         if self.centers is not None:
             self.centers.update(everyone, their_ids)
-
-
-class PairingMixin:
-    """The crop stage of I-Net and DC-I-Net."""
-
-    reid: PairingLosses
-
-    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """Return the losses on true boxes, each box as if from a picture of its own."""
-        pictures = torch.arange(len(ids), device=ids.device)
-        losses: dict[str, Tensor] = self.reid(embeddings, ids, pictures)
-        return losses
-
-    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        self.reid.update_memory(embeddings, ids)

@@ -8,9 +8,11 @@ changes.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
-from typing import Generic, Literal, TypeVar
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,19 +33,8 @@ from personsearch.detectors.faster_rcnn import (
     select_detections,
     split_like,
 )
-from personsearch.errors import ModelError
-from personsearch.losses.cosine_softmax import CosineSoftmax
-from personsearch.systems.base import PersonSearchModel, Target, jitter_boxes, split_targets
+from personsearch.systems.base import PersonSearchModel, Target, split_targets
 from personsearch.types import Detections
-
-Features = TypeVar("Features")
-"""What a system computes of R regions; each system has its own type."""
-
-Rows = Tensor | slice
-"""Indices or a mask of regions."""
-
-ALL = slice(None)
-"""Every region."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +50,12 @@ class RegionSettings:
     rpn_batch_size_per_image: int = 256  # anchors in the proposal losses
     roi_size: Sequence[int] = (14, 14)  # height and width of a pooled region
     sampling_ratio: int = 2  # points a side that RoIAlign averages in each of its cells
+    roi_aligned: bool = False  # whether RoIAlign shifts regions by half a cell, as of Detectron2
     rois_per_image: int = 128  # regions in the losses
     roi_positive_fraction: float = 0.5  # the largest share of them that shows a person
-    detection_grid: Sequence[int] = (1, 1)  # rows, columns that detection's input is averaged over
-    # width of two fully connected layers of their own, on the pooled region before the head; at 0
-    # they read the head's output, as published systems do
-    detection_hidden: int = 0
     score_threshold: float = 0.01  # detections below are dropped
     nms_iou: float = 0.4  # above it the weaker of two is dropped
     max_detections: int = 300  # of a picture
-    crop_loss: Literal["own", "softmax"] = "own"  # or a softmax over cosines of this stage alone
-    crop_jitter: float = 0.08  # most that sides of true boxes move, of their size: no box is exact
-    crop_detection: bool = False  # whether the crop stage also trains detection
 
 
 @dataclass(frozen=True)
@@ -82,8 +67,48 @@ class FeatureMaps:
     features: Tensor  # (B, C, h, w)
 
 
+class RegionFeatures:
+    """What is computed of R regions, each when it is first read; ``features[rows]`` are of some."""
+
+    def __init__(self, pooled: Tensor, head: nn.Module, detection_head: nn.Module | None) -> None:
+        self.pooled = pooled  # (R, C, h, w)
+        self._head, self._detection_head = head, detection_head
+        self._joint: Any = None
+
+    @cached_property
+    def deep(self) -> Tensor:
+        """The head's output (R, C', h', w')."""
+        output: Tensor = self._head(self.pooled)
+        return output
+
+    @cached_property
+    def detection(self) -> Tensor:
+        """What detection reads: the head's output, or that of its own head (R, C'', h'', w'')."""
+        if self._detection_head is None:
+            return self.deep
+        output: Tensor = self._detection_head(self.pooled)
+        return output
+
+    def joint(self, module: nn.Module) -> Any:
+        """What `module` makes of `pooled` and `deep`; it runs once."""
+        if self._joint is None:
+            self._joint = module(self.pooled, self.deep)
+        return self._joint
+
+    def __getitem__(self, rows: Tensor) -> Self:
+        chosen = copy(self)
+        vars(chosen).update((name, _rows(value, rows)) for name, value in vars(self).items())
+        return chosen
+
+
+def _rows(value: Any, rows: Tensor) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_rows(part, rows) for part in value)
+    return value[rows] if isinstance(value, Tensor) else value
+
+
 @dataclass(frozen=True)
-class DetectionStep(Generic[Features]):
+class DetectionStep:
     """The detection losses of a training step, and what the identity losses may need besides."""
 
     maps: FeatureMaps
@@ -91,14 +116,19 @@ class DetectionStep(Generic[Features]):
     ids: list[Tensor]  # (N_i,) of each picture
     losses: dict[str, Tensor]  # the detection losses, by name
     regions: SampledRegions
-    features: Features  # of these regions, as are `logits` and `deltas` of `predict`
+    features: RegionFeatures  # of these regions, as are `logits` and `deltas` of `predict`
     logits: Tensor
     deltas: Tensor
 
 
-class RegionSystem(PersonSearchModel, Generic[Features]):
-    """The base of systems on one shared map with proposals."""
+class RegionSystem(PersonSearchModel):
+    """The base of systems on one shared map with proposals.
 
+    Its attributes `stem` and `head` are the backbone's; `detection_head` is None where detection
+    reads the head's output, as in published systems.
+    """
+
+    box_predictor: BoxPredictor  # of systems that do not override `predict`
     roi_pooling: Literal["max", "align"] = "align"  # "align" is RoIAlign, "max" RoI pooling
     embed_boxes: bool = False  # embed the final boxes, not the regions that they are regressed from
 
@@ -113,16 +143,12 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
         self.embedding_dim = embedding_dim
         self.settings = settings
         self.roi_size = grid("roi_size", settings.roi_size)
-        self.detection_apart = settings.detection_hidden > 0
+        self.cells = backbone.cells
         self.transform = PictureTransform(settings.min_size, settings.max_size)
         self.stem, self.head, self.stride = backbone.stem, backbone.head, backbone.stride
         self.proposals = self.build_proposals(backbone)
+        self.detection_head = backbone.own_detection_head
         self.sampler = RegionSampler(settings.rois_per_image, settings.roi_positive_fraction)
-        self.softmax: CosineSoftmax | None = None
-        if settings.crop_loss == "softmax":
-            # The system's first weights are the same with and without it.
-            with torch.random.fork_rng(devices=[]):
-                self.softmax = CosineSoftmax(num_ids, embedding_dim)
 
     def build_proposals(self, backbone: Backbone) -> ProposalNetwork:
         """Return a new proposal network."""
@@ -135,16 +161,6 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
             settings.rpn_post_nms_top_n_test,
             settings.rpn_batch_size_per_image,
         )
-
-    def build_box_predictor(self, backbone: Backbone, width: int | None = None) -> BoxPredictor:
-        """Return layers on the pooled region if detection stands apart, else on the head's output.
-
-        The latter is a vector of `width` values if given.
-        """
-        cells = grid("detection_grid", self.settings.detection_grid)
-        if self.detection_apart:
-            return BoxPredictor(backbone.stem_channels, cells, self.settings.detection_hidden)
-        return BoxPredictor(width) if width else BoxPredictor(backbone.head_channels, cells)
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Return the detection losses and the identity losses of whole pictures."""
@@ -169,7 +185,7 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
         else:
             starts = accumulate((len(b) for b in decoded[:-1]), initial=0)
             rows = torch.cat([k + start for k, start in zip(kept, starts, strict=True)])
-            embeddings = self.embed_features(features, rows)
+            embeddings = self.embed_features(features[rows])
         kept_scores = [s[k] for s, k in zip(scores, kept, strict=True)]
         return self.postprocess(maps, boxes, kept_scores, embeddings)
 
@@ -182,7 +198,7 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
 
     def detection_step(
         self, maps: FeatureMaps, boxes: list[Tensor], ids: list[Tensor]
-    ) -> DetectionStep[Features]:
+    ) -> DetectionStep:
         """Propose and sample regions given true boxes, and compute the detection losses."""
         proposals = self.propose(maps, boxes, ids)
         regions = self.sampler(proposals.boxes, boxes, ids)
@@ -222,17 +238,27 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
         pooled: Tensor = (
             roi_pool(features, boxes, size, scale)
             if self.roi_pooling == "max"
-            else roi_align(features, boxes, size, scale, self.settings.sampling_ratio, aligned=True)
+            else roi_align(
+                features,
+                boxes,
+                size,
+                scale,
+                self.settings.sampling_ratio,
+                self.settings.roi_aligned,
+            )
         )
         return pooled
 
-    @abstractmethod
-    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> Features:
-        """Compute what `predict` and `embed_features` read of `boxes` in pixels of the batch."""
+    def roi_features(
+        self, maps: FeatureMaps, boxes: list[Tensor], size: tuple[int, int] | None = None
+    ) -> RegionFeatures:
+        """Return what `predict` and `embed_features` read of `boxes`; arguments as of `pool`."""
+        return RegionFeatures(self.pool(maps, boxes, size), self.head, self.detection_head)
 
-    @abstractmethod
-    def predict(self, features: Features) -> tuple[Tensor, Tensor]:
+    def predict(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
         """Return person logits, (R, 2) with background first, and box deltas (R, 4)."""
+        predicted: tuple[Tensor, Tensor] = self.box_predictor(features.detection)
+        return predicted
 
     def region_losses(
         self, logits: Tensor, deltas: Tensor, regions: SampledRegions
@@ -241,10 +267,12 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
         return detection_losses(logits, deltas, regions)
 
     @abstractmethod
-    def identity_losses(self, step: DetectionStep[Features]) -> dict[str, Tensor]:
+    def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the losses that tell people apart, on the regions of a training step."""
 
-    def score(self, features: Features, logits: Tensor, proposals: Proposals) -> Sequence[Tensor]:
+    def score(
+        self, features: RegionFeatures, logits: Tensor, proposals: Proposals
+    ) -> Sequence[Tensor]:
         """Return the score (R_i,) of each region that detections are ranked by."""
         return split_like(logits.float().softmax(dim=1)[:, 1], proposals.boxes)
 
@@ -259,8 +287,8 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
         ]
 
     @abstractmethod
-    def embed_features(self, features: Features, rows: Rows = ALL) -> Tensor:
-        """Return unit embeddings (K, D) of some regions; gradients reach the network."""
+    def embed_features(self, features: RegionFeatures) -> Tensor:
+        """Return unit embeddings (R, D) of regions; gradients reach the network."""
 
     def embed_regions(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
         """Return unit embeddings (R, D) of `boxes` in pixels of the batch."""
@@ -278,72 +306,7 @@ class RegionSystem(PersonSearchModel, Generic[Features]):
         rows = split_like(embeddings, boxes)
         return [Detections(b, s, e) for b, s, e in zip(unscaled, scores, rows, strict=True)]
 
-    def crop_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Return the losses of the crop stage: identity on true boxes, and detection if wanted."""
-        maps = self.extract_features(images)
-        boxes, ids = self.scale(maps, targets)
-        losses: dict[str, Tensor] = {}
-        if self.settings.crop_detection:
-            losses = self.detection_step(maps, boxes, ids).losses
-        jitter = self.settings.crop_jitter
-        embeddings = self.embed_regions(maps, [jitter_boxes(b, jitter) for b in boxes])
-        all_ids = torch.cat(ids)
-        if self.softmax is None:
-            return losses | self.crop_loss(embeddings, all_ids)
-        if self.training:
-            self.update_memory(embeddings, all_ids)
-        return losses | {"softmax": self.softmax(embeddings, all_ids)}
-
-    def crop_parameters(self) -> list[nn.Parameter]:
-        """Return what `crop_losses` trains: everything that is not frozen."""
-        return [p for p in self.parameters() if p.requires_grad]
-
-    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """Return the system's own identity loss on true boxes, for ``crop_loss = "own"``.
-
-        Raises:
-            ModelError: the system has none.
-        """
-        raise ModelError(
-            f"{type(self).__name__} has no identity loss of its own for the crop stage; set "
-            'crop_loss = "softmax", or crop_iterations = 0'
-        )
-
-    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Store the embeddings (R, D) of the crop stage in the memories of the system, if any."""
-
-
-class SharedHeadSystem(RegionSystem[Tensor]):
-    """The base of systems in which detection and embedding read the output of one head.
-
-    With `detection_hidden`, detection stands apart: `box_predictor` reads the pooled region, and
-    the head runs for embeddings only.
-    """
-
-    box_predictor: BoxPredictor
-
-    def run_head(self, pooled: Tensor) -> Tensor:
-        """Return the head's output (R, C', h', w') of pooled regions (R, C, h, w)."""
-        output: Tensor = self.head(pooled)
-        return output
-
-    @abstractmethod
-    def embedding(self, output: Tensor) -> Tensor:
-        """Return unit embeddings (R, D) of the head's output (R, C', h', w')."""
-
-    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
-        pooled = self.pool(maps, boxes)
-        return pooled if self.detection_apart else self.run_head(pooled)
-
-    def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        predicted: tuple[Tensor, Tensor] = self.box_predictor(features)
-        return predicted
-
-    def embed_features(self, features: Tensor, rows: Rows = ALL) -> Tensor:
-        chosen = features[rows]
-        return self.embedding(self.run_head(chosen) if self.detection_apart else chosen)
-
-    def embed_people(self, step: DetectionStep[Tensor], min_iou: float) -> tuple[Tensor, Tensor]:
+    def embed_people(self, step: DetectionStep, min_iou: float) -> tuple[Tensor, Tensor]:
         """Embed the sampled regions with at least this IoU with a person's box.
 
         Returns:
@@ -351,5 +314,5 @@ class SharedHeadSystem(RegionSystem[Tensor]):
         """
         person = step.regions.foreground & (step.regions.ious >= min_iou)
         if not person.any():
-            return step.features.new_zeros((0, self.embedding_dim)), person
-        return self.embed_features(step.features, person), person
+            return step.logits.new_zeros((0, self.embedding_dim)), person
+        return self.embed_features(step.features[person]), person

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import FrozenBatchNorm2d
 
-from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Trunk
+from personsearch.detectors.backbones import Trunk
 from personsearch.detectors.faster_rcnn import grid
+from personsearch.detectors.weights import IMAGENET_MEAN, IMAGENET_STD
 from personsearch.losses.cosine_softmax import CosineSoftmax
 from personsearch.losses.identities import check_ids
 

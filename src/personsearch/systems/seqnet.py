@@ -6,21 +6,21 @@ people around it (CBGM, `personsearch.evaluation.context_matching`).
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 
 from torch import Tensor
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
+    BoxPredictor,
     Proposals,
     box_loss,
     decode_boxes,
     split_like,
 )
 from personsearch.losses.oim import OnlineInstanceMatching
-from personsearch.systems.nae import NormAwareFeatures, NormAwareSystem
-from personsearch.systems.regions import FeatureMaps, RegionSettings
+from personsearch.systems.nae import NormAwareSystem
+from personsearch.systems.regions import FeatureMaps, RegionFeatures, RegionSettings
 
 PUBLISHED = RegionSettings(min_size=900, max_size=1500, nms_iou=0.5)
 """The region settings that SeqNet was published with. Boxes of the second head are better than
@@ -47,7 +47,6 @@ class SeqNet(NormAwareSystem):
         oim_temperature: float = 1 / 30,
         oim_weight: float = 1.0,
         oim_min_iou: float = 0.5,
-        embedding_grid: Sequence[int] = (1, 1),
         proposal_box_weight: float = 10.0,  # of the first head's box loss
         box_weight: float = 1.0,  # of the second head's
         box_beta: float = 1.0,  # where smooth L1 turns from square to linear, in both
@@ -62,13 +61,13 @@ class SeqNet(NormAwareSystem):
         self.box_beta = box_beta
         self.first_nms_iou, self.confidence_weighted = first_nms_iou, confidence_weighted
         # first head
-        self.first_head = None if self.detection_apart else deepcopy(backbone.head)
-        self.first = self.build_box_predictor(backbone)
+        self.first_head = backbone.copy_detection_head()
+        self.first = BoxPredictor(backbone.detection_channels)
         # second head
         oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
         )
-        self._add_heads(backbone, embedding_grid, box_norm, oim)
+        self._add_heads(backbone, box_norm, oim)
 
     def propose(
         self,
@@ -105,15 +104,13 @@ class SeqNet(NormAwareSystem):
 
     def _first(self, maps: FeatureMaps, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits (R, 2), background first, and deltas (R, 4) of the first head."""
-        pooled = self.pool(maps, boxes)
-        if self.first_head is not None:
-            # Each cell then holds one value, which the predictor's own average leaves as it is.
-            pooled = functional.adaptive_max_pool2d(self.first_head(pooled), self.first.grid)
-        logits, deltas = self.first(pooled)
+        output = self.first_head(self.pool(maps, boxes))
+        # One cell, which the predictor's own average leaves as it is.
+        logits, deltas = self.first(functional.adaptive_max_pool2d(output, 1))
         return logits, deltas
 
     def score(
-        self, features: NormAwareFeatures, logits: Tensor, proposals: Proposals
+        self, features: RegionFeatures, logits: Tensor, proposals: Proposals
     ) -> Sequence[Tensor]:
         """Return the first head's scores."""
         return proposals.scores

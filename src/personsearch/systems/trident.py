@@ -7,43 +7,32 @@ weighs the gradients of the other two.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import grid
 from personsearch.distributed import gather
 from personsearch.errors import ModelError
 from personsearch.losses import agwf
 from personsearch.losses.identities import check_ids
 from personsearch.losses.memory import CircularQueue, LookupTable
 from personsearch.systems.regions import (
-    ALL,
     DetectionStep,
-    FeatureMaps,
+    RegionFeatures,
     RegionSettings,
     RegionSystem,
-    Rows,
 )
 
 PUBLISHED = RegionSettings(min_size=900, max_size=1500, roi_size=(24, 8))
 """The region settings of the paper: those of NAE but for the size of a pooled region."""
 
 
-@dataclass(frozen=True)
-class TridentFeatures:
-    """What the branches read of R regions: g-hat, and g if the detection branch needs it."""
-
-    pooled: Tensor  # g-hat (R, C, h, w)
-    deep: Tensor | None  # g (R, C', h', w'), the head's output; None with `detection_hidden`
-
-
-class Trident(RegionSystem[TridentFeatures]):
+class Trident(RegionSystem):
     """Faster R-CNN with three branches, trained together with adaptive gradient weights.
+
+    Of the features of a region, g-hat is `pooled` and g is `deep`.
 
     No gradient goes through alpha, nor through S_bar of L_un.
 
@@ -70,10 +59,9 @@ class Trident(RegionSystem[TridentFeatures]):
         parts: int = 6,  # N_p, 0: no part classification (table 1). Parts may share a row of g
         part_weight: float = 1.0,  # of L_part in the sum
         min_iou: float = 0.5,  # least IoU with a person's box of the regions in L_re-id
-        embedding_grid: Sequence[int] = (1, 1),  # max-pooling to rows, columns; paper: (1, 1)
         embed_boxes: bool = False,  # embed the final boxes instead of their proposals
         confidence_weighted: bool = True,  # similarity x detection score, as the paper's search
-        regions: RegionSettings = PUBLISHED,  # `detection_hidden`: detection is a `BoxPredictor`
+        regions: RegionSettings = PUBLISHED,
     ) -> None:
         if embedding_dim % 2:
             raise ModelError(
@@ -90,16 +78,13 @@ class Trident(RegionSystem[TridentFeatures]):
         self.unlabelled_weight, self.part_weight = unlabelled_weight, part_weight
         self.adaptive = adaptive
         self.parts, self.min_iou, self.queue_background = parts, min_iou, queue_background
-        self.embedding_grid = grid("embedding_grid", embedding_grid)
         self.embed_boxes, self.confidence_weighted = embed_boxes, confidence_weighted
 
         shallow, deep = backbone.stem_channels, backbone.head_channels
-        cells = math.prod(self.embedding_grid)
+        cells = math.prod(self.cells)
         # detection branch
-        self.detection = self.build_box_predictor(backbone) if self.detection_apart else None
-        if self.detection is None:
-            self.foreground = nn.Linear(deep, 2, bias=False)
-            self.regressor = nn.Linear(deep, 4)
+        self.foreground = nn.Linear(backbone.detection_channels, 2, bias=False)
+        self.regressor = nn.Linear(backbone.detection_channels, 4)
         # re-identification branch
         self.shallow_encoder = nn.Linear(shallow * cells, embedding_dim // 2)
         self.deep_encoder = nn.Linear(deep * cells, embedding_dim // 2)
@@ -114,46 +99,37 @@ class Trident(RegionSystem[TridentFeatures]):
         self.lookup = LookupTable(num_ids, embedding_dim, table_momentum)
         self.queue = CircularQueue(queue_size, embedding_dim)
 
-    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> TridentFeatures:
-        pooled = self.pool(maps, boxes)
-        return TridentFeatures(pooled, None if self.detection is not None else self.head(pooled))
-
-    def predict(self, features: TridentFeatures) -> tuple[Tensor, Tensor]:
-        if self.detection is not None:
-            logits, deltas = self.detection(features.pooled)
-            return logits, deltas
-        assert features.deep is not None
-        vector = functional.adaptive_max_pool2d(features.deep, 1).flatten(1)
+    def predict(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
+        vector = functional.adaptive_max_pool2d(features.detection, 1).flatten(1)
         return self.foreground(vector), self.regressor(vector)
 
-    def embed_features(self, features: TridentFeatures, rows: Rows = ALL) -> Tensor:
-        pooled = features.pooled[rows]
-        deep = self.head(pooled) if features.deep is None else features.deep[rows]
-        return self._embedding(pooled, deep)
+    def embed_features(self, features: RegionFeatures) -> Tensor:
+        """Return unit embeddings (R, D): half of an encoder of g-hat, half of one of g."""
+        halves = [
+            encoder(functional.adaptive_max_pool2d(x, self.cells).flatten(1))
+            for encoder, x in (
+                (self.shallow_encoder, features.pooled),
+                (self.deep_encoder, features.deep),
+            )
+        ]
+        return functional.normalize(torch.cat(halves, dim=1).float(), dim=1)
 
-    def identity_losses(self, step: DetectionStep[TridentFeatures]) -> dict[str, Tensor]:
+    def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return ``identity``, ``binary``, ``unlabelled`` (eq. 6) and ``part`` (eq. 11)."""
         alpha = step.logits.float().softmax(dim=1)[:, 1].detach()
         if not self.adaptive:
             alpha = torch.ones_like(alpha)
-        pooled, deep = step.features.pooled, step.features.deep
-        deep = self.head(pooled) if deep is None else deep
-        embeddings, regions = self._embedding(pooled, deep), step.regions
+        embeddings, regions = self.embed_features(step.features), step.regions
         near = regions.foreground & (regions.ious >= self.min_iou)
         losses = self._memory_losses(embeddings[near], alpha[near], regions.ids[near])
         if self.training:
             # Background is in no term of L_re-id, but goes into the queue.
             kept = near | ~regions.foreground if self.queue_background else near
-            self.update_memory(embeddings[kept], regions.ids[kept])
-        return losses | self._part_losses(deep, alpha, regions.foreground)
-
-    def _embedding(self, pooled: Tensor, deep: Tensor) -> Tensor:
-        """Return unit embeddings (R, D) of g-hat (R, C, h, w) and g (R, C', h', w')."""
-        halves = [
-            encoder(functional.adaptive_max_pool2d(x, self.embedding_grid).flatten(1))
-            for encoder, x in ((self.shallow_encoder, pooled), (self.deep_encoder, deep))
-        ]
-        return functional.normalize(torch.cat(halves, dim=1).float(), dim=1)
+            everyone, their_ids = gather(embeddings[kept], regions.ids[kept])
+            known = their_ids >= 0
+            self.lookup.update(everyone[known], their_ids[known])
+            self.queue.push(everyone[~known])
+        return losses | self._part_losses(step.features.deep, alpha, regions.foreground)
 
     def _memory_losses(self, embeddings: Tensor, alpha: Tensor, ids: Tensor) -> dict[str, Tensor]:
         """Return the terms of eq. 6 on people's `embeddings` (R, D) of `ids` (R,)."""
@@ -211,16 +187,3 @@ class Trident(RegionSystem[TridentFeatures]):
         targets = torch.where(foreground[:, None], which, self.parts)
         loss = agwf.part_loss(self.part_classifier(h), alpha, targets, self.part_temperature)
         return {"part": loss * self.part_weight}
-
-    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """Return L_re-id on true boxes, whose confidence is 1."""
-        losses = self._memory_losses(embeddings, torch.ones_like(embeddings[:, 0]), ids)
-        if self.training:
-            self.update_memory(embeddings, ids)
-        return losses
-
-    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        everyone, their_ids = gather(embeddings, ids)
-        known = their_ids >= 0
-        self.lookup.update(everyone[known], their_ids[known])
-        self.queue.push(everyone[~known])

@@ -6,7 +6,6 @@ picture -> conv1-conv5 -> proposals -> RoI pooling -> fc6, fc7 -> box
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -14,13 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection.image_list import ImageList
 
-from personsearch.detectors.backbones import Backbone, published_weights, read_weights
+from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     Proposals,
     SampledRegions,
-    fully_connected,
-    grid,
     split_like,
 )
 from personsearch.errors import ModelError
@@ -30,8 +27,9 @@ from personsearch.systems.base import Target
 from personsearch.systems.regions import (
     DetectionStep,
     FeatureMaps,
+    RegionFeatures,
     RegionSettings,
-    SharedHeadSystem,
+    RegionSystem,
 )
 from personsearch.types import BACKGROUND, UNLABELLED
 
@@ -39,7 +37,7 @@ PAPER_REGIONS = RegionSettings(anchor_sizes=(128, 256, 512), roi_size=(7, 7))
 """Nine anchors a cell (section 4.1), and the size of VGG16's last pooling."""
 
 
-class Xiao2016(SharedHeadSystem):
+class Xiao2016(RegionSystem):
     """Faster R-CNN whose second step tells identities and background apart.
 
     The paper has four losses: two on proposals, one on boxes and the identity softmax, but no
@@ -58,9 +56,6 @@ class Xiao2016(SharedHeadSystem):
         num_ids: int,  # C, labelled identities in the training set
         *,
         embedding_dim: int = 256,  # width of fc8
-        hidden: int = 4096,  # width of fc6 and fc7, which follow the backbone's head; 0 has none
-        fc_weights: str = "none",  # "none", "imagenet" (VGG16's, fetched once) or a weights file
-        embedding_grid: Sequence[int] = (7, 7),  # rows and columns of the average before fc6
         roi_pooling: Literal["max", "align"] = "max",  # RoI pooling as in the paper, or RoIAlign
         identity_loss: Literal["rss", "softmax"] = "rss",  # eq. 2 or eq. 1, on whole pictures
         rss_sampled: int = 100,  # K of RSS
@@ -82,12 +77,6 @@ class Xiao2016(SharedHeadSystem):
             raise ModelError(
                 f"rss_sampled is {rss_sampled}, expected at least 2: the label and the background"
             )
-        if regions.detection_hidden and detection_score != "classifier":
-            raise ModelError(
-                f"detection_hidden is {regions.detection_hidden}, but with detection_score "
-                f"{detection_score!r} boxes are read off fc7; set detection_hidden = 0 or "
-                "detection_score = 'classifier'"
-            )
         self.num_ids, self.confidence_weighted = num_ids, confidence_weighted
         self.roi_pooling, self.embed_boxes = roi_pooling, embed_boxes
         self.identity_loss, self.rss_sampled = identity_loss, rss_sampled
@@ -95,32 +84,24 @@ class Xiao2016(SharedHeadSystem):
         self.reid_min_iou, self.detection_score = reid_min_iou, detection_score
         # Built twice, so that a seed gives the same first weights as in version 0.1.
         self.proposals = self.build_proposals(backbone)
-        self.embedding_grid = grid("embedding_grid", embedding_grid)
-        self.fc6_7, width = fully_connected(
-            backbone.head_channels * math.prod(self.embedding_grid), hidden
-        )
-        if fc_weights != "none":
-            load_fully_connected(self.fc6_7, fc_weights)
-        self.fc8 = nn.Linear(width, embedding_dim)
+        self.fc8 = nn.Linear(backbone.head_channels * math.prod(self.cells), embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_ids + 1, bias=identity_scale == 0)
-        self.box_predictor = (
-            self.build_box_predictor(backbone, width)
-            if detection_score == "classifier"
-            else BoxPredictor(width, classify=False)
+        self.box_predictor = BoxPredictor(
+            backbone.detection_channels, classify=detection_score == "classifier"
         )
 
-    def run_head(self, pooled: Tensor) -> Tensor:
-        """Return the output of fc7 as (R, W, 1, 1)."""
-        averaged = functional.adaptive_avg_pool2d(self.head(pooled), self.embedding_grid)
-        fc7: Tensor = self.fc6_7(averaged.flatten(1))
-        return fc7[..., None, None]
+    def _fc8(self, features: RegionFeatures) -> Tensor:
+        """Return fc8 (R, D) of regions: a linear layer on fc7, the head's output."""
+        fc7 = functional.adaptive_avg_pool2d(features.deep, self.cells).flatten(1)
+        fc8: Tensor = self.fc8(fc7)
+        return fc8
 
-    def embedding(self, output: Tensor) -> Tensor:
-        """Return unit embeddings (R, D) of the output of fc7.
+    def embed_features(self, features: RegionFeatures) -> Tensor:
+        """Return unit embeddings (R, D) of regions.
 
         The paper compares fc8 by Euclidean distance; at unit length, its order is the cosine's.
         """
-        return functional.normalize(self.fc8(output.flatten(1)).float(), dim=1)
+        return functional.normalize(self._fc8(features).float(), dim=1)
 
     def region_losses(
         self, logits: Tensor, deltas: Tensor, regions: SampledRegions
@@ -134,20 +115,22 @@ class Xiao2016(SharedHeadSystem):
             del losses["detection"]
         return losses
 
-    def score(self, features: Tensor, logits: Tensor, proposals: Proposals) -> Sequence[Tensor]:
+    def score(
+        self, features: RegionFeatures, logits: Tensor, proposals: Proposals
+    ) -> Sequence[Tensor]:
         """Return the scores that `detection_score` names."""
         if self.detection_score == "proposal":
             return proposals.scores
         if self.detection_score == "classifier":
             return super().score(features, logits, proposals)
-        probabilities = self._logits(self.fc8(features.flatten(1))).float().softmax(dim=1)
+        probabilities = self._logits(self._fc8(features)).float().softmax(dim=1)
         return split_like(1.0 - probabilities[:, -1], proposals.boxes)
 
-    def identity_losses(self, step: DetectionStep[Tensor]) -> dict[str, Tensor]:
+    def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the loss ``identity`` of all sampled regions, background included."""
-        fc7 = self.run_head(step.features) if self.detection_apart else step.features
-        fc8 = self.fc8(fc7.flatten(1))
-        return {"identity": self._identity_loss(fc8, self.classes(step.regions))}
+        return {
+            "identity": self._identity_loss(self._fc8(step.features), self.classes(step.regions))
+        }
 
     def classes(self, regions: SampledRegions) -> Tensor:
         """Return the class (R,) of each region in the softmax; negative where it has none.
@@ -177,12 +160,6 @@ class Xiao2016(SharedHeadSystem):
             loss = softmax_loss(logits, classes)
         return loss * self.identity_weight
 
-    def crop_loss(self, embeddings: Tensor, ids: Tensor) -> dict[str, Tensor]:
-        """Return the loss ``identity`` of people on canvases, if the softmax reads cosines."""
-        if not self.identity_scale:
-            return super().crop_loss(embeddings, ids)
-        return {"identity": self._identity_loss(embeddings, ids)}
-
     def classifier_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Return the loss ``softmax``, eq. 1 over all classes, of crops from `training.crops`.
 
@@ -193,32 +170,11 @@ class Xiao2016(SharedHeadSystem):
         batch = ImageList(crops, [(crops.shape[2], crops.shape[3])] * len(images))
         maps = FeatureMaps(images, batch, self.stem(crops))
         ids = torch.cat([target.ids for target in targets])
-        fc7 = self.run_head(self.pool(maps, [target.boxes.float() for target in targets]))
+        features = self.roi_features(maps, [target.boxes.float() for target in targets])
         classes = ids.masked_fill(ids == BACKGROUND, self.num_ids)
-        return {"softmax": softmax_loss(self._logits(self.fc8(fc7.flatten(1))), classes)}
+        return {"softmax": softmax_loss(self._logits(self._fc8(features)), classes)}
 
     def classifier_parameters(self) -> list[nn.Parameter]:
         """Return what the classifier of crops trains: all but proposals, boxes and scores."""
-        parts = (self.stem, self.head, self.fc6_7, self.fc8, self.classifier)
+        parts = (self.stem, self.head, self.fc8, self.classifier)
         return [p for part in parts for p in part.parameters() if p.requires_grad]
-
-
-def load_fully_connected(layers: nn.Sequential, weights: str) -> None:
-    """Initialise `fully_connected` layers from VGG16's: ``"imagenet"``, or its state dictionary.
-
-    Raises:
-        ModelError: the weights cannot be read or fetched, or do not fit.
-    """
-    state = published_weights("vgg16") if weights == "imagenet" else read_weights(Path(weights))
-    # torchvision's names: a dropout lies in between.
-    names = {"0": "classifier.0", "2": "classifier.3"}
-    kinds = ("weight", "bias")
-    try:
-        chosen = {f"{o}.{k}": state[f"{t}.{k}"] for o, t in names.items() for k in kinds}
-        layers.load_state_dict(chosen)
-    except (KeyError, RuntimeError) as error:
-        first = str(error).split("\n\t")[-1]
-        raise ModelError(
-            f"fc_weights {weights!r} do not fit fc6 and fc7: {first}; they need backbone 'vgg16', "
-            "hidden = 4096 and embedding_grid = [7, 7], else set fc_weights = 'none'"
-        ) from None

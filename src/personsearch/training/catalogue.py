@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 STAGES = {
-    "crops": "personsearch.training.stages:CropStage",
+    "crops": "personsearch.training.crop_stages:CropStage",
+    "re-identification": "personsearch.training.crop_stages:ReidStage",
     "scenes": "personsearch.training.stages:SceneStage",
     "crop classifier": "personsearch.training.crop_classifier:CropClassifierStage",
     "detection": "personsearch.training.detection_stage:DetectionStage",
@@ -32,6 +33,8 @@ SYSTEMS = {
     "nae": System("personsearch.systems.nae:NAE"),
     "seqnet": System("personsearch.systems.seqnet:SeqNet"),
     "sequential": System("personsearch.systems.sequential:Sequential", ("detection", "features")),
-    "rdlr": System("personsearch.systems.rdlr:RDLR", ("detection", "crops", "refinement")),
+    "rdlr": System(
+        "personsearch.systems.rdlr:RDLR", ("detection", "re-identification", "refinement")
+    ),
 }
 """Systems by name."""

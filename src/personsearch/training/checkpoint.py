@@ -23,14 +23,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from personsearch.durable import sync
 from personsearch.errors import CheckpointError, RecipeError
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training.recipe import Recipe, read_recipe
+from personsearch.training.renamed_keys import current_tensors
 
 FORMAT = "personsearch-checkpoint-1"
+RUN_FORMAT = 2
+"""Of the training state; version 0.1 wrote none, and trains otherwise."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Progress:
     stage: str
     iteration: int  # iterations of that stage that are done
     best: float | None  # the best validation score so far
-    optimizer: Mapping[str, Tensor]  # its state, see `optimizer_tensors`
+    optimizer: Mapping[
+        str, Tensor
+    ]  # its state, see `optimizer_tensors`, and the stage's own module
 
 
 def save_checkpoint(
@@ -67,6 +72,7 @@ def save_checkpoint(
         if progress is not None:
             save_file(dict(progress.optimizer), fresh / "training.safetensors")
             state_of_run = {k: v for k, v in vars(progress).items() if k != "optimizer"}
+            state_of_run["format"] = RUN_FORMAT
             text = json.dumps(state_of_run) + "\n"
             (fresh / "training.json").write_text(text, encoding="utf-8")
         for file in (*fresh.iterdir(), fresh):
@@ -137,6 +143,11 @@ def load_progress(folder: Path) -> Progress:
     """Load the state of the run of this checkpoint."""
     try:
         where = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        if where.get("format") != RUN_FORMAT:
+            raise CheckpointError(
+                f"{folder}: this run was begun by version 0.1, whose training differs; finish it "
+                "there, or start a new run from its weights by the recipe key init"
+            )
         optimizer = load_file(folder / "training.safetensors")
         return Progress(str(where["stage"]), int(where["iteration"]), where["best"], optimizer)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -149,7 +160,7 @@ def load_progress(folder: Path) -> Progress:
 def restore(model: PersonSearchModel, folder: Path) -> None:
     """Load a checkpoint's tensors into a model of the same recipe."""
     try:
-        model.load_state_dict(load_tensors(folder))
+        model.load_state_dict(current_tensors(load_tensors(folder), model))
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
         raise CheckpointError(
@@ -168,8 +179,7 @@ def load_tensors(folder: Path) -> dict[str, Tensor]:
 
 def restore_matching(model: PersonSearchModel, folder: Path) -> list[str]:
     """Load the tensors that agree with the model's in name and shape; return their names."""
-    saved = load_tensors(folder)
-    state = model.state_dict()
+    saved, state = current_tensors(load_tensors(folder), model), model.state_dict()
     fitting = {k: v for k, v in saved.items() if k in state and state[k].shape == v.shape}
     if not fitting:
         raise CheckpointError(
@@ -180,9 +190,15 @@ def restore_matching(model: PersonSearchModel, folder: Path) -> list[str]:
     return sorted(fitting)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the state of an optimizer as named tensors."""
-    return {
+_MODULE = "module."
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, module: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """Return the state of an optimizer, and of a stage's own module, as named tensors."""
+    own = module.state_dict() if module else {}
+    return {_MODULE + name: value.detach().cpu().contiguous() for name, value in own.items()} | {
         f"{index}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
@@ -190,8 +206,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load named tensors into an optimizer over the same parameters."""
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], module: nn.Module | None = None
+) -> None:
+    """Load named tensors into an optimizer over the same parameters, and a stage's own module."""
+    if module:
+        own = {k.removeprefix(_MODULE): v for k, v in tensors.items() if k.startswith(_MODULE)}
+        module.load_state_dict(own)
+    tensors = {k: v for k, v in tensors.items() if not k.startswith(_MODULE)}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

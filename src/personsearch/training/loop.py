@@ -164,7 +164,7 @@ class Trainer:
         parameters = stage.parameters(self.model)
         optimizer = stage.make_optimizer(parameters)
         if state:
-            checkpoint.restore_optimizer(optimizer, state)
+            checkpoint.restore_optimizer(optimizer, state, stage.module)
         batches = stage.batches(start, self.rank, self.world)
         sums: dict[str, float] = {}
         images, since, began = 0, start, time.perf_counter()
@@ -265,7 +265,8 @@ class Trainer:
             if not torch.isfinite(parameter).all():
                 problem = f"the step made {name} not finite; lower lr"
                 raise self._diverged(stage, done - 1, problem)
-        progress = Progress(stage.name, done, self.best, checkpoint.optimizer_tensors(optimizer))
+        tensors = checkpoint.optimizer_tensors(optimizer, stage.module)
+        progress = Progress(stage.name, done, self.best, tensors)
         metrics = {"stage": stage.name, "iteration": done, "best_validation": self.best}
         self._write("last", metrics, progress)
 

@@ -1,8 +1,8 @@
 """Recipes: one flat TOML file with everything that a training run depends on.
 
-The keys are the fields of `Recipe`, plus the keyword arguments of the constructors of the system
-and its stages. A keyword argument that is a dataclass stands for its fields. Nothing is inherited;
-an unknown key is an error that names the nearest valid one.
+The keys are the fields of `Recipe`, plus the keyword arguments of what builds the system, its
+backbone and its stages. A keyword argument that is a dataclass stands for its fields. Nothing is
+inherited; an unknown key is an error that names the nearest valid one.
 """
 
 import importlib
@@ -80,7 +80,7 @@ class Recipe(BaseModel):
     # network
     backbone: str = Field("resnet50", description="'small' or a torchvision classifier")
     backbone_width: int = Field(32, gt=0, description="channels of 'small' at stride 2")
-    weights: str = Field("none", description="'none', 'imagenet' or a file")
+    weights: str = Field("none", description="'none', 'imagenet-v1', 'imagenet-v2' or a file")
     norm: Literal["batch", "frozen"] = Field("batch", description="batch normalisation")
     frozen_stages: int = Field(0, ge=0, description="leading children of the stem that are frozen")
     init: str = Field("", description="checkpoint to start from: tensors of equal name and shape")
@@ -144,14 +144,11 @@ class Recipe(BaseModel):
         Raises:
             ModelError: the backbone or its weights cannot be loaded.
         """
-        from personsearch.detectors import backbones
-
         constructor = _named(SYSTEMS[self.system].constructor)
-        first = next(iter(inspect.signature(constructor).parameters))
-        cut = get_type_hints(constructor.__init__)[first] is backbones.Backbone
-        build = backbones.build_backbone if cut else backbones.build_trunk
+        build = backbone_builder(constructor)
         backbone = build(
-            self.backbone, self.weights, self.norm, self.frozen_stages, self.backbone_width
+            *(self.backbone, self.weights, self.norm, self.frozen_stages, self.backbone_width),
+            **self.keywords(build),
         )
         model: PersonSearchModel = constructor(
             backbone, num_ids, **self.keywords(constructor.__init__)
@@ -241,6 +238,15 @@ def _named(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def backbone_builder(constructor: Any) -> Any:
+    """Return the function that builds the first argument of a system's constructor."""
+    from personsearch.detectors import backbones
+
+    first = next(iter(inspect.signature(constructor).parameters))
+    cut = get_type_hints(constructor.__init__)[first] is backbones.Backbone
+    return backbones.build_backbone if cut else backbones.build_trunk
+
+
 def stage_constructors(system: str) -> list[Any]:
     """Return the stages of a system, in order."""
     return [_named(STAGES[name]) for name in SYSTEMS[system].stages]
@@ -261,11 +267,12 @@ def _keyword_only(function: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
 
 
 def _settings_model(system: str) -> type[BaseModel]:
-    """Make a strict model of the keyword arguments of a system and its stages."""
+    """Make a strict model of the keyword arguments of a system, its backbone and its stages."""
     keys: dict[str, Any] = {}
-    constructors = [_named(SYSTEMS[system].constructor), *stage_constructors(system)]
-    for constructor in constructors:
-        for _, _, own in _keyword_only(constructor.__init__):
+    constructor = _named(SYSTEMS[system].constructor)
+    functions = [stage.__init__ for stage in stage_constructors(system)]
+    for function in (constructor.__init__, backbone_builder(constructor), *functions):
+        for _, _, own in _keyword_only(function):
             keys |= own
     return create_model(
         f"{system}_settings",

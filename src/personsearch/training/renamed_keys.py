@@ -1,8 +1,12 @@
-"""Recipe keys of version 0.1 under their present names."""
+"""Recipe keys and tensors of version 0.1 under their present names."""
 
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from personsearch.errors import RecipeError
 
@@ -17,8 +21,9 @@ RENAMED = {
 }
 """The present name of each renamed key."""
 
-REMOVED: Mapping[str, bool | float] = {
+REMOVED: Mapping[str, bool | float | str] = {
     "confidence_gradient": False,
+    "crop_loss": "softmax",
     "detection_weight": 1.0,
     "reference_gradient": False,
     "second_score": False,
@@ -43,6 +48,8 @@ def current_keys(
     """
     current: dict[str, Any] = {}
     notes = []
+    if "crop_loss" in values:  # in every recipe of 0.1 for systems on one shared map
+        values = _region_keys(values, where)
     for key, value in values.items():
         if key in REMOVED:
             fixed = REMOVED[key]
@@ -63,4 +70,58 @@ def current_keys(
     if notes:
         message = f"{where}: has keys of version 0.1: {', '.join(notes)}"
         warnings.warn(message, DeprecationWarning, stacklevel=3)
+    return current
+
+
+def _region_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the keys of a recipe of 0.1 with the values that stand for what 0.1 did."""
+    kept = {"roi_aligned": True} | dict(values)
+    if not kept.get("crop_iterations"):
+        del kept["crop_loss"]
+    if kept.get("system") in ("xiao2016", "inet"):
+        hidden, vgg = kept.pop("hidden", 4096), kept.get("backbone") == "vgg16"
+        kept.pop("fc_weights", None)
+        if vgg and hidden == 4096 and kept.get("embedding_grid", [7, 7]) == [7, 7]:
+            kept["embedding_grid"] = [1, 1]  # fc6 and fc7 are the backbone's
+        elif vgg or hidden:
+            raise RecipeError(
+                f"{where}: hidden is {hidden} with backbone {kept.get('backbone')!r}, but this key "
+                "was removed: vgg16 has fc6 and fc7 of 4096 on 7 x 7 cells, other backbones have "
+                "none; remove it, or use version 0.1"
+            )
+    return kept
+
+
+_TENSORS = {
+    r"(?:box_predictor|detection)\.layers\.(.*)": r"detection_head.layers.\1",  # small networks
+    r"first\.layers\.(.*)": r"first_head.layers.\1",
+    r"regressor\.layers\.2\.(weight|bias)": r"detection_head.layers.0.\1",
+    r"regressor\.layers\.4\.(weight|bias)": r"detection_head.layers.2.\1",
+    r"regressor\.layers\.[26]\.(.*)": r"regressor.2.\1",
+    r"fc6_7\.0\.(.*)": r"head.fc6.\1",
+    r"fc6_7\.2\.(.*)": r"head.fc7.\1",
+}
+"""Names of tensors of 0.1, as patterns, and their present names."""
+
+
+def current_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return a checkpoint's `tensors` under their present names.
+
+    Left out is the classifier of 0.1's crop stage. Frozen batch normalisation had no count.
+    """
+    expected = model.state_dict()
+    current: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name not in expected:
+            for old, new in _TENSORS.items():
+                renamed, found = re.subn(f"^{old}$", new, name)
+                if found and renamed in expected:
+                    name = renamed
+                    break
+            if name == "softmax.weight":
+                continue
+        current[name] = tensor
+    for name in expected.keys() - current.keys():
+        if name.endswith("num_batches_tracked"):
+            current[name] = torch.zeros_like(expected[name])
     return current

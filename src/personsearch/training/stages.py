@@ -1,4 +1,4 @@
-"""The interface of a training stage, and the two stages that most systems have.
+"""The interface of a training stage, and the main stage of most systems.
 
 A run is a sequence of stages. `training.catalogue` names those of each system; `make_stages` builds
 them from the recipe. Stages that only some systems have are in files of their own.
@@ -8,14 +8,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from personsearch.errors import RecipeError
-from personsearch.systems.base import PersonSearchModel, Target
-from personsearch.training.canvases import Canvases
+from personsearch.systems.base import PersonSearchModel
 from personsearch.training.pairs import PairSampler
 from personsearch.training.recipe import Recipe, stage_constructors
 from personsearch.training.samplers import IdentitySampler, RandomSampler, SceneSampler
@@ -39,6 +38,7 @@ class Stage(ABC):
     interface: type = PersonSearchModel  # what a system must implement to be trained by this stage
     iterations: int  # optimizer steps; a stage with 0 is skipped
     accumulate: int = 1  # forward passes in each
+    module: nn.Module | None = None  # trained by this stage alone; in its checkpoints
     lr: float  # see `learning_rate`, as the next two
     warmup: int = 0
     floor: float = 0.0
@@ -161,51 +161,6 @@ class SceneStage(LoadedStage):
             return super().learning_rate(iteration)
         passed = sum(iteration >= at for at in self.recipe.decay_at)
         return self.lr * self.recipe.decay_factor**passed
-
-
-@runtime_checkable
-class CropTrained(Protocol):
-    """A system that can be trained on people cut out of their pictures."""
-
-    def crop_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Named losses on canvases of people."""
-
-    def crop_parameters(self) -> list[nn.Parameter]:
-        """Parameters that they train."""
-
-
-class CropStage(Stage):
-    """The first stage: people cut out and packed onto canvases."""
-
-    name = "crops"
-    interface = CropTrained
-
-    def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
-        super().__init__(recipe, scenes, pictures)
-        self.start_from_crops(recipe.crop_iterations, recipe.crop_lr)
-        # A canvas has the median size of the pictures.
-        widths, heights = zip(*(scene.size for scene in scenes), strict=True)
-        size = (sorted(widths)[len(widths) // 2], sorted(heights)[len(heights) // 2])
-        self.canvases = Canvases(
-            scenes,
-            pictures,
-            crop_augmentation(recipe),
-            recipe.seed,
-            size,
-            recipe.crops_per_canvas,
-            recipe.canvases_per_iteration,
-        )
-
-    def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
-        # Each process packs its own canvases.
-        for iteration in range(start, self.iterations):
-            yield self.canvases.batch(iteration * world + rank)
-
-    def losses(self, model: CropTrained, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        return model.crop_losses(images, batch.targets)
-
-    def parameters(self, model: CropTrained) -> list[nn.Parameter]:
-        return model.crop_parameters()
 
 
 def make_stages(recipe: Recipe, scenes: Sequence[Scene]) -> list[Stage]:

@@ -1,0 +1,102 @@
+"""Weights files and published weights of networks, by name."""
+
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+
+from personsearch.errors import ModelError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET = ("imagenet", "imagenet-v1", "imagenet-v2")
+"""Names of torchvision's published weights; the first stands for its newest."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a weights file by name.
+
+    Raises:
+        ModelError: the file is missing, or holds something else than tensors.
+    """
+    if not path.is_file():
+        raise ModelError(
+            f"{path}: no such weights file; give 'none', 'imagenet-v1', 'imagenet-v2' or a file"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelError(
+            f"{path}: cannot be read as weights ({type(error).__name__}: {error}); expected a "
+            ".safetensors file, or a .pth file that holds tensors only"
+        ) from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelError(f"{path}: holds no state dictionary of tensors")
+    return state
+
+
+def published_weights(name: str, version: str = "imagenet") -> dict[str, Tensor]:
+    """Return torchvision's published tensors of the network `name`, fetched once.
+
+    Papers up to 2021 started from ``imagenet-v1``; a detector has one version.
+
+    Raises:
+        ModelError: there are no such weights, or they cannot be fetched.
+    """
+    known = get_model_weights(name)
+    kind = "DEFAULT" if version == "imagenet" else f"IMAGENET1K_{version[-2:].upper()}"
+    if kind not in known.__members__:
+        raise ModelError(
+            f"torchvision has no weights {version!r} of {name}; use 'imagenet', its newest"
+        )
+    weights = known[kind]
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(
+            progress=True, check_hash=True, weights_only=True
+        )
+    except (URLError, HTTPException, OSError, RuntimeError) as error:  # the last: a bad checksum
+        raise ModelError(
+            f"the published weights of {name} cannot be fetched from {weights.url} ({error}); "
+            "fetch that file on a machine with a network and give its path as 'weights', "
+            "or start from weights = 'none'"
+        ) from None
+    return state
+
+
+def fit_weights(network: nn.Module, tensors: Mapping[str, Tensor], weights: str, name: str) -> None:
+    """Load `tensors` into a classifier; those of its last layers may be missing.
+
+    Raises:
+        ModelError: they do not fit.
+    """
+    # The last layer is cut off anyway, and so are all fully connected ones but those of a VGG.
+    classifier = ("fc.", "classifier.")
+    own = network.state_dict()
+    state = {
+        k: v
+        for k, v in tensors.items()
+        if not k.startswith(classifier) or (k in own and own[k].shape == v.shape)
+    }
+    try:
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        first = str(error).split("\n\t")[1:2] or [str(error)]
+        raise ModelError(f"{weights}: does not fit backbone {name!r}: {first[0]}") from None
+    missing = [key for key in missing if not key.startswith(classifier)]
+    if missing:
+        raise ModelError(
+            f"{weights}: does not fit backbone {name!r}: {len(missing)} tensors are missing "
+            f"(first {missing[0]!r}) and {len(unexpected)} are unknown"
+            + (f" (first {unexpected[0]!r})" if unexpected else "")
+        )
