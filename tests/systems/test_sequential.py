@@ -21,6 +21,7 @@ LOSSES = {"focal", "box", "triplet"}
 SETTINGS: dict[str, Any] = {
     "min_size": 96,
     "max_size": 160,
+    "stretch": False,
     "region_size": (64, 32),
     "crop_size": (64, 32),
     "pyramid_channels": 16,
@@ -187,6 +188,33 @@ def test_detections_are_sorted_and_in_the_pictures_own_pixels(sharing: str) -> N
     torch.testing.assert_close(again, torch.tensor(alone.embeddings), atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("stretch", [True, False])
+def test_pictures_are_stretched_or_keep_their_proportions(stretch: bool) -> None:
+    """640 x 640 in the paper: a wide picture gets more rows than it would keep."""
+    model = _model(min_size=96, max_size=96, stretch=stretch, sharing="J2").eval()
+    wide = torch.rand(3, 54, 96)
+    batch = model.transform.to_batch([wide])
+    assert batch.image_sizes == [(96, 96) if stretch else (54, 96)]
+    box = torch.tensor([[12.0, 9.0, 36.0, 45.0]])
+    scaled = model.transform.scale([box], [wide], batch)
+    rows = 96 / 54 if stretch else 1.0
+    assert scaled[0].tolist() == [pytest.approx([12, 9 * rows, 36, 45 * rows])]
+    back = model.transform.unscale(scaled, [wide], batch)
+    torch.testing.assert_close(back[0], box)
+    # Boxes are given and found in the picture's own pixels.
+    stretched = torch.nn.functional.interpolate(wide[None], (96, 96), mode="bilinear")[0]
+    again = model.embed([stretched], scaled) if stretch else model.embed([wide], [box])
+    torch.testing.assert_close(model.embed([wide], [box])[0], again[0], atol=1e-4, rtol=1e-3)
+
+
+def test_a_person_is_found_where_it_is_in_a_stretched_picture() -> None:
+    model = _model(min_size=96, max_size=96, score_threshold=0.0, max_detections=5).eval()
+    found = model.detect([torch.rand(3, 54, 96)])[0]
+    assert len(found)
+    assert (found.boxes[:, [1, 3]] <= 54 + 1e-3).all()
+    assert (found.boxes[:, [0, 2]] <= 96 + 1e-3).all()
+
+
 def test_nothing_found_and_nothing_asked() -> None:
     model = _model(score_threshold=1.0).eval()
     images = [torch.rand(3, 96, 128)]
@@ -338,3 +366,23 @@ def _settle(module: nn.Module, call: Any) -> None:
     with torch.no_grad():
         for _ in range(2):
             call()
+
+
+def test_semi_hard_triplets_are_tensorflow_s_loss() -> None:
+    """Squared distances, the margin of its own; every pair is in the mean."""
+    model = _model(semi_hard_margin=0.8).eval()
+    images, targets = scenes()
+    features = model.features(images, [t.boxes for t in targets])
+    ids = torch.cat([t.ids for t in targets])
+    with torch.no_grad():
+        x = model.embed_features(features).double()
+        value = model.identity_losses(features, ids, "semi-hard")["triplet"].item()
+    d = (x[:, None] - x[None]).pow(2).sum(dim=2)
+    terms = []
+    for a in range(8):
+        for p in (p for p in range(8) if p != a and ids[p] == ids[a]):
+            others = d[a][ids != ids[a]]
+            farther = others[others > d[a, p]]
+            negative = farther.min() if len(farther) else others.max()
+            terms.append(max(0.0, (0.8 + d[a, p] - negative).item()))
+    assert value == pytest.approx(sum(terms) / len(terms), abs=1e-5)

@@ -152,9 +152,16 @@ def test_optimizers() -> None:
 
 
 def test_the_rate_warms_up_and_falls_along_half_a_cosine(tmp_path: Path) -> None:
-    stage = _stage(_scenes(tmp_path, 2), detection_lr=2.0, detection_warmup=2)
+    scenes = _scenes(tmp_path, 2)
+    stage = _stage(scenes, detection_lr=2.0, detection_warmup=2, detection_schedule="cosine")
     rates = [stage.learning_rate(k) for k in range(stage.iterations)]
-    assert rates == pytest.approx([1.0, 2.0] + [1.0 + math.cos(math.pi * k / 8) for k in range(8)])
+    cosines = [1.0 + math.cos(math.pi * k / 8) for k in range(8)]
+    assert rates == pytest.approx([1.0, 2.0, *cosines])
+    # TensorFlow's linear_cosine_decay of 8 steps with num_periods 0.5, alpha 0 and beta 0.001.
+    stage = _stage(scenes, detection_lr=2.0, detection_warmup=2)
+    rates = [stage.learning_rate(k) for k in range(stage.iterations)]
+    expected = [(8 - k) / 8 * cosine + 0.002 for k, cosine in enumerate(cosines)]
+    assert rates == pytest.approx([1.0, 2.0, *expected])
 
 
 def test_both_steps_are_stages_of_a_run(tmp_path: Path) -> None:

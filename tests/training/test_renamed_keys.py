@@ -69,3 +69,10 @@ def test_present_keys_stay_as_they_are() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert current_keys(SEQNET | {"sampling_ratio": 3}) == SEQNET | {"sampling_ratio": 3}
+
+
+def test_a_model_of_0_1_keeps_the_proportions_of_pictures() -> None:
+    values = {"system": "sequential", "iterations": 1, "lr": 1.0}
+    assert make_recipe(values, trained=True).settings["stretch"] is False
+    assert make_recipe(values | {"stretch": True}, trained=True).settings["stretch"] is True
+    assert make_recipe(values).settings["stretch"] is True

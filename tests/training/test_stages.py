@@ -77,6 +77,14 @@ def test_a_rate_that_falls_along_half_a_cosine(scenes: list[Scene]) -> None:
     assert stage.learning_rate(6) == pytest.approx(1.0)
 
 
+def test_a_rate_that_falls_as_tensorflow_s_linear_cosine_decay(scenes: list[Scene]) -> None:
+    got = rates(scene_stage(scenes, lr=2.0, schedule="linear-cosine"))
+    # (alpha + linear) * cosine + beta by hand, at the start, at half and at nine tenths.
+    assert got[0] == pytest.approx(2.0 * 1.001)
+    assert got[5] == pytest.approx(2.0 * (0.5 * 0.5 + 0.001))
+    assert got[9] == pytest.approx(2.0 * (0.1 * 0.0244717419 + 0.001), rel=1e-6)
+
+
 def test_a_warm_up_as_long_as_the_stage(scenes: list[Scene]) -> None:
     stage = scene_stage(scenes, lr=1.0, warmup=10, schedule="cosine")
     assert rates(stage) == pytest.approx([k / 10 for k in range(1, 11)])

@@ -29,11 +29,14 @@ from personsearch.types import UNLABELLED
 class PictureTransform(GeneralizedRCNNTransform):
     """Normalise pictures as ImageNet's, scale them, and join them into one padded batch.
 
-    The shorter side becomes `min_size` pixels, or less so that the longer stays in `max_size`.
+    The shorter side becomes `min_size` pixels, or less so that the longer stays in `max_size`. With
+    `stretch`, every picture becomes `max_size` wide and `min_size` high, whatever its proportions.
     """
 
-    def __init__(self, min_size: int, max_size: int) -> None:
-        super().__init__(min_size, max_size, list(IMAGENET_MEAN), list(IMAGENET_STD))
+    def __init__(self, min_size: int, max_size: int, stretch: bool = False) -> None:
+        fixed = (max_size, min_size) if stretch else None
+        mean, std = list(IMAGENET_MEAN), list(IMAGENET_STD)
+        super().__init__(min_size, max_size, mean, std, fixed_size=fixed)
 
     def torch_choice(self, k: list[int]) -> int:
         return k[0]  # torchvision draws a size, in training mode alone

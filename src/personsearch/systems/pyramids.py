@@ -34,9 +34,9 @@ class PyramidSystem(PersonSearchModel):
 
     detector: PyramidFasterRCNN | RetinaNet  # set by the subclass
 
-    def __init__(self, trunk: Trunk, min_size: int, max_size: int) -> None:
+    def __init__(self, trunk: Trunk, min_size: int, max_size: int, stretch: bool = False) -> None:
         super().__init__()
-        self.transform = PictureTransform(min_size, max_size)
+        self.transform = PictureTransform(min_size, max_size, stretch)
         self.trunk = trunk.blocks
 
     def extract_features(self, images: Sequence[Tensor], last: str = "C5") -> BlockMaps:

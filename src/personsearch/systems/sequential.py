@@ -51,8 +51,11 @@ class Sequential(PyramidSystem):
         # "disjoint", RetinaNet and then a whole network on crops of the picture, the pair that
         # the paper compares with
         sharing: Literal["J2", "J3", "J4", "disjoint"] = "J3",
-        min_size: int = 640,  # shorter side that pictures are scaled to
-        max_size: int = 640,  # largest longer side
+        # Pictures are stretched to max_size wide and min_size high. Without `stretch` they keep
+        # their proportions: the shorter side becomes min_size, the longer at most max_size.
+        min_size: int = 640,
+        max_size: int = 640,
+        stretch: bool = True,
         # height and width of a region in pixels, each at least the stride: the pooled map has this
         # size over the stride of the shared map, so that J2, J3 and J4 end with maps of one size,
         # as their times in table 1b imply
@@ -60,18 +63,20 @@ class Sequential(PyramidSystem):
         region_pooling: Literal["max", "align"] = "max",  # the paper's RoI pooling, or RoIAlign
         crop_size: Sequence[int] = (256, 128),  # height and width of a crop of the disjoint pair
         embedding_grid: Sequence[int] = (1, 1),  # rows and columns of the average; paper: (1, 1)
-        margin: float = 0.3,  # of the triplet loss
+        margin: float = 0.3,  # of batch-hard triplets, on distances; not given in the paper
+        semi_hard_margin: float = 1.0,  # of semi-hard ones, on squared distances; TensorFlow's
         confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
         detector: RetinaNetSettings = PUBLISHED,  # pyramid, anchors, losses and detections
     ) -> None:
-        super().__init__(trunk, min_size, max_size)
+        super().__init__(trunk, min_size, max_size, stretch)
         if sharing not in SHARED:
             raise ModelError(
                 f"sharing is {sharing!r}, expected one of {', '.join(map(repr, SHARED))}"
             )
         self.sharing, self.shared = sharing, SHARED[sharing]
         self.confidence_weighted = confidence_weighted
-        self.margin, self.region_pooling = margin, region_pooling
+        self.margin, self.semi_hard_margin = margin, semi_hard_margin
+        self.region_pooling = region_pooling
         self.embedding_grid = grid("embedding_grid", embedding_grid)
         self.embedding_dim = trunk.channels["C5"] * math.prod(self.embedding_grid)
         self.crop_size = grid("crop_size", crop_size)
@@ -116,13 +121,12 @@ class Sequential(PyramidSystem):
         mining: Literal["semi-hard", "batch-hard"] = "batch-hard",
     ) -> dict[str, Tensor]:
         """Return the loss ``triplet``, L_reid: all of the second stage."""
-        embeddings = self.embed_features(features)
-        triplets = (
-            semi_hard(embeddings, ids, self.margin)
-            if mining == "semi-hard"
-            else batch_hard(embeddings, ids)
-        )
-        return {"triplet": triplet_loss(embeddings, triplets, self.margin)}
+        x = self.embed_features(features)
+        if mining == "semi-hard":
+            loss = triplet_loss(x, semi_hard(x, ids), self.semi_hard_margin, squared=True)
+        else:
+            loss = triplet_loss(x, batch_hard(x, ids), self.margin)
+        return {"triplet": loss}
 
     @torch.no_grad()
     def features(self, images: list[Tensor], boxes: list[Tensor]) -> Tensor:

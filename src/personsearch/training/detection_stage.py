@@ -51,7 +51,9 @@ class DetectionStage(LoadedStage):
         *,
         detection_data: Sequence[str] = (),  # folders of further data sets, see `more_scenes`
         detection_iterations: int = 0,  # optimizer steps; 0 skips the stage
-        detection_lr: float = 1e-3,  # after the warm-up, then half a cosine down to 0
+        detection_lr: float = 1e-3,  # after the warm-up
+        # decay after the warm-up, see `Stage.learning_rate`; linear-cosine in the paper
+        detection_schedule: Literal["linear-cosine", "cosine"] = "linear-cosine",
         detection_warmup: int = 0,  # iterations of linear warm-up
         detection_optimizer: Literal["sgd", "adamw"] = "sgd",  # SGD in the paper
         detection_weight_decay: float = 1e-4,  # of every weight; the paper does not give it
@@ -68,7 +70,7 @@ class DetectionStage(LoadedStage):
             )
         super().__init__(recipe, scenes, pictures)
         self.iterations, self.accumulate = detection_iterations, recipe.accumulate
-        self.warmup, self.lr = detection_warmup, detection_lr
+        self.lr, self.schedule, self.warmup = detection_lr, detection_schedule, detection_warmup
         self.optimizer, self.weight_decay = detection_optimizer, detection_weight_decay
         # A skipped stage reads nothing.
         more = detection_data if detection_iterations else ()

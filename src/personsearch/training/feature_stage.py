@@ -99,11 +99,11 @@ class FeatureStage(SceneStage):
 
     def fingerprint(self, model: Sequential) -> str:
         """Hash everything that the features depend on: shared weights, boxes and settings."""
-        recipe, digest = self.recipe, hashlib.sha256()
+        recipe, transform, digest = self.recipe, model.transform, hashlib.sha256()
         augmentation = vars(self.training_set.augmentation) if self.views > 1 else {}
         settings = [
             [model.sharing, model.region_pooling, model.region_grid, model.crop_size],
-            [*model.transform.min_size, model.transform.max_size, recipe.precision],
+            [*transform.min_size, transform.max_size, transform.fixed_size, recipe.precision],
             [self.views, self.jitter, recipe.seed, augmentation] if self.views > 1 else [],
         ]
         digest.update(json.dumps(settings).encode())

@@ -40,6 +40,10 @@ OTHER_NAMES = {
 """What other programs call some keys, to suggest ours."""
 
 
+CURVED = ("cosine", "linear-cosine")
+"""Schedules whose every learning rate depends on the length of the run."""
+
+
 class Recipe(BaseModel):
     """The keys that all systems share.
 
@@ -102,7 +106,7 @@ class Recipe(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of every weight")
     warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
-    schedule: Literal["constant", "step", "cosine"] = Field(
+    schedule: Literal["constant", "step", "cosine", "linear-cosine"] = Field(
         "step", description="of the learning rate after the warm-up"
     )
     decay_at: tuple[int, ...] = Field((), description="iterations at which 'step' decays")

@@ -31,6 +31,9 @@ REMOVED: Mapping[str, bool | float | str] = {
 }
 """The value that is fixed now of each removed key."""
 
+BEFORE: Mapping[str, Mapping[str, Any]] = {"sequential": {"stretch": False}}
+"""By system, what a trained model's recipe means where it lacks a key of today."""
+
 IN_DETECTION = {"second_score"}
 """Removed keys that change what a trained model reports; the others change training alone."""
 
@@ -67,6 +70,8 @@ def current_keys(
         if name in current or (name != key and name in values):
             raise RecipeError(f"{where}: has both {key!r} and {name!r}; keep {name!r}")
         current[name] = value
+    if trained:
+        current = {**BEFORE.get(str(values.get("system")), {}), **current}
     if notes:
         message = f"{where}: has keys of version 0.1: {', '.join(notes)}"
         warnings.warn(message, DeprecationWarning, stacklevel=3)

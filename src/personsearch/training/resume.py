@@ -1,7 +1,7 @@
 """Whether a run can go on with a recipe that was changed since it began."""
 
 from personsearch.errors import CheckpointError
-from personsearch.training.recipe import Recipe
+from personsearch.training.recipe import CURVED, Recipe
 
 WITHOUT_INFLUENCE = {
     "cache_pictures",
@@ -36,10 +36,10 @@ def check_recipe(run: Recipe, wanted: Recipe, done: int, where: str) -> None:
             f"{where}: was trained by another recipe: {differences}; go on with the recipe that it "
             "began with, or choose another folder"
         )
-    if wanted.schedule == "cosine":
+    if wanted.schedule in CURVED:
         raise CheckpointError(
             f"{where}: the run cannot change its length: {differences}, and with schedule "
-            "'cosine' every learning rate depends on it; train in another folder, with "
+            f"{wanted.schedule!r} every learning rate depends on it; train in another folder, with "
             "init to start from these weights"
         )
     if wanted.iterations < done:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from personsearch.errors import RecipeError
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training.pairs import PairSampler
-from personsearch.training.recipe import Recipe, stage_constructors
+from personsearch.training.recipe import CURVED, Recipe, stage_constructors
 from personsearch.training.samplers import IdentitySampler, RandomSampler, SceneSampler
 from personsearch.training.training_set import Batch, PictureCache, TrainingSet, load_batches
 from personsearch.training.transforms import Augmentation
@@ -39,7 +39,8 @@ class Stage(ABC):
     iterations: int  # optimizer steps; a stage with 0 is skipped
     accumulate: int = 1  # forward passes in each
     module: nn.Module | None = None  # trained by this stage alone; in its checkpoints
-    lr: float  # see `learning_rate`, as the next two
+    lr: float  # see `learning_rate`, as the next three
+    schedule: str = "cosine"
     warmup: int = 0
     floor: float = 0.0
 
@@ -86,11 +87,18 @@ class Stage(ABC):
         """Named losses of one forward pass; `images` and the targets are on the device."""
 
     def learning_rate(self, iteration: int) -> float:
-        """Linear warm-up to `lr`, then half a cosine down to `floor` times `lr`."""
+        """Linear warm-up to `lr`, then half a cosine down to `floor` times `lr`.
+
+        The schedule ``"linear-cosine"`` multiplies the cosine by a line to 0, which is TensorFlow's
+        ``linear_cosine_decay`` with its defaults alpha = 0 and beta = 0.001 (Bello et al. 2017).
+        """
         if iteration < self.warmup:
             return self.lr * (iteration + 1) / self.warmup
         done = (iteration - self.warmup) / max(1, self.iterations - self.warmup)
-        return self.lr * (self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * done)))
+        cosine = 0.5 * (1.0 + math.cos(math.pi * done))
+        if self.schedule == "linear-cosine":
+            return self.lr * ((1.0 - done) * cosine + 0.001)
+        return self.lr * (self.floor + (1.0 - self.floor) * cosine)
 
     def start_from_crops(self, iterations: int, lr: float) -> None:
         """Set the length and learning rate of a first stage: a short warm-up, down to a tenth."""
@@ -142,7 +150,7 @@ class SceneStage(LoadedStage):
     def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
         super().__init__(recipe, scenes, pictures)
         self.iterations, self.accumulate = recipe.iterations, recipe.accumulate
-        self.lr, self.warmup = recipe.lr, recipe.warmup
+        self.lr, self.schedule, self.warmup = recipe.lr, recipe.schedule, recipe.warmup
         self.training_set = TrainingSet(scenes, pictures, scene_augmentation(recipe), recipe.seed)
         size = recipe.images_per_iteration
         if recipe.sampler == "random":
@@ -156,8 +164,8 @@ class SceneStage(LoadedStage):
         return losses
 
     def learning_rate(self, iteration: int) -> float:
-        """Linear warm-up, then constant, in steps, or half a cosine."""
-        if self.recipe.schedule == "cosine" or iteration < self.warmup:
+        """Linear warm-up, then constant, in steps, or along a cosine."""
+        if self.schedule in CURVED or iteration < self.warmup:
             return super().learning_rate(iteration)
         passed = sum(iteration >= at for at in self.recipe.decay_at)
         return self.lr * self.recipe.decay_factor**passed
