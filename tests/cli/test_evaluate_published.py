@@ -92,10 +92,13 @@ def test_cuhk_sysu_prints_both_kinds_of_boxes(
 
 
 def test_prw_says_which_networks_saw_its_videos(prw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = printed(prw, monkeypatch, "regular", "multi-view")
+    text = printed(prw, monkeypatch, "regular", "regular-labelled", "multi-view")
     shown = rows(text, "Published results on PRW")
     trident = [row[1:] for row in shown if row[0] == "Trident (AGWF)"]
-    assert trident == [["detected", "multi-view", "48.0", "73.2", "Han 2021, table 3"]]
+    assert trident == [
+        ["detected", "regular-labelled", "53.3", "87.7", "Han 2021, table 3"],
+        ["detected", "multi-view", "48.0", "73.2", "Han 2021, table 3"],
+    ]
     assert ["SeqNet", "detected", "regular", "46.7", "83.4"] in [row[:5] for row in shown]
     assert any(row[0] == "SeqNet + HKD †" for row in shown)
     assert "† A network was trained on Market-1501" in text
