@@ -18,6 +18,7 @@ from personsearch.training import checkpoint
 from personsearch.training.checkpoint import (
     FORMAT,
     Progress,
+    describe_start,
     find_checkpoint,
     load_checkpoint,
     load_progress,
@@ -420,6 +421,11 @@ def test_matching_tensors_start_a_wider_model(tmp_path: Path) -> None:
     assert "embedder.weight" not in names
     for name, value in after.items():
         assert torch.equal(value, saved[name] if name in names else before[name]), name
+    whole = sum(p.numel() for p in wider.parameters())
+    without = sum(p.numel() for p in wider.embedder.parameters())
+    assert describe_start(wider, names) == f"{whole - without:,} of {whole:,} weights; not embedder"
+    everything = [name for name, _ in wider.named_parameters()]
+    assert describe_start(wider, everything) == f"{whole:,} of {whole:,} weights"
 
 
 def test_a_checkpoint_without_a_fitting_tensor_starts_nothing(tmp_path: Path) -> None:

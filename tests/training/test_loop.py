@@ -700,6 +700,11 @@ def test_a_run_starts_from_another_runs_tensors(dataset: Dataset, tmp_path: Path
     )
     before, after = trainer.model.state_dict(), started.model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+    count = sum(p.numel() for p in started.model.parameters())
+    assert started.start == f"{count:,} of {count:,} weights"
+    started.run()
+    metrics = json.loads((tmp_path / "second" / "last" / "metrics.json").read_text())
+    assert (metrics["start"], trainer.start) == (started.start, "")
     with pytest.raises(CheckpointError, match="no such checkpoint folder"):
         Trainer(small_recipe(init=str(tmp_path / "none")), dataset, tmp_path / "third")
 

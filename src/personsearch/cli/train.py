@@ -56,6 +56,8 @@ def train(
     dataset = open_dataset(Path(updated.data), updated.data_format or None)
     with joined_processes(device) as where, ProgressListener(json_output) as listener:
         trainer = Trainer(updated, dataset, out, device=where, listener=listener)
+        if trainer.start:
+            typer.echo(f"{updated.init} starts {trainer.start}", err=True)
         try:
             best = trainer.run(resume=resume)
         except KeyboardInterrupt:

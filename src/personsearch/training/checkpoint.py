@@ -14,7 +14,7 @@ good checkpoint. What is missing, damaged, of another system or cannot be writte
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +188,19 @@ def restore_matching(model: PersonSearchModel, folder: Path) -> list[str]:
         )
     model.load_state_dict(fitting, strict=False)
     return sorted(fitting)
+
+
+def describe_start(model: PersonSearchModel, restored: Collection[str]) -> str:
+    """Return how many of a model's weights were `restored`, and the layers of those that were not.
+
+    Example: ``119,000,000 of 120,100,000 weights; not embedder, reid.classifier``.
+    """
+    sizes = {name: weight.numel() for name, weight in model.named_parameters()}
+    given = sum(size for name, size in sizes.items() if name in restored)
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in sizes if name not in restored)
+    return f"{given:,} of {sum(sizes.values()):,} weights" + (
+        f"; not {', '.join(layers)}" if layers else ""
+    )
 
 
 _MODULE = "module."

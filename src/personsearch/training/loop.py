@@ -83,8 +83,10 @@ class Trainer:
             )
         torch.manual_seed(_seed(recipe.seed, 0, 0))
         self.model: PersonSearchModel = recipe.build(self.num_ids)
+        self.start = ""  # what a checkpoint gave to start from
         if recipe.init:
-            checkpoint.restore_matching(self.model, Path(recipe.init))
+            restored = checkpoint.restore_matching(self.model, Path(recipe.init))
+            self.start = checkpoint.describe_start(self.model, restored)
         self.model.to(self.device)
         # On the CPU, gradients of a strided 1 x 1 convolution with few channels overrun their
         # memory in this layout (torch 2.15), and bfloat16 gains nothing from it.
@@ -271,6 +273,8 @@ class Trainer:
         self._write("last", metrics, progress)
 
     def _write(self, name: str, metrics: Mapping[str, Any], progress: Progress | None) -> None:
+        if self.start:
+            metrics = {**metrics, "start": self.start}
         if self.rank == 0:
             checkpoint.save_checkpoint(
                 self.out / name, self.model, self.recipe, self.num_ids, metrics, progress
