@@ -93,7 +93,7 @@ class PublishedFile(BaseModel):
     def results(self) -> list[PublishedResult]:
         """Every row, in the order of the file."""
         return [
-            PublishedResult(data=group.data, protocol=group.protocol, **row)
+            PublishedResult.model_validate({"data": group.data, "protocol": group.protocol} | row)
             for group in self.group
             for row in group.rows
         ]
