@@ -54,7 +54,7 @@ def make(recipes: Path, tmp_path: Path, source: Source) -> Callable[..., dict[st
             changes = {"lr": rate} | ({"init": f"run:{init}"} if init else {})
             variants.append(Variant(name=name, set=changes))
         x = Ablation(name="x", title="x", recipe="oim", variant=tuple(variants))
-        planner = Planner(recipes, tmp_path, "tiny", source.folder, draw=False)
+        planner = Planner(recipes, tmp_path, "tiny", {"main": source.folder}, draw=False)
         return {name: runs[0] for name, runs in planner.table(x, 1).items()}
 
     return runs

@@ -16,7 +16,7 @@ def ablation(*variants: Variant, **more: object) -> Ablation:
 
 
 def planner(recipes: Path, runs: Path, data: Dataset) -> Planner:
-    return Planner(recipes, runs, "tiny", data.root, draw=False)
+    return Planner(recipes, runs, "tiny", {"main": data.root}, draw=False)
 
 
 def test_a_seed_or_a_key_makes_another_run(recipes: Path, tmp_path: Path, drawn: Dataset) -> None:

@@ -25,7 +25,7 @@ SECOND = FIRST.model_copy(
 
 
 def planner(recipes: Path, runs: Path, drawn: Dataset) -> Planner:
-    return Planner(recipes, runs, "tiny", drawn.root, draw=False)
+    return Planner(recipes, runs, "tiny", {"main": drawn.root}, draw=False)
 
 
 def test_the_first_seed_of_everything_comes_before_the_second_of_anything(

@@ -1,9 +1,11 @@
 """A paper's ablation as data: what varies, what is measured, what the paper found and claims.
 
-Each is a TOML file in the folder ``ablations``, or one of a user's own.
+Each is a TOML file in the folder ``ablations``, or one of a user's own. It is written in the
+paper's terms and values; `bench.binding` says what they are on synthetic data.
 
     title = "HEP against C2HEP"
     paper = "Zhang et al. 2019, Table 4"
+    dataset = "cuhk-sysu"                   # the paper's, for the scale of the paper
     recipe = "dc-inet"                      # the base, a file of the recipes' folder
     set = {validation_fraction = 0.1}       # recipe keys of all variants; may be left out
 
@@ -28,6 +30,7 @@ A recipe key whose value is ``"run:NAME"`` gets the checkpoint of the variant NA
 """
 
 import json
+import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -65,11 +68,13 @@ _NUMBERS = {
 }
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """A table of a TOML file: strict, and frozen once read."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Column(_Table):
+class Column(Table):
     """A column of the table: one metric."""
 
     measure: str  # name of the metric, see `bench.measure`
@@ -78,15 +83,16 @@ class Column(_Table):
     difference: bool = True  # whether to print the difference to the first row
 
 
-class Data(_Table):
-    """A second data set, drawn like the main one except for these values."""
+class Data(Table):
+    """A second data set: drawn like the main one except for these values, or the paper's."""
 
+    dataset: str = ""  # format of the paper's; one with recipes is trained by them
     object_class: str = "person"
     seed: int = Field(0, ge=0)  # another seed gives other people and cameras
     size: str = ""  # empty: the size of the main one
 
 
-class Variant(_Table):
+class Variant(Table):
     """A row of the table: one recipe."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")  # for claims and other variants
@@ -97,6 +103,8 @@ class Variant(_Table):
     test: str = ""  # data set it is measured on; empty: the same
     paper: dict[str, float] = {}  # the paper's numbers, as printed
     hidden: bool = False  # other variants start from it; not shown
+    control: bool = False  # not a row of the paper: of equal budget, or it tests a cause
+    left_out: str = ""  # why it is not run; the row is shown without figures
     kind: Literal["search", "speed"] = "search"  # speed: only timed
     extra: tuple[Literal["without-detection", "identity-accuracy"], ...] = ()  # also measured
     columns: dict[str, str] = {}  # by column, the metric to show instead
@@ -105,11 +113,18 @@ class Variant(_Table):
 
     @property
     def title(self) -> str:
-        """The label, or else the name."""
-        return self.label or self.name
+        """The label, or else the name; a control is marked."""
+        return (self.label or self.name) + (" (control)" if self.control else "")
 
 
-class Claim(_Table):
+class Cause(Table):
+    """Why a claim does not hold on synthetic data."""
+
+    says: str
+    rows: tuple[str, ...] = Field(min_length=1)  # variants that test it
+
+
+class Claim(Table):
     """A finding of the paper."""
 
     says: str  # the finding in words
@@ -118,9 +133,11 @@ class Claim(_Table):
     measure: str = "mean_ap"  # metric that is compared
     worse_measure: str = ""  # metric of the worse variant; empty: `measure`
     less: bool = False  # lower is better
+    reversed_on: str = ""  # data set on which the paper itself finds the opposite
+    cause: Cause | None = None  # printed where the opposite shows
 
 
-class Figure(_Table):
+class Figure(Table):
     """A chart: training curves, or lines over columns or over variants."""
 
     kind: Literal["training", "columns", "variants", "weighting"]
@@ -129,16 +146,32 @@ class Figure(_Table):
     y_label: str = ""
     measure: str = "mean_ap"  # for 'variants'
     measures: tuple[str, ...] = ()  # for 'columns', along the x axis
-    ticks: tuple[float, ...] = ()  # positions of the measures on the x axis
+    ticks: tuple[float, ...] = ()  # of the measures on the x axis; empty: their last numbers
     losses: tuple[str, ...] = ()  # for 'training'; empty: the sum of all
 
+    @property
+    def positions(self) -> tuple[float, ...]:
+        """The ticks, or the numbers in which the measures end, such as 50 of ``@gallery-50``."""
+        return self.ticks or tuple(float(name.rpartition("-")[2]) for name in self.measures)
 
-class Ablation(_Table):
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.ticks and len(self.ticks) != len(self.measures):
+            raise ValueError(f"{len(self.ticks)} ticks for {len(self.measures)} measures")
+        for name in self.measures if not self.ticks else ():
+            if not re.search(r"-\d+$", name):
+                raise ValueError(f"measure {name!r} does not end in a number; set ticks")
+        return self
+
+
+class Ablation(Table):
     """One table or figure of a paper."""
 
     name: str
     title: str
     paper: str = ""  # authors, year, table or figure, data set
+    dataset: str = ""  # the paper's main data set, such as cuhk-sysu or prw
+    protocol: str = ""  # the paper's, of measures without an @; empty: see `binding.HEADLINE`
     recipe: str = ""  # base of variants without a recipe
     note: str = ""  # what a reader has to know, such as differences from the paper
     set: dict[str, Any] = {}  # recipe keys of all variants
@@ -147,6 +180,7 @@ class Ablation(_Table):
     variant: tuple[Variant, ...] = ()
     claim: tuple[Claim, ...] = ()
     figure: tuple[Figure, ...] = ()
+    here: tuple[str, ...] = ()  # what stands for the paper's values, as `bench.binding` says
 
     @property
     def shown(self) -> tuple[Variant, ...]:
@@ -160,6 +194,9 @@ class Ablation(_Table):
         names = [variant.name for variant in self.variant]
         if len(set(names)) < len(names):
             raise ValueError("two variants have the same name")
+        measures = [column.measure for column in self.column]
+        if len(set(measures)) < len(measures):
+            raise ValueError("two columns have the same measure")
         for variant in self.variant:
             if not (variant.recipe or self.recipe):
                 raise ValueError(f"variant {variant.name!r} has no recipe, nor has the ablation")
@@ -169,11 +206,13 @@ class Ablation(_Table):
             for other in _references(variant.set, "run:"):
                 if other not in names or other == variant.name:
                     raise ValueError(f"variant {variant.name!r} starts from {other!r}, not there")
-            if strangers := set(variant.paper) - {column.measure for column in self.column}:
+            if strangers := set(variant.paper) - set(measures):
                 raise ValueError(f"variant {variant.name!r}: no column {min(strangers)!r}")
         for claim in self.claim:
             if strangers := {claim.better, claim.worse} - set(names):
                 raise ValueError(f"claim {claim.says!r}: no variant {min(strangers)!r}")
+            if claim.cause and (strangers := set(claim.cause.rows) - set(names)):
+                raise ValueError(f"cause of {claim.says!r}: no variant {min(strangers)!r}")
         return self
 
 

@@ -74,7 +74,7 @@ def _columns(ablation: Ablation, wanted: Figure, results: Results, panels: list[
         known = results.get(variant.name, ())
         points = [
             _point(x, known, metric_name(variant, measure))
-            for x, measure in zip(wanted.ticks, wanted.measures, strict=True)
+            for x, measure in zip(wanted.positions, wanted.measures, strict=True)
         ]
         lines.append((variant.title, [one for one in points if one]))
     return _lines(panels[0], wanted, lines)

@@ -1,4 +1,4 @@
-"""The synthetic data sets that runs are trained and measured on, drawn when first needed."""
+"""The data sets that runs are trained and measured on; synthetic ones drawn when first needed."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -8,6 +8,8 @@ from pathlib import Path
 from personsearch.bench.fingerprint import of_dataset
 from personsearch.datasets import open_dataset
 from personsearch.datasets.dataset import Dataset
+from personsearch.datasets.formats import FORMATS, detect_format
+from personsearch.errors import DataError
 
 Progress = Callable[[int, int], None]  # called with scenes drawn, and in all
 
@@ -52,9 +54,14 @@ def drawn(
     return at(folder)
 
 
-def at(folder: Path) -> Source:
-    """Return the data set of any format in a folder."""
+def at(folder: Path, expected: str = "", table: str = "") -> Source:
+    """Return the data set in a folder; DataError if it is not of the format that a table needs."""
     folder = folder.resolve()
+    if expected in FORMATS and folder.exists() and (found := detect_format(folder)) != expected:
+        raise DataError(
+            f"{folder}: holds a data set of format {found}, but {table} is about {expected}; give "
+            f"the folder of {expected}"
+        )
     return Source(folder, of_dataset(opened(folder)))
 
 

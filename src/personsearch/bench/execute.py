@@ -164,6 +164,7 @@ class _Pool:
             "test": str(run.test.folder),
             "kind": run.kind,
             "extra": list(run.extra),
+            "protocol": run.protocol,
             "code": fingerprint.of_code(run.system),
         }
         write_json(place / "run.json", job)

@@ -1,11 +1,11 @@
 """The metrics of one trained model on one data set.
 
-A metric's name says what and, after an @, where: ``mean_ap`` is of detected people under the data
-set's first protocol, ``mean_ap@truth`` on annotated boxes, ``top_1@gallery-25`` under that
-protocol, ``mean_ap@other-cameras`` in all pictures of other cameras (`OTHER_CAMERAS`),
-``mean_ap@same-camera`` in the query's own camera, ``top_1@recall-70`` with the score
-threshold at which 70 % of all people are found, ``mean_ap@without-detection`` with whole pictures
-for people. Similarities are multiplied by the scores of detections if the model says so;
+A metric's name says what and, after an @, where: ``mean_ap`` is of detected people under the
+protocol that is asked for or else the data set's first, ``mean_ap@truth`` on annotated boxes,
+``top_1@gallery-25`` under that protocol, ``mean_ap@other-cameras`` in all pictures of other cameras
+(`OTHER_CAMERAS`), ``mean_ap@same-camera`` in the query's own camera, ``top_1@recall-70`` with the
+score threshold at which 70 % of all people are found, ``mean_ap@without-detection`` with whole
+pictures for people. Similarities are multiplied by the scores of detections if the model says so;
 ``mean_ap@weighted`` and ``mean_ap@plain`` are with and without, from the same detections, and so
 are ``mean_ap@gallery-25@weighted`` and ``mean_ap@gallery-25@plain``. ``precision_30`` is the
 precision of search at a recall of 30 %, ``detection_precision_30`` that of detection,
@@ -49,13 +49,14 @@ def measure(
     model: PersonSearchModel,
     dataset: Dataset,
     *,
+    protocol: str = "",
     score_threshold: float = 0.5,
     precision: str = "auto",
     progress: Callable[[str, int, int], None] | None = None,  # step, pictures done, in all
 ) -> dict[str, float]:
     """Measure a model on the test split; detections below `score_threshold` are not searched."""
     scenes = dataset.split("test")
-    usual = usual_protocol(dataset)
+    usual = usual_protocol(dataset, protocol)
     report = progress or (lambda step, done, total: None)
     began = time.perf_counter()
     found = detect_scenes(model, scenes, precision=precision, progress=partial(report, "search"))
@@ -113,15 +114,19 @@ def measure(
         "parameters": float(sum(p.numel() for p in model.parameters())),
         "score_threshold": score_threshold,
     }
-    metrics |= search("", usual, found, score_threshold, both=True)
+    searched = search("", usual, found, score_threshold, both=True)
+    metrics |= searched
     metrics |= search("truth", usual, truth, 0.0)
-    for name, protocol in (*dataset.protocols.items(), ("same-camera", same_camera(usual, scenes))):
-        if protocol is not None and protocol is not usual:
-            metrics |= search(name, protocol, found, score_threshold, both=True)
+    for name, other in (*dataset.protocols.items(), ("same-camera", same_camera(usual, scenes))):
+        if other is usual:
+            parts = [(*key.partition("@"), value) for key, value in searched.items()]
+            metrics |= {f"{what}@{name}{at}{how}": value for what, at, how, value in parts}
+        elif other is not None:
+            metrics |= search(name, other, found, score_threshold, both=True)
     for name in OTHER_CAMERAS:
         if name in dataset.protocols:
-            protocol = dataset.protocols[name]
-            metrics |= search("other-cameras", protocol, found, score_threshold, both=True)
+            other = dataset.protocols[name]
+            metrics |= search("other-cameras", other, found, score_threshold, both=True)
     every = evaluate_detection(scenes, found, score_threshold=0.0)
     for percent in CURVE:
         reached = every.curve_precision[every.curve_recall >= percent / 100]
@@ -134,14 +139,14 @@ def measure(
 
 
 def without_detection(
-    model: PersonSearchModel, dataset: Dataset, *, precision: str = "auto"
+    model: PersonSearchModel, dataset: Dataset, protocol: str = "", *, precision: str = "auto"
 ) -> dict[str, float]:
     """Search for pictures instead of people: ``mean_ap@without-detection`` and top-k.
 
     Each gallery picture is embedded as one detection, which is right when the picture shows the
     query's person; queries keep their boxes.
     """
-    scenes, usual = dataset.split("test"), usual_protocol(dataset)
+    scenes, usual = dataset.split("test"), usual_protocol(dataset, protocol)
     whole = {s.name: np.array([[0, 0, *s.size]], dtype=np.float32) for s in scenes}
     vectors = embed_scenes(model, scenes, list(whole.values()), precision=precision)
     gallery = {
@@ -203,8 +208,10 @@ def threshold_at(detection: DetectionResult, recall: float) -> float | None:
     return float(detection.curve_scores[enough[0]]) if len(enough) else None
 
 
-def usual_protocol(dataset: Dataset) -> SearchProtocol:
-    """Return the first protocol that has queries; DataError if there is none."""
+def usual_protocol(dataset: Dataset, name: str = "") -> SearchProtocol:
+    """Return the protocol of that name, or the first that has queries; DataError without one."""
+    if name:
+        return dataset.protocol(name)
     if found := next((p for p in dataset.protocols.values() if len(p.queries)), None):
         return found
     raise DataError(

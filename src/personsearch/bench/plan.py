@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from personsearch import recipes
 from personsearch.bench import data
 from personsearch.bench.ablation import MAIN, Ablation, Variant
+from personsearch.bench.binding import HEADLINE, Scale
 from personsearch.bench.data import Drawn, Progress, Source
 from personsearch.bench.runs import Run
-from personsearch.errors import RecipeError
+from personsearch.errors import DataError, RecipeError
 from personsearch.training.recipe import make_recipe
 from personsearch.training.renamed_keys import current_keys
 
@@ -17,32 +19,36 @@ from personsearch.training.renamed_keys import current_keys
 class Planner:
     """Makes runs from variants; the same variant and seed give the same run.
 
-    Base recipes are in `recipes`; data sets of `size` are drawn below `runs`, if `draw`, except the
-    main one where `main` is its folder. `any_code` accepts results of another code version.
+    Base recipes are in `recipes`; without it, in the shipped folder of the data set that a variant
+    is trained on. Data sets are in `folders` by name, the main one as ``main``. At the scale
+    ``synthetic`` the others are drawn below `runs`, of `size` unless they say otherwise, if `draw`.
+    `any_code` accepts results of another code version.
     """
 
     def __init__(
         self,
-        recipes: Path,
+        recipes: Path | None,
         runs: Path,
-        size: str,
-        main: Path | None = None,
+        size: str = "ablation",
+        folders: Mapping[str, Path] | None = None,
+        scale: Scale = "synthetic",
         draw: bool = True,
         any_code: bool = False,
     ) -> None:
-        self.recipes, self.runs, self.size = recipes, runs, size
-        self.main, self.draw, self.any_code = main, draw, any_code
+        self.recipes, self.runs, self.size, self.scale = recipes, runs, size, scale
+        self.folders, self.draw, self.any_code = dict(folders or {}), draw, any_code
         self.progress: Progress | None = None
         self._sources: dict[Drawn | Path, Source] = {}
         self._runs: dict[str, Run] = {}
 
-    def base(self, name: str) -> dict[str, Any]:
-        """Return the values of a base recipe; RecipeError if it cannot be read."""
-        path = self.recipes / f"{name}.toml"
+    def base(self, ablation: Ablation, variant: Variant) -> dict[str, Any]:
+        """Return the values of a variant's base recipe; RecipeError if it cannot be read."""
+        folder = self.recipes or recipes.find_set(self._trained_on(ablation, variant))
+        path = folder / f"{variant.recipe or ablation.recipe}.toml"
         try:
             return tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            known = ", ".join(sorted(path.stem for path in self.recipes.glob("*.toml"))) or "none"
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.toml"))) or "none"
             raise RecipeError(
                 f"{path}: no such recipe; that folder has {known}. Name one of them or give "
                 "another folder with --recipes"
@@ -53,9 +59,11 @@ class Planner:
     def values(self, ablation: Ablation, variant: Variant, seed: int) -> dict[str, Any]:
         """Return a variant's complete recipe, references unresolved; RecipeError if not valid."""
         values: dict[str, Any] = {}
-        for part in (self.base(variant.recipe or ablation.recipe), ablation.set, variant.set):
+        for part in (self.base(ablation, variant), ablation.set, variant.set):
             values |= current_keys(part, ablation.name)
         values["seed"] = seed
+        if self.scale == "paper":
+            values["data_format"] = ""  # that of the folder, which may be another than the recipe's
         recipe = make_recipe(values, f"{ablation.name}, variant {variant.name!r}")
         return recipe.model_dump() | recipe.settings | {"data": "", "seed": seed}
 
@@ -69,7 +77,7 @@ class Planner:
         values = self.values(ablation, variant, seed)
         needs: dict[str, Run] = {}
         sources: dict[str, tuple[Source, ...]] = {}
-        for key, value in variant.set.items():
+        for key, value in (ablation.set | variant.set).items():
             parts = value if isinstance(value, list | tuple) else [value]
             if any(isinstance(part, str) and part.startswith("data:") for part in parts):
                 names = [str(part).removeprefix("data:") for part in parts]
@@ -82,28 +90,58 @@ class Planner:
                 values[key] = ""
         trained = self.source(ablation, variant.train)
         tested = self.source(ablation, variant.test or variant.train)
-        run = Run(values, trained, tested, variant.kind, needs, sources, variant.extra)
+        protocol = self._protocol(ablation, variant.test or variant.train)
+        run = Run(values, trained, tested, variant.kind, needs, sources, variant.extra, protocol)
         return self._runs.setdefault(run.name, run)
 
     def table(self, ablation: Ablation, seeds: int) -> Mapping[str, list[Run]]:
-        """Return the runs of every shown variant by its name, in the order of the seeds."""
+        """Return the runs of the shown variants, in order of the seeds, but for those left out."""
         return {
             variant.name: [self.run(ablation, variant, seed) for seed in range(seeds)]
             for variant in ablation.shown
+            if not variant.left_out
         }
 
     def source(self, ablation: Ablation, name: str) -> Source:
         """Return a data set of the ablation; DataError if it cannot be read or drawn."""
         wanted: Drawn | Path
-        if name == MAIN:
-            wanted = self.main or Drawn(self.size)
+        if name in self.folders:
+            wanted = self.folders[name]
+        elif self.scale == "paper":
+            said = "--data" if name == MAIN else f"--data {name}="
+            kind = self._dataset(ablation, name) or "the data set of the paper"
+            raise DataError(
+                f"{ablation.name} needs {kind}; say where it is: {said}{'' if '=' in said else ' '}"
+                "FOLDER"
+            )
+        elif name == MAIN:
+            wanted = Drawn(self.size)
         else:
             about = ablation.data[name]
             wanted = Drawn(about.size or self.size, about.object_class, about.seed)
         if wanted in self._sources:
             return self._sources[wanted]
         if isinstance(wanted, Path):
-            source = data.at(wanted)
+            kind = self._dataset(ablation, name) if self.scale == "paper" else ""
+            source = data.at(wanted, kind, ablation.name)
         else:
             source = data.drawn(wanted, self.runs, draw=self.draw, progress=self.progress)
         return self._sources.setdefault(wanted, source)
+
+    def _dataset(self, ablation: Ablation, name: str) -> str:
+        """The paper's data set of that name, such as ``prw``; empty if it is not said."""
+        return ablation.dataset if name == MAIN else ablation.data[name].dataset
+
+    def _trained_on(self, ablation: Ablation, variant: Variant) -> str:
+        """The name of the shipped recipes for the data set that a variant is trained on."""
+        if self.scale == "synthetic":
+            return f"synthetic-{self.size}"
+        own = self._dataset(ablation, variant.train)
+        return own if own in HEADLINE else ablation.dataset
+
+    def _protocol(self, ablation: Ablation, name: str) -> str:
+        """The protocol that a data set is measured by first; empty for its own first one."""
+        if self.scale == "synthetic":
+            return ""
+        own = HEADLINE.get(self._dataset(ablation, name), "")
+        return (ablation.protocol if name == MAIN else "") or own

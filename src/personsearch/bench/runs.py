@@ -39,6 +39,7 @@ class Run:
     needs: Mapping[str, "Run"] = field(default_factory=dict)  # recipe key -> run of a checkpoint
     sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # key -> data sets
     extra: tuple[str, ...] = ()  # further measurements, see `bench.measure`
+    protocol: str = ""  # of measures without an @; empty: the data set's first
 
     @property
     def system(self) -> str:
@@ -56,6 +57,8 @@ class Run:
             "needs": {key: run.task for key, run in self.needs.items()},
             "sources": {k: [s.fingerprint for s in v] for k, v in self.sources.items()},
         }
+        if self.protocol:
+            depends["protocol"] = self.protocol
         return f"{self.system}-seed{self.values['seed']}-{fingerprint.of_values(depends)}"
 
     @cached_property

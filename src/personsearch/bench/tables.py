@@ -116,6 +116,11 @@ def section(ablation: Ablation, results: Results, floor: float = math.nan) -> Se
         for seed, result in enumerate(results.get(variant.name, ()))
         if result.failure
     ]
+    remarks += [
+        f"{variant.title}: left out: {variant.left_out}"
+        for variant in ablation.shown
+        if variant.left_out
+    ]
     if old := sum(result.other_code for ours in results.values() for result in ours):
         remarks.append(f"Runs that another version of the code made: {old}.")
     remarks += filter(None, map(_remark, verdicts))
@@ -145,7 +150,7 @@ def _rows(ablation: Ablation, results: Results) -> TextTable:
                 paper = variant.paper.get(column.measure)
                 row.append(MISSING if paper is None else f"{paper:g}")
         done = sum(result.finished for result in ours)
-        rows.append([*row, str(done) if done else "not run"])
+        rows.append([*row, str(done) if done else "left out" if variant.left_out else "not run"])
     return TextTable(f"{ablation.name}: {ablation.title}", [*header, "seeds"], rows)
 
 
@@ -243,7 +248,7 @@ def as_json(ablation: Ablation, results: Results, floor: float) -> dict[str, Any
         {"says": v.claim.says, "here": v.answer, "clear": v.clear, **_plain(v.difference)}
         for v in (verdict(ablation, claim, results) for claim in ablation.claim)
     ]
-    return ablation.model_dump(include={"name", "title", "paper"}) | {
+    return ablation.model_dump(include={"name", "title", "paper", "here"}) | {
         "hsv_floor": None if math.isnan(floor) else floor,
         "variants": variants,
         "claims": claims,
@@ -255,15 +260,22 @@ def _plain(one: Mean) -> dict[str, float | int | None]:
     return {"mean": value, "deviation": deviation, "count": one.count}
 
 
+def replacements(ablation: Ablation) -> str:
+    """Say which values stand for the paper's, one line each."""
+    return "\n".join(["Synthetic values:\n", *(f"- {line}" for line in ablation.here)])
+
+
 def document(one: Section, level: int = 2, pictures: Sequence[str] = ()) -> str:
     """Return a section of a Markdown document; `pictures` are links to files."""
     ablation = one.ablation
-    done = any(row[-1] != "not run" for row in one.table.rows)
+    done = any(row[-1] not in ("not run", "left out") for row in one.table.rows)
     parts = [
         f"{'#' * level} {ablation.name}: {ablation.title}",
         f"Paper: {ablation.paper}." if ablation.paper else "",
         ablation.note,
     ]
+    if ablation.here:
+        parts.append(replacements(ablation))
     if done:
         parts += [markdown(one.table), markdown(one.claims) if one.claims.rows else ""]
         if not math.isnan(one.floor):

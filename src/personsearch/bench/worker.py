@@ -103,13 +103,16 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     metrics = measure.measure(
         model,
         tested,
+        protocol=str(job.get("protocol", "")),
         score_threshold=recipe.eval_score_threshold,
         precision=recipe.precision,
         progress=progress,
     )
     log = read_log(folder / "log.jsonl")
     if "without-detection" in job["extra"]:
-        metrics |= measure.without_detection(model, tested, precision=recipe.precision)
+        metrics |= measure.without_detection(
+            model, tested, str(job.get("protocol", "")), precision=recipe.precision
+        )
     if "identity-accuracy" in job["extra"]:
         metrics |= measure.identity_accuracy(model, trained, precision=recipe.precision)
     metrics["train_seconds"] = train_seconds

@@ -1,9 +1,9 @@
-"""`personsearch bench`: runs the papers' ablations and all systems again on synthetic scenes."""
+"""`personsearch bench`: runs the papers' ablations and all systems again."""
 
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from personsearch.bench.plan import Planner
 
 app = typer.Typer(
-    help="Run the papers' ablations and all systems again on synthetic scenes.",
+    help="Run the papers' ablations and all systems again.",
     no_args_is_help=True,
 )
 
@@ -26,10 +26,17 @@ _Runs = Annotated[Path, typer.Option(help="Folder of all runs; what is finished 
 _Jobs = Annotated[int, typer.Option(help="Runs side by side; they share the processors.", min=1)]
 _Device = Annotated[str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'.")]
 _Recipes = Annotated[
-    Path | None, typer.Option(help="Folder of base recipes; default: the shipped synthetic-SET.")
+    Path | None, typer.Option(help="Folder of base recipes; default: the shipped ones.")
 ]
 _Data = Annotated[
-    Path | None, typer.Option(help="The main data set; default: drawn below the runs.")
+    list[str] | None,
+    typer.Option(
+        help="FOLDER of the main data set, or NAME=FOLDER of one that an ablation names; "
+        "repeatable. Synthetic ones that are not given are drawn below the runs."
+    ),
+]
+_Scale = Annotated[
+    str, typer.Option(help="'synthetic', or 'paper': the paper's values on the paper's --data.")
 ]
 _Show = Annotated[bool, typer.Option("--show", help="Run nothing, print what is there.")]
 _AnyCode = Annotated[
@@ -67,6 +74,7 @@ def ablation(
     device: _Device = "cpu",
     recipes: _Recipes = None,
     data: _Data = None,
+    scale: _Scale = "synthetic",
     size: Annotated[
         str, typer.Option(help="Of drawn data sets, and of the recipes' folder: SET.")
     ] = "ablation",
@@ -81,15 +89,19 @@ def ablation(
     is a .toml file like the shipped ones in the folder bench/ablations of the package; --recipes
     names the folder of its base recipes, --data your data set.
 
-    Example: personsearch bench ablation dcinet-table-4 --seeds 3 --jobs 2
+    Example: personsearch bench ablation dcinet-table-4 --seeds 5 --jobs 2
+
+    Example: personsearch bench ablation trident-table-1 --scale paper --data PRW --device cuda
 
     Example: personsearch bench ablation my.toml --recipes DIR --data SET --seeds 2
     """
     from personsearch.bench.ablation import ablation_names, read_ablation
+    from personsearch.bench.binding import bound
     from personsearch.errors import RecipeError
 
-    chosen = [read_ablation(name) for name in (ablation_names() if names == ["all"] else names)]
-    planner = _planner(recipes, runs, size, data, show, any_code)
+    planner = _planner(recipes, runs, size, data, show, any_code, scale)
+    every = ablation_names() if names == ["all"] else names
+    chosen = [bound(read_ablation(name), planner.scale) for name in every]
     for one in chosen if len(chosen) > 1 else ():
         try:
             planner.check(one)
@@ -129,29 +141,64 @@ def systems(
     """
     from personsearch.bench import report
     from personsearch.bench.ablation import ablation_names, read_ablation, systems_table
+    from personsearch.bench.binding import bound
+    from personsearch.recipes import find_set
 
     planner = _planner(recipes, runs, set_name, data, show, any_code)
-    table = systems_table(planner.recipes)
+    table = systems_table(recipes or find_set(f"synthetic-{set_name}"))
     failed = {} if show else _execute(planner, [table], seeds, jobs, device)
     _print(planner, [table], seeds, json_output)
     parts = []
     if out is not None:
         parts = [report.HEAD, report.document(planner, table, seeds, out)]
         ablations = _planner(None, runs, "ablation", None, True, any_code)
-        shown = [] if set_name == "ablation" else [systems_table(ablations.recipes)]
-        shown += map(read_ablation, ablation_names())
+        shown = [] if set_name == "ablation" else [systems_table(find_set("synthetic-ablation"))]
+        shown += [bound(read_ablation(name), "synthetic") for name in ablation_names()]
         parts += [report.document(ablations, one, seeds, out) for one in shown]
     _finish(failed, out, parts)
 
 
 def _planner(
-    recipes: Path | None, runs: Path, size: str, data: Path | None, show: bool, any_code: bool
+    recipes: Path | None,
+    runs: Path,
+    size: str,
+    data: list[str] | None,
+    show: bool,
+    any_code: bool,
+    scale: str = "synthetic",
 ) -> "Planner":
+    from personsearch.bench.binding import Scale
     from personsearch.bench.plan import Planner
     from personsearch.recipes import find_set
 
-    folder = recipes or find_set(f"synthetic-{size}")
-    return Planner(folder, runs.resolve(), size, data, draw=not show, any_code=any_code)
+    if scale not in get_args(Scale):
+        raise typer.BadParameter(
+            f"{scale!r}; expected 'synthetic' or 'paper'", param_hint="--scale"
+        )
+    if scale == "synthetic" and recipes is None:
+        find_set(f"synthetic-{size}")
+    return Planner(
+        recipes,
+        runs.resolve(),
+        size,
+        folders(data),
+        cast(Scale, scale),
+        draw=not show,
+        any_code=any_code,
+    )
+
+
+def folders(data: list[str] | None) -> dict[str, Path]:
+    """Return the data sets of ``FOLDER`` and ``NAME=FOLDER``; the main one is ``main``."""
+    known: dict[str, Path] = {}
+    for given in data or ():
+        name, equals, folder = given.partition("=")
+        if not equals or Path(given).exists():
+            name, folder = "main", given
+        if name in known:
+            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--data")
+        known[name] = Path(folder)
+    return known
 
 
 def _execute(
@@ -190,8 +237,8 @@ def _print(planner: "Planner", chosen: "list[Ablation]", seeds: int, json_output
         print_tables(*tables.narrowed(section.table, Console().width), section.claims)
         if not math.isnan(floor):
             typer.echo(f"colour alone on true boxes: mAP {100 * floor:.1f} %")
-        for remark in section.remarks:
-            typer.echo(remark)
+        for line in (*(f"synthetic: {line}" for line in one.here), *section.remarks):
+            typer.echo(line)
 
 
 def _finish(failed: dict[str, str], out: Path | None, parts: list[str]) -> None:
