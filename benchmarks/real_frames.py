@@ -135,7 +135,6 @@ def measure(
                 row.search.top_k[1],
             )
             for row in compared.rows
-            if not row.confidence_weighted
         ]
     return RealFrames(detection, search, speed)
 

@@ -58,17 +58,17 @@ def test_figures_bounds_and_files(data: Path, checkpoint: Path, tmp_path: Path) 
     report = json.loads(ran.stdout)
     assert [row["score_threshold"] for row in report["detection"]] == [0.1, 0.5]
     kinds = [(r["protocol"], r["embeddings"], r["boxes"]) for r in report["search"]]
-    assert [r["confidence_weighted"] for r in report["search"][:2]] == [False, True]
+    assert [r["confidence_weighted"] for r in report["search"]] == [False] * 8
+    assert [r["other_weighting"] is not None for r in report["search"][:4]] == [True, *[False] * 3]
     assert {r["score_threshold"] for r in report["search"]} == {0.1}
     per_protocol = [
-        ("model", "detected"),
         ("model", "detected"),
         ("model", "ground truth"),
         ("HSV histogram", "ground truth"),
         ("model", "detected, with context"),
     ]
     assert kinds == [(p, *kind) for p in ("cross-camera", "all") for kind in per_protocol]
-    floor = report["search"][3]
+    floor = report["search"][2]
     assert 0.1 < floor["mean_ap"] < 0.5
     with (tmp_path / "queries.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -79,6 +79,9 @@ def test_figures_bounds_and_files(data: Path, checkpoint: Path, tmp_path: Path) 
     ]
     assert len(of_floor) == floor["queries"]
     assert sum(of_floor) / len(of_floor) == pytest.approx(floor["mean_ap"])
+    detected = report["search"][0]
+    weighted = [float(row["ap_other_weighting"]) for row in rows[: detected["queries"]]]
+    assert np.mean(weighted) == pytest.approx(detected["other_weighting"]["mean_ap"])
 
     again = personsearch(
         "evaluate", tmp_path / "found.npz", "--data", data, "--protocol", "cross-camera",
@@ -87,7 +90,7 @@ def test_figures_bounds_and_files(data: Path, checkpoint: Path, tmp_path: Path) 
     assert (again.returncode, again.stderr) == (0, "")
     saved = json.loads(again.stdout)
     assert [row["mean_ap"] for row in saved["search"]] == [
-        report["search"][row]["mean_ap"] for row in (0, 1, 4)
+        report["search"][row]["mean_ap"] for row in (0, 3)
     ]
     assert saved["detection"][0] == report["detection"][0]
 

@@ -35,7 +35,10 @@ def compared() -> Comparison:
     truth = {"a": box[None], "b": np.stack([box, box + np.float32(200)])}
     search = evaluate_search(protocol, found, np.eye(2, dtype=np.float32))
     detection = evaluate_detection(truth, found)
-    rows = [Row("regular", "model", "detected", search)]
+    weighted = evaluate_search(
+        protocol, found, np.eye(2, dtype=np.float32), confidence_weighted=True, top_k=(1, 5, 10)
+    )
+    rows = [Row("regular", "model", "detected", search, other=weighted)]
     return Comparison({0.5: detection}, rows, {}, found, {})
 
 
@@ -55,6 +58,7 @@ def test_search_and_detection(compared: Comparison) -> None:
     assert row.mean_ap == pytest.approx(0.5)
     assert search.rows == [
         ("model, detected", "regular", "plain", "50.0", "50.0", "50.0", "50.0", "2"),
+        ("model, detected", "regular", "x score", "50.0", "50.0", "50.0", "50.0", "2"),
     ]
     assert search.title == "Search on made up, detections with a score from 0.5, %"
     assert detection.rows[0][0] == "0.5"

@@ -36,7 +36,7 @@ def evaluate(
         typer.Option(
             "--confidence-weighted/--no-confidence-weighted",
             help="Multiply similarities by scores; default: as the model does, or the .npz says. "
-            "The row after it has the other choice.",
+            "The line below has the other choice.",
         ),
     ] = None,
     bounds: Annotated[
@@ -130,12 +130,17 @@ def as_json(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
                 "protocol": row.protocol,
                 "embeddings": row.embeddings,
                 "boxes": row.boxes,
-                "confidence_weighted": row.confidence_weighted,
-                "score_threshold": row.search.score_threshold,
                 "mean_ap": row.search.mean_ap,
                 "top_k": {str(k): value for k, value in row.search.top_k.items()},
                 "queries": row.search.num_queries,
                 "skipped": row.search.num_skipped,
+                "score_threshold": row.search.score_threshold,
+                "confidence_weighted": row.confidence_weighted,
+                "other_weighting": row.other
+                and {
+                    "mean_ap": row.other.mean_ap,
+                    "top_k": {str(k): value for k, value in row.other.top_k.items()},
+                },
             }
             for row in compared.rows
         ],
@@ -156,11 +161,11 @@ def _write_queries(path: Path, compared: "Comparison", dataset: "Dataset") -> No
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         names = ["protocol", "embeddings", "boxes", "query", "scene", "id", "ap"]
-        writer.writerow([*names, "confidence_weighted"])
+        writer.writerow([*names, "ap_other_weighting"])
         for row in compared.rows:
             queries = dataset.protocol(row.protocol).queries
             scores = row.search.average_precisions.tolist()
+            others = row.other.average_precisions.tolist() if row.other else [""] * len(scores)
             of_row = [row.protocol, row.embeddings, row.boxes]
-            for index, (query, ap) in enumerate(zip(queries, scores, strict=True)):
-                cells = [*of_row, index, query.scene, query.id, ap]
-                writer.writerow([*cells, row.confidence_weighted])
+            for index, (query, *aps) in enumerate(zip(queries, scores, others, strict=True)):
+                writer.writerow([*of_row, index, query.scene, query.id, *aps])

@@ -41,6 +41,8 @@ class Row:
         boxes: ``"detected"``, ``"detected, with context"`` or ``"ground truth"``.
         search: the metrics.
         confidence_weighted: whether similarities were multiplied by the scores of detections.
+        other: metrics of the same detections with the other choice; of ``"detected"`` boxes and
+            cosines alone.
     """
 
     protocol: str
@@ -48,6 +50,7 @@ class Row:
     boxes: str
     search: SearchResult
     confidence_weighted: bool = False
+    other: SearchResult | None = None
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,12 @@ class Comparison:
 
     Attributes:
         detection: metrics by score threshold.
-        rows: by protocol: the model, the same detections with the other weighting, the model on
-            ground-truth boxes, the lower bound, with context.
+        rows: by protocol: the model, the model on ground-truth boxes, the lower bound, with
+            context.
         seconds: duration of each step.
         found: detections of the model by scene name.
         queries: query embeddings (Q, D) of the model by protocol name.
-        confidence_weighted: whether the model's similarities were multiplied by scores; in one row
-            of each protocol it is the other way round, if they are cosines.
+        confidence_weighted: whether the model's similarities were multiplied by scores.
         metric: that the model's embeddings were compared by.
     """
 
@@ -75,7 +77,7 @@ class Comparison:
     metric: str = "cosine"
 
     def row(self, protocol: str, embeddings: str = "model", boxes: str = "detected") -> Row:
-        """Return the row of that name, weighted by confidence or not as `confidence_weighted`."""
+        """Return the row of that name."""
         for row in self.rows:
             if (row.protocol, row.embeddings, row.boxes) == (protocol, embeddings, boxes):
                 return row
@@ -160,7 +162,7 @@ def compare(
         score_thresholds: lowest scores of detections; search uses the first.
         convention: ``"standard"`` or ``"seqnet"``, see `evaluate_search`.
         confidence_weighted: multiply the model's similarities by the scores of detections; by
-            default the model decides. One row of each protocol has the other choice.
+            default the model decides. `Row.other` has the other choice.
         bounds: also search on ground-truth boxes, with the model and with an HSV histogram.
         context: k1 and k2 of context bipartite graph matching; adds a row with it.
         ranked: number of hits per query to return.
@@ -236,12 +238,13 @@ def _search(
         people = query_context(protocol, queries["model"], beside_queries, score_threshold=least)
         matching = ContextMatching(people, *context)
         sources = [*sources, ("model", _WITH_CONTEXT, sources[0][2])]
-    for index, (embeddings, boxes, gallery) in enumerate(sources):
+    for embeddings, boxes, gallery in sources:
         choice = weighted and embeddings == "model"
         by = metric if embeddings == "model" else "cosine"
         # Only cosines can be weighted.
-        for weigh in (choice,) if index or by != "cosine" else (choice, not choice):
-            result = evaluate_search(
+        both = boxes == "detected" and by == "cosine"
+        results = [
+            evaluate_search(
                 protocol,
                 gallery,
                 queries[embeddings],
@@ -250,4 +253,6 @@ def _search(
                 context=matching if boxes == _WITH_CONTEXT else None,
                 **settings,
             )
-            yield Row(name, embeddings, boxes, result, weigh)
+            for weigh in ((choice, not choice) if both else (choice,))
+        ]
+        yield Row(name, embeddings, boxes, results[0], choice, *results[1:])

@@ -44,7 +44,10 @@ def detection_table(compared: Comparison, data: str) -> TextTable:
 
 
 def search_table(compared: Comparison, data: str) -> TextTable:
-    """Return mAP and top-k by protocol: of the model, on ground-truth boxes, of the floor."""
+    """Return mAP and top-k by protocol: of the model, on ground-truth boxes, of the floor.
+
+    Detections have a line with similarities multiplied by scores and one without.
+    """
     first = compared.rows[0].search if compared.rows else None
     ks = list(first.top_k) if first else []
     least = f", detections with a score from {first.score_threshold:g}" if first else ""
@@ -56,12 +59,17 @@ def search_table(compared: Comparison, data: str) -> TextTable:
             (
                 f"{row.embeddings}, {row.boxes}",
                 row.protocol,
-                "x score" if row.confidence_weighted else "plain",
-                percent(row.search.mean_ap),
-                *(percent(row.search.top_k[k]) for k in ks),
-                str(row.search.num_queries),
+                "x score" if weighted else "plain",
+                percent(search.mean_ap),
+                *(percent(search.top_k[k]) for k in ks),
+                str(search.num_queries),
             )
             for row in compared.rows
+            for search, weighted in (
+                (row.search, row.confidence_weighted),
+                (row.other, not row.confidence_weighted),
+            )
+            if search is not None
         ],
     )
 
