@@ -12,7 +12,9 @@ from personsearch.systems.reid_network import ReidNetwork
 
 def _network(**changes: object) -> ReidNetwork:
     torch.manual_seed(0)
-    return ReidNetwork(build_trunk("small", width=4), 5, **changes)  # type: ignore[arg-type]
+    grid = changes.pop("embedding_grid", (1, 1))
+    trunk = build_trunk("small", width=4, embedding_grid=grid)  # type: ignore[arg-type]
+    return ReidNetwork(trunk, 5, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

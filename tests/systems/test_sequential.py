@@ -1,11 +1,13 @@
 """Sequential end to end on small drawn pictures: what is shared, its losses, its detections."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from drawn import nobody, scenes, total
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.ops import box_iou, roi_align, roi_pool
 
@@ -37,7 +39,7 @@ def _model(name: str = "small", **changes: Any) -> Sequential:
     torch.manual_seed(0)
     settings = SETTINGS | changes
     own = {f.name: settings.pop(f.name) for f in fields(RetinaNetSettings) if f.name in settings}
-    trunk = build_trunk(name, width=8)
+    trunk = build_trunk(name, width=8, embedding_grid=settings.pop("embedding_grid", (1, 1)))
     return Sequential(trunk, 4, detector=RetinaNetSettings(**own), **settings)
 
 
@@ -125,6 +127,38 @@ def test_the_identity_loss_does_not_reach_what_is_shared(sharing: str) -> None:
     losses["triplet"].backward()
     assert all(p.grad is None for p in (*model.trunk.parameters(), *model.detector.parameters()))
     assert all(p.grad is not None for p in model.branch.parameters())
+
+
+def test_the_branch_is_trained_where_the_detector_is_frozen() -> None:
+    """Normalisation of the branch included; only what is shared stays frozen."""
+    torch.manual_seed(0)
+    trunk = build_trunk("small", norm="frozen", frozen_stages=4, width=8)
+    model = Sequential(trunk, 4, sharing="J2", region_size=(64, 32), min_size=96, max_size=128)
+    assert all(p.requires_grad for p in model.branch.parameters())
+    norms = [m for m in model.branch.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.trunk.modules())
+    images, targets = scenes()
+    features = model.features(images, [t.boxes for t in targets])
+    before = [m.running_mean.clone() for m in norms]  # type: ignore[union-attr]
+    model.branch.train()
+    loss = model.identity_losses(features, torch.cat([t.ids for t in targets]))["triplet"]
+    loss.backward()
+    assert all(m.weight.grad is not None for m in norms)
+    assert not any(torch.equal(m.running_mean, b) for m, b in zip(norms, before, strict=True))  # type: ignore[arg-type]
+
+
+def test_a_trunk_starts_from_the_reid_network_of_a_disjoint_pair(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pair = Sequential(build_trunk("small", width=8), 4, sharing="disjoint")
+    save_file(pair.state_dict(), tmp_path / "model.safetensors")
+    trunk = build_trunk("small", weights=str(tmp_path), width=8)
+    for key, tensor in trunk.blocks.state_dict().items():
+        assert torch.equal(tensor, pair.branch.state_dict()[key])
+    joint = Sequential(build_trunk("small", width=8), 4, sharing="J3")
+    save_file(joint.state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"does not fit backbone 'small'.*first 'C1"):
+        build_trunk("small", weights=str(tmp_path), width=8)
 
 
 def test_the_detection_losses_are_those_of_the_whole_and_leave_the_branch() -> None:

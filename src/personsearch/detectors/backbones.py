@@ -69,6 +69,17 @@ class Trunk:
     channels: dict[str, int]
     strides: dict[str, int]  # pixels of the picture to one cell of each block's output
     detector: dict[str, Tensor] = field(default_factory=dict)
+    cells: tuple[int, int] = (1, 1)  # rows and columns that embeddings pool the last map to
+
+    def copies(self, first: str = "C1") -> nn.ModuleDict:
+        """Return copies of the blocks from `first` on, for re-identification.
+
+        All their weights are trained, batch normalisation included: `norm` and `frozen_stages` are
+        for detectors, whose batches of a few pictures have poor statistics.
+        """
+        names = list(self.blocks)
+        chosen = {name: deepcopy(self.blocks[name]) for name in names[names.index(first) :]}
+        return nn.ModuleDict(chosen).apply(_thaw_children).requires_grad_(True)
 
 
 class ResidualBlock(nn.Module):
@@ -222,6 +233,15 @@ def freeze_norm(module: nn.Module) -> nn.Module:
     return module
 
 
+def _thaw_children(module: nn.Module) -> None:
+    """Replace each frozen batch normalisation in a module by a trained one."""
+    for name, child in module.named_children():
+        if isinstance(child, FrozenBatchNorm2d):
+            norm = nn.BatchNorm2d(len(child.weight), child.eps)
+            norm.load_state_dict(child.state_dict(), strict=False)
+            setattr(module, name, norm)
+
+
 def build_backbone(
     name: str = "resnet50",  # "small", or the name of a torchvision classifier
     # "none", "imagenet-v1" or "-v2" (torchvision's published weights, fetched once), or the path of
@@ -315,11 +335,14 @@ _RESNET_BLOCKS = {
 def build_trunk(
     name: str = "resnet50",  # "small", or a ResNet, ResNeXt or Wide ResNet of torchvision
     # "none", "imagenet-v1" or "-v2" (torchvision's weights of the classifier), "coco" (of
-    # its RetinaNet, ResNet-50 only), or the path of a file with the state dictionary of either kind
+    # its RetinaNet, ResNet-50 only), the path of a file with the state dictionary of either kind,
+    # or the checkpoint of a disjoint pair (`systems.sequential`), for its re-ID network's weights
     weights: str = "none",
     norm: str = "batch",  # as for `build_backbone`
     frozen_stages: int = 0,  # how many blocks, from C1 on, are not trained
     width: int = 32,
+    *,
+    embedding_grid: Sequence[int] = (1, 1),  # rows and columns that embeddings pool the last map to
 ) -> Trunk:
     """Return a trunk by name.
 
@@ -327,11 +350,19 @@ def build_trunk(
         ModelError: an unknown name, missing or misfit weights, or too many frozen blocks.
     """
     _check_norm(norm)
+    named = weights in ("none", "coco", *IMAGENET)
+    checkpoint = None if named or not Path(weights).is_dir() else Path(weights)
+    given = "none" if checkpoint else weights
     if name == "small":
         trunk = small_trunk(width)
-        _load_small(trunk.blocks, weights)
+        _load_small(trunk.blocks, given)
     else:
-        trunk = _resnet_trunk(name, weights)
+        trunk = _resnet_trunk(name, given)
+    if checkpoint:
+        tensors = read_weights(checkpoint / "model.safetensors")
+        of_reid = {k.removeprefix("branch."): v for k, v in tensors.items() if k[:7] == "branch."}
+        fit_weights(trunk.blocks, of_reid, weights, name)
+    trunk.cells = grid("embedding_grid", embedding_grid)
     if not 0 <= frozen_stages <= len(trunk.blocks):
         raise ModelError(
             f"frozen_stages is {frozen_stages}, a trunk has {len(trunk.blocks)} blocks: "

@@ -8,7 +8,6 @@ recognises people best in.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import Any, Literal
 
 import torch
@@ -61,7 +60,6 @@ class RDLR(PyramidSystem):
         refined_per_image: int = 32,  # the most such detections in a picture, best scores first
         crop_size: Sequence[int] = (256, 128),  # height and width of a crop
         reid_dim: int = 0,  # length of an embedding; 0 takes the average of the last block as it is
-        reid_grid: Sequence[int] = (1, 1),  # rows and columns of this block's average
         reid_classifier: Literal["linear", "cosine"] = "linear",  # see `ReidNetwork`
         reid_jitter: float = 0.0,  # true boxes' sides move by at most this share in its training
         min_size: int = 800,  # shorter side of the detector's pictures; crops are unscaled
@@ -80,7 +78,7 @@ class RDLR(PyramidSystem):
         self.crop_size = grid("crop_size", crop_size)
         self.reid_jitter, self.confidence_weighted = reid_jitter, confidence_weighted
         # Both networks start with the weights of the trunk.
-        self.reid = ReidNetwork(deepcopy(trunk), num_ids, reid_dim, reid_grid, reid_classifier)
+        self.reid = ReidNetwork(trunk, num_ids, reid_dim, reid_classifier)
         self.embedding_dim = self.reid.embedding_dim
         if detector == "retinanet":
             self.detector = RetinaNet(trunk.channels, pyramid)

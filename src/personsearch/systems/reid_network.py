@@ -4,16 +4,13 @@ crop -> trunk C1 to C5 -> average -> embedding -> a classifier of the training i
 """
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import FrozenBatchNorm2d
 
 from personsearch.detectors.backbones import Trunk
-from personsearch.detectors.faster_rcnn import grid
 from personsearch.detectors.weights import IMAGENET_MEAN, IMAGENET_STD
 from personsearch.losses.cosine_softmax import CosineSoftmax
 from personsearch.losses.identities import check_ids
@@ -27,19 +24,14 @@ class ReidNetwork(nn.Module):
 
     def __init__(
         self,
-        # blocks C1 to C5; ResNet-50's in the paper. All of it is trained, also its batch
-        # normalisation: a recipe's `norm` and `frozen_stages` are for detectors.
-        trunk: Trunk,
+        trunk: Trunk,  # ResNet-50's in the paper; the network starts with copies of its blocks
         num_ids: int,  # labelled identities in the training set
         embedding_dim: int = 0,  # D, the length of an embedding; 0 takes the average as it is
-        embedding_grid: Sequence[int] = (1, 1),  # rows and columns of the last block's average
         classifier: Literal["linear", "cosine"] = "linear",  # linear: before they have unit length
     ) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(_thaw(block) for block in trunk.blocks.values()))
-        self.blocks.requires_grad_(True)
-        self.embedding_grid = grid("embedding_grid", embedding_grid)
-        width = trunk.channels["C5"] * math.prod(self.embedding_grid)
+        self.blocks, self.cells = nn.Sequential(*trunk.copies().values()), trunk.cells
+        width = trunk.channels["C5"] * math.prod(self.cells)
         self.embedding_dim = embedding_dim or width
         self.embedder = nn.Linear(width, embedding_dim) if embedding_dim else nn.Identity()
         self.classifier: nn.Linear | CosineSoftmax = (
@@ -55,7 +47,7 @@ class ReidNetwork(nn.Module):
         if not len(crops):
             return crops.new_zeros((0, self.embedding_dim))
         maps = self.blocks((crops - self.mean) / self.std)
-        averaged = functional.adaptive_avg_pool2d(maps, self.embedding_grid).flatten(1)
+        averaged = functional.adaptive_avg_pool2d(maps, self.cells).flatten(1)
         embeddings: Tensor = self.embedder(averaged).float()
         return embeddings
 
@@ -80,14 +72,3 @@ class ReidNetwork(nn.Module):
             return functional.cross_entropy(
                 self.classifier(features[labelled].float()), ids[labelled]
             )
-
-
-def _thaw(module: nn.Module) -> nn.Module:
-    """Return the module with trained batch normalisation in place of the frozen one."""
-    if isinstance(module, FrozenBatchNorm2d):
-        norm = nn.BatchNorm2d(len(module.weight), module.eps)
-        norm.load_state_dict(module.state_dict(), strict=False)
-        return norm
-    for name, child in module.named_children():
-        setattr(module, name, _thaw(child))
-    return module

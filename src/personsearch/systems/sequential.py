@@ -9,11 +9,10 @@ network of the first stage computes once. No gradient flows back into the shared
 
 import math
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align, roi_pool
 
@@ -62,7 +61,6 @@ class Sequential(PyramidSystem):
         region_size: Sequence[int] = (128, 64),
         region_pooling: Literal["max", "align"] = "max",  # the paper's RoI pooling, or RoIAlign
         crop_size: Sequence[int] = (256, 128),  # height and width of a crop of the disjoint pair
-        embedding_grid: Sequence[int] = (1, 1),  # rows and columns of the average; paper: (1, 1)
         margin: float = 0.3,  # of batch-hard triplets, on distances; not given in the paper
         semi_hard_margin: float = 1.0,  # of semi-hard ones, on squared distances; TensorFlow's
         confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
@@ -77,8 +75,8 @@ class Sequential(PyramidSystem):
         self.confidence_weighted = confidence_weighted
         self.margin, self.semi_hard_margin = margin, semi_hard_margin
         self.region_pooling = region_pooling
-        self.embedding_grid = grid("embedding_grid", embedding_grid)
-        self.embedding_dim = trunk.channels["C5"] * math.prod(self.embedding_grid)
+        self.cells = trunk.cells
+        self.embedding_dim = trunk.channels["C5"] * math.prod(self.cells)
         self.crop_size = grid("crop_size", crop_size)
         self.stride = trunk.strides[self.shared[-1]] if self.shared else 1
         height, width = (side // self.stride for side in grid("region_size", region_size))
@@ -88,13 +86,7 @@ class Sequential(PyramidSystem):
                 f"every {self.stride} pixels; expected at least one cell a side"
             )
         self.region_grid = (height, width)
-        self.branch = nn.ModuleDict(
-            {
-                name: deepcopy(block)
-                for name, block in trunk.blocks.items()
-                if name not in self.shared
-            }
-        )
+        self.branch = trunk.copies(first=f"C{len(self.shared) + 1}")
         self.detector = RetinaNet(trunk.channels, detector)
         if trunk.detector:
             self.detector.load_published(trunk.detector)
@@ -149,7 +141,7 @@ class Sequential(PyramidSystem):
             return features.new_zeros((0, self.embedding_dim))
         for block in self.branch.values():
             features = block(features)
-        averaged = functional.adaptive_avg_pool2d(features.float(), self.embedding_grid).flatten(1)
+        averaged = functional.adaptive_avg_pool2d(features.float(), self.cells).flatten(1)
         return functional.normalize(averaged, dim=1)
 
     def embed_detected(self, maps: BlockMaps, boxes: list[Tensor]) -> Tensor:

@@ -54,7 +54,7 @@ class RefineStage(SceneStage):
             raise RecipeError(
                 f"reid_init: the re-ID network in {self.reid_init} does not fit: {others[0]} is "
                 f"{came}, expected {tuple(own[others[0]].shape)}; use one with the same backbone, "
-                "reid_dim and reid_grid"
+                "reid_dim and embedding_grid"
             )
         if wrong and "softmax" in model.reid_losses:
             raise RecipeError(

@@ -14,6 +14,7 @@ RENAMED = {
     "candidates": "topk_candidates",
     "negative_iou": "bg_iou_threshold",
     "positive_iou": "fg_iou_threshold",
+    "reid_grid": "embedding_grid",
     "roi_sampling": "sampling_ratio",
     "rpn_anchors_per_image": "rpn_batch_size_per_image",
     "rpn_test_proposals": "rpn_post_nms_top_n_test",
