@@ -82,11 +82,17 @@ def test_queries_of_the_subsets_are_hidden_or_small(world):
         name: [rows[q.scene, tuple(q.box.tolist())] for q in protocol.queries]
         for name, protocol in protocols.items()
     }
-    assert max(shares["occlusion"]) <= 0.7
+    # More than 40 % hidden, and the tenth of all clear boxes that is smallest (section 3.1).
+    assert max(shares["occlusion"]) < 0.6
     assert min(shares["cross-camera"]) >= 0.75
+    clear = [
+        float(box[3] - box[1])
+        for scene in scenes
+        for box, identity in zip(scene.boxes, scene.ids, strict=True)
+        if identity >= 0 and rows[scene.name, tuple(box.tolist())] >= 0.75
+    ]
     heights = [float(q.box[3] - q.box[1]) for q in protocols["resolution"].queries]
-    usual = [float(q.box[3] - q.box[1]) for q in protocols["cross-camera"].queries]
-    assert max(heights) < np.median(usual)
+    assert max(heights) <= np.sort(clear)[len(clear) // 10]
 
 
 def test_the_same_chance_gives_the_same_protocols(world):
