@@ -8,7 +8,6 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import box_iou
 
-from personsearch.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     PictureTransform,
@@ -20,6 +19,7 @@ from personsearch.detectors.faster_rcnn import (
     grid,
     select_detections,
 )
+from personsearch.detectors.weights import IMAGENET_MEAN, IMAGENET_STD
 from personsearch.errors import ModelError
 from personsearch.types import UNLABELLED
 
@@ -31,7 +31,7 @@ def _random_boxes(n: int, side: float = 100.0) -> Tensor:
 
 def _network() -> ProposalNetwork:
     torch.manual_seed(0)
-    return ProposalNetwork(8, (16, 32), (1.0, 2.0), 6, 4, batch_size_per_image=20)
+    return ProposalNetwork(8, (16, 32), (1.0, 2.0), 6, 4, 20, pre_nms_top_n_train=36)
 
 
 @pytest.mark.parametrize("with_people", [True, False])
@@ -271,3 +271,15 @@ def test_a_predictor_starts_unsure_and_close_to_the_region() -> None:
     layers = BoxPredictor(500, (2, 1), 8).layers
     widths = [layer.weight.shape for layer in layers if isinstance(layer, nn.Linear)]
     assert widths == [(8, 1000), (8, 8)]
+
+
+def test_true_boxes_may_be_left_out_of_the_sample() -> None:
+    boxes, ids = [torch.tensor([[10.0, 10, 40, 90]]), torch.zeros(0, 4)], [torch.tensor([3])] * 2
+    near, far = [12.0, 10, 40, 90], [60.0, 10, 90, 60]
+    proposals = [torch.tensor([near, far]), torch.tensor([far])]
+    for add, expected in ((True, [3, 1]), (False, [2, 1])):
+        sampled = RegionSampler(8, add_true_boxes=add)(proposals, boxes, [ids[0], ids[0][:0]])
+        assert [len(b) for b in sampled.boxes] == expected
+        assert (sampled.ious == 1.0).any() == add
+    none = RegionSampler(8, add_true_boxes=False)([torch.zeros(0, 4)], boxes[:1], ids[:1])
+    assert [len(b) for b in none.boxes] == [0]

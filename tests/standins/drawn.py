@@ -17,6 +17,7 @@ REGIONS: dict[str, Any] = {
     "max_size": 160,
     "anchor_sizes": (24, 40),
     "aspect_ratios": (2.0,),
+    "rpn_pre_nms_top_n_train": 240,
     "rpn_post_nms_top_n_train": 40,
     "rpn_post_nms_top_n_test": 20,
     "rpn_batch_size_per_image": 32,

@@ -80,8 +80,8 @@ class ProposalNetwork(RegionProposalNetwork):
         channels: int,  # of the feature map
         anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512),  # roots of areas in input pixels
         aspect_ratios: Sequence[float] = (1.0, 2.0, 3.0),  # height to width
-        # proposals kept of an image after suppression; six and twenty times as many go into it, as
-        # in the published 12,000 and 6,000
+        # proposals kept of an image after suppression; at test time it chooses from twenty times as
+        # many, the published 6,000
         post_nms_top_n_train: int = 2000,
         post_nms_top_n_test: int = 300,
         # the anchors sampled for the losses
@@ -91,6 +91,7 @@ class ProposalNetwork(RegionProposalNetwork):
         fg_iou_threshold: float = 0.7,
         bg_iou_threshold: float = 0.3,
         nms_iou: float = 0.7,  # proposals with a higher IoU with a better one are suppressed
+        pre_nms_top_n_train: int = 12000,  # proposals that suppression chooses from in training
         pyramid: bool = False,  # each anchor size has a level, the finest first (Lin et al. 2017)
     ) -> None:
         sizes = tuple((size,) for size in anchor_sizes) if pyramid else (tuple(anchor_sizes),)
@@ -102,7 +103,7 @@ class ProposalNetwork(RegionProposalNetwork):
             bg_iou_threshold,
             batch_size_per_image,
             positive_fraction,
-            {"training": 6 * post_nms_top_n_train, "testing": 20 * post_nms_top_n_test},
+            {"training": pre_nms_top_n_train, "testing": 20 * post_nms_top_n_test},
             {"training": post_nms_top_n_train, "testing": post_nms_top_n_test},
             nms_iou,
         )
@@ -191,7 +192,7 @@ class SampledRegions:
 
 
 class RegionSampler:
-    """Sample proposals and true boxes for the losses (Girshick 2015, section 2.3)."""
+    """Sample proposals, and true boxes, for the losses (Girshick 2015, section 2.3)."""
 
     def __init__(
         self,
@@ -199,7 +200,9 @@ class RegionSampler:
         positive_fraction: float = 0.5,  # the largest share of them that shows a person
         fg_iou_threshold: float = 0.5,  # from this IoU on, a region shows the person
         bg_iou_threshold: float = 0.5,  # below it is background; between, left out
+        add_true_boxes: bool = True,  # whether true boxes are sampled, too
     ) -> None:
+        self.add_true_boxes = add_true_boxes
         self.matcher = Matcher(fg_iou_threshold, bg_iou_threshold, allow_low_quality_matches=False)
         self.sampler = BalancedPositiveNegativeSampler(per_image, positive_fraction)
         self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
@@ -209,7 +212,9 @@ class RegionSampler:
         self, proposals: list[Tensor], boxes: list[Tensor], ids: list[Tensor]
     ) -> SampledRegions:
         """Sample `proposals` (P_i, 4), given the true `boxes` (N_i, 4) and `ids` (N_i,)."""
-        candidates = [torch.cat([p, b]) for p, b in zip(proposals, boxes, strict=True)]
+        candidates = proposals
+        if self.add_true_boxes:
+            candidates = [torch.cat([p, b]) for p, b in zip(proposals, boxes, strict=True)]
         overlaps = [box_iou(b, c) for b, c in zip(boxes, candidates, strict=True)]
         matches = [match_boxes(self.matcher, overlap) for overlap in overlaps]
         # The sampler reads 1 as positive, 0 as negative, -1 as left out.
@@ -243,7 +248,7 @@ def match_boxes(
     overlaps: Tensor,  # (N, R) IoU of N boxes, maybe none, with R regions
 ) -> Tensor:
     """Return the row of the box that each region shows, or a negative constant of `Matcher`."""
-    if not len(overlaps):
+    if not overlaps.numel():
         return overlaps.new_full(overlaps.shape[1:], Matcher.BELOW_LOW_THRESHOLD, dtype=torch.int64)
     matches: Tensor = matcher(overlaps)
     return matches

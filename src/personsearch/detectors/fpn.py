@@ -90,6 +90,7 @@ class PyramidFasterRCNN(nn.Module):
             settings.rpn_post_nms_top_n_train,
             settings.rpn_post_nms_top_n_test,
             settings.rpn_batch_size_per_image,
+            pre_nms_top_n_train=6 * settings.rpn_post_nms_top_n_train,
             pyramid=True,
         )
         self.sampler = RegionSampler(settings.rois_per_image, settings.roi_positive_fraction)

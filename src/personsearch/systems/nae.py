@@ -161,7 +161,10 @@ class NAE(NormAwareSystem):
                 "on a region shows a person"
             )
         self.sampler = RegionSampler(
-            regions.rois_per_image, regions.roi_positive_fraction, bg_iou_threshold=background_iou
+            regions.rois_per_image,
+            regions.roi_positive_fraction,
+            bg_iou_threshold=background_iou,
+            add_true_boxes=regions.sample_true_boxes,
         )
         oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature

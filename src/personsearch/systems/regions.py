@@ -45,12 +45,14 @@ class RegionSettings:
     max_size: int = 1000  # largest longer side
     anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512)  # in scaled pixels
     aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)  # height to width
-    rpn_post_nms_top_n_train: int = 2000  # proposals kept of a picture
+    rpn_pre_nms_top_n_train: int = 12000  # proposals of a picture that suppression chooses from
+    rpn_post_nms_top_n_train: int = 2000  # proposals that it keeps
     rpn_post_nms_top_n_test: int = 300  # the same at search time
     rpn_batch_size_per_image: int = 256  # anchors in the proposal losses
     roi_size: Sequence[int] = (14, 14)  # height and width of a pooled region
     sampling_ratio: int = 2  # points a side that RoIAlign averages in each of its cells
     roi_aligned: bool = False  # whether RoIAlign shifts regions by half a cell, as of Detectron2
+    sample_true_boxes: bool = True  # whether true boxes are sampled along with the proposals
     rois_per_image: int = 128  # regions in the losses
     roi_positive_fraction: float = 0.5  # the largest share of them that shows a person
     score_threshold: float = 0.01  # detections below are dropped
@@ -148,7 +150,11 @@ class RegionSystem(PersonSearchModel):
         self.stem, self.head, self.stride = backbone.stem, backbone.head, backbone.stride
         self.proposals = self.build_proposals(backbone)
         self.detection_head = backbone.own_detection_head
-        self.sampler = RegionSampler(settings.rois_per_image, settings.roi_positive_fraction)
+        self.sampler = RegionSampler(
+            settings.rois_per_image,
+            settings.roi_positive_fraction,
+            add_true_boxes=settings.sample_true_boxes,
+        )
 
     def build_proposals(self, backbone: Backbone) -> ProposalNetwork:
         """Return a new proposal network."""
@@ -160,6 +166,7 @@ class RegionSystem(PersonSearchModel):
             settings.rpn_post_nms_top_n_train,
             settings.rpn_post_nms_top_n_test,
             settings.rpn_batch_size_per_image,
+            pre_nms_top_n_train=settings.rpn_pre_nms_top_n_train,
         )
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:

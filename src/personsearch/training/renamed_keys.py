@@ -82,6 +82,9 @@ def current_keys(
 def _region_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the keys of a recipe of 0.1 with the values that stand for what 0.1 did."""
     kept = {"roi_aligned": True} | dict(values)
+    proposals = kept.get("rpn_post_nms_top_n_train", kept.get("rpn_train_proposals"))
+    if isinstance(proposals, int):
+        kept.setdefault("rpn_pre_nms_top_n_train", 6 * proposals)
     if not kept.get("crop_iterations"):
         del kept["crop_loss"]
     if kept.get("system") in ("xiao2016", "inet"):
