@@ -46,7 +46,8 @@ def test_what_is_known_goes_into_a_section_with_its_picture(
     known = report.results(plan, FIRST, 2)
     assert [result.finished for result in known["a"]] == [True, False]
     out = tmp_path / "docs" / "results.md"
-    text = report.document(plan, FIRST, 2, out)
+    (one,) = report.sections(plan, [FIRST], 2)
+    text = report.document(one, out)
     assert "| a | 25.0 | · | 1 |" in text
     assert "| b | · | · | not run |" in text
     assert "Colour alone on true boxes: mAP 100.0 %." in text
@@ -58,7 +59,8 @@ def test_an_ablation_that_cannot_be_planned_says_why(
     recipes: Path, tmp_path: Path, drawn: Dataset
 ) -> None:
     missing = FIRST.model_copy(update={"recipe": "later"})
-    text = report.document(planner(recipes, tmp_path, drawn), missing, 1, None)
+    (one,) = report.sections(planner(recipes, tmp_path, drawn), [missing], 1)
+    text = report.document(one, None)
     assert text.startswith("## first: first\n\nNot run: ")
     assert "later.toml: no such recipe" in text
 

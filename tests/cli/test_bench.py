@@ -134,7 +134,7 @@ def test_what_is_missing_is_run_once_and_shown(bench: Bench, place: Path) -> Non
     assert "1 runs failed" in ran.stderr
     assert "nowhere" in ran.stderr.replace("\n", "")
     assert "the loss helps" in ran.stdout
-    assert "1 seed" in ran.stdout
+    assert "1 of 5 seeds" in ran.stdout
     assert "75.5" in ran.stdout
     text = out.read_text(encoding="utf-8")
     assert text.startswith("## own: the weight of OIM\n\nPaper: Someone 2020, table 1.\n")
@@ -151,7 +151,7 @@ def test_what_is_missing_is_run_once_and_shown(bench: Bench, place: Path) -> Non
     assert known["variants"]["with"]["seeds"] == 1
     assert known["variants"]["with"]["paper"] == {"mean_ap@truth": 75.5}
     assert known["variants"]["broken"]["failures"] != []
-    assert known["claims"][0]["here"] == "1 seed"
+    assert known["claims"][0]["here"] == "1 of 5 seeds"
     assert [path.stat().st_mtime_ns for path in finished] == times
 
 

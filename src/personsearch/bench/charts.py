@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from personsearch.bench.ablation import Ablation, Figure
+from personsearch.bench.claims import Results, mean, metric_name, values
 from personsearch.bench.runs import Result
-from personsearch.bench.tables import Results, mean, metric_name, values
 from personsearch.plots.charts import new_chart, save_chart, tidy
 from personsearch.plots.weighting import plot_weighting
 

@@ -90,7 +90,7 @@ class Planner:
                 values[key] = ""
         trained = self.source(ablation, variant.train)
         tested = self.source(ablation, variant.test or variant.train)
-        protocol = self._protocol(ablation, variant.test or variant.train)
+        protocol = self.protocol(ablation, variant.test or variant.train)
         run = Run(values, trained, tested, variant.kind, needs, sources, variant.extra, protocol)
         return self._runs.setdefault(run.name, run)
 
@@ -139,7 +139,7 @@ class Planner:
         own = self._dataset(ablation, variant.train)
         return own if own in HEADLINE else ablation.dataset
 
-    def _protocol(self, ablation: Ablation, name: str) -> str:
+    def protocol(self, ablation: Ablation, name: str) -> str:
         """The protocol that a data set is measured by first; empty for its own first one."""
         if self.scale == "synthetic":
             return ""

@@ -1,179 +1,176 @@
 """Results as tables: ours beside the paper's, the difference to the first row, and the claims.
 
-Runs of the same seed draw the same pictures in the same order, so two variants are compared seed by
-seed: the difference is the mean of the paired differences, its standard error their deviation over
-the root of their number.
+``±`` after a metric is the deviation between seeds; after a difference, the mean of the paired
+differences between runs of the same seeds, it is half the 95 % t interval.
 """
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from personsearch.bench.ablation import Ablation, Claim, Variant
-from personsearch.bench.runs import Result
+from personsearch.bench.ablation import Ablation, Claim, Column
+from personsearch.bench.claims import (
+    Mean,
+    Results,
+    Verdict,
+    against,
+    corrected,
+    mean,
+    metric_name,
+    values,
+    verdict,
+)
 from personsearch.plots.tables import TextTable
 
-ENOUGH_SEEDS = 3
-"""A claim gets no verdict with fewer seeds: chance moves a run by more than most losses do."""
-
-Results = Mapping[str, Sequence[Result]]  # by variant, in the order of the seeds
-
 MISSING = "·"  # an empty cell: not printed by the paper, or not run
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Mean of a metric over `count` finished seeds, and the deviation (n - 1) between them."""
-
-    value: float  # NaN for no seed
-    deviation: float  # NaN for fewer than two
-    count: int
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean; NaN for fewer than two seeds."""
-        return self.deviation / math.sqrt(self.count) if self.count else math.nan
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim, and by how much the better variant is better here, seed by seed."""
-
-    claim: Claim
-    difference: Mean
-
-    @property
-    def answer(self) -> str:
-        """``yes`` or ``no``, and whether chance may explain it; or how few seeds there are."""
-        count = self.difference.count
-        if count < ENOUGH_SEEDS:
-            return "not run" if not count else "1 seed" if count == 1 else f"{count} seeds"
-        answer = "yes" if self.difference.value > 0 else "no"
-        return answer if self.clear else f"{answer}, within two standard errors"
-
-    @property
-    def clear(self) -> bool:
-        """Whether the difference is more than two standard errors."""
-        one = self.difference
-        return one.count >= ENOUGH_SEEDS and abs(one.value) > 2 * one.error
-
-
-def mean(values: Sequence[float]) -> Mean:
-    """Return mean and deviation of the finite values."""
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
-        return Mean(math.nan, math.nan, 0)
-    deviation = statistics.stdev(known) if len(known) > 1 else math.nan
-    return Mean(statistics.fmean(known), deviation, len(known))
-
-
-def values(results: Sequence[Result], measure: str) -> list[float]:
-    """Return the metric of each seed; NaN where it was not measured."""
-    return [result.metrics.get(measure, math.nan) for result in results]
-
-
-def metric_name(variant: Variant, measure: str) -> str:
-    """Return the metric that stands in a variant's cell of a column."""
-    return variant.columns.get(measure, measure)
-
-
-def verdict(ablation: Ablation, claim: Claim, results: Results) -> Verdict:
-    """Compare the two variants of a claim."""
-    better, worse = ablation.named(claim.better), ablation.named(claim.worse)
-    first, other = results.get(worse.name, ()), results.get(better.name, ())
-    one = metric_name(worse, claim.worse_measure or claim.measure)
-    two = metric_name(better, claim.measure)
-    return Verdict(claim, against(first, other, one, two, sign=-1.0 if claim.less else 1.0))
-
-
-def against(
-    first: Sequence[Result], other: Sequence[Result], one: str, two: str, sign: float = 1.0
-) -> Mean:
-    """Return the paired difference: metric `two` of `other` less `one` of `first`, times `sign`."""
-    pairs = zip(values(other, two), values(first, one), strict=False)
-    return mean([sign * (b - a) for b, a in pairs])
+ABOVE_COLOR = 0.1
+"""By how much mAP has to be above that of color alone before losses can be compared."""
+WEIGHTINGS = {"plain": "plain, %", "weighted": "x score, %"}
+"""The columns of both ways to rank detections: by similarity, and multiplied by their scores."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """The report of one ablation."""
+    """The report of one ablation: the results of its variants, or the problem with it."""
 
     ablation: Ablation
-    table: TextTable  # a row for each variant
-    claims: TextTable  # a row for each claim of the paper
-    remarks: Sequence[str]  # failures, and findings that do not show here
+    results: Results
+    verdicts: Sequence[Verdict]  # one for each claim
+    family: int  # claims that were tested in the whole report
     floor: float  # mAP of color alone, 0..1; NaN if not known
+    problem: str = ""  # why it cannot be planned
+
+    @property
+    def done(self) -> bool:
+        """Whether any run is finished."""
+        return any(result.finished for ours in self.results.values() for result in ours)
 
 
-def section(ablation: Ablation, results: Results, floor: float = math.nan) -> Section:
-    """Return the tables of an ablation, from the runs that are finished."""
-    verdicts = [verdict(ablation, claim, results) for claim in ablation.claim]
-    remarks = [
-        f"{variant.title}, seed {seed}: {result.failure}"
-        for variant in ablation.shown
-        for seed, result in enumerate(results.get(variant.name, ()))
-        if result.failure
-    ]
-    remarks += [
-        f"{variant.title}: left out: {variant.left_out}"
-        for variant in ablation.shown
-        if variant.left_out
-    ]
-    if old := sum(result.other_code for ours in results.values() for result in ours):
-        remarks.append(f"Runs that another version of the code made: {old}.")
-    remarks += filter(None, map(_remark, verdicts))
-    return Section(ablation, _rows(ablation, results), _claims(ablation, verdicts), remarks, floor)
+def sections(known: Sequence[tuple[Ablation, Results, float]]) -> list[Section]:
+    """Return the sections of one report, whose claims are one family of tests."""
+    verdicts = corrected([verdict(a, claim, r) for a, r, _ in known for claim in a.claim])
+    family = sum(one.tested for one in verdicts)
+    made = []
+    for ablation, results, floor in known:
+        own, verdicts = verdicts[: len(ablation.claim)], verdicts[len(ablation.claim) :]
+        made.append(Section(ablation, results, own, family, floor))
+    return made
 
 
-def _rows(ablation: Ablation, results: Results) -> TextTable:
-    base = ablation.shown[0] if ablation.shown else None
-    printed = {measure for variant in ablation.shown for measure in variant.paper}
+def rows(one: Section) -> TextTable:
+    """Return a row for each variant."""
+    shown, base = one.ablation.shown, next(iter(one.ablation.shown), None)
+    printed = {measure for variant in shown for measure in variant.paper}
+    weighed = _weighed(one)
     header = ["variant"]
-    for column in ablation.column:
+    for column in one.ablation.column:
         header.append(f"{column.title}, %" if column.unit == "percent" else column.title)
+        header += WEIGHTINGS.values() if column is weighed else []
         header += ["to first row"] if column.difference else []
         header += ["paper"] if column.measure in printed else []
-    rows = []
-    for variant in ablation.shown:
-        ours = results.get(variant.name, ())
+    table = []
+    for variant in shown:
+        ours = one.results.get(variant.name, ())
         row = [variant.title]
-        for column in ablation.column:
+        for column in one.ablation.column:
             percent, measure = column.unit == "percent", metric_name(variant, column.measure)
             row.append(with_deviation(mean(values(ours, measure)), percent))
+            if column is weighed:
+                both = [mean(values(ours, f"{measure}@{how}")) for how in WEIGHTINGS]
+                row += [with_deviation(each, percent) for each in both]
             if column.difference and base is not None:
                 first = metric_name(base, column.measure)
-                difference = against(results.get(base.name, ()), ours, first, measure)
-                row.append(MISSING if variant is base else with_error(difference, percent))
+                difference = against(one.results.get(base.name, ()), ours, first, measure)
+                row.append(MISSING if variant is base else with_margin(difference, percent))
             if column.measure in printed:
                 paper = variant.paper.get(column.measure)
                 row.append(MISSING if paper is None else f"{paper:g}")
         done = sum(result.finished for result in ours)
-        rows.append([*row, str(done) if done else "left out" if variant.left_out else "not run"])
-    return TextTable(f"{ablation.name}: {ablation.title}", [*header, "seeds"], rows)
+        table.append([*row, str(done or ("left out" if variant.left_out else "not run"))])
+    return TextTable(f"{one.ablation.name}: {one.ablation.title}", [*header, "seeds"], table)
 
 
-def _claims(ablation: Ablation, verdicts: Sequence[Verdict]) -> TextTable:
-    units = {column.measure: column.unit for column in ablation.column}
-    rows = []
-    for one in verdicts:
-        claim = one.claim
-        a = ablation.named(claim.better).paper.get(claim.measure)
-        b = ablation.named(claim.worse).paper.get(claim.worse_measure or claim.measure)
+def _weighed(one: Section) -> Column | None:
+    """The first mAP that was measured with both weightings, from the same detections."""
+    measured = {name for ours in one.results.values() for r in ours for name in r.metrics}
+    for column in one.ablation.column:
+        both = {f"{column.measure}@{how}" for how in WEIGHTINGS}
+        if column.measure.startswith("mean_ap") and both <= measured:
+            listed = both & {other.measure for other in one.ablation.column}
+            return None if listed else column
+    return None
+
+
+def claims(one: Section) -> TextTable:
+    """Return a row for each claim of the paper."""
+    units = {column.measure: column.unit for column in one.ablation.column}
+    table = []
+    for tested in one.verdicts:
+        claim, difference = tested.claim, tested.difference
+        percent = units.get(claim.measure, "percent") == "percent"
+        a = one.ablation.named(claim.better).paper.get(claim.measure)
+        b = one.ablation.named(claim.worse).paper.get(claim.worse_measure or claim.measure)
         paper = MISSING
         if a is not None and b is not None:
             paper = f"{b - a if claim.less else a - b:+.4g}"
-        percent = units.get(claim.measure, "percent") == "percent"
-        rows.append([claim.says, one.answer, with_error(one.difference, percent), paper])
-    return TextTable("the paper's claims", ["claim", "here", "difference", "paper"], rows)
+        p = MISSING if math.isnan(difference.p) else f"{difference.p:.3f}"
+        table.append([claim.says, tested.answer, with_margin(difference, percent), p, paper])
+    return TextTable("the paper's claims", ["claim", "here", "difference", "p", "paper"], table)
 
 
-def _remark(one: Verdict) -> str:
-    if one.difference.count < ENOUGH_SEEDS or one.answer == "yes":
-        return ""
-    why = "the opposite does" if one.clear else "the difference could be chance"
-    return f'The paper\'s finding "{one.claim.says}" does not show on synthetic data: {why}.'
+def remarks(one: Section) -> list[str]:
+    """Return what has to be said below the tables, a line each."""
+    shown, lines = one.ablation.shown, []
+    if not math.isnan(one.floor):
+        lines.append(f"Colour alone on true boxes: mAP {100 * one.floor:.1f} %.")
+        if low := [v.title for v in shown if _near_color(one, v.name)]:
+            lines.append(
+                f"Less than {100 * ABOVE_COLOR:.0f} points above colour, too little to compare: "
+                f"{'; '.join(low)}."
+            )
+    thresholds = {
+        result.metrics["score_threshold"]
+        for ours in one.results.values()
+        for result in ours
+        if "score_threshold" in result.metrics
+    }
+    if thresholds:
+        listed = ", ".join(f"{threshold:g}" for threshold in sorted(thresholds))
+        lines.append(f"Detections are searched from a score of {listed} on.")
+    if any(each.tested for each in one.verdicts):
+        lines.append(
+            "Claims: 95 % t intervals of paired differences. Claims tested in the whole report: "
+            f"{one.family}; 'uncorrected' marks those that Holm's correction for all of them does "
+            "not leave."
+        )
+    lines += [
+        f"Opposite: {each.claim.says}. {_cause(one.ablation, each.claim)}"
+        for each in one.verdicts
+        if each.opposite and not each.claim.reversed_on
+    ]
+    lines += [f"{v.title}: left out: {v.left_out}" for v in shown if v.left_out]
+    lines += [
+        f"{variant.title}, seed {seed}: {result.failure}"
+        for variant in shown
+        for seed, result in enumerate(one.results.get(variant.name, ()))
+        if result.failure
+    ]
+    if old := sum(result.other_code for ours in one.results.values() for result in ours):
+        lines.append(f"Runs that another version of the code made: {old}.")
+    return lines
+
+
+def _near_color(one: Section, name: str) -> bool:
+    here = mean(values(one.results.get(name, ()), "mean_ap"))
+    return here.count > 0 and here.value < one.floor + ABOVE_COLOR
+
+
+def _cause(ablation: Ablation, claim: Claim) -> str:
+    if claim.cause is None:
+        return "No cause was tested."
+    rows = "; ".join(ablation.named(name).title for name in claim.cause.rows)
+    return f"Cause: {claim.cause.says} Rows that test it: {rows}."
 
 
 def with_deviation(here: Mean, percent: bool) -> str:
@@ -181,9 +178,9 @@ def with_deviation(here: Mean, percent: bool) -> str:
     return _with_spread(here, here.deviation, percent)
 
 
-def with_error(difference: Mean, percent: bool) -> str:
-    """``+2.1 ± 0.8``: the mean difference and its standard error."""
-    return _with_spread(difference, difference.error, percent, "+")
+def with_margin(difference: Mean, percent: bool) -> str:
+    """``+2.1 ± 0.8``: the mean difference and half its 95 % interval."""
+    return _with_spread(difference, difference.margin, percent, "+")
 
 
 def _with_spread(one: Mean, spread: float, percent: bool, sign: str = "") -> str:
@@ -229,59 +226,72 @@ def markdown(table: TextTable) -> str:
     return "\n".join([header, "| --- |" + " ---: |" * (len(table.header) - 1), *rows])
 
 
-def as_json(ablation: Ablation, results: Results, floor: float) -> dict[str, Any]:
+def as_json(one: Section) -> dict[str, Any]:
     """Return the metrics by variant and measure, and the claims, as plain values."""
     variants: dict[str, Any] = {}
-    for variant in ablation.shown:
-        ours = results.get(variant.name, ())
+    for variant in one.ablation.shown:
+        ours = one.results.get(variant.name, ())
         variants[variant.name] = {
             "label": variant.title,
+            "control": variant.control,
             "seeds": sum(result.finished for result in ours),
             "failures": [result.failure for result in ours if result.failure],
+            "left_out": variant.left_out,
             "paper": dict(variant.paper),
             "figures": {
                 column.measure: _plain(mean(values(ours, metric_name(variant, column.measure))))
-                for column in ablation.column
+                for column in one.ablation.column
             },
         }
-    claims = [
-        {"says": v.claim.says, "here": v.answer, "clear": v.clear, **_plain(v.difference)}
-        for v in (verdict(ablation, claim, results) for claim in ablation.claim)
+    verdicts = [
+        {
+            "says": each.claim.says,
+            "here": each.answer,
+            "resolved": each.resolved,
+            "corrected": each.corrected,
+            **_plain(each.difference),
+            "margin": _finite(each.difference.margin),
+            "p": _finite(each.difference.p),
+        }
+        for each in one.verdicts
     ]
-    return ablation.model_dump(include={"name", "title", "paper", "here"}) | {
-        "hsv_floor": None if math.isnan(floor) else floor,
+    return one.ablation.model_dump(include={"name", "title", "paper", "here"}) | {
+        "hsv_floor": _finite(one.floor),
         "variants": variants,
-        "claims": claims,
+        "claims": verdicts,
+        "claims_tested": one.family,
     }
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _plain(one: Mean) -> dict[str, float | int | None]:
-    value, deviation = (x if math.isfinite(x) else None for x in (one.value, one.deviation))
-    return {"mean": value, "deviation": deviation, "count": one.count}
-
-
-def replacements(ablation: Ablation) -> str:
-    """Say which values stand for the paper's, one line each."""
-    return "\n".join(["Synthetic values:\n", *(f"- {line}" for line in ablation.here)])
+    return {"mean": _finite(one.value), "deviation": _finite(one.deviation), "count": one.count}
 
 
 def document(one: Section, level: int = 2, pictures: Sequence[str] = ()) -> str:
     """Return a section of a Markdown document; `pictures` are links to files."""
     ablation = one.ablation
-    done = any(row[-1] not in ("not run", "left out") for row in one.table.rows)
     parts = [
         f"{'#' * level} {ablation.name}: {ablation.title}",
         f"Paper: {ablation.paper}." if ablation.paper else "",
         ablation.note,
     ]
-    if ablation.here:
-        parts.append(replacements(ablation))
-    if done:
-        parts += [markdown(one.table), markdown(one.claims) if one.claims.rows else ""]
-        if not math.isnan(one.floor):
-            parts.append(f"Colour alone on true boxes: mAP {100 * one.floor:.1f} %.")
-    elif one.table.rows:
-        parts.append("Not run.")
-    parts.append("\n".join(f"- {remark}" for remark in one.remarks))
+    if one.problem:
+        parts.append(f"Not run: {one.problem}")
+    else:
+        if ablation.here:
+            parts.append(_listed([f"Synthetic: {line}" for line in ablation.here]))
+        if one.done:
+            parts += [markdown(rows(one)), markdown(claims(one)) if one.verdicts else ""]
+        elif ablation.shown:
+            parts.append("Not run.")
+        parts.append(_listed(remarks(one)))
     parts += [f"![{ablation.title}]({picture})" for picture in pictures]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from personsearch.bench.ablation import Ablation
     from personsearch.bench.execute import State
     from personsearch.bench.plan import Planner
+    from personsearch.bench.tables import Section
 
 app = typer.Typer(
     help="Run the papers' ablations and all systems again.",
@@ -68,7 +69,7 @@ def ablation(
     names: Annotated[
         list[str], typer.Argument(help="Names, see 'bench list'; .toml files; or 'all'.")
     ],
-    seeds: _Seeds = 3,
+    seeds: _Seeds = 5,
     runs: _Runs = Path("runs/bench"),
     jobs: _Jobs = 1,
     device: _Device = "cpu",
@@ -109,14 +110,14 @@ def ablation(
             typer.echo(f"left out: {one.name}: {error}", err=True)
             chosen = [other for other in chosen if other is not one]
     failed = {} if show else _execute(planner, chosen, seeds, jobs, device)
-    _print(planner, chosen, seeds, json_output)
     from personsearch.bench import charts, report
 
-    for one in chosen:
-        results = report.results(planner, one, seeds)
-        for picture in charts.draw(one, results, planner.runs / "figures"):
+    sections = report.sections(planner, chosen, seeds)
+    _print(sections, json_output)
+    for section in sections:
+        for picture in charts.draw(section.ablation, section.results, planner.runs / "figures"):
             typer.echo(f"drawn: {picture}", err=True)
-    _finish(failed, out, [report.document(planner, one, seeds, out) for one in chosen if out])
+    _finish(failed, out, [report.document(section, out) for section in sections if out])
 
 
 @app.command("systems")
@@ -147,14 +148,15 @@ def systems(
     planner = _planner(recipes, runs, set_name, data, show, any_code)
     table = systems_table(recipes or find_set(f"synthetic-{set_name}"))
     failed = {} if show else _execute(planner, [table], seeds, jobs, device)
-    _print(planner, [table], seeds, json_output)
+    sections = report.sections(planner, [table], seeds)
+    _print(sections, json_output)
     parts = []
     if out is not None:
-        parts = [report.HEAD, report.document(planner, table, seeds, out)]
+        parts = [report.HEAD, *(report.document(one, out) for one in sections)]
         ablations = _planner(None, runs, "ablation", None, True, any_code)
         shown = [] if set_name == "ablation" else [systems_table(find_set("synthetic-ablation"))]
         shown += [bound(read_ablation(name), "synthetic") for name in ablation_names()]
-        parts += [report.document(ablations, one, seeds, out) for one in shown]
+        parts += [report.document(one, out) for one in report.sections(ablations, shown, seeds)]
     _finish(failed, out, parts)
 
 
@@ -221,23 +223,23 @@ def _execute(
         raise typer.Exit(130) from None
 
 
-def _print(planner: "Planner", chosen: "list[Ablation]", seeds: int, json_output: bool) -> None:
+def _print(sections: "list[Section]", json_output: bool) -> None:
     from rich.console import Console
 
-    from personsearch.bench import report, tables
+    from personsearch.bench import tables
     from personsearch.plots.tables import print_tables
 
-    known = [(a, report.results(planner, a, seeds), report.floor(planner, a)) for a in chosen]
     if json_output:
-        printed = [tables.as_json(*one) for one in known]
+        printed = [tables.as_json(one) for one in sections]
         typer.echo(json.dumps(printed[0] if len(printed) == 1 else printed))
         return
-    for one, results, floor in known:
-        section = tables.section(one, results, floor)
-        print_tables(*tables.narrowed(section.table, Console().width), section.claims)
-        if not math.isnan(floor):
-            typer.echo(f"colour alone on true boxes: mAP {100 * floor:.1f} %")
-        for line in (*(f"synthetic: {line}" for line in one.here), *section.remarks):
+    for one in sections:
+        if one.problem:
+            typer.echo(f"{one.ablation.name}: not run: {one.problem}")
+            continue
+        print_tables(*tables.narrowed(tables.rows(one), Console().width), tables.claims(one))
+        lines = [f"Synthetic: {line}" for line in one.ablation.here]
+        for line in (*lines, *tables.remarks(one)):
             typer.echo(line)
 
 
