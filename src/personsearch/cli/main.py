@@ -9,6 +9,7 @@ from personsearch.cli import (
     audit,
     bench,
     calibrate,
+    convert_weights,
     data,
     demo,
     erase,
@@ -47,6 +48,7 @@ app.command("serve")(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.command("demo")(demo.demo)
+app.command("convert-weights")(convert_weights.convert_weights)
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(bench.app, name="bench")

@@ -33,8 +33,10 @@ def identity_loss(
         similarity, confidence = similarity.float(), confidence.float()
         if not len(targets):
             return similarity.sum() * 0.0
-        # The form above is cross-entropy of alpha S / tau, written by differences.
-        return functional.cross_entropy(confidence[:, None] * similarity / temperature, targets)
+        # The form above is cross-entropy of alpha S / tau, written by differences. The published
+        # programs of OIM multiply by the inverse, which rounds otherwise.
+        logits = confidence[:, None] * similarity * (1.0 / temperature)
+        return functional.cross_entropy(logits, targets)
 
 
 def binary_loss(target_similarity: Tensor, confidence: Tensor, temperature: float = 2.0) -> Tensor:
