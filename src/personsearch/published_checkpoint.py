@@ -146,7 +146,6 @@ def our_tensors(
         ModelError: they are not of this system.
     """
     names = NAMES[system]
-    needed = next(k for k in reversed(names) if k.startswith("roi_heads."))
     other: Published = "nae" if system == "seqnet" else "seqnet"
     seqnets = any(k.startswith("roi_heads.reid_head.") for k in theirs)
     ours_too = any(k.startswith(_EMBEDDING) for k in theirs)
@@ -154,7 +153,7 @@ def our_tensors(
         hint = f"; these are of {other}: --system {other}" if ours_too else ""
         raise ModelError(
             f"{where}: has {len(theirs)} tensors, such as {', '.join(list(theirs)[:3]) or 'none'}, "
-            f"expected those of {system}, such as {needed}*{hint}"
+            f"expected those of {system}, such as {_EMBEDDING}rescaler.weight{hint}"
         )
     state: dict[str, Tensor] = {}
     matched: dict[str, str] = {}
