@@ -1,5 +1,7 @@
 """Every figure of a model that knows the answers, and of one that knows half of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,12 @@ from torch import Tensor
 
 from personsearch.bench.measure import (
     CURVE,
+    detection_on,
     identity_accuracy,
     measure,
     same_camera,
     threshold_at,
+    threshold_of,
     without_detection,
 )
 from personsearch.datasets.dataset import Dataset
@@ -160,3 +164,28 @@ def test_without_queries_nothing_is_measured(drawn: Dataset) -> None:
     empty = Dataset("empty", drawn.root, drawn.splits)
     with pytest.raises(DataError, match="no search protocol with queries"):
         measure(KnowsColors(), empty)
+
+
+def test_search_at_an_average_number_of_boxes(drawn: Dataset) -> None:
+    """Thresholds over all pictures, not the same number in each."""
+    found = [
+        Detections(
+            torch.zeros(n, 4) + torch.tensor([0, 0, 9, 9]), torch.tensor(s), torch.ones(n, 1)
+        )
+        for n, s in ((3, [0.9, 0.8, 0.7]), (1, [0.2]))
+    ]
+    assert threshold_of(found, 1) == pytest.approx(0.8)
+    assert threshold_of(found, 3) == pytest.approx(0.2)
+    assert threshold_of([Detections(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 1)))], 3) == 0.0
+    # Two people are found in each picture; both thresholds keep them all.
+    figures = measure(KnowsColors(), drawn)
+    assert figures["mean_ap@boxes-3"] == figures["mean_ap@boxes-5"] == 1.0
+    assert figures["mean_ap@boxes-best"] == figures["top_1@boxes-best"] == 1.0
+
+
+def test_galleries_on_true_boxes_and_detection_on_another_set(drawn: Dataset) -> None:
+    usual = next(iter(drawn.protocols.values()))
+    gallery = replace(usual, name="gallery-2")
+    figures = measure(KnowsColors(), replace(drawn, protocols={"all": usual, "gallery-2": gallery}))
+    assert figures["mean_ap@gallery-2@truth"] == figures["mean_ap@truth"] == 1.0
+    assert detection_on(KnowsColors(), drawn, "other") == {"detection_ap@other": 1.0}

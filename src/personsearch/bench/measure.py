@@ -4,18 +4,21 @@ A metric's name says what and, after an @, where: ``mean_ap`` is of detected peo
 protocol that is asked for or else the data set's first, ``mean_ap@truth`` on annotated boxes,
 ``top_1@gallery-25`` under that protocol, ``mean_ap@other-cameras`` in all pictures of other cameras
 (`OTHER_CAMERAS`), ``mean_ap@same-camera`` in the query's own camera, ``top_1@recall-70`` with the
-score threshold at which 70 % of all people are found, ``mean_ap@without-detection`` with whole
-pictures for people. Similarities are multiplied by the scores of detections if the model says so;
-``mean_ap@weighted`` and ``mean_ap@plain`` are with and without, from the same detections, and so
-are ``mean_ap@gallery-25@weighted`` and ``mean_ap@gallery-25@plain``. ``precision_30`` is the
-precision of search at a recall of 30 %, ``detection_precision_30`` that of detection,
-``identity_accuracy`` the share of annotated training people whom the identity loss's classes name
-rightly. All are 0..1 unless the name says otherwise; ``score_threshold`` is the lowest score of a
-detection that is searched.
+score threshold at which 70 % of all people are found, ``mean_ap@boxes-5`` with that which leaves
+five detections a picture on average and ``mean_ap@boxes-best`` with the better of `BOXES`,
+``mean_ap@without-detection`` with whole pictures for people, ``mean_ap@gallery-25@truth`` on
+annotated boxes under that protocol. ``detection_ap@prw`` is of another data set. Similarities are
+multiplied by the scores of detections if the model says so; ``mean_ap@weighted`` and
+``mean_ap@plain`` are with and without, from the same detections, and so are
+``mean_ap@gallery-25@weighted`` and ``mean_ap@gallery-25@plain``. ``precision_30`` is the precision
+of search at a recall of 30 %, ``detection_precision_30`` that of detection, ``identity_accuracy``
+the share of annotated training people whom the identity loss's classes name rightly. All are 0..1
+unless the name says otherwise; ``score_threshold`` is the lowest score of a detection that is
+searched.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -37,6 +40,9 @@ from personsearch.types import Detections, Scene, SearchProtocol
 
 RECALLS = (40, 50, 60, 70, 80, 90)
 """Detection recalls, in per cent, at which search is measured too."""
+
+BOXES = (3, 5)
+"""Average numbers of detections in a picture with which search is measured too (PRW's protocol)."""
 
 CURVE = range(0, 101, 10)
 """Recalls, in per cent, at which the precisions of search and detection are measured."""
@@ -123,6 +129,8 @@ def measure(
             metrics |= {f"{what}@{name}{at}{how}": value for what, at, how, value in parts}
         elif other is not None:
             metrics |= search(name, other, found, score_threshold, both=True)
+        if other is not None and name.startswith("gallery-"):
+            metrics |= search(f"{name}@truth", other, truth, 0.0)
     for name in OTHER_CAMERAS:
         if name in dataset.protocols:
             other = dataset.protocols[name]
@@ -135,7 +143,29 @@ def measure(
         threshold = threshold_at(every, percent / 100)
         if threshold is not None:
             metrics |= search(f"recall-{percent}", usual, found, threshold)
-    return metrics
+    for count in BOXES:
+        metrics |= search(f"boxes-{count}", usual, found, threshold_of(found.values(), count))
+    best = max(BOXES, key=lambda count: metrics[f"mean_ap@boxes-{count}"])
+    return metrics | {
+        key.replace(f"@boxes-{best}", "@boxes-best"): value
+        for key, value in metrics.items()
+        if key.endswith(f"@boxes-{best}")
+    }
+
+
+def detection_on(
+    model: PersonSearchModel,
+    dataset: Dataset,
+    name: str,
+    *,
+    score_threshold: float = 0.5,
+    precision: str = "auto",
+) -> dict[str, float]:
+    """Measure detection alone on another data set: ``detection_ap@name``."""
+    scenes = dataset.split("test")
+    found = detect_scenes(model, scenes, precision=precision)
+    result = evaluate_detection(scenes, found, score_threshold=score_threshold)
+    return {f"detection_ap@{name}": float(result.average_precision)}
 
 
 def without_detection(
@@ -206,6 +236,13 @@ def threshold_at(detection: DetectionResult, recall: float) -> float | None:
     """Return the highest score threshold that reaches this recall; None if none does."""
     enough = np.flatnonzero(detection.curve_recall >= recall)
     return float(detection.curve_scores[enough[0]]) if len(enough) else None
+
+
+def threshold_of(found: Iterable[Detections], count: int) -> float:
+    """Return the score threshold that leaves `count` detections a picture on average, or all."""
+    scores = [one.scores for one in found]
+    most = np.sort(np.concatenate(scores))[::-1][: count * len(scores)]
+    return float(most[-1]) if len(most) else 0.0
 
 
 def usual_protocol(dataset: Dataset, name: str = "") -> SearchProtocol:

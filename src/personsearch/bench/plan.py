@@ -91,7 +91,10 @@ class Planner:
         trained = self.source(ablation, variant.train)
         tested = self.source(ablation, variant.test or variant.train)
         protocol = self.protocol(ablation, variant.test or variant.train)
-        run = Run(values, trained, tested, variant.kind, needs, sources, variant.extra, protocol)
+        others = {name: self.source(ablation, name) for name in variant.detected_on}
+        run = Run(
+            values, trained, tested, variant.kind, needs, sources, variant.extra, protocol, others
+        )
         return self._runs.setdefault(run.name, run)
 
     def table(self, ablation: Ablation, seeds: int) -> Mapping[str, list[Run]]:
