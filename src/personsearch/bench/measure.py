@@ -2,19 +2,18 @@
 
 A metric's name says what and, after an @, where: ``mean_ap`` is of detected people under the
 protocol that is asked for or else the data set's first, ``mean_ap@truth`` on annotated boxes,
-``top_1@gallery-25`` under that protocol, ``mean_ap@other-cameras`` in all pictures of other cameras
-(`OTHER_CAMERAS`), ``mean_ap@same-camera`` in the query's own camera, ``top_1@recall-70`` with the
-score threshold at which 70 % of all people are found, ``mean_ap@boxes-5`` with that which leaves
-five detections a picture on average and ``mean_ap@boxes-best`` with the better of `BOXES`,
-``mean_ap@without-detection`` with whole pictures for people, ``mean_ap@gallery-25@truth`` on
-annotated boxes under that protocol. ``detection_ap@prw`` is of another data set. Similarities are
-multiplied by the scores of detections if the model says so; ``mean_ap@weighted`` and
-``mean_ap@plain`` are with and without, from the same detections, and so are
-``mean_ap@gallery-25@weighted`` and ``mean_ap@gallery-25@plain``. ``precision_30`` is the precision
-of search at a recall of 30 %, ``detection_precision_30`` that of detection, ``identity_accuracy``
-the share of annotated training people whom the identity loss's classes name rightly. All are 0..1
-unless the name says otherwise; ``score_threshold`` is the lowest score of a detection that is
-searched.
+``top_1@gallery-25`` under that protocol, ``mean_ap@same-camera`` in the query's own camera,
+``top_1@recall-70`` with the score threshold at which 70 % of all people are found,
+``mean_ap@boxes-5`` with that which leaves five detections a picture on average and
+``mean_ap@boxes-best`` with the better of `BOXES`, ``mean_ap@without-detection`` with whole pictures
+for people, ``mean_ap@gallery-25@truth`` on annotated boxes under that protocol.
+``detection_ap@prw`` is of another data set. Similarities are multiplied by the scores of detections
+if the model says so; ``mean_ap@weighted`` and ``mean_ap@plain`` are with and without, from the same
+detections, and so are ``mean_ap@gallery-25@weighted`` and ``mean_ap@gallery-25@plain``.
+``precision_30`` is the precision of search at a recall of 30 %, ``detection_precision_30`` that of
+detection, ``identity_accuracy`` the share of annotated training people whom the identity loss's
+classes name rightly. All are 0..1 unless the name says otherwise; ``score_threshold`` is the lowest
+score of a detection that is searched.
 """
 
 import time
@@ -46,9 +45,6 @@ BOXES = (3, 5)
 
 CURVE = range(0, 101, 10)
 """Recalls, in per cent, at which the precisions of search and detection are measured."""
-
-OTHER_CAMERAS = ("multi-view", "cross-camera")
-"""Protocols over all pictures of other cameras than the query's: of PRW, and of other data."""
 
 
 def measure(
@@ -131,10 +127,6 @@ def measure(
             metrics |= search(name, other, found, score_threshold, both=True)
         if other is not None and name.startswith("gallery-"):
             metrics |= search(f"{name}@truth", other, truth, 0.0)
-    for name in OTHER_CAMERAS:
-        if name in dataset.protocols:
-            other = dataset.protocols[name]
-            metrics |= search("other-cameras", other, found, score_threshold, both=True)
     every = evaluate_detection(scenes, found, score_threshold=0.0)
     for percent in CURVE:
         reached = every.curve_precision[every.curve_recall >= percent / 100]
