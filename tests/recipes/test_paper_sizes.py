@@ -80,7 +80,71 @@ SEQNET = NAE_RUN | {
     "nms_iou": 0.5,
 }
 
+TRIDENT = {
+    # the paper
+    "backbone": "resnet50",
+    "weights": "imagenet-v1",
+    "roi_size": (24, 8),
+    "embedding_dim": 256,
+    "identity_temperature": 1 / 30,
+    "binary_temperature": 2.0,
+    "part_temperature": 1 / 10,
+    "identity_weight": 1.0,
+    "binary_weight": 1.0,
+    "part_weight": 1.0,
+    "unlabelled_weight": 0.1,
+    "adaptive": True,
+    "queue_background": True,
+    "confidence_weighted": True,
+    "table_momentum": 0.5,
+    "images_per_iteration": 4,
+    "accumulate": 1,
+    "optimizer": "sgd",
+    "lr": 0.003,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": "step",
+    "decay_factor": 0.1,
+    # NAE's program, and CUCPS of the same authors
+    "norm": "batch",
+    "frozen_stages": 2,
+    "min_size": 900,
+    "max_size": 1500,
+    "clip_norm": 10.0,
+    "flip": 0.5,
+    "background_iou": 0.1,
+    "box_weight": 10.0,
+    "box_beta": 1.0,
+    "score_threshold": 0.5,
+    "roi_aligned": False,
+    "parts": 4,
+    "shallow_foreground": True,
+} | {key: value for key, value in TORCHVISION.items() if key != "roi_size"}
+TRIDENT_PARAMETERS = (
+    8_543_296  # conv1 to conv4
+    + 14_964_736  # conv5
+    + 1024 * 1024 * 9 + 1024 + 15 * 1025 + 60 * 1025  # proposals: 15 anchors
+    + 2 * 1025 + 2 * 2049  # foreground classifiers, with biases that stay 0
+    + 4 * 2049  # box regressor
+    + 128 * 1025 + 128 * 2049  # encoders
+    + 5 * 2049  # part classifier
+)  # fmt: skip
+
 ROWS = {
+    "cuhk-sysu/trident": Published(
+        5532,
+        TRIDENT_PARAMETERS,
+        TRIDENT | {"queue_size": 5000},
+        CUHK_SYSU,
+        {"iterations": 14, "decay_at": 8, "warmup": 1},
+    ),
+    "prw/trident": Published(
+        482,
+        TRIDENT_PARAMETERS,
+        TRIDENT | {"queue_size": 500},
+        PRW,
+        {"iterations": 10, "decay_at": 8, "warmup": 1},
+    ),
     "cuhk-sysu/nae": Published(
         5532,
         33_425_177,

@@ -37,7 +37,9 @@ def build(
         if is_dataclass(kind) and name != "backbone":
             keys = {f.name for f in fields(kind)} & settings.keys()
             groups[name] = kind(**{key: settings.pop(key) for key in keys})
-    return constructor(build_backbone(backbone, width=8), 4, **groups, **settings)
+    keys = settings.keys() & {"embedding_grid", "detection_hidden", "detection_grid"}
+    parts = {key: settings.pop(key) for key in keys}
+    return constructor(build_backbone(backbone, width=8, **parts), 4, **groups, **settings)
 
 
 def scenes(unlabelled: bool = False) -> tuple[list[Tensor], list[Target]]:

@@ -26,7 +26,8 @@ SETTINGS: dict[str, Any] = REGIONS | {
     "queue_size": 64,
     "roi_size": (12, 4),
 }
-APART = {"detection_hidden": 16, "detection_grid": (3, 2)}
+OWN_HEAD = {"detection_hidden": 16, "detection_grid": (3, 2)}
+"""The detection head of a small backbone."""
 
 
 def _model(**changes: Any) -> Trident:
@@ -34,22 +35,62 @@ def _model(**changes: Any) -> Trident:
 
 
 def test_three_branches_as_published() -> None:
-    """Linear layers alone; the foreground classifier has no bias; normal weights of 0.01."""
+    """Linear layers alone, of normal weights of 0.01; biases are 0, and the foreground
+    classifiers' stay so.
+    """
     torch.manual_seed(0)
     model = Trident(build_backbone("resnet50"), 10)
+    assert model.shallow_foreground is not None
+    assert model.shallow_foreground.weight.shape == (2, 1024)
     assert model.foreground.weight.shape == (2, 2048)
-    assert model.foreground.bias is None
     assert model.regressor.weight.shape == (4, 2048)
     assert model.shallow_encoder.weight.shape == (128, 1024)
     assert model.deep_encoder.weight.shape == (128, 2048)
     assert model.part_classifier is not None
-    assert model.part_classifier.weight.shape == (7, 2048)
-    for layer in (model.foreground, model.regressor, model.shallow_encoder, model.part_classifier):
+    assert model.part_classifier.weight.shape == (5, 2048)
+    foreground = (model.foreground, model.shallow_foreground)
+    others = (model.regressor, model.shallow_encoder, model.deep_encoder, model.part_classifier)
+    for layer in (*foreground, *others):
         assert layer.weight.std().item() == pytest.approx(0.01, rel=0.05)
-        assert layer.bias is None or not layer.bias.any()
+        assert not layer.bias.any()
+        assert layer.bias.requires_grad is (layer in others)
     assert model.roi_size == (24, 8)
     assert len(model.queue.values) == 5000
     assert model.confidence_weighted
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_foreground_classifiers_are_added(both: bool) -> None:
+    """One on g-hat and one on g, both max-pooled, or the latter alone."""
+    model = _model(shallow_foreground=both)
+    features = model.roi_features(
+        model.extract_features([torch.rand(3, 96, 128)]), [torch.tensor([[8.0, 8, 40, 80]])]
+    )
+    logits, deltas = model.predict(features)
+    g = features.deep.amax(dim=(2, 3))
+    expected = g @ model.foreground.weight.t()
+    if model.shallow_foreground is not None:
+        expected = expected + features.pooled.amax(dim=(2, 3)) @ model.shallow_foreground.weight.t()
+    assert (model.shallow_foreground is not None) is both
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(deltas, model.regressor(g))
+
+
+def test_box_loss_and_background_are_those_of_nae() -> None:
+    """Weight 10 and smooth L1 from 1; regions with an IoU of 0.1 to 0.5 are in no loss."""
+    ours = _losses()
+    assert ours["box"] == pytest.approx(10 * _losses(box_weight=1.0)["box"], rel=1e-4)
+    assert _losses(box_beta=1 / 9)["box"] > ours["box"]
+    model, (images, targets) = _model(rois_per_image=200), scenes(unlabelled=True)
+    maps = model.extract_features(images)
+    step = model.detection_step(maps, *model.scale(maps, targets))
+    starts = 0
+    for regions, boxes in zip(step.regions.boxes, step.boxes, strict=True):
+        best = box_iou(regions, boxes).amax(dim=1)
+        person = step.regions.foreground[starts : starts + len(regions)]
+        starts += len(regions)
+        assert ((best < 0.1) | (best >= 0.5)).all()
+        assert torch.equal(person, best >= 0.5)
 
 
 def _losses(seed: int = 3, **changes: Any) -> dict[str, float]:
@@ -90,19 +131,18 @@ def test_no_gradient_goes_through_alpha_or_the_reference() -> None:
     assert not gradient[:2].any()
 
 
-def test_background_goes_into_the_queue_and_the_labelled_into_the_table() -> None:
-    model = _model()
+@pytest.mark.parametrize("background", [True, False])
+def test_background_goes_into_the_queue_and_the_labelled_into_the_table(background: bool) -> None:
+    model = _model(queue_background=background)
     images, targets = scenes(unlabelled=True)
-    seen: list[tuple[Tensor, Tensor]] = []
-    update = model.update_memory
-    model.update_memory = lambda e, i: (seen.append((e, i)), update(e, i))[1]  # type: ignore[method-assign]
-    model(images, targets)
-    ((embeddings, ids),) = seen
-    others = int((ids < 0).sum())
-    assert len(embeddings) == len(ids) > others > len(targets)
-    assert int(model.queue.position) == others % 64
-    torch.testing.assert_close(model.queue.values[:others], embeddings[ids < 0].detach())
+    named = [Target(t.boxes, torch.clamp(t.ids, min=0)) for t in targets]
+    assert not model.lookup.values.any()
+    model(images, named)
     assert model.lookup.values.norm(dim=1).tolist() == pytest.approx([1] * 4)
+    assert bool(model.queue.values.any()) is background
+    before = int(model.queue.position)
+    model(images, targets)
+    assert int(model.queue.position) != before
 
 
 def test_parts_of_background_are_of_the_class_after_the_last() -> None:
@@ -138,19 +178,10 @@ def test_without_a_labelled_person_there_is_no_reference() -> None:
     assert losses["identity"].item() == 0
 
 
-@pytest.mark.parametrize("background", [True, False])
-def test_background_stays_out_of_the_queue_if_asked(background: bool) -> None:
-    model = _model(queue_background=background)
-    images, targets = scenes(unlabelled=True)
-    named = [Target(t.boxes, torch.clamp(t.ids, min=0)) for t in targets]
-    model(images, named)
-    assert bool(model.queue.values.any()) is background
-
-
-@pytest.mark.parametrize("apart", [{}, APART])
-def test_without_agwf_and_further_terms_the_identity_loss_is_oim(apart: dict[str, Any]) -> None:
+@pytest.mark.parametrize("head", [{}, OWN_HEAD])
+def test_without_agwf_and_further_terms_the_identity_loss_is_oim(head: dict[str, Any]) -> None:
     """Table 1's "w/o AGWF" with table 2's "w/o L_bin & L_un"."""
-    model = _model(adaptive=False, binary_weight=0.0, unlabelled_weight=0.0, **apart)
+    model = _model(adaptive=False, binary_weight=0.0, unlabelled_weight=0.0, **head)
     images, targets = scenes(unlabelled=True)
     model(images, targets)
     oim = OnlineInstanceMatching(4, 16, 64)
@@ -172,7 +203,7 @@ def test_without_agwf_and_further_terms_the_identity_loss_is_oim(apart: dict[str
 @pytest.mark.parametrize("sure", [0.5, 0.9])
 def test_alpha_is_the_probability_of_a_person(sure: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figure 2: p_i1 of the detection branch goes into the losses of the other two."""
-    model = _model()
+    model = _model(shallow_foreground=False)
     logit = math.log(sure / (1 - sure))
     model.foreground.register_forward_hook(
         lambda _, args, out: torch.tensor([0.0, logit]).expand_as(out)
@@ -194,16 +225,15 @@ def test_alpha_is_the_probability_of_a_person(sure: float, monkeypatch: pytest.M
     assert len(seen[3]) > len(seen[0]) + len(seen[2])
 
 
-@pytest.mark.parametrize("apart", [{}, APART])
+@pytest.mark.parametrize("head", [{}, OWN_HEAD])
 @pytest.mark.parametrize("embed_boxes", [False, True])
-def test_what_is_embedded(embed_boxes: bool, apart: dict[str, Any]) -> None:
+def test_what_is_embedded(embed_boxes: bool, head: dict[str, Any]) -> None:
     """Final boxes, or the proposals that they come from."""
     images = [torch.rand(3, 96, 128), torch.rand(3, 120, 96), torch.rand(3, 48, 70)]
-    model = _model(embed_boxes=embed_boxes, score_threshold=0.0, **apart).eval()
-    regressor = model.regressor if model.detection is None else model.detection.regressor
+    model = _model(embed_boxes=embed_boxes, score_threshold=0.0, **head).eval()
     for moved in (True, False):
-        nn.init.zeros_(regressor.weight)
-        nn.init.constant_(regressor.bias, 1.0 if moved else 0.0)
+        nn.init.zeros_(model.regressor.weight)
+        nn.init.constant_(model.regressor.bias, 1.0 if moved else 0.0)
         found = model.detect(images)
         assert len({len(one) for one in found}) > 1
         expected = model.embed(images, [torch.tensor(one.boxes) for one in found])
@@ -224,7 +254,8 @@ def test_what_cannot_be_is_an_error() -> None:
 
 
 def test_four_scenes_are_learned() -> None:
-    model = _model(queue_size=16, identity_temperature=0.1)
+    # A box loss of weight 10 takes more steps.
+    model = _model(queue_size=16, identity_temperature=0.1, box_weight=1.0)
     images, targets = scenes(unlabelled=True)
     targets[3] = Target(targets[3].boxes, torch.tensor([3, 0]))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)

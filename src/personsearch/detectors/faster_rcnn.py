@@ -192,7 +192,11 @@ class SampledRegions:
 
 
 class RegionSampler:
-    """Sample proposals, and true boxes, for the losses (Girshick 2015, section 2.3)."""
+    """Sample proposals, and true boxes, for the losses (Girshick 2015, section 2.3).
+
+    Raises:
+        ModelError: `bg_iou_threshold` (the key ``background_iou``) is out of range.
+    """
 
     def __init__(
         self,
@@ -202,6 +206,11 @@ class RegionSampler:
         bg_iou_threshold: float = 0.5,  # below it is background; between, left out
         add_true_boxes: bool = True,  # whether true boxes are sampled, too
     ) -> None:
+        if not 0.0 < bg_iou_threshold <= fg_iou_threshold:
+            raise ModelError(
+                f"background_iou is {bg_iou_threshold}, expected above 0 and at most "
+                f"{fg_iou_threshold}, from where on a region shows a person"
+            )
         self.add_true_boxes = add_true_boxes
         self.matcher = Matcher(fg_iou_threshold, bg_iou_threshold, allow_low_quality_matches=False)
         self.sampler = BalancedPositiveNegativeSampler(per_image, positive_fraction)

@@ -14,7 +14,6 @@ from torch.nn import functional
 from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
     Proposals,
-    RegionSampler,
     SampledRegions,
     box_loss,
     split_like,
@@ -74,6 +73,7 @@ class NormAwareSystem(RegionSystem):
 
     oim_weight: float
     oim_min_iou: float
+    adaptive: bool = False
     box_weight: float
     box_beta: float
 
@@ -118,7 +118,8 @@ class NormAwareSystem(RegionSystem):
     def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the loss ``oim`` of people's regions."""
         embeddings, person = self.embed_people(step, self.oim_min_iou)
-        return {"oim": self.oim(embeddings, step.regions.ids[person]) * self.oim_weight}
+        alpha = step.logits[person].sigmoid().detach() if self.adaptive else None
+        return {"oim": self.oim(embeddings, step.regions.ids[person], alpha) * self.oim_weight}
 
 
 class NAE(NormAwareSystem):
@@ -141,6 +142,7 @@ class NAE(NormAwareSystem):
         oim_temperature: float = 1 / 30,
         oim_weight: float = 1.0,
         oim_min_iou: float = 0.5,
+        adaptive: bool = False,
         # regions below this IoU are background; those between it and 0.5 are in no loss. The
         # published program has 0.1; at 0.5 every region is in a loss.
         background_iou: float = 0.1,
@@ -152,20 +154,10 @@ class NAE(NormAwareSystem):
         regions: RegionSettings = PUBLISHED,
     ) -> None:
         super().__init__(backbone, num_ids, embedding_dim, regions)
-        self.oim_weight, self.oim_min_iou = oim_weight, oim_min_iou
+        self.oim_weight, self.oim_min_iou, self.adaptive = oim_weight, oim_min_iou, adaptive
         self.box_weight, self.box_beta = box_weight, box_beta
         self.embed_boxes, self.confidence_weighted = embed_boxes, confidence_weighted
-        if not 0.0 < background_iou <= 0.5:
-            raise ModelError(
-                f"background_iou is {background_iou}, expected above 0 and at most 0.5, from where "
-                "on a region shows a person"
-            )
-        self.sampler = RegionSampler(
-            regions.rois_per_image,
-            regions.roi_positive_fraction,
-            bg_iou_threshold=background_iou,
-            add_true_boxes=regions.sample_true_boxes,
-        )
+        self.sampler = self.build_sampler(background_iou)
         oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
         )

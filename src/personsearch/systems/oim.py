@@ -34,6 +34,8 @@ class OIM(RegionSystem):
         oim_temperature: float = 1 / 30,  # of the softmax over lookup table and queue
         oim_weight: float = 1.0,  # of the OIM loss in the sum
         oim_min_iou: float = 0.5,  # least IoU with a person's box of the regions in the loss
+        # adaptive gradient weighting by the probability of a person (Han et al. 2021); not in OIM
+        adaptive: bool = False,
         embed_boxes: bool = False,  # embed the final boxes instead of their proposals
         confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
         regions: RegionSettings = RegionSettings(),  # pictures, proposals, regions and detections
@@ -41,6 +43,7 @@ class OIM(RegionSystem):
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.confidence_weighted = confidence_weighted
         self.embed_boxes, self.oim_min_iou, self.oim_weight = embed_boxes, oim_min_iou, oim_weight
+        self.adaptive = adaptive
         self.box_predictor = BoxPredictor(backbone.detection_channels)
         self.embedder = nn.Linear(backbone.head_channels * math.prod(self.cells), embedding_dim)
         self.oim = OnlineInstanceMatching(
@@ -55,4 +58,7 @@ class OIM(RegionSystem):
     def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the loss ``oim`` of people's regions."""
         embeddings, person = self.embed_people(step, self.oim_min_iou)
-        return {"oim": self.oim(embeddings, step.regions.ids[person]) * self.oim_weight}
+        alpha = None
+        if self.adaptive:
+            alpha = step.logits[person].float().softmax(dim=1)[:, 1].detach()
+        return {"oim": self.oim(embeddings, step.regions.ids[person], alpha) * self.oim_weight}

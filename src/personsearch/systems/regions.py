@@ -150,9 +150,15 @@ class RegionSystem(PersonSearchModel):
         self.stem, self.head, self.stride = backbone.stem, backbone.head, backbone.stride
         self.proposals = self.build_proposals(backbone)
         self.detection_head = backbone.own_detection_head
-        self.sampler = RegionSampler(
+        self.sampler = self.build_sampler()
+
+    def build_sampler(self, background_iou: float = 0.5) -> RegionSampler:
+        """Return a sampler that takes regions below this IoU for background."""
+        settings = self.settings
+        return RegionSampler(
             settings.rois_per_image,
             settings.roi_positive_fraction,
+            bg_iou_threshold=background_iou,
             add_true_boxes=settings.sample_true_boxes,
         )
 

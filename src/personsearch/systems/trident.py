@@ -1,9 +1,9 @@
 """Trident: person search with adaptive gradient propagation (Han et al. 2021).
 
 picture -> stem -> proposals -> RoIAlign g-hat -> head g -> three branches (figure 2):
-detection (person or not, box), re-identification (an embedding of g-hat and g), and part
-classification (which part of a person is this?). The confidence alpha of the detection branch
-weighs the gradients of the other two.
+detection (person or not by g-hat and g, box by g), re-identification (an embedding of g-hat and g),
+and part classification (which part of a person is this?). The confidence alpha of the detection
+branch weighs the gradients of the other two.
 """
 
 import math
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
+from personsearch.detectors.faster_rcnn import SampledRegions, box_loss
 from personsearch.distributed import gather
 from personsearch.errors import ModelError
 from personsearch.losses import agwf
@@ -26,7 +27,12 @@ from personsearch.systems.regions import (
 )
 
 PUBLISHED = RegionSettings(min_size=900, max_size=1500, roi_size=(24, 8))
-"""The region settings of the paper: those of NAE but for the size of a pooled region."""
+"""The region settings of the paper: those of NAE but for the size of a pooled region.
+
+Where the paper is silent, defaults are those of NAE's program, which it builds on, and of the
+authors' next one (github.com/VIP-Lab-UNIST/CUCPS), which has two foreground classifiers and pools g
+to four parts.
+"""
 
 
 class Trident(RegionSystem):
@@ -37,7 +43,8 @@ class Trident(RegionSystem):
     No gradient goes through alpha, nor through S_bar of L_un.
 
     Raises:
-        ModelError: an odd `embedding_dim`, or a negative `parts`.
+        ModelError: an odd `embedding_dim`, a negative `parts`, or `background_iou` outside of
+            0..0.5.
     """
 
     def __init__(
@@ -56,8 +63,14 @@ class Trident(RegionSystem):
         binary_weight: float = 1.0,  # of L_bin in L_re-id; 0 leaves the term out (table 2)
         unlabelled_weight: float = 0.1,  # lambda (eq. 6); 0 leaves the term out (table 2).
         adaptive: bool = True,  # whether alpha weighs the gradients; if not, alpha is 1 (table 1)
-        parts: int = 6,  # N_p, 0: no part classification (table 1). Parts may share a row of g
+        parts: int = 4,  # N_p, 0: no part classification (table 1). Parts may share a row of g
         part_weight: float = 1.0,  # of L_part in the sum
+        # foreground classifiers on g-hat and on g, whose logits are added; if not, on g alone
+        shallow_foreground: bool = True,
+        # regions below this IoU are background, those between it and 0.5 are in no loss
+        background_iou: float = 0.1,
+        box_weight: float = 10.0,  # of the box regression loss
+        box_beta: float = 1.0,  # where its smooth L1 turns from square to linear
         min_iou: float = 0.5,  # least IoU with a person's box of the regions in L_re-id
         embed_boxes: bool = False,  # embed the final boxes instead of their proposals
         confidence_weighted: bool = True,  # similarity x detection score, as the paper's search
@@ -78,12 +91,15 @@ class Trident(RegionSystem):
         self.unlabelled_weight, self.part_weight = unlabelled_weight, part_weight
         self.adaptive = adaptive
         self.parts, self.min_iou, self.queue_background = parts, min_iou, queue_background
+        self.box_weight, self.box_beta = box_weight, box_beta
         self.embed_boxes, self.confidence_weighted = embed_boxes, confidence_weighted
+        self.sampler = self.build_sampler(background_iou)
 
         shallow, deep = backbone.stem_channels, backbone.head_channels
         cells = math.prod(self.cells)
         # detection branch
-        self.foreground = nn.Linear(backbone.detection_channels, 2, bias=False)
+        self.foreground = nn.Linear(backbone.detection_channels, 2)
+        self.shallow_foreground = nn.Linear(shallow, 2) if shallow_foreground else None
         self.regressor = nn.Linear(backbone.detection_channels, 4)
         # re-identification branch
         self.shallow_encoder = nn.Linear(shallow * cells, embedding_dim // 2)
@@ -93,15 +109,31 @@ class Trident(RegionSystem):
         for layer in self.children():
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=0.01)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.bias)
+        # "Only the foreground classifiers do not train the biases" (section 5.2).
+        for classifier in (self.foreground, self.shallow_foreground):
+            if classifier is not None:
+                classifier.bias.requires_grad_(False)
 
         self.lookup = LookupTable(num_ids, embedding_dim, table_momentum)
         self.queue = CircularQueue(queue_size, embedding_dim)
 
     def predict(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
         vector = functional.adaptive_max_pool2d(features.detection, 1).flatten(1)
-        return self.foreground(vector), self.regressor(vector)
+        logits = self.foreground(vector)
+        if self.shallow_foreground is not None:
+            shallow = functional.adaptive_max_pool2d(features.pooled, 1).flatten(1)
+            logits = logits + self.shallow_foreground(shallow)
+        return logits, self.regressor(vector)
+
+    def region_losses(
+        self, logits: Tensor, deltas: Tensor, regions: SampledRegions
+    ) -> dict[str, Tensor]:
+        """Return the losses ``detection`` and ``box``."""
+        return {
+            "detection": functional.cross_entropy(logits.float(), regions.foreground.long()),
+            "box": box_loss(deltas, regions, self.box_beta) * self.box_weight,
+        }
 
     def embed_features(self, features: RegionFeatures) -> Tensor:
         """Return unit embeddings (R, D): half of an encoder of g-hat, half of one of g."""

@@ -32,7 +32,15 @@ REMOVED: Mapping[str, bool | float | str] = {
 }
 """The value that is fixed now of each removed key."""
 
-BEFORE: Mapping[str, Mapping[str, Any]] = {"sequential": {"stretch": False}}
+BEFORE: Mapping[str, Mapping[str, Any]] = {
+    "sequential": {"stretch": False},
+    "trident": {
+        "shallow_foreground": False,
+        "background_iou": 0.5,
+        "box_weight": 1.0,
+        "box_beta": 1 / 9,
+    },
+}
 """By system, what a trained model's recipe means where it lacks a key of today."""
 
 IN_DETECTION = {"second_score"}
@@ -102,6 +110,8 @@ def _region_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 _TENSORS = {
+    r"detection\.classifier\.(.*)": r"foreground.\1",
+    r"detection\.regressor\.(.*)": r"regressor.\1",
     r"(?:box_predictor|detection)\.layers\.(.*)": r"detection_head.layers.\1",  # small networks
     r"first\.layers\.(.*)": r"first_head.layers.\1",
     r"regressor\.layers\.2\.(weight|bias)": r"detection_head.layers.0.\1",
@@ -116,7 +126,8 @@ _TENSORS = {
 def current_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Return a checkpoint's `tensors` under their present names.
 
-    Left out is the classifier of 0.1's crop stage. Frozen batch normalisation had no count.
+    Left out is the classifier of 0.1's crop stage. Frozen batch normalisation had no count, and
+    Trident's published foreground classifier no bias.
     """
     expected = model.state_dict()
     current: dict[str, Tensor] = {}
@@ -131,6 +142,6 @@ def current_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str
                 continue
         current[name] = tensor
     for name in expected.keys() - current.keys():
-        if name.endswith("num_batches_tracked"):
+        if name.endswith("num_batches_tracked") or name == "foreground.bias":
             current[name] = torch.zeros_like(expected[name])
     return current
