@@ -320,6 +320,21 @@ def test_a_finished_run_is_not_trained_again(dataset: Dataset, tmp_path: Path) -
     assert files_of(tmp_path / "last") == before
 
 
+def test_without_iterations_the_checkpoint_it_starts_from_is_the_result(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    first = Trainer(small_recipe(), dataset, tmp_path / "first").run()
+    nothing = {"iterations": 0, "crop_iterations": 0, "warmup": 0}
+    recipe = small_recipe(**nothing, init=str(first))
+    for _ in range(2):  # finished runs are run again
+        last = Trainer(recipe, dataset, tmp_path / "second").run(resume=True)
+    ours, theirs = load_tensors(last), load_tensors(first)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with pytest.raises(RecipeError, match="nothing would be trained"):
+        Trainer(small_recipe(**nothing), dataset, tmp_path / "third")
+
+
 def test_the_number_of_loader_processes_changes_nothing(dataset: Dataset, tmp_path: Path) -> None:
     for workers in (0, 2):
         recipe = small_recipe(loader_workers=workers, cache_pictures=True, iterations=2)

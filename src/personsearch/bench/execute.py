@@ -14,12 +14,13 @@ from typing import Any
 
 from personsearch.bench import fingerprint, worker
 from personsearch.bench.files import read_json, write_json
-from personsearch.bench.runs import SPEED, Run
+from personsearch.bench.runs import RATE, SPEED, Run
 from personsearch.errors import PersonSearchError
 from personsearch.processors import usable_processors
 
 PATIENCE = 60.0
 """Seconds in which interrupted runs must write their checkpoints."""
+_ALONE = (SPEED, RATE)  # runs that are timed
 _STARTING: dict[str, Any] = {"step": "starting", "done": 0, "total": 0}
 
 
@@ -101,7 +102,7 @@ class _Pool:
         for run in list(self.waiting):
             if len(self.active) == self.jobs or self.timing:
                 return
-            if run.kind == SPEED and self.active:
+            if run.kind in _ALONE and self.active:
                 continue
             place = run.folder(self.folder)
             if broken := [need.name for need in run.needs.values() if need.name in self.failed]:
@@ -113,7 +114,7 @@ class _Pool:
                 try:
                     self.active[run.name] = self._process(run, place)
                     self.began[run.name] = time.monotonic()
-                    self.timing = run.kind == SPEED
+                    self.timing = run.kind in _ALONE
                 except PersonSearchError as error:
                     self.failed[run.name] = _fail(place, str(error))
 

@@ -24,8 +24,8 @@ from personsearch.bench.files import read_json
 from personsearch.errors import DataError
 from personsearch.training.recipe import Recipe, make_recipe
 
-SEARCH, SPEED = "search", "speed"
-"""Kinds of run: trained and measured at search, or built untrained and timed."""
+SEARCH, SPEED, RATE = "search", "speed", "rate"
+"""Kinds of run: trained and measured at search; built untrained and timed; a moment of training."""
 
 
 @dataclass(frozen=True, eq=False)

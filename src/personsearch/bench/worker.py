@@ -6,6 +6,7 @@ Ctrl-C, or when its parent process is gone, it stops after a checkpoint.
 
 import os
 import resource
+import shutil
 import signal
 import sys
 import threading
@@ -48,8 +49,8 @@ def main(arguments: list[str]) -> int:
 def _make(folder: Path, device: str) -> dict[str, Any]:
     import torch
 
-    from personsearch.bench import fingerprint, measure, speed
-    from personsearch.bench.runs import SPEED
+    from personsearch.bench import fingerprint, measure, rate, speed
+    from personsearch.bench.runs import RATE, SPEED
     from personsearch.datasets import open_dataset
     from personsearch.errors import DataError, TrainingError
     from personsearch.loading import load
@@ -71,6 +72,8 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     known = {"machine": {"torch": torch.__version__, "device": str(where)}}
     if job["kind"] == SPEED:
         return known | {"figures": speed.measure(recipe, where), "checkpoint": ""}
+    if job["kind"] == RATE:
+        return known | {"figures": rate.measure(recipe, where, folder), "checkpoint": ""}
 
     # The time of training adds up in a file, over interrupted and killed processes.
     before = float((read_json(folder / "seconds.json") or {}).get("seconds", 0.0))
@@ -125,10 +128,14 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
         metrics |= measure.identity_accuracy(model, trained, precision=recipe.precision)
     metrics["train_seconds"] = train_seconds
     rates = [line["images_per_second"] for line in log]
-    metrics["train_images_per_second"] = sum(rates) / len(rates)
+    metrics["train_images_per_second"] = sum(rates) / max(1, len(rates))
     metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     if where.type == "cuda":
         metrics["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6
+    # A finished run is measured and started from, but not resumed.
+    for path in (best / "training.safetensors", best / "training.json"):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / "features", ignore_errors=True)
     return known | {"figures": metrics, "curves": log, "checkpoint": best.name}
 
 

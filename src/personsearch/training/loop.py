@@ -117,6 +117,9 @@ class Trainer:
         if self.rank == 0:
             self._make_folder(resume)
         barrier()
+        if not self.stages:  # the checkpoint of `init` is the result
+            self._write("last", {"stage": "init", "iteration": 0}, None)
+            return self.out / "last"
         first_stage, first_iteration, optimizer_state = self._resume() if resume else (0, 0, {})
         try:
             with self._interrupts():

@@ -172,7 +172,7 @@ class SceneStage(LoadedStage):
 
 
 def make_stages(recipe: Recipe, scenes: Sequence[Scene]) -> list[Stage]:
-    """Return the stages of a recipe that have iterations, in order; there has to be one."""
+    """Return the stages of a recipe that have iterations, in order; none only with `init`."""
     pictures = PictureCache(scenes, recipe.cache_pictures)
     stages = []
     for constructor in stage_constructors(recipe.system):
@@ -181,6 +181,6 @@ def make_stages(recipe: Recipe, scenes: Sequence[Scene]) -> list[Stage]:
         )
         if stage.iterations:
             stages.append(stage)
-    if not stages:
+    if not stages and not recipe.init:
         raise RecipeError("every stage of the recipe has 0 iterations; nothing would be trained")
     return stages
