@@ -14,7 +14,8 @@ NAMES = [
     "rdlr-figure-6",
     *(f"rdlr-table-{number}" for number in (4, 5)),
     "trident-figure-3",
-    *(f"trident-table-{number}" for number in (1, 2)),
+    *(f"trident-table-{number}" for number in (1, 2, 3)),
+    "trident-two-branches",
     *("xiao-figure-6", "xiao-figure-7", "xiao-speed", "xiao-table-3"),
 ]
 MINIMAL = """
@@ -50,6 +51,7 @@ def test_the_papers_own_figures() -> None:
     assert table.named("triplet-hep").paper["mean_ap"] == 67.8
     assert table.named("olp-c2hep").paper["top_1"] == 85.8
     assert read_ablation("trident-table-1").named("no-agwf").paper["detection_ap"] == 92.30
+    assert read_ablation("trident-table-3").named("proposed-star").paper["mean_ap"] == 48.0
     assert read_ablation("rdlr-table-5").named("triplet").paper["mean_ap"] == 92.49
     j4 = read_ablation("loesch-table-1d").named("j4-c").paper
     assert j4["mean_ap@gallery-4000@truth"] == 37.1
