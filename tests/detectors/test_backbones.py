@@ -7,8 +7,8 @@ from urllib.error import URLError
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
-from torchvision.models import get_model
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum, get_model, resnet18, vgg11
 from torchvision.ops import FrozenBatchNorm2d
 
 from personsearch.detectors.backbones import (
@@ -18,6 +18,7 @@ from personsearch.detectors.backbones import (
     build_trunk,
     freeze_norm,
 )
+from personsearch.detectors.weights import published_weights
 from personsearch.errors import ModelError
 
 
@@ -33,7 +34,7 @@ def _norms(backbone: Backbone) -> list[nn.Module]:
         ("small", 8, 128, 256),
         ("resnet18", 16, 256, 512),
         ("resnet50", 16, 1024, 2048),
-        ("vgg16", 16, 512, 512),
+        ("vgg16", 16, 512, 4096),
         ("mobilenet_v3_small", 16, 48, 576),
         ("efficientnet_b0", 16, 112, 1280),
         ("convnext_tiny", 16, 384, 768),
@@ -196,16 +197,22 @@ def test_frozen_stages_are_not_trained() -> None:
 
 
 @pytest.mark.parametrize(("name", "count"), [("small", 4), ("mobilenet_v3_small", 3)])
-def test_frozen_stages_keep_their_statistics(name: str, count: int) -> None:
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
+def test_statistics_of_frozen_stages_stay_live_unless_all_are_frozen(
+    name: str, count: int, norm: str
+) -> None:
     torch.manual_seed(0)
-    backbone = build_backbone(name, frozen_stages=count, width=4)
+    backbone = build_backbone(name, norm=norm, frozen_stages=count, width=4)
     stages = [stage for stage, _ in backbone.stem.named_children()]
     before = {k: v.clone() for k, v in backbone.stem.state_dict().items()}
     backbone.stem.train()(torch.rand(2, 3, 64, 64))
     after = backbone.stem.state_dict()
-    assert before.keys() == after.keys()
     moved = {k.split(".")[0] for k, v in after.items() if not torch.equal(v, before[k])}
-    assert moved == set(stages[count:])
+    normalised = {s for s in stages if any(k.startswith(f"{s}.") and "mean" in k for k in after)}
+    assert moved == (normalised if norm == "batch" else set())
+    assert normalised & set(stages[:count])
+    trained = {n.split(".")[0] for n, p in backbone.stem.named_parameters() if p.requires_grad}
+    assert not trained & set(stages[:count])
 
 
 @pytest.mark.parametrize("count", [7, -1])
@@ -297,18 +304,66 @@ def test_a_trunk_takes_the_body_of_a_published_detector(tmp_path: Path) -> None:
         build_trunk("resnet50", str(file))
 
 
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
 @pytest.mark.parametrize("count", [0, 2, 5])
-def test_frozen_blocks_of_a_trunk_do_not_move(count: int) -> None:
-    trunk = build_trunk("small", frozen_stages=count, width=4)
+def test_frozen_blocks_of_a_trunk(count: int, norm: str) -> None:
+    trunk = build_trunk("small", norm=norm, frozen_stages=count, width=4)
     before = {k: v.clone() for k, v in trunk.blocks.state_dict().items()}
     x = torch.rand(2, 3, 64, 64)
     for module in trunk.blocks.train().values():
         x = module(x)
     after = trunk.blocks.state_dict()
     moved = {k.split(".")[0] for k, v in after.items() if not torch.equal(v, before[k])}
-    assert moved == set(list(trunk.blocks)[count:])
+    assert moved == (set(trunk.blocks) if norm == "batch" else set())
     trained = {n.split(".")[0] for n, p in trunk.blocks.named_parameters() if p.requires_grad}
-    assert trained == moved
+    assert trained == set(list(trunk.blocks)[count:])
+
+
+def test_a_vgg_keeps_its_fully_connected_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fc6 and fc7 read 7 x 7 cells of conv5, as the classifier that was pretrained."""
+    monkeypatch.setattr(nn.init, "kaiming_normal_", lambda tensor, *_, **__: tensor)
+    monkeypatch.setattr(nn.init, "normal_", lambda tensor, *_, **__: tensor.data.fill_(1e-4))
+    backbone = build_backbone("vgg11")
+    assert backbone.flat
+    network = vgg11()
+    network.classifier[0].load_state_dict(backbone.head.fc6.state_dict())
+    network.classifier[3].load_state_dict(backbone.head.fc7.state_dict())
+    pooled = torch.rand(2, 512, 7, 7)
+    expected = network.eval().classifier[:6](pooled.flatten(1))
+    torch.testing.assert_close(backbone.head(pooled).flatten(1), expected)
+
+
+def test_a_detection_head_of_its_own() -> None:
+    plain = build_backbone("small", width=4)
+    assert plain.own_detection_head is None
+    assert plain.detection_channels == plain.head_channels
+    assert [*plain.copy_detection_head().state_dict()] == [*plain.head.state_dict()]
+    backbone = build_backbone("small", width=4, detection_hidden=12, detection_grid=(3, 2))
+    assert backbone.own_detection_head is not None
+    assert backbone.detection_channels == 12
+    assert backbone.own_detection_head(torch.rand(5, 16, 8, 4)).shape == (5, 12, 1, 1)
+    copied = backbone.copy_detection_head()
+    assert copied is not backbone.own_detection_head
+    assert torch.equal(copied.layers[0].weight, backbone.own_detection_head.layers[0].weight)
+
+
+def test_the_versions_of_published_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch(weights: WeightsEnum, **_: object) -> dict[str, Tensor]:
+        asked.append(weights.name)
+        return resnet18().state_dict()
+
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", fetch)
+    for name in ("imagenet-v1", "imagenet"):
+        build_backbone("resnet18", name)
+    assert asked == ["IMAGENET1K_V1", "IMAGENET1K_V1"]
+    published_weights("resnet50", "imagenet-v1")
+    published_weights("resnet50", "imagenet-v2")
+    published_weights("resnet50", "imagenet")
+    assert asked[2:] == ["IMAGENET1K_V1", "IMAGENET1K_V2", "IMAGENET1K_V2"]
+    with pytest.raises(ModelError, match="torchvision has no weights 'imagenet-v2' of vgg16"):
+        published_weights("vgg16", "imagenet-v2")
 
 
 def test_a_trunk_can_hold_all_normalisation_still() -> None:

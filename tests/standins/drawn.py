@@ -24,6 +24,8 @@ REGIONS: dict[str, Any] = {
     "rois_per_image": 16,
 }
 """Region settings for pictures of 96 x 128 pixels."""
+BACKBONE = {"embedding_grid", "detection_hidden", "detection_grid"}
+"""Settings of the backbone."""
 
 
 def build(
@@ -32,14 +34,13 @@ def build(
     """A system of 4 identities from flat settings, always of the same first weights."""
     torch.manual_seed(0)
     settings = dict(settings)
+    cut = {key: settings.pop(key) for key in BACKBONE & settings.keys()}
     groups: dict[str, Any] = {}
     for name, kind in get_type_hints(constructor.__init__).items():
         if is_dataclass(kind) and name != "backbone":
             keys = {f.name for f in fields(kind)} & settings.keys()
             groups[name] = kind(**{key: settings.pop(key) for key in keys})
-    keys = settings.keys() & {"embedding_grid", "detection_hidden", "detection_grid"}
-    parts = {key: settings.pop(key) for key in keys}
-    return constructor(build_backbone(backbone, width=8, **parts), 4, **groups, **settings)
+    return constructor(build_backbone(backbone, width=8, **cut), 4, **groups, **settings)
 
 
 def scenes(unlabelled: bool = False) -> tuple[list[Tensor], list[Target]]:

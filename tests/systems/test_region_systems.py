@@ -38,14 +38,13 @@ class Case:
         first, second: losses around one pinned step, if not pinned in the system's own file.
     """
 
-    constructor: type[RegionSystem[Any]]
+    constructor: type[RegionSystem]
     identity: frozenset[str]
     memories: tuple[str, ...]
     settings: dict[str, Any]
     weights: tuple[dict[str, float], dict[str, float]]
     silent: frozenset[str] = frozenset({"oim"})
     detection: frozenset[str] = DETECTION
-    own_crop: frozenset[str] = frozenset({"oim"})
     apart: dict[str, Any] = field(default_factory=lambda: APART)
     kinds: dict[str, tuple[dict[str, Any], frozenset[str]]] = field(default_factory=dict)
     first: dict[str, float] = field(default_factory=dict)
@@ -54,8 +53,8 @@ class Case:
 
 APART = {"detection_hidden": 16, "detection_grid": (3, 2)}
 OIM_MEMORY = ("oim.lookup.values", "oim.queue.values", "oim.queue.position")
-SETTINGS: dict[str, Any] = REGIONS | {"embedding_dim": 16, "roi_size": (8, 4)}
-LAYERS: dict[str, Any] = {"hidden": 24, "embedding_grid": (3, 2), "roi_size": (6, 4)}
+SETTINGS: dict[str, Any] = REGIONS | {"embedding_dim": 16, "roi_size": (8, 4), "roi_aligned": True}
+LAYERS: dict[str, Any] = {"embedding_grid": (3, 2), "roi_size": (6, 4)}
 PAIRS: dict[str, Any] = {"dictionary_size": 64, "priority_classes": 3}
 DICTIONARY = ("reid.dictionary.values", "reid.dictionary.ids", "reid.dictionary.position")
 GRID: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
@@ -67,7 +66,7 @@ CLASSIFIED = {"detection_score": "classifier"}
 def _pairing(own: str, other: str) -> dict[str, tuple[dict[str, Any], frozenset[str]]]:
     """Settings of I-Net and DC-I-Net."""
     return {
-        "no layers": ({"hidden": 0, "embedding_grid": (2, 1)}, frozenset({"olp", own})),
+        "grid": ({"embedding_grid": (2, 1)}, frozenset({"olp", own})),
         "triplets": (
             {"identity_loss": other, "pairing_loss": "triplet"},
             frozenset({"triplet", other}),
@@ -151,7 +150,6 @@ CASES = {
             {"identity": 0.5, "binary": 0.5, "unlabelled": 0.5, "part": 0.25},
         ),
         silent=frozenset({"identity", "binary", "unlabelled"}),
-        own_crop=frozenset({"identity", "binary", "unlabelled"}),
         kinds={
             "grid": (
                 {"embedding_grid": (3, 1)},
@@ -187,8 +185,7 @@ CASES = {
         ({"identity_weight": 3.0}, {"identity": 3.0}),
         silent=frozenset(),  # background is a class, too
         detection=DETECTION - {"detection"},
-        own_crop=frozenset(),
-        apart=APART | CLASSIFIED | {"identity_scale": 16.0, "embedding_grid": (4, 1), "hidden": 0},
+        apart=APART | CLASSIFIED | {"identity_scale": 16.0, "embedding_grid": (4, 1)},
         kinds={
             "softmax": ({"identity_loss": "softmax"}, frozenset({"identity"})),
             "RoIAlign": ({"roi_pooling": "align"}, frozenset({"identity"})),
@@ -203,17 +200,15 @@ CASES = {
         LAYERS | PAIRS,
         ({"alpha": 3.0, "beta": 0.25}, {"olp": 3.0, "hep": 0.25}),
         silent=frozenset({"olp", "hep"}),
-        own_crop=frozenset({"olp", "hep"}),
         kinds=_pairing("hep", "c2hep"),
     ),
     "dc-inet": Case(
         DCINet,
         frozenset({"olp", "c2hep"}),
         (*DICTIONARY, "reid.centers.values"),
-        LAYERS | PAIRS | {"reid_roi_size": (8, 4), "identity_loss": "c2hep"},
+        LAYERS | PAIRS | {"hidden": 24, "reid_roi_size": (8, 4), "identity_loss": "c2hep"},
         ({"alpha": 3.0, "beta": 0.25}, {"olp": 3.0, "c2hep": 0.25}),
         silent=frozenset({"olp", "c2hep"}),
-        own_crop=frozenset({"olp", "c2hep"}),
         kinds=_pairing("c2hep", "hep"),
     ),
 }
@@ -229,7 +224,7 @@ KINDS = [
 ]
 
 
-def _model(case: Case, **changes: Any) -> RegionSystem[Any]:
+def _model(case: Case, **changes: Any) -> RegionSystem:
     return build(case.constructor, SETTINGS | case.settings | changes)
 
 
@@ -386,19 +381,6 @@ def test_embeddings_do_not_depend_on_the_batch(case: Case) -> None:
         torch.testing.assert_close(model.embed([image], [box])[0], embedding)
         torch.testing.assert_close(embedding.norm(dim=1), torch.ones(len(box)))
         assert not embedding.requires_grad
-
-
-@pytest.mark.parametrize("case", [pytest.param(c, id=n) for n, c in CASES.items() if c.own_crop])
-@pytest.mark.parametrize("crop_loss", ["own", "softmax"])
-def test_crop_losses_fill_the_memories(case: Case, crop_loss: str) -> None:
-    model = _model(case, crop_loss=crop_loss, crop_detection=True, **case.apart)
-    expected = case.own_crop if crop_loss == "own" else {"softmax"}
-    images, targets = scenes(unlabelled=True)
-    losses = model.crop_losses(images, targets)
-    assert losses.keys() == case.detection | expected
-    assert all(model.state_dict()[name].any() for name in case.memories)
-    total(model.crop_losses(images, targets)).backward()
-    assert all(p.grad is not None and p.grad.any() for p in model.head.parameters())
 
 
 @pytest.mark.parametrize("name", ["nae", "seqnet", "trident"])

@@ -1,51 +1,42 @@
-"""What region systems share: scales, pooling, selection, and the stage on people cut out."""
+"""What region systems share: scales, pooling, features on request, and selection."""
 
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import roi_align
 
 from personsearch.detectors.backbones import build_backbone
-from personsearch.errors import ModelError
 from personsearch.systems.base import Target
 from personsearch.systems.regions import (
-    ALL,
     DetectionStep,
-    FeatureMaps,
+    RegionFeatures,
     RegionSettings,
     RegionSystem,
-    Rows,
 )
 
 SETTINGS: dict[str, Any] = {"min_size": 64, "max_size": 128, "roi_size": (4, 2)}
 
 
-class Averages(RegionSystem[Tensor]):
+class Averages(RegionSystem):
     """The least a system can be: a region's averaged channels are its embedding."""
 
     def __init__(self, **settings: Any) -> None:
         backbone = build_backbone("small", width=4)
         super().__init__(backbone, 3, 16, RegionSettings(**SETTINGS | settings))
-        self.remembered: list[Tensor] = []
 
-    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
-        return self.pool(maps, boxes).mean(dim=(2, 3))
+    def predict(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
+        averages = features.pooled.mean(dim=(2, 3))
+        return averages[:, :2], averages[:, :4]
 
-    def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return features[:, :2], features[:, :4]
+    def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
+        assert len(step.features.pooled) == len(step.regions.ids)
+        return {"identity": step.features.pooled.mean()}
 
-    def identity_losses(self, step: DetectionStep[Tensor]) -> dict[str, Tensor]:
-        assert len(step.features) == len(step.regions.ids)
-        return {"identity": step.features.mean()}
-
-    def embed_features(self, features: Tensor, rows: Rows = ALL) -> Tensor:
-        return functional.normalize(features[rows], dim=1)
-
-    def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        self.remembered.append(ids)
+    def embed_features(self, features: RegionFeatures) -> Tensor:
+        return functional.normalize(features.pooled.mean(dim=(2, 3)), dim=1)
 
 
 def _seen() -> tuple[list[Tensor], list[Target]]:
@@ -74,7 +65,7 @@ def test_a_region_is_pooled_from_the_shared_map_at_the_size_asked() -> None:
     model = Averages(sampling_ratio=3)
     maps = model.extract_features([torch.rand(3, 64, 96)])
     boxes = [torch.tensor([[3.0, 5, 40, 60]])]
-    expected = roi_align(maps.features, boxes, (4, 2), 1 / 8, 3, aligned=True)
+    expected = roi_align(maps.features, boxes, (4, 2), 1 / 8, 3, aligned=False)
     torch.testing.assert_close(model.pool(maps, boxes), expected)
     assert model.pool(maps, boxes, (7, 5)).shape == (1, 16, 7, 5)
 
@@ -98,25 +89,43 @@ def test_gradients_of_embed_regions_reach_the_stem_and_embed_has_none() -> None:
     assert not any(e.requires_grad for e in embeddings)
 
 
-def test_crop_losses_are_the_classifiers_or_the_systems_own() -> None:
-    images, targets = _seen()
-    model = Averages(crop_loss="softmax", crop_detection=True)
-    losses = model.crop_losses(images, targets)
-    detection = {"rpn_objectness", "rpn_box", "detection", "box"}
-    assert losses.keys() == detection | {"softmax"}
-    assert model(images, targets).keys() == detection | {"identity"}
-    assert [i.tolist() for i in model.remembered] == [[2, 0, -1]]
-    model.eval().crop_losses(images, targets)
-    assert len(model.remembered) == 1
-    with pytest.raises(ModelError, match="Averages has no identity loss of its own for the crop"):
-        Averages().crop_losses(images, targets)
+class Counted(nn.Module):
+    """Doubles what it is given, and counts how often and on how many rows it ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[int] = []
+
+    def forward(self, *maps: Tensor) -> Tensor | tuple[Tensor, ...]:
+        self.rows.append(len(maps[0]))
+        return maps[0] * 2 if len(maps) == 1 else tuple(m * 2 for m in maps)
 
 
-def test_the_classifier_of_the_crop_stage_leaves_the_first_weights_alone() -> None:
-    states = []
-    for crop_loss in ("own", "softmax"):
-        torch.manual_seed(3)
-        model = Averages(crop_loss=crop_loss)
-        states.append((model.state_dict(), torch.rand(1)))
-    assert all(torch.equal(states[1][0][name], value) for name, value in states[0][0].items())
-    assert torch.equal(states[0][1], states[1][1])
+@pytest.mark.parametrize("own", [False, True])
+def test_features_are_computed_once_and_only_where_they_are_read(own: bool) -> None:
+    head, detection_head, joint = Counted(), Counted(), Counted()
+    features = RegionFeatures(torch.rand(5, 3, 2, 2), head, detection_head if own else None)
+    rows = torch.tensor([3, 1])
+    assert torch.equal(features.detection, features.pooled * 2)
+    assert (head.rows, detection_head.rows) == (([], [5]) if own else ([5], []))
+    # With a detection head of its own, the head runs on the chosen rows alone.
+    assert torch.equal(features[rows].deep, features.pooled[rows] * 2)
+    assert head.rows == ([2] if own else [5])
+    assert torch.equal(features.joint(joint)[1], features.deep * 2)
+    assert torch.equal(features[rows].joint(joint)[0], features.pooled[rows] * 2)
+    assert joint.rows == [5]
+
+
+def test_the_half_cell_that_published_pooling_does_not_shift() -> None:
+    images = [torch.rand(3, 64, 96)]
+    boxes = [torch.tensor([[3.0, 5, 40, 60]])]
+    pooled = {}
+    for aligned in (False, True):
+        torch.manual_seed(0)
+        model = Averages(roi_aligned=aligned).eval()
+        maps = model.extract_features(images)
+        pooled[aligned] = model.pool(maps, boxes)
+        expected = roi_align(maps.features, boxes, (4, 2), 1 / 8, 2, aligned=aligned)
+        torch.testing.assert_close(pooled[aligned], expected)
+    assert RegionSettings().roi_aligned is False
+    assert not torch.allclose(pooled[False], pooled[True])
