@@ -2,13 +2,12 @@
 
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torchvision.models import WeightsEnum, get_model, resnet18, vgg11
+from torch import nn
+from torchvision.models import get_model, vgg11
 from torchvision.ops import FrozenBatchNorm2d
 
 from personsearch.detectors.backbones import (
@@ -18,7 +17,6 @@ from personsearch.detectors.backbones import (
     build_trunk,
     freeze_norm,
 )
-from personsearch.detectors.weights import published_weights
 from personsearch.errors import ModelError
 
 
@@ -125,49 +123,6 @@ def test_a_name_that_cannot_be_used_says_so(
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
     with pytest.raises(ModelError, match=message):
         build_backbone(name)
-
-
-def test_weights_that_cannot_be_used_say_so(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no\.pth: no such weights file; give 'none'"):
-        build_backbone("resnet18", str(tmp_path / "no.pth"))
-    text = tmp_path / "text.pth"
-    text.write_text("not weights")
-    with pytest.raises(ModelError, match=r"text\.pth: cannot be read as weights"):
-        build_backbone("resnet18", str(text))
-    text.rename(tmp_path / "text.safetensors")
-    with pytest.raises(ModelError, match=r"text\.safetensors: cannot be read as weights"):
-        build_backbone("resnet18", str(tmp_path / "text.safetensors"))
-    torch.save({"epoch": 3}, tmp_path / "epoch.pth")
-    with pytest.raises(ModelError, match="no state dictionary of tensors"):
-        build_backbone("resnet18", str(tmp_path / "epoch.pth"))
-    torch.save({"layer9.weight": torch.ones(1)}, tmp_path / "other.pth")
-    with pytest.raises(ModelError, match=r"does not fit.*tensors are missing.*'layer9\.weight'"):
-        build_backbone("resnet18", str(tmp_path / "other.pth"))
-    torch.save({"conv1.weight": torch.ones(2, 2)}, tmp_path / "shape.pth")
-    with pytest.raises(ModelError, match=r"does not fit.*conv1\.weight"):
-        build_backbone("resnet18", str(tmp_path / "shape.pth"))
-
-
-def test_pickled_code_is_never_run(tmp_path: Path) -> None:
-    torch.save({"x": Path("a")}, tmp_path / "code.pth")
-    with pytest.raises(ModelError, match="cannot be read as weights"):
-        build_backbone("resnet18", str(tmp_path / "code.pth"))
-
-
-@pytest.mark.parametrize(
-    "error", [URLError("no network"), RuntimeError("invalid hash value"), TimeoutError("slow")]
-)
-def test_published_weights_without_a_network(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fetch(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
-    with pytest.raises(ModelError, match=r"resnet18 cannot be fetched from https://.*'none'"):
-        build_backbone("resnet18", "imagenet")
-    with pytest.raises(ModelError, match="'small' has no published weights"):
-        build_backbone("small", "imagenet")
 
 
 def test_frozen_norm_does_not_move_but_computes_the_same() -> None:
@@ -345,25 +300,6 @@ def test_a_detection_head_of_its_own() -> None:
     copied = backbone.copy_detection_head()
     assert copied is not backbone.own_detection_head
     assert torch.equal(copied.layers[0].weight, backbone.own_detection_head.layers[0].weight)
-
-
-def test_the_versions_of_published_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def fetch(weights: WeightsEnum, **_: object) -> dict[str, Tensor]:
-        asked.append(weights.name)
-        return resnet18().state_dict()
-
-    monkeypatch.setattr(WeightsEnum, "get_state_dict", fetch)
-    for name in ("imagenet-v1", "imagenet"):
-        build_backbone("resnet18", name)
-    assert asked == ["IMAGENET1K_V1", "IMAGENET1K_V1"]
-    published_weights("resnet50", "imagenet-v1")
-    published_weights("resnet50", "imagenet-v2")
-    published_weights("resnet50", "imagenet")
-    assert asked[2:] == ["IMAGENET1K_V1", "IMAGENET1K_V2", "IMAGENET1K_V2"]
-    with pytest.raises(ModelError, match="torchvision has no weights 'imagenet-v2' of vgg16"):
-        published_weights("vgg16", "imagenet-v2")
 
 
 def test_a_trunk_can_hold_all_normalisation_still() -> None:

@@ -179,7 +179,7 @@ def test_a_run_writes_a_log_curves_and_checkpoints(dataset: Dataset, tmp_path: P
     expected = [("crops", i) for i in (2, 4, 5)] + [("scenes", i) for i in (2, 3, 4, 6)]
     assert places(run) == expected
     assert [r["iteration"] for r in log if "validation" in r] == [3, 6]
-    assert set(log[0]["losses"]) == {"oim"}
+    assert set(log[0]["losses"]) == {"softmax"}
     assert set(log[-1]["losses"]) == {"rpn_objectness", "rpn_box", "detection", "box", "oim"}
     assert log[-1]["learning_rate"] == 0.02
     progress = load_progress(run / "last")
@@ -628,10 +628,13 @@ def test_tensorboard_files_hold_every_figure(dataset: Dataset, tmp_path: Path) -
     events.Reload()
     log = read_log(tmp_path / "log.jsonl")
     # The second stage follows the first one of 5 iterations.
-    oim = [(e.step, e.value) for e in events.Scalars("loss/oim")]
-    expected = [(r["iteration"] + 5 * (r["stage"] == "scenes"), r["losses"]["oim"]) for r in log]
-    assert [step for step, _ in oim] == [step for step, _ in expected]
-    assert [v for _, v in oim] == pytest.approx([v for _, v in expected], rel=1e-5)
+    for name, stage, before in (("softmax", "crops", 0), ("oim", "scenes", 5)):
+        seen = [(e.step, e.value) for e in events.Scalars(f"loss/{name}")]
+        expected = [
+            (before + r["iteration"], r["losses"][name]) for r in log if r["stage"] == stage
+        ]
+        assert [step for step, _ in seen] == [step for step, _ in expected]
+        assert [v for _, v in seen] == pytest.approx([v for _, v in expected], rel=1e-5)
     assert [e.step for e in events.Scalars("validation/mean_ap")] == [8, 11]
 
 

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from personsearch.detectors.backbones import build_backbone
 from personsearch.errors import RecipeError
 from personsearch.systems.oim import OIM
 from personsearch.systems.regions import RegionSettings
 from personsearch.training.catalogue import SYSTEMS
+from personsearch.training.crop_stages import CropStage
 from personsearch.training.recipe import OTHER_NAMES, Recipe, make_recipe, read_recipe
 
 MINIMAL: dict[str, Any] = {"system": "oim", "iterations": 10, "lr": 0.01}
@@ -26,10 +28,11 @@ def test_the_minimal_recipe_has_the_constructors_defaults() -> None:
     assert recipe.settings["anchor_sizes"] == (32, 64, 128, 256, 512)
 
 
-def test_every_keyword_of_the_constructor_is_a_key_and_nothing_else_is() -> None:
+def test_every_keyword_of_the_constructors_is_a_key_and_nothing_else_is() -> None:
     keywords = {
         name
-        for name, parameter in inspect.signature(OIM.__init__).parameters.items()
+        for function in (OIM.__init__, build_backbone, CropStage.__init__)
+        for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
     shared = {field.name for field in fields(RegionSettings)}

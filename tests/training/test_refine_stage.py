@@ -54,7 +54,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Path]:
     folder = tmp_path_factory.mktemp("pair")
     dataset = _dataset(folder)
     trainer = Trainer(_recipe(**PAIR), dataset, folder / "run")
-    assert [stage.name for stage in trainer.stages] == ["detection", "crops"]
+    assert [stage.name for stage in trainer.stages] == ["detection", "re-identification"]
     trainer.run()
     return dataset, folder / "run"
 

@@ -1,58 +1,26 @@
 """What each stage shows, for how long, and at which learning rate."""
 
-import itertools
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from staged import assert_same, crop_stage, draw_scenes, rates, scene_stage, small_recipe
 
 from personsearch.errors import DataError, PictureError, RecipeError
 from personsearch.training.catalogue import SYSTEMS
 from personsearch.training.pairs import PairSampler
-from personsearch.training.recipe import Recipe, make_recipe, stage_constructors
+from personsearch.training.recipe import stage_constructors
 from personsearch.training.samplers import IdentitySampler, RandomSampler, SceneSampler
-from personsearch.training.stages import CropStage, SceneStage, Stage, make_stages
-from personsearch.training.training_set import Batch, PictureCache
+from personsearch.training.stages import Stage, make_stages
+from personsearch.training.training_set import Batch
 from personsearch.types import Scene
-
-
-def small_recipe(**changes: Any) -> Recipe:
-    values = {"system": "oim", "iterations": 10, "lr": 0.1, "backbone": "small"}
-    values |= {"backbone_width": 8, "embedding_dim": 8, "queue_size": 4, "loader_workers": 0}
-    return make_recipe(values | {"images_per_iteration": 2} | changes)
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
-    """Six pictures of 96 x 64 with two people each, three identities in all."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    made = []
-    for number in range(6):
-        path = folder / f"{number}.png"
-        Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(path)
-        boxes = np.array([[8, 10, 24, 50], [60, 12, 76, 52]], np.float32)
-        ids = np.array([number % 3, -1 if number % 2 else (number + 1) % 3])
-        made.append(Scene(f"s{number}", path, (96, 64), boxes, ids))
-    return made
-
-
-def scene_stage(scenes: Sequence[Scene], **changes: Any) -> SceneStage:
-    return SceneStage(small_recipe(**changes), scenes, PictureCache(scenes, False))
-
-
-def crop_stage(scenes: Sequence[Scene], **changes: Any) -> CropStage:
-    changes = {"crop_iterations": 6, "crop_lr": 1.0, "canvases_per_iteration": 2} | changes
-    return CropStage(small_recipe(**changes), scenes, PictureCache(scenes, False))
-
-
-def rates(stage: Stage) -> list[float]:
-    return [stage.learning_rate(iteration) for iteration in range(stage.iterations)]
+    return draw_scenes(tmp_path_factory.mktemp("pictures"))
 
 
 def test_a_constant_rate_after_a_linear_warm_up(scenes: list[Scene]) -> None:
@@ -90,20 +58,6 @@ def test_a_warm_up_as_long_as_the_stage(scenes: list[Scene]) -> None:
     assert rates(stage) == pytest.approx([k / 10 for k in range(1, 11)])
 
 
-def test_the_first_stage_falls_to_a_tenth(scenes: list[Scene]) -> None:
-    stage = crop_stage(scenes, crop_iterations=40, crop_lr=2.0)
-    got = rates(stage)
-    assert got[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
-    assert got[4] == pytest.approx(2.0)
-    assert got[22] == pytest.approx(2.0 * 0.55)
-    assert got[-1] == pytest.approx(2.0 * (0.1 + 0.45 * (1 + math.cos(math.pi * 35 / 36))))
-    assert all(b < a for a, b in itertools.pairwise(got[4:]))
-
-
-def test_a_short_first_stage_needs_no_warm_up(scenes: list[Scene]) -> None:
-    assert rates(crop_stage(scenes, crop_iterations=3))[0] == pytest.approx(1.0)
-
-
 def test_the_stages_are_those_that_the_recipe_asks_for(scenes: list[Scene]) -> None:
     assert [s.name for s in make_stages(small_recipe(), scenes)] == ["scenes"]
     both = make_stages(small_recipe(crop_iterations=6, crop_lr=0.1, accumulate=3), scenes)
@@ -111,15 +65,6 @@ def test_the_stages_are_those_that_the_recipe_asks_for(scenes: list[Scene]) -> N
         ("crops", 6, 1),
         ("scenes", 10, 3),
     ]
-
-
-def assert_same(a: Batch, b: Batch) -> None:
-    assert a.names == b.names
-    for x, y in zip(a.images, b.images, strict=True):
-        assert torch.equal(x, y)
-    for s, t in zip(a.targets, b.targets, strict=True):
-        assert torch.equal(s.boxes, t.boxes)
-        assert torch.equal(s.ids, t.ids)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -182,55 +127,6 @@ def test_a_picture_that_cannot_be_read_is_one_clear_line(
     with pytest.raises(PictureError, match=r"broken\.png") as caught:
         list(stage.batches(0, 0, 1))
     assert "\n" not in str(caught.value)
-
-
-def test_canvases_go_on_where_they_stopped_and_each_process_has_its_own(
-    scenes: list[Scene],
-) -> None:
-    stage = crop_stage(scenes, erase=0.5, color_jitter=0.3)
-    whole = list(stage.batches(0, 0, 1))
-    assert len(whole) == 6
-    for a, b in zip(whole[4:], stage.batches(4, 0, 1), strict=True):
-        assert_same(a, b)
-    mine, theirs = list(stage.batches(0, 0, 2)), list(stage.batches(0, 1, 2))
-    seen = [name for batch in mine + theirs for name in batch.names]
-    assert len(mine) == len(theirs) == 6
-    assert len(set(seen)) == len(seen)
-
-
-def test_a_canvas_has_the_usual_size_and_shows_labelled_people(scenes: list[Scene]) -> None:
-    large = Scene("large", scenes[0].path, (96, 640), scenes[0].boxes, scenes[0].ids)
-    batch = next(crop_stage([*scenes, large], crops_per_canvas=3).batches(0, 0, 1))
-    assert len(batch.images) == 2
-    for image, target in zip(batch.images, batch.targets, strict=True):
-        assert image.shape == (3, 64, 96)
-        assert 1 <= len(target.boxes) <= 3
-        assert set(target.ids.tolist()) <= {0, 1, 2}
-
-
-def test_a_person_wider_than_a_canvas_is_shrunk_to_fit(scenes: list[Scene]) -> None:
-    boxes = np.array([[0, 20, 96, 40]], np.float32)
-    wide = [Scene(s.name, s.path, s.size, boxes, s.ids[:1]) for s in scenes]
-    for batch in crop_stage(wide).batches(0, 0, 1):
-        assert all(len(target.boxes) for target in batch.targets)
-
-
-def test_the_first_stage_has_the_losses_on_people_cut_out(scenes: list[Scene]) -> None:
-    stage = crop_stage(scenes)
-    model = stage.recipe.build(3)
-    batch = next(stage.batches(0, 0, 1))
-    losses = stage.losses(model, batch.images, batch)
-    assert list(losses) == ["oim"]
-    assert losses["oim"].requires_grad
-
-
-def test_a_system_without_such_losses_has_no_first_stage(scenes: list[Scene]) -> None:
-    stage = crop_stage(scenes)
-    without: Any = torch.nn.Identity()
-    with pytest.raises(
-        RecipeError, match=r"'crops' cannot train Identity, which is not a CropTrained"
-    ):
-        stage.check(without)
 
 
 def test_every_stage_implements_the_interface_under_its_name_in_the_catalogue() -> None:

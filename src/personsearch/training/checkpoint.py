@@ -143,18 +143,19 @@ def load_progress(folder: Path) -> Progress:
     """Load the state of the run of this checkpoint."""
     try:
         where = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-        if where.get("format") != RUN_FORMAT:
-            raise CheckpointError(
-                f"{folder}: this run was begun by version 0.1, whose training differs; finish it "
-                "there, or start a new run from its weights by the recipe key init"
-            )
         optimizer = load_file(folder / "training.safetensors")
-        return Progress(str(where["stage"]), int(where["iteration"]), where["best"], optimizer)
+        progress = Progress(str(where["stage"]), int(where["iteration"]), where["best"], optimizer)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder}: cannot resume from this checkpoint ({error}); only the 'last' checkpoint "
             "of a run holds its training state"
         ) from None
+    if where.get("format") != RUN_FORMAT:
+        raise CheckpointError(
+            f"{folder}: this run was begun by version 0.1, whose training differs; finish it "
+            "there, or start a new run from its weights by the recipe key init"
+        )
+    return progress
 
 
 def restore(model: PersonSearchModel, folder: Path) -> None:
