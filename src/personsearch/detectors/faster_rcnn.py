@@ -272,10 +272,12 @@ def box_loss(deltas: Tensor, regions: SampledRegions, beta: float = 1 / 9) -> Te
     return total / max(len(person), 1)
 
 
-def detection_losses(logits: Tensor, deltas: Tensor, regions: SampledRegions) -> dict[str, Tensor]:
+def detection_losses(
+    logits: Tensor, deltas: Tensor, regions: SampledRegions, box_beta: float = 1 / 9
+) -> dict[str, Tensor]:
     """Return cross-entropy on logits (R, 2) and smooth L1 on deltas (R, 4) (Girshick 2015)."""
     classification = functional.cross_entropy(logits.float(), regions.foreground.long())
-    return {"detection": classification, "box": box_loss(deltas, regions)}
+    return {"detection": classification, "box": box_loss(deltas, regions, box_beta)}
 
 
 def decode_boxes(

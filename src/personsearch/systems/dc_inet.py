@@ -1,12 +1,14 @@
 """DC-I-Net: divide and conquer integrated net (Zhang et al. 2019, section 4).
 
-pictures that share identities -> stem -> shared map -> proposals -> pooled regions -> detection:
+pictures that share identities -> stem -> shared map -> proposals -> RoI pooling -> fc6, fc7 ->
 person or not, and a refined box -> RoIAlign on refined boxes -> layers of re-identification's own
 -> a unit embedding trained by OLP and C2HEP.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from personsearch.detectors.faster_rcnn import (
     fully_connected,
     grid,
 )
-from personsearch.systems.inet import picture_of_each
+from personsearch.systems.inet import PAPER_REGIONS, picture_of_each
 from personsearch.systems.pairing import PairingLosses, PairingSettings
 from personsearch.systems.regions import (
     DetectionStep,
@@ -34,16 +36,13 @@ from personsearch.types import UNLABELLED
 PAPER_LOSSES = PairingSettings(pairing_loss="olp", identity_loss="c2hep")
 """Eq. 10."""
 
-PAPER_REGIONS = RegionSettings(anchor_sizes=(128, 256, 512), roi_size=(7, 7))
-"""Nine anchors a cell, and the size of VGG16's RoI pooling (section 3.1)."""
-
 
 class DCINet(RegionSystem):
     """Detection first; then the refined boxes are pooled again and embedded by other layers.
 
-    Only the stem is shared. Detection has a copy of the backbone's head, the re-identifier its
-    convolutions: conv5 of a ResNet, nothing of VGG16. Pictures, and arguments without a comment,
-    are those of `INet`.
+    Only the stem is shared. `head` is detection's, fc6 and fc7 of VGG16; `reid_head` is the
+    re-identifier's copy of its convolutions, conv5 of a ResNet and nothing of VGG16. Pictures, and
+    arguments without a comment, are those of `INet`.
     """
 
     embed_boxes = True
@@ -54,22 +53,24 @@ class DCINet(RegionSystem):
         num_ids: int,
         *,
         embedding_dim: int = 256,
+        roi_pooling: Literal["max", "align"] = "max",  # of proposals; refined boxes are aligned
         reid_roi_size: Sequence[int] = (14, 7),  # rows, columns; the paper's 7 x 14 is w x h
         hidden: int = 4096,  # width of the re-identifier's two fully connected layers; 0 has none
         reid_min_iou: float = 0.5,  # least IoU with a person's box of the refined boxes embedded
+        box_beta: float = 1.0,
         confidence_weighted: bool = False,
         pairing: PairingSettings = PAPER_LOSSES,
         regions: RegionSettings = PAPER_REGIONS,
     ) -> None:
         super().__init__(backbone, num_ids, embedding_dim, regions)
-        self.confidence_weighted = confidence_weighted
-        self.reid_min_iou = reid_min_iou
+        self.confidence_weighted, self.roi_pooling = confidence_weighted, roi_pooling
+        self.reid_min_iou, self.box_beta = reid_min_iou, box_beta
         self.reid_roi_size = grid("reid_roi_size", reid_roi_size)
-        self.detection_head = backbone.copy_detection_head()
+        self.head, self.detection_head = backbone.copy_detection_head(), None
         self.box_predictor = BoxPredictor(backbone.detection_channels)
-        channels = backbone.head_channels
+        self.reid_head, channels = backbone.head, backbone.head_channels
         if backbone.flat:
-            self.head, channels = nn.Sequential(), backbone.stem_channels
+            self.reid_head, channels = nn.Sequential(), backbone.stem_channels
         self.layers, width = fully_connected(channels * math.prod(self.cells), hidden)
         self.embedder = nn.Linear(width, embedding_dim)
         self.reid = PairingLosses(num_ids, embedding_dim, pairing)
@@ -82,8 +83,10 @@ class DCINet(RegionSystem):
         people = [
             self._people(r, b, i) for r, b, i in zip(refined, step.boxes, step.ids, strict=True)
         ]
-        near = [r for r, _ in people]
-        embeddings = self.embed_regions(step.maps, near)
+        near, maps = [r for r, _ in people], step.maps
+        if self.reid.settings.reid_gradient == "head":
+            maps = replace(maps, features=maps.features.detach())
+        embeddings = self.embed_regions(maps, near)
         losses: dict[str, Tensor] = self.reid(
             embeddings, torch.cat([i for _, i in people]), picture_of_each(near)
         )
@@ -98,9 +101,11 @@ class DCINet(RegionSystem):
         return refined[near], ids[owners[near]]
 
     def embed_regions(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
-        return self.embed_features(self.roi_features(maps, boxes, self.reid_roi_size))
+        pooled = self.pool(maps, boxes, self.reid_roi_size, "align")
+        return self.embed_features(RegionFeatures(pooled, self.reid_head, None))
 
     def embed_features(self, features: RegionFeatures) -> Tensor:
+        """Return unit embeddings (R, D) of regions whose head is the re-identifier's."""
         if not len(features.pooled):
             return features.pooled.new_zeros((0, self.embedding_dim))
         averaged = functional.adaptive_avg_pool2d(features.deep, self.cells)

@@ -6,6 +6,7 @@ all tasks read: person or not, box, and a unit embedding trained by OLP and HEP.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -25,8 +26,18 @@ from personsearch.systems.regions import (
 PAPER_LOSSES = PairingSettings(pairing_loss="olp", identity_loss="hep")
 """Eq. 6."""
 
-PAPER_REGIONS = RegionSettings(anchor_sizes=(128, 256, 512), roi_size=(7, 7))
-"""Nine anchors a cell (section 3.1), and the size of VGG16's RoI pooling."""
+PAPER_REGIONS = RegionSettings(
+    anchor_sizes=(128, 256, 512),
+    rpn_post_nms_top_n_train=128,
+    roi_size=(7, 7),
+    sample_true_boxes=False,
+    rois_per_image=128,
+    roi_positive_fraction=0.25,
+    score_threshold=0.05,
+    nms_iou=0.3,
+    max_detections=100,
+)
+"""Nine anchors a cell and the 128 proposals of a picture (section 3.1); else py-faster-rcnn's."""
 
 
 class INet(RegionSystem):
@@ -44,6 +55,7 @@ class INet(RegionSystem):
         embedding_dim: int = 256,  # length of an embedding
         roi_pooling: Literal["max", "align"] = "max",  # RoI pooling as in the paper, or RoIAlign
         reid_min_iou: float = 0.5,  # least IoU with a person's box of the regions in the losses
+        box_beta: float = 1.0,  # where smooth L1 turns from square to linear; py-faster-rcnn's
         embed_boxes: bool = False,  # embed the final boxes instead of their proposals
         confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
         pairing: PairingSettings = PAPER_LOSSES,  # the re-identification losses
@@ -52,7 +64,7 @@ class INet(RegionSystem):
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.confidence_weighted = confidence_weighted
         self.roi_pooling, self.embed_boxes = roi_pooling, embed_boxes
-        self.reid_min_iou = reid_min_iou
+        self.reid_min_iou, self.box_beta = reid_min_iou, box_beta
         self.box_predictor = BoxPredictor(backbone.detection_channels)
         self.embedder = nn.Linear(backbone.head_channels * math.prod(self.cells), embedding_dim)
         self.reid = PairingLosses(num_ids, embedding_dim, pairing)
@@ -64,11 +76,11 @@ class INet(RegionSystem):
 
     def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the losses of eq. 6, named by their kind, such as ``olp`` and ``hep``."""
+        if self.reid.settings.reid_gradient == "head":
+            step = replace(step, features=step.features.detached())
         embeddings, person = self.embed_people(step, self.reid_min_iou)
-        pictures = picture_of_each(step.regions.boxes)
-        losses: dict[str, Tensor] = self.reid(
-            embeddings, step.regions.ids[person], pictures[person]
-        )
+        pictures = picture_of_each(step.regions.boxes)[person]
+        losses: dict[str, Tensor] = self.reid(embeddings, step.regions.ids[person], pictures)
         return losses
 
 

@@ -97,6 +97,10 @@ class RegionFeatures:
             self._joint = module(self.pooled, self.deep)
         return self._joint
 
+    def detached(self) -> "RegionFeatures":
+        """Return features of the same regions whose gradient ends before the stem."""
+        return RegionFeatures(self.pooled.detach(), self._head, self._detection_head)
+
     def __getitem__(self, rows: Tensor) -> Self:
         chosen = copy(self)
         vars(chosen).update((name, _rows(value, rows)) for name, value in vars(self).items())
@@ -132,6 +136,7 @@ class RegionSystem(PersonSearchModel):
 
     box_predictor: BoxPredictor  # of systems that do not override `predict`
     roi_pooling: Literal["max", "align"] = "align"  # "align" is RoIAlign, "max" RoI pooling
+    box_beta: float = 1 / 9  # where smooth L1 on box deltas turns from square to linear
     embed_boxes: bool = False  # embed the final boxes, not the regions that they are regressed from
 
     def __init__(
@@ -243,14 +248,21 @@ class RegionSystem(PersonSearchModel):
         return proposals
 
     def pool(
-        self, maps: FeatureMaps, boxes: list[Tensor], size: tuple[int, int] | None = None
+        self,
+        maps: FeatureMaps,
+        boxes: list[Tensor],
+        size: tuple[int, int] | None = None,
+        pooling: Literal["max", "align"] | None = None,
     ) -> Tensor:
-        """Pool `boxes`, in pixels of the batch, to (R, C, h, w) of `size` (`roi_size` if None)."""
+        """Pool `boxes`, in pixels of the batch, to (R, C, h, w).
+
+        `size` and `pooling` are `roi_size` and `roi_pooling` if not given.
+        """
         # Neither pooling has a bfloat16 kernel on every device.
         features, size, scale = maps.features.float(), size or self.roi_size, 1.0 / self.stride
         pooled: Tensor = (
             roi_pool(features, boxes, size, scale)
-            if self.roi_pooling == "max"
+            if (pooling or self.roi_pooling) == "max"
             else roi_align(
                 features,
                 boxes,
@@ -262,11 +274,9 @@ class RegionSystem(PersonSearchModel):
         )
         return pooled
 
-    def roi_features(
-        self, maps: FeatureMaps, boxes: list[Tensor], size: tuple[int, int] | None = None
-    ) -> RegionFeatures:
-        """Return what `predict` and `embed_features` read of `boxes`; arguments as of `pool`."""
-        return RegionFeatures(self.pool(maps, boxes, size), self.head, self.detection_head)
+    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> RegionFeatures:
+        """Return what `predict` and `embed_features` read of `boxes` in pixels of the batch."""
+        return RegionFeatures(self.pool(maps, boxes), self.head, self.detection_head)
 
     def predict(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
         """Return person logits, (R, 2) with background first, and box deltas (R, 4)."""
@@ -277,7 +287,7 @@ class RegionSystem(PersonSearchModel):
         self, logits: Tensor, deltas: Tensor, regions: SampledRegions
     ) -> dict[str, Tensor]:
         """Return the losses ``detection`` and ``box`` of the sampled regions."""
-        return detection_losses(logits, deltas, regions)
+        return detection_losses(logits, deltas, regions, self.box_beta)
 
     @abstractmethod
     def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:

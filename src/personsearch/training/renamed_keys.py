@@ -33,6 +33,7 @@ REMOVED: Mapping[str, bool | float | str] = {
 """The value that is fixed now of each removed key."""
 
 BEFORE: Mapping[str, Mapping[str, Any]] = {
+    "dc-inet": {"roi_pooling": "align"},
     "sequential": {"stretch": False},
     "trident": {
         "shallow_foreground": False,
@@ -113,6 +114,7 @@ _TENSORS = {
     r"detection\.classifier\.(.*)": r"foreground.\1",
     r"detection\.regressor\.(.*)": r"regressor.\1",
     r"(?:box_predictor|detection)\.layers\.(.*)": r"detection_head.layers.\1",  # small networks
+    r"box_predictor\.layers\.(.*)": r"head.layers.\1",  # of DC-I-Net
     r"first\.layers\.(.*)": r"first_head.layers.\1",
     r"regressor\.layers\.2\.(weight|bias)": r"detection_head.layers.0.\1",
     r"regressor\.layers\.4\.(weight|bias)": r"detection_head.layers.2.\1",
@@ -123,6 +125,14 @@ _TENSORS = {
 """Names of tensors of 0.1, as patterns, and their present names."""
 
 
+_REID_HEAD = re.compile(r"reid_head\.")
+
+
+def _dcinet_name(name: str) -> str:
+    """Return the name of a tensor of DC-I-Net, whose `head` was the re-identifier's."""
+    return re.sub(r"^detection_head\.", "head.", re.sub(r"^head\.", "reid_head.", name))
+
+
 def current_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Return a checkpoint's `tensors` under their present names.
 
@@ -131,6 +141,8 @@ def current_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str
     """
     expected = model.state_dict()
     current: dict[str, Tensor] = {}
+    if any(map(_REID_HEAD.match, expected)) and not any(map(_REID_HEAD.match, tensors)):
+        tensors = {_dcinet_name(name): tensor for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         if name not in expected:
             for old, new in _TENSORS.items():
