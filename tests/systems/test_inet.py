@@ -5,22 +5,21 @@ from typing import Any
 
 import pytest
 import torch
-from drawn import REGIONS, build, nobody, scenes, total
+from drawn import REGIONS, build, scenes, total
 from torch import Tensor, nn
 from torchvision.ops import box_iou, roi_align, roi_pool
 
 from personsearch.detectors.backbones import build_backbone
-from personsearch.systems.base import Target
-from personsearch.systems.inet import INet
+from personsearch.systems.inet import PAPER_REGIONS, INet
+from personsearch.systems.xiao2016 import Xiao2016
 
 DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
 APART = {"detection_hidden": 16, "detection_grid": (3, 2)}
 SETTINGS: dict[str, Any] = REGIONS | {
     "embedding_dim": 16,
-    "hidden": 24,
     "embedding_grid": (3, 2),
     "dictionary_size": 64,
-    "priority_classes": 3,
+    "priority_classes": 5,
     "roi_size": (6, 4),
     "identity_loss": "hep",
 }
@@ -40,55 +39,49 @@ def test_a_picture_alone_has_no_pair() -> None:
     assert losses["hep"].item() > 0.0
 
 
-def test_crop_losses_are_of_people_each_in_a_picture_of_their_own() -> None:
-    images, targets = scenes()
-    targets[3] = nobody()
-    model = _model(crop_loss="own")
-    model.crop_losses(images, targets)
-    losses = model.crop_losses(images, targets)
-    assert losses.keys() == {"olp", "hep"}
-    # All of one picture: people of one identity are pairs all the same.
-    twice = Target(targets[0].boxes, torch.tensor([2, 2]))
-    assert model.crop_losses(images[:1], [twice])["olp"].item() > 0
-    model.eval()
-    before = model.reid.dictionary.values.clone()
-    model.crop_losses(images, targets)
-    assert torch.equal(model.reid.dictionary.values, before)
-    total(losses).backward()
-    for part in (model.stem, model.head, model.fc6_7, model.embedder):
-        assert all(p.grad is not None and p.grad.any() for p in part.parameters())
-    assert all(p.grad is None for p in model.proposals.parameters())
-
-
-def test_the_memories_learn_from_crops_whatever_the_loss() -> None:
-    images, targets = scenes()
-    targets[0] = Target(targets[0].boxes, torch.tensor([-1, 2]))
-    states = []
-    for kind in ("own", "softmax"):
-        model = _model(crop_loss=kind, crop_jitter=0.0, crop_detection=True)
-        torch.manual_seed(2)
-        losses = model.crop_losses(images, targets)
-        assert losses.keys() == DETECTION | ({"softmax"} if kind == "softmax" else {"olp", "hep"})
-        assert int(model.reid.dictionary.position) == 8
-        states.append(model.reid.state_dict())
-    for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value)
-
-
 def test_is_the_papers_network() -> None:
     """VGG16's fc6 and fc7 on RoI pooling, a 256-d embedding, nine anchors, OLP and HEP."""
-    model = INet(build_backbone("vgg16"), 5, hidden=32)
-    assert [layer.in_features for layer in model.fc6_7 if isinstance(layer, nn.Linear)] == [
-        512 * 7 * 7,
-        32,
+    with torch.device("meta"):
+        model = INet(build_backbone("vgg16"), 5)
+    assert [layer.weight.shape for layer in model.head if isinstance(layer, nn.Linear)] == [
+        (4096, 512 * 7 * 7),
+        (4096, 4096),
     ]
-    assert (model.embedder.in_features, model.embedder.out_features) == (32, 256)
-    assert model.box_predictor.classifier.in_features == 32
+    assert (model.roi_pooling, model.roi_size) == ("max", (7, 7))
+    assert (model.embedder.in_features, model.embedder.out_features) == (4096, 256)
+    assert model.box_predictor.classifier.in_features == 4096
     assert model.proposals.head.cls_logits.out_channels == 9
     assert model.proposals.head.conv[0][0].weight.shape == (512, 512, 3, 3)
     assert model.reid.classifier is not None
     assert model.reid.classifier.weight.shape == (5 + 1, 256)
     assert len(model.reid.dictionary.values) == 5120
+
+
+def test_128_proposals_are_sampled_without_true_boxes() -> None:
+    """Section 3.1, and shares of py-faster-rcnn."""
+    assert (PAPER_REGIONS.rpn_post_nms_top_n_train, PAPER_REGIONS.rois_per_image) == (128, 128)
+    assert not PAPER_REGIONS.sample_true_boxes
+    model = _model(sample_true_boxes=False, rois_per_image=64, roi_positive_fraction=1.0)
+    images, targets = scenes()
+    maps = model.extract_features(images)
+    boxes, ids = model.scale(maps, targets)
+    proposed = model.propose(maps, boxes).boxes
+    sampled = model.detection_step(maps, boxes, ids).regions.boxes
+    for some, every in zip(sampled, proposed, strict=True):
+        assert all((every == box).all(dim=1).any() for box in some)
+
+
+def test_a_checkpoint_of_xiao_2016_starts_all_that_both_have() -> None:
+    """Section 5.1.1."""
+    with torch.device("meta"):
+        first = Xiao2016(build_backbone("vgg16"), 7).state_dict()
+        model = INet(build_backbone("vgg16"), 5).state_dict()
+    taken = {k for k, v in model.items() if k in first and first[k].shape == v.shape}
+    parts = {name.split(".")[0] for name in taken}
+    assert parts == {"stem", "proposals", "head", "box_predictor"}
+    assert {k for k in first if k.split(".")[0] in parts} == taken
+    left = {name.rpartition(".")[0] for name in model.keys() - taken}
+    assert left == {"box_predictor.classifier", "embedder", "reid.classifier", "reid.dictionary"}
 
 
 @pytest.mark.parametrize("kind", ["max", "align"])
@@ -99,9 +92,11 @@ def test_regions_are_pooled_as_asked(kind: str) -> None:
     if kind == "max":
         expected = roi_pool(maps.features, boxes, (3, 2), 1 / 8)
     else:
-        expected = roi_align(maps.features, boxes, (3, 2), 1 / 8, 2, aligned=True)
+        expected = roi_align(maps.features, boxes, (3, 2), 1 / 8, 2, aligned=False)
     assert torch.equal(model.pool(maps, boxes), expected)
     assert model.pool(maps, boxes, (5, 4)).shape == (1, 32, 5, 4)
+    other = "align" if kind == "max" else "max"
+    assert not torch.equal(model.pool(maps, boxes, pooling=other), expected)
 
 
 @pytest.mark.parametrize(("changes", "shared"), [({}, True), (APART, False)])
@@ -114,12 +109,11 @@ def test_both_tasks_read_the_same_layers(changes: dict[str, object], shared: boo
     total(losses).backward(retain_graph=True)
     for part in (model.stem, model.box_predictor, model.proposals):
         assert all(p.grad is not None and p.grad.any() for p in part.parameters())
-    for part in (model.head, model.fc6_7):
-        assert all((p.grad is not None) is shared for p in part.parameters())
+    assert all((p.grad is not None) is shared for p in model.head.parameters())
     assert all(p.grad is None for p in model.embedder.parameters())
     model.zero_grad()
     reid.backward()
-    for part in (model.stem, model.head, model.fc6_7, model.embedder):
+    for part in (model.stem, model.head, model.embedder):
         assert all(p.grad is not None and p.grad.any() for p in part.parameters())
     for part in (model.box_predictor, model.proposals):
         assert all(p.grad is None for p in part.parameters())
@@ -175,18 +169,18 @@ def test_regions_too_far_from_a_person_are_not_embedded(
 FIRST = {
     "rpn_objectness": 0.695724,
     "rpn_box": 0.051040,
-    "detection": 0.692233,
-    "box": 0.177289,
-    "olp": 2.161447,
-    "hep": 0.800461,
+    "detection": 0.736036,
+    "box": 0.101413,
+    "olp": 2.101631,
+    "hep": 1.610103,
 }
 SECOND = {
-    "rpn_objectness": 0.694738,
-    "rpn_box": 0.048263,
-    "detection": 0.688100,
-    "box": 0.228528,
-    "olp": 2.719711,
-    "hep": 0.825057,
+    "rpn_objectness": 0.694319,
+    "rpn_box": 0.048684,
+    "detection": 0.632839,
+    "box": 0.092042,
+    "olp": 2.590697,
+    "hep": 1.607799,
 }
 
 

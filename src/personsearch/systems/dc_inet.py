@@ -57,6 +57,8 @@ class DCINet(RegionSystem):
         reid_roi_size: Sequence[int] = (14, 7),  # rows, columns; the paper's 7 x 14 is w x h
         hidden: int = 4096,  # width of the re-identifier's two fully connected layers; 0 has none
         reid_min_iou: float = 0.5,  # least IoU with a person's box of the refined boxes embedded
+        # what the re-identification losses train: all layers, as published, or none of the stem
+        reid_gradient: Literal["all", "head"] = "all",
         box_beta: float = 1.0,
         confidence_weighted: bool = False,
         pairing: PairingSettings = PAPER_LOSSES,
@@ -64,7 +66,7 @@ class DCINet(RegionSystem):
     ) -> None:
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.confidence_weighted, self.roi_pooling = confidence_weighted, roi_pooling
-        self.reid_min_iou, self.box_beta = reid_min_iou, box_beta
+        self.reid_min_iou, self.reid_gradient, self.box_beta = reid_min_iou, reid_gradient, box_beta
         self.reid_roi_size = grid("reid_roi_size", reid_roi_size)
         self.head, self.detection_head = backbone.copy_detection_head(), None
         self.box_predictor = BoxPredictor(backbone.detection_channels)
@@ -84,7 +86,7 @@ class DCINet(RegionSystem):
             self._people(r, b, i) for r, b, i in zip(refined, step.boxes, step.ids, strict=True)
         ]
         near, maps = [r for r, _ in people], step.maps
-        if self.reid.settings.reid_gradient == "head":
+        if self.reid_gradient == "head":
             maps = replace(maps, features=maps.features.detach())
         embeddings = self.embed_regions(maps, near)
         losses: dict[str, Tensor] = self.reid(

@@ -6,7 +6,6 @@ all tasks read: person or not, box, and a unit embedding trained by OLP and HEP.
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -76,8 +75,6 @@ class INet(RegionSystem):
 
     def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the losses of eq. 6, named by their kind, such as ``olp`` and ``hep``."""
-        if self.reid.settings.reid_gradient == "head":
-            step = replace(step, features=step.features.detached())
         embeddings, person = self.embed_people(step, self.reid_min_iou)
         pictures = picture_of_each(step.regions.boxes)[person]
         losses: dict[str, Tensor] = self.reid(embeddings, step.regions.ids[person], pictures)

@@ -36,8 +36,6 @@ class PairingSettings:
     # whether two regions of one person in one picture are a positive pair too; the paper pairs
     # regions of two pictures
     same_picture_pairs: bool = False
-    # what both losses train: all layers, as published, or none of the stem ("head")
-    reid_gradient: Literal["all", "head"] = "all"
     alpha: float = 1.0  # weight of the pairing loss (eq. 6 and 10, figure 13a).
     beta: float = 1.0  # weight of the identity loss (eq. 6 and 10, figure 13b).
     dictionary_size: int = 5120  # embeddings in the dictionary, 40 batches of 128 (table 6)

@@ -97,10 +97,6 @@ class RegionFeatures:
             self._joint = module(self.pooled, self.deep)
         return self._joint
 
-    def detached(self) -> "RegionFeatures":
-        """Return features of the same regions whose gradient ends before the stem."""
-        return RegionFeatures(self.pooled.detach(), self._head, self._detection_head)
-
     def __getitem__(self, rows: Tensor) -> Self:
         chosen = copy(self)
         vars(chosen).update((name, _rows(value, rows)) for name, value in vars(self).items())
