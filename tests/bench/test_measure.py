@@ -9,7 +9,6 @@ from torch import Tensor
 
 from personsearch.bench.measure import (
     CURVE,
-    detection_on,
     identity_accuracy,
     measure,
     same_camera,
@@ -182,9 +181,8 @@ def test_search_at_an_average_number_of_boxes(drawn: Dataset) -> None:
     assert figures["mean_ap@boxes-best"] == figures["top_1@boxes-best"] == 1.0
 
 
-def test_galleries_on_true_boxes_and_detection_on_another_set(drawn: Dataset) -> None:
+def test_galleries_on_true_boxes(drawn: Dataset) -> None:
     usual = next(iter(drawn.protocols.values()))
     gallery = replace(usual, name="gallery-2")
     figures = measure(KnowsColors(), replace(drawn, protocols={"all": usual, "gallery-2": gallery}))
     assert figures["mean_ap@gallery-2@truth"] == figures["mean_ap@truth"] == 1.0
-    assert detection_on(KnowsColors(), drawn, "other") == {"detection_ap@other": 1.0}

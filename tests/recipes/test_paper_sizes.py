@@ -130,7 +130,75 @@ TRIDENT_PARAMETERS = (
     + 5 * 2049  # part classifier
 )  # fmt: skip
 
+SEQUENTIAL = {
+    # the paper
+    "backbone": "resnet50",
+    "weights": "coco",
+    "min_size": 640,
+    "max_size": 640,
+    "stretch": True,
+    "images_per_iteration": 10,
+    "detection_optimizer": "sgd",
+    "momentum": 0.9,
+    "detection_lr": 1e-3,
+    "detection_schedule": "linear-cosine",
+    "batch_ids": 32,
+    "batch_shots": 4,
+    "optimizer": "adam",
+    "lr": 1e-4,
+    "schedule": "linear-cosine",
+    "flip": 0.0,
+    "feature_views": 1,
+    "region_pooling": "max",
+    # RetinaNet
+    "pyramid_channels": 256,
+    "head_depth": 4,
+    "anchor_sizes": (32, 64, 128, 256, 512),
+    "anchor_octaves": 3,
+    "aspect_ratios": (0.5, 1.0, 2.0),
+    "fg_iou_threshold": 0.5,
+    "bg_iou_threshold": 0.4,
+    "focal_alpha": 0.25,
+    "focal_gamma": 2.0,
+    "detection_weight_decay": 1e-4,
+    "score_threshold": 0.05,
+    "nms_iou": 0.5,
+    "topk_candidates": 1000,
+    # TensorFlow's triplet_semihard_loss
+    "semi_hard_margin": 1.0,
+}
+RETINANET = (
+    34_014_999  # torchvision's with 91 classes, without frozen batch normalisation
+    - 90 * 9 * (256 * 9 + 1)  # of which people stay
+)
+C3, C4, C5 = 1_219_584, 7_098_368, 14_964_736  # with batch normalisation
+
 ROWS = {
+    "cuhk-sysu/sequential": Published(
+        5532,
+        RETINANET + C4 + C5,
+        SEQUENTIAL
+        | {
+            "sharing": "J3",
+            # epochs of all identities, in batches of 32
+            "iterations": 700 * (5532 // 32),
+            "semi_hard_iterations": 350 * (5532 // 32),
+        },
+        CUHK_SYSU,
+        {"detection_iterations": 90},
+    ),
+    "prw/sequential": Published(
+        482,
+        RETINANET + C3 + C4 + C5,
+        SEQUENTIAL
+        | {
+            "sharing": "J2",
+            "iterations": 700 * (482 // 32),
+            "semi_hard_iterations": 350 * (482 // 32),
+        },
+        PRW,
+        {"detection_iterations": 90},
+    ),
     "cuhk-sysu/trident": Published(
         5532,
         TRIDENT_PARAMETERS,

@@ -107,7 +107,6 @@ class Variant(Table):
     left_out: str = ""  # why it is not run; the row is shown without figures
     kind: Literal["search", "speed"] = "search"  # speed: only timed
     extra: tuple[Literal["without-detection", "identity-accuracy"], ...] = ()  # also measured
-    detected_on: tuple[str, ...] = ()  # data sets on which detection is measured, too
     columns: dict[str, str] = {}  # by column, the metric to show instead
     x: float | None = None  # position on the x axis of a chart
     line: str = ""  # line of a chart that it belongs to
@@ -202,7 +201,6 @@ class Ablation(Table):
             if not (variant.recipe or self.recipe):
                 raise ValueError(f"variant {variant.name!r} has no recipe, nor has the ablation")
             wanted = {variant.train, variant.test or MAIN, *_references(variant.set, "data:")}
-            wanted.update(variant.detected_on)
             if strangers := wanted - {MAIN, *self.data}:
                 raise ValueError(f"variant {variant.name!r}: unknown data set {min(strangers)!r}")
             for other in _references(variant.set, "run:"):

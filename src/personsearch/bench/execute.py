@@ -166,7 +166,6 @@ class _Pool:
             "kind": run.kind,
             "extra": list(run.extra),
             "protocol": run.protocol,
-            "detected_on": {name: str(data.folder) for name, data in run.detected_on.items()},
             "code": fingerprint.of_code(run.system),
         }
         write_json(place / "run.json", job)

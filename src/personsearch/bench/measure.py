@@ -4,16 +4,15 @@ A metric's name says what and, after an @, where: ``mean_ap`` is of detected peo
 protocol that is asked for or else the data set's first, ``mean_ap@truth`` on annotated boxes,
 ``top_1@gallery-25`` under that protocol, ``mean_ap@same-camera`` in the query's own camera,
 ``top_1@recall-70`` with the score threshold at which 70 % of all people are found,
-``mean_ap@boxes-5`` with that which leaves five detections a picture on average and
-``mean_ap@boxes-best`` with the better of `BOXES`, ``mean_ap@without-detection`` with whole pictures
-for people, ``mean_ap@gallery-25@truth`` on annotated boxes under that protocol.
-``detection_ap@prw`` is of another data set. Similarities are multiplied by the scores of detections
-if the model says so; ``mean_ap@weighted`` and ``mean_ap@plain`` are with and without, from the same
-detections, and so are ``mean_ap@gallery-25@weighted`` and ``mean_ap@gallery-25@plain``.
-``precision_30`` is the precision of search at a recall of 30 %, ``detection_precision_30`` that of
-detection, ``identity_accuracy`` the share of annotated training people whom the identity loss's
-classes name rightly. All are 0..1 unless the name says otherwise; ``score_threshold`` is the lowest
-score of a detection that is searched.
+``mean_ap@boxes-5`` with that which leaves five detections a picture on average and ``mean_ap@boxes-
+best`` with the better of `BOXES`, ``mean_ap@without-detection`` with whole pictures for people,
+``mean_ap@gallery-25@truth`` on annotated boxes under that protocol. Similarities are multiplied by
+the scores of detections if the model says so; ``mean_ap@weighted`` and ``mean_ap@plain`` are with
+and without, from the same detections, and so are ``mean_ap@gallery-25@weighted`` and
+``mean_ap@gallery-25@plain``. ``precision_30`` is the precision of search at a recall of 30 %,
+``detection_precision_30`` that of detection, ``identity_accuracy`` the share of annotated training
+people whom the identity loss's classes name rightly. All are 0..1 unless the name says otherwise;
+``score_threshold`` is the lowest score of a detection that is searched.
 """
 
 import time
@@ -143,21 +142,6 @@ def measure(
         for key, value in metrics.items()
         if key.endswith(f"@boxes-{best}")
     }
-
-
-def detection_on(
-    model: PersonSearchModel,
-    dataset: Dataset,
-    name: str,
-    *,
-    score_threshold: float = 0.5,
-    precision: str = "auto",
-) -> dict[str, float]:
-    """Measure detection alone on another data set: ``detection_ap@name``."""
-    scenes = dataset.split("test")
-    found = detect_scenes(model, scenes, precision=precision)
-    result = evaluate_detection(scenes, found, score_threshold=score_threshold)
-    return {f"detection_ap@{name}": float(result.average_precision)}
 
 
 def without_detection(

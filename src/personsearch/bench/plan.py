@@ -91,10 +91,7 @@ class Planner:
         trained = self.source(ablation, variant.train)
         tested = self.source(ablation, variant.test or variant.train)
         protocol = self.protocol(ablation, variant.test or variant.train)
-        others = {name: self.source(ablation, name) for name in variant.detected_on}
-        run = Run(
-            values, trained, tested, variant.kind, needs, sources, variant.extra, protocol, others
-        )
+        run = Run(values, trained, tested, variant.kind, needs, sources, variant.extra, protocol)
         return self._runs.setdefault(run.name, run)
 
     def table(self, ablation: Ablation, seeds: int) -> Mapping[str, list[Run]]:

@@ -40,7 +40,6 @@ class Run:
     sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # key -> data sets
     extra: tuple[str, ...] = ()  # further measurements, see `bench.measure`
     protocol: str = ""  # of measures without an @; empty: the data set's first
-    detected_on: Mapping[str, Source] = field(default_factory=dict)  # see `measure.detection_on`
 
     @property
     def system(self) -> str:
@@ -60,8 +59,6 @@ class Run:
         }
         if self.protocol:
             depends["protocol"] = self.protocol
-        if self.detected_on:
-            depends["detected_on"] = {k: s.fingerprint for k, s in self.detected_on.items()}
         return f"{self.system}-seed{self.values['seed']}-{fingerprint.of_values(depends)}"
 
     @cached_property

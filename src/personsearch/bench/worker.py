@@ -111,14 +111,6 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
         precision=recipe.precision,
         progress=progress,
     )
-    for name, place in job.get("detected_on", {}).items():
-        metrics |= measure.detection_on(
-            model,
-            open_dataset(Path(place)),
-            name,
-            score_threshold=recipe.eval_score_threshold,
-            precision=recipe.precision,
-        )
     log = read_log(folder / "log.jsonl")
     if "without-detection" in job["extra"]:
         metrics |= measure.without_detection(
