@@ -12,10 +12,13 @@ from torch.nn import functional
 from torchvision.ops import box_iou
 
 from personsearch.detectors.backbones import build_backbone
+from personsearch.detectors.faster_rcnn import Proposals
 from personsearch.errors import ModelError, TrainingError
 from personsearch.losses import agwf
 from personsearch.losses.oim import OnlineInstanceMatching
 from personsearch.systems.base import Target
+from personsearch.systems.nae import NAE
+from personsearch.systems.oim import OIM
 from personsearch.systems.trident import Trident
 
 DETECTION = {"rpn_objectness", "rpn_box", "detection", "box"}
@@ -240,6 +243,38 @@ def test_what_is_embedded(embed_boxes: bool, head: dict[str, Any]) -> None:
         for one, rows in zip(found, expected, strict=True):
             same = torch.allclose(torch.tensor(one.embeddings), rows, atol=1e-4)
             assert same is (embed_boxes or not moved)
+
+
+@pytest.mark.parametrize("system", [OIM, NAE])
+def test_agwf_on_networks_of_two_branches(system: type[OIM | NAE]) -> None:
+    """Section 5.3: the identity loss is that of eq. 7 with the detection branch's confidence."""
+    settings = REGIONS | {"embedding_dim": 16, "queue_size": 64, "roi_size": (12, 4)}
+    plain = build(system, settings)
+    model = build(system, settings | {"adaptive": True})
+    images, targets = scenes(unlabelled=True)
+    for one in (plain, model):
+        torch.manual_seed(0)
+        one(images, targets)
+        one.eval()
+    model.load_state_dict(plain.state_dict())
+    torch.manual_seed(1)
+    maps = model.extract_features(images)
+    step = model.detection_step(maps, *model.scale(maps, targets))
+    scores = model.score(step.features, step.logits, Proposals(step.regions.boxes, [], {}))
+    near, alpha = step.regions.foreground, torch.cat(list(scores))
+    memory = torch.cat([model.oim.lookup.values, model.oim.queue.values])
+    labelled = near & (step.regions.ids >= 0)
+    similarity = model.embed_features(step.features)[labelled] @ memory.t()
+    ids = step.regions.ids[labelled]
+    expected = agwf.identity_loss(similarity, alpha[labelled], ids)
+    loss = model.identity_losses(step)["oim"]
+    torch.testing.assert_close(loss, expected)
+    assert loss.item() != pytest.approx(plain.identity_losses(step)["oim"].item(), rel=1e-3)
+    # No gradient goes through alpha.
+    loss.backward()
+    if isinstance(model, OIM):
+        assert model.box_predictor.classifier is not None
+        assert model.box_predictor.classifier.weight.grad is None
 
 
 def test_what_cannot_be_is_an_error() -> None:

@@ -5,9 +5,10 @@ published with PRW, from an IoU of 0.5 it is that person, from 0.3 to 0.5 it is 
 it is a false alarm. Of several detections of one person, the best overlap counts and the others are
 ignored, as are the people that the protocol ignores.
 
-Under `known_only`, the rule of Han, Ko and Sim's evaluator (github.com/VIP-Lab-UNIST/CUCPS), a
-detection below 0.5 is nobody's. Those of nobody and of ignored people are taken out before anything
-else; the others are right or wrong as under protocols that ignore nobody.
+Under `known_only`, the rule of Han, Ko and Sim's evaluator (the repository CUCPS_official of
+VIP-Lab-UNIST on GitHub), a detection below 0.5 is nobody's. Those of nobody and of ignored people
+are taken out before anything else; the others are right or wrong as under protocols that ignore
+nobody.
 """
 
 from collections.abc import Mapping

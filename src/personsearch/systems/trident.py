@@ -30,8 +30,8 @@ PUBLISHED = RegionSettings(min_size=900, max_size=1500, roi_size=(24, 8))
 """The region settings of the paper: those of NAE but for the size of a pooled region.
 
 Where the paper is silent, defaults are those of NAE's program, which it builds on, and of the
-authors' next one (github.com/VIP-Lab-UNIST/CUCPS), which has two foreground classifiers and pools g
-to four parts.
+authors' next one (github.com/VIP-Lab-UNIST/CUCPS_official), which has two foreground classifiers
+and pools g to four parts.
 """
 
 
