@@ -139,6 +139,34 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_not(
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.parametrize("sharing", ["J3", "disjoint"])
+def test_one_detector_starts_every_way_of_sharing(
+    scenes: list[Scene], tmp_path: Path, sharing: str
+) -> None:
+    """Trained once by a pair without its second step, it gives what a whole run gives."""
+    whole = Trainer(_recipe(sharing=sharing), _dataset(scenes), tmp_path / "whole")
+    whole.run()
+    alone = {"sharing": "disjoint", "iterations": 0, "semi_hard_iterations": 0}
+    detector = Trainer(_recipe(**alone), _dataset(scenes), tmp_path / "detector").run()
+    later = {"sharing": sharing, "init": str(detector), "detection_iterations": 0}
+    trainer = Trainer(_recipe(**later), _dataset(scenes), tmp_path / "later")
+    trainer.run()
+    expected = whole.model.state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in trainer.model.state_dict().items())
+
+
+def test_a_trunk_that_reidentification_trained(scenes: list[Scene], tmp_path: Path) -> None:
+    """`weights` may be a pair's checkpoint, whose whole re-ID network starts the trunk."""
+    alone = {"sharing": "disjoint", "detection_iterations": 0}
+    reid = Trainer(_recipe(**alone), _dataset(scenes), tmp_path / "reid")
+    run = reid.run()
+    model = _recipe(weights=str(run), sharing="J3").build(4)
+    assert isinstance(model, Sequential)
+    trained = reid.model.state_dict()
+    assert all(torch.equal(v, trained[f"branch.{k}"]) for k, v in model.trunk.state_dict().items())
+    assert torch.equal(model.branch["C5"].conv1.weight, trained["branch.C5.conv1.weight"])  # type: ignore[union-attr]
+
+
 def test_batches_are_identities_with_shots_and_depend_on_the_iteration_alone(
     scenes: list[Scene], tmp_path: Path
 ) -> None:
