@@ -69,9 +69,8 @@ def test_each_anchor_size_is_of_its_own_level() -> None:
 def test_detections_have_a_gradient_to_the_deltas_and_none_to_the_regions() -> None:
     detector = _detector(score_threshold=0.0)
     batch, maps = _maps()
-    predictions, _ = detector(batch, maps)
-    predictions.deltas.retain_grad()
-    found = detector.postprocess(predictions, batch.image_sizes)
+    proposals, _ = detector(batch, maps)
+    found = detector.postprocess(proposals, batch.image_sizes)
     assert [len(f.boxes) > 0 for f in found] == [True, True]
     for f, (height, width) in zip(found, batch.image_sizes, strict=True):
         assert (f.scores[:-1] >= f.scores[1:]).all()
@@ -79,9 +78,28 @@ def test_detections_have_a_gradient_to_the_deltas_and_none_to_the_regions() -> N
         assert f.boxes[:, 2].max() <= width
         assert f.boxes[:, 3].max() <= height
     found[0].boxes.sum().backward()
-    assert predictions.deltas.grad is not None
-    assert predictions.deltas.grad[found[0].rows].any()
-    assert not any(r.requires_grad for r in predictions.regions)
+    weight = detector.box_predictor.regressor.weight
+    assert weight.grad is not None
+    assert weight.grad.any()
+    assert not any(b.requires_grad for b in proposals.boxes)
+
+
+def test_true_boxes_are_among_the_sampled_regions_but_not_the_proposals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    detector = _detector(score_threshold=0.0)
+    batch, maps = _maps()
+    true = [torch.tensor([[3.25, 5.5, 21.75, 41.0]])] * 2
+    sampled: list[list[torch.Tensor]] = []
+    pool = detector.pool.forward
+    monkeypatch.setattr(
+        detector.pool, "forward", lambda x, b, s: sampled.append(b) or pool(x, b, s)
+    )
+    proposals, losses = detector(batch, maps, true)
+    assert losses.keys() == {"rpn_objectness", "rpn_box", "detection", "box"}
+    assert all((regions == true[0]).all(dim=1).any() for regions in sampled[0])
+    assert not any((own == true[0]).all(dim=1).any() for own in proposals.boxes)
+    assert all(len(b) <= detector.settings.rpn_post_nms_top_n_test for b in proposals.boxes)
 
 
 def test_a_fifth_size_adds_a_coarser_level() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from personsearch.losses.proxy_triplet import ProxyTriplet
+from personsearch.losses.proxy_triplet import ProxyNegatives, ProxyTriplet
 
 
 def _unit(n: int, d: int = 6, seed: int = 0) -> Tensor:
@@ -13,14 +13,17 @@ def _unit(n: int, d: int = 6, seed: int = 0) -> Tensor:
     return functional.normalize(torch.randn(n, d, generator=draw), dim=1)
 
 
-def _equation_5(x: Tensor, ids: Tensor, table: dict[int, list[Tensor]], margin: float) -> float:
+def _equation_5(
+    x: Tensor, ids: Tensor, table: dict[int, list[Tensor]], margin: float, negatives: str
+) -> float:
     terms = []
+    batch = set(ids.tolist())
     for e, i in zip(x.double(), ids.tolist(), strict=True):
         positive = [float((e - p.double()).square().sum()) for p in table.get(i, [])]
         negative = [
             float((e - p.double()).square().sum())
             for j, proxies in table.items()
-            if j != i
+            if j != i and (negatives == "table" or j in batch)
             for p in proxies
         ]
         if i >= 0 and positive and negative:
@@ -28,13 +31,15 @@ def _equation_5(x: Tensor, ids: Tensor, table: dict[int, list[Tensor]], margin: 
     return sum(terms) / len(terms) if terms else 0.0
 
 
+@pytest.mark.parametrize("negatives", ["batch", "table"])
 @pytest.mark.parametrize("margin", [0.5, 3.0])
-def test_is_equation_5_over_what_was_written(margin: float) -> None:
-    loss = ProxyTriplet(5, 6, slots=2, margin=margin)
+def test_is_equation_5_over_what_was_written(margin: float, negatives: ProxyNegatives) -> None:
+    """Its j runs over the batch; the other reading, over all of the table, is a setting."""
+    loss = ProxyTriplet(5, 6, slots=2, margin=margin, negatives=negatives)
     table: dict[int, list[Tensor]] = {}
     for step in range(6):
         x, ids = _unit(4, seed=step), torch.tensor([step % 5, (step + 1) % 5, 2, -1])
-        expected = _equation_5(x, ids, table, margin)
+        expected = _equation_5(x, ids, table, margin, negatives)
         assert loss(x, ids).item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
         for e, i in zip(x, ids.tolist(), strict=True):
             if i >= 0:
@@ -42,7 +47,7 @@ def test_is_equation_5_over_what_was_written(margin: float) -> None:
 
 
 def test_the_gradient_reaches_the_samples_as_equation_5_has_it() -> None:
-    loss = ProxyTriplet(3, 6, margin=2.0).eval()
+    loss = ProxyTriplet(3, 6, margin=2.0, negatives="table").eval()
     loss.update_memory(_unit(4, seed=1), torch.tensor([0, 0, 1, 2]))
     x = _unit(2, seed=2).requires_grad_()
     ids = torch.tensor([0, 1])
@@ -61,7 +66,7 @@ def test_the_gradient_reaches_the_samples_as_equation_5_has_it() -> None:
 
 def test_slots_never_written_are_no_proxies() -> None:
     """Zeros would be nearer than most unit vectors are."""
-    loss = ProxyTriplet(4, 6).eval()
+    loss = ProxyTriplet(4, 6, negatives="table").eval()
     x = _unit(3)
     assert loss(x, torch.tensor([0, 1, 2])).item() == 0.0
     loss.update_memory(x[:1], torch.tensor([0]))

@@ -28,12 +28,13 @@ def _recipe(**changes: Any) -> Recipe:
     values |= {"rpn_batch_size_per_image": 32, "roi_size": [4, 2], "rois_per_image": 16}
     values |= {"detection_hidden": 16, "score_threshold": 0.0, "match_iou": 0.1}
     values |= {"loader_workers": 0, "images_per_iteration": 2, "precision": "float32"}
-    values |= {"validation_fraction": 0.0, "clip_norm": 10.0, "canvases_per_iteration": 1}
+    values |= {"validation_fraction": 0.0, "clip_norm": 10.0, "reid_padding": 1}
+    values |= {"reid_batch_ids": 3, "reid_batch_shots": 2}
     return make_recipe(values | changes)
 
 
 PAIR: dict[str, Any] = {"detection_iterations": 2, "detection_lr": 0.01}
-PAIR |= {"crop_iterations": 2, "crop_lr": 0.01}
+PAIR |= {"reid_iterations": 2, "reid_lr": 0.01}
 
 
 def _dataset(folder: Path, identities: int = 3) -> Dataset:

@@ -1,8 +1,8 @@
 """Faster R-CNN on a feature pyramid over torchvision (Lin et al. 2017, FPN).
 
 maps C2 to C5 -> pyramid P2 to P6 -> proposals on each level -> each region pooled from the level
-of its size -> two fully connected layers -> person or not, box. As in `retinanet.RetinaNet`,
-predictions, losses and detections are three steps, and boxes carry a gradient.
+of its size -> two fully connected layers -> person or not, box. As in `retinanet.RetinaNet`, losses
+and detections are two steps, and detected boxes carry a gradient.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,16 +45,15 @@ class PyramidSettings(RetinaNetSettings):
 
 
 PUBLISHED = PyramidSettings()
-"""The settings of Detectron, and of torchvision's published network."""
+"""Torchvision's published settings; those of Detectron but for `box_beta`, which is 1 there."""
 
 
 @dataclass(frozen=True)
-class RegionPredictions:
-    """Predictions for the regions of each picture."""
+class PyramidProposals:
+    """The network's own proposals for each picture; no true box is among them."""
 
-    regions: list[Tensor]  # (R_i, 4) in pixels of the batch
-    logits: Tensor  # (sum R_i, 2), background first
-    deltas: Tensor  # (sum R_i, 4), from the region to the person's box
+    pyramid: dict[str, Tensor]  # the levels that regions are pooled from
+    boxes: list[Tensor]  # (P_i, 4) in pixels of the batch, best first
 
 
 class PyramidFasterRCNN(nn.Module):
@@ -102,42 +101,49 @@ class PyramidFasterRCNN(nn.Module):
 
     def forward(
         self, batch: ImageList, maps: Mapping[str, Tensor], boxes: Sequence[Tensor] | None = None
-    ) -> tuple[RegionPredictions, dict[str, Tensor]]:
-        """Return predictions for the proposals, or for sampled ones and their losses.
+    ) -> tuple[PyramidProposals, dict[str, Tensor]]:
+        """Return the proposals, and the losses if given boxes.
 
         Given true boxes (N_i, 4) in pixels of the batch, the losses are ``rpn_objectness``,
-        ``rpn_box``, ``detection`` and ``box``. The maps are (B, C, h, w) of each block by name.
+        ``rpn_box``, ``detection`` and ``box``; true boxes are among the regions that are sampled
+        for the last two alone. The maps are (B, C, h, w) of each block by name.
         """
         pyramid = self.pyramid({k: maps[k] for k in self.levels})
         true = None if boxes is None else [b.float() for b in boxes]
         proposals = self.proposals(batch, list(pyramid.values()), true)
-        if true is None:
-            return self._predict(batch, pyramid, proposals.boxes), {}
-        nobody = [torch.full((len(b),), UNLABELLED, device=b.device) for b in true]
-        sampled = self.sampler(proposals.boxes, true, nobody)
-        predictions = self._predict(batch, pyramid, sampled.boxes)
-        losses = detection_losses(predictions.logits, predictions.deltas, sampled)
-        return predictions, proposals.losses | losses
-
-    def _predict(
-        self, batch: ImageList, pyramid: Mapping[str, Tensor], regions: list[Tensor]
-    ) -> RegionPredictions:
         # RoIAlign has no bfloat16 kernel on every device.
         levels = {name: pyramid[name].float() for name in self.levels}
-        pooled = self.pool(levels, regions, batch.image_sizes)
-        logits, deltas = self.box_predictor(pooled)
-        return RegionPredictions(regions, logits.float(), deltas.float())
+        kept = self.settings.rpn_post_nms_top_n_test
+        own = PyramidProposals(levels, [b[:kept] for b in proposals.boxes])
+        if true is None:
+            return own, {}
+        nobody = [torch.full((len(b),), UNLABELLED, device=b.device) for b in true]
+        sampled = self.sampler(proposals.boxes, true, nobody)
+        logits, deltas = self._predict(levels, sampled.boxes, batch.image_sizes)
+        losses = detection_losses(logits, deltas, sampled, self.settings.box_beta)
+        return own, proposals.losses | losses
+
+    def _predict(
+        self,
+        levels: dict[str, Tensor],
+        regions: list[Tensor],
+        sizes: Sequence[tuple[int, int]],
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits (R, 2) and deltas (R, 4) of regions."""
+        logits, deltas = self.box_predictor(self.pool(levels, regions, list(sizes)))
+        return logits.float(), deltas.float()
 
     def postprocess(
-        self, predictions: RegionPredictions, sizes: Sequence[tuple[int, int]]
+        self, proposals: PyramidProposals, sizes: Sequence[tuple[int, int]]
     ) -> list[DetectedBoxes]:
         """Return the people in each picture, best first, with gradient to the deltas.
 
         Raises:
             ModelError: a score is NaN.
         """
-        scores = split_like(predictions.logits.softmax(dim=1)[:, 1], predictions.regions)
-        boxes = decode_boxes(self.sampler.coder, predictions.deltas, predictions.regions, sizes)
+        logits, deltas = self._predict(proposals.pyramid, proposals.boxes, sizes)
+        scores = split_like(logits.softmax(dim=1)[:, 1], proposals.boxes)
+        boxes = decode_boxes(self.sampler.coder, deltas, proposals.boxes, sizes)
         return [
             keep_best(torch.arange(len(b), device=b.device), b, s, self.settings)
             for b, s in zip(boxes, scores, strict=True)

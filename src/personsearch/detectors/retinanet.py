@@ -46,6 +46,9 @@ class RetinaNetSettings:
     focal_alpha: float = 0.25  # of the focal loss
     focal_gamma: float = 2.0  # of the focal loss
     box_beta: float = 1 / 9  # where smooth L1 turns from square to linear, in units of box deltas
+    # RetinaNet's deltas of x, y, width and height are multiplied by these before the loss: the
+    # larger, the less a prediction moves the box. (10, 10, 5, 5) in maskrcnn-benchmark
+    box_coder: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
     score_threshold: float = 0.05  # detections below are dropped
     nms_iou: float = 0.5  # above it the weaker of two is dropped
     max_detections: int = 100  # of a picture
@@ -104,6 +107,11 @@ class RetinaNet(nn.Module):
                 f"aspect_ratios {list(settings.aspect_ratios)}; expected 1, 2, 3 or 5 sizes (from "
                 "P3 on), at least 1 octave and at least 1 ratio"
             )
+        if len(settings.box_coder) != 4 or min(settings.box_coder) <= 0:
+            raise ModelError(
+                f"box_coder is {list(settings.box_coder)}, expected four positive numbers: of "
+                "x, y, width and height"
+            )
         if not 0 <= settings.head_depth <= 4:
             raise ModelError(f"head_depth is {settings.head_depth}, expected 0 to 4")
         self.settings = settings
@@ -124,7 +132,8 @@ class RetinaNet(nn.Module):
         self.matcher = Matcher(
             settings.fg_iou_threshold, settings.bg_iou_threshold, allow_low_quality_matches=True
         )
-        self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
+        x, y, width, height = settings.box_coder
+        self.coder = BoxCoder((x, y, width, height))
 
     def forward(
         self, batch: ImageList, maps: Mapping[str, Tensor], boxes: Sequence[Tensor] | None = None

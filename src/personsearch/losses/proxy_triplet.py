@@ -1,5 +1,7 @@
 """The proxy triplet loss of RDLR (Han et al. 2019, section 3.3)."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -7,64 +9,75 @@ from torch.nn import functional
 from personsearch.distributed import gather
 from personsearch.losses.identities import check_ids
 
+ProxyNegatives = Literal["batch", "table"]
+
 
 class ProxyTriplet(nn.Module):
     """Triplets of a sample with the hardest remembered embeddings of its and other identities.
 
     A table T keeps the latest K (`slots`) embeddings of each of N identities. With D the squared
-    Euclidean distance and margin m, the loss is the mean over the labelled samples of (eq. 5)
+    Euclidean distance and margin m, the loss is the mean over the b labelled samples of (eq. 5)
 
-        [m + max_p D(f(I_i), T_(i, p)) - min_(j != i, n) D(f(I_i), T_(j, n))]_+
+        [m + max_p D(f(I_i), f(I_i^p)) - min_(j != i, n) D(f(I_i), f(I_j^n))]_+
 
-    In training mode the samples then replace the oldest proxies of their identity. A slot never
-    written is no proxy; a sample without a positive or a negative proxy is left out.
+    where j runs over the identities of the batch (``"batch"``, as in the equation), or over all of
+    the table (``"table"``, as its text can be read). In training mode the samples then replace the
+    oldest proxies of their identity. A slot never written is no proxy; a sample without a positive
+    or a negative proxy is left out.
     """
 
     values: Tensor
     written: Tensor
 
-    def __init__(self, num_ids: int, dim: int, slots: int = 2, margin: float = 0.5) -> None:
+    def __init__(
+        self,
+        num_ids: int,  # N
+        dim: int,
+        slots: int = 2,  # K
+        margin: float = 0.5,  # m
+        negatives: ProxyNegatives = "batch",
+    ) -> None:
         super().__init__()
-        self.margin = margin
+        self.margin, self.negatives = margin, negatives
         self.register_buffer("values", torch.zeros(num_ids, slots, dim))
         self.register_buffer("written", torch.zeros(num_ids, dtype=torch.int64))
 
     def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """Return the loss of unit embeddings (R, D) with ids (R,) >= 0; 0 if none has both proxies.
+        """Return the loss of embeddings (R, D) with ids (R,) >= 0; 0 if none has both proxies.
 
         Raises:
             TrainingError: an id is out of range.
         """
         check_ids(ids, len(self.values), "the proxy table")
+        everyone, their_ids = gather(embeddings, ids)  # the batch of all processes
         with torch.autocast(embeddings.device.type, enabled=False):
-            embeddings = embeddings.float()
-            loss = self._loss(embeddings[ids >= 0], ids[ids >= 0])
+            rows = torch.arange(len(self.values), device=ids.device)
+            if self.negatives == "batch":
+                rows = their_ids[their_ids >= 0].unique()
+            loss = self._loss(embeddings.float()[ids >= 0], ids[ids >= 0], rows)
         if self.training:
-            everyone, their_ids = gather(embeddings, ids)
             self.update_memory(everyone[their_ids >= 0], their_ids[their_ids >= 0])
         return loss
 
-    def _loss(self, anchors: Tensor, ids: Tensor) -> Tensor:
+    def _loss(self, anchors: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
+        """Equation 5, with the proxies of the identities `rows`."""
+        if not len(anchors):
+            return anchors.sum() * 0.0
         slots = self.values.shape[1]
-        # A copy: the table changes before gradients are asked for.
-        proxies = self.values.flatten(0, 1).clone()
-        filled = torch.arange(slots, device=ids.device) < self.written[:, None]
-        owners = torch.arange(len(self.values), device=ids.device).repeat_interleave(slots)
+        proxies = self.values[rows].flatten(0, 1)
+        written = (torch.arange(slots, device=ids.device) < self.written[rows, None]).flatten()
+        same = rows.repeat_interleave(slots) == ids[:, None]
         squared = (
             anchors.square().sum(dim=1, keepdim=True)
             + proxies.square().sum(dim=1)
             - 2.0 * anchors @ proxies.t()
         )
-        same = owners == ids[:, None]
-        exists = filled.flatten()
-        infinite = torch.full_like(squared, torch.inf)
-        hardest_positive = torch.where(same & exists, squared, -infinite).amax(dim=1)
-        hardest_negative = torch.where(~same & exists, squared, infinite).amin(dim=1)
-        whole = torch.isfinite(hardest_positive) & torch.isfinite(hardest_negative)
+        positive = squared.masked_fill(~(same & written), -torch.inf).amax(dim=1)
+        negative = squared.masked_fill(~(~same & written), torch.inf).amin(dim=1)
+        whole = torch.isfinite(positive) & torch.isfinite(negative)
         if not whole.any():
             return anchors.sum() * 0.0
-        difference = hardest_positive[whole] - hardest_negative[whole]
-        return functional.relu(self.margin + difference).mean()
+        return functional.relu(self.margin + positive[whole] - negative[whole]).mean()
 
     @torch.no_grad()
     def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:

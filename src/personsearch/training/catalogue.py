@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 STAGES = {
     "crops": "personsearch.training.crop_stages:CropStage",
-    "re-identification": "personsearch.training.crop_stages:ReidStage",
+    "re-identification": "personsearch.training.reid_stage:ReidStage",
     "scenes": "personsearch.training.stages:SceneStage",
     "crop classifier": "personsearch.training.crop_classifier:CropClassifierStage",
     "detection": "personsearch.training.detection_stage:DetectionStage",

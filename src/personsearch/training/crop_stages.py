@@ -1,18 +1,17 @@
-"""First stages for networks without pretrained weights: people packed onto canvases.
+"""A first stage for networks without pretrained weights: people packed onto canvases.
 
 From nothing, whole pictures teach slowly: a handful of people each, and much else. No paper has
-these stages.
+this stage.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from personsearch.losses.cosine_softmax import CosineSoftmax
-from personsearch.systems.base import Target, jitter_boxes
+from personsearch.systems.base import jitter_boxes
 from personsearch.systems.regions import RegionSystem
 from personsearch.training.canvases import Canvases
 from personsearch.training.recipe import Recipe
@@ -21,32 +20,7 @@ from personsearch.training.training_set import Batch, PictureCache
 from personsearch.types import Scene
 
 
-class CanvasStage(Stage):
-    """The data and the schedule of these stages."""
-
-    def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
-        super().__init__(recipe, scenes, pictures)
-        self.start_from_crops(recipe.crop_iterations, recipe.crop_lr)
-        # A canvas has the median size of the pictures.
-        widths, heights = zip(*(scene.size for scene in scenes), strict=True)
-        size = (sorted(widths)[len(widths) // 2], sorted(heights)[len(heights) // 2])
-        self.canvases = Canvases(
-            scenes,
-            pictures,
-            crop_augmentation(recipe),
-            recipe.seed,
-            size,
-            recipe.crops_per_canvas,
-            recipe.canvases_per_iteration,
-        )
-
-    def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
-        # Each process packs its own canvases.
-        for iteration in range(start, self.iterations):
-            yield self.canvases.batch(iteration * world + rank)
-
-
-class CropStage(CanvasStage):
+class CropStage(Stage):
     """A softmax over the cosines of embeddings to one direction an identity, of this stage alone.
 
     Detection is trained too on request.
@@ -66,6 +40,24 @@ class CropStage(CanvasStage):
     ) -> None:
         super().__init__(recipe, scenes, pictures)
         self.jitter, self.detection = crop_jitter, crop_detection
+        self.start_from_crops(recipe.crop_iterations, recipe.crop_lr)
+        # A canvas has the median size of the pictures.
+        widths, heights = zip(*(scene.size for scene in scenes), strict=True)
+        size = (sorted(widths)[len(widths) // 2], sorted(heights)[len(heights) // 2])
+        self.canvases = Canvases(
+            scenes,
+            pictures,
+            crop_augmentation(recipe),
+            recipe.seed,
+            size,
+            recipe.crops_per_canvas,
+            recipe.canvases_per_iteration,
+        )
+
+    def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
+        # Each process packs its own canvases.
+        for iteration in range(start, self.iterations):
+            yield self.canvases.batch(iteration * world + rank)
 
     def prepare(self, model: RegionSystem, device: torch.device, folder: Path) -> None:
         num_ids = 1 + max(int(scene.ids.max(initial=-1)) for scene in self.scenes)
@@ -85,27 +77,3 @@ class CropStage(CanvasStage):
         # No detector's box is exact.
         embeddings = model.embed_regions(maps, [jitter_boxes(b, self.jitter) for b in boxes])
         return losses | {"softmax": self.module(embeddings, torch.cat(ids))}
-
-
-@runtime_checkable
-class CropTrained(Protocol):
-    """A system with a network that is trained on people cut out of their pictures."""
-
-    def crop_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Named losses on canvases of people."""
-
-    def crop_parameters(self) -> list[nn.Parameter]:
-        """Parameters that they train."""
-
-
-class ReidStage(CanvasStage):
-    """The losses of the system's own network on crops, such as RDLR's."""
-
-    name = "re-identification"
-    interface = CropTrained
-
-    def losses(self, model: CropTrained, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        return model.crop_losses(images, batch.targets)
-
-    def parameters(self, model: CropTrained) -> list[nn.Parameter]:
-        return model.crop_parameters()

@@ -52,8 +52,8 @@ class DetectionStage(LoadedStage):
         detection_data: Sequence[str] = (),  # folders of further data sets, see `more_scenes`
         detection_iterations: int = 0,  # optimizer steps; 0 skips the stage
         detection_lr: float = 1e-3,  # after the warm-up
-        # decay after the warm-up, see `Stage.learning_rate`; linear-cosine in the paper
-        detection_schedule: Literal["linear-cosine", "cosine"] = "linear-cosine",
+        # decay after the warm-up, see `learning_rate`; linear-cosine in the paper
+        detection_schedule: Literal["linear-cosine", "cosine", "step"] = "linear-cosine",
         detection_warmup: int = 0,  # iterations of linear warm-up
         detection_optimizer: Literal["sgd", "adamw"] = "sgd",  # SGD in the paper
         detection_weight_decay: float = 1e-4,  # of every weight; the paper does not give it
@@ -82,6 +82,13 @@ class DetectionStage(LoadedStage):
 
     def parameters(self, model: DetectionTrained) -> list[nn.Parameter]:
         return model.detection_parameters()
+
+    def learning_rate(self, iteration: int) -> float:
+        """As `Stage.learning_rate`; ``"step"`` is Detectron's, a tenth after 2/3 and after 8/9."""
+        if self.schedule != "step" or iteration < self.warmup:
+            return super().learning_rate(iteration)
+        done = iteration / self.iterations
+        return self.lr * 0.1 ** ((done >= 2 / 3) + (done >= 8 / 9))
 
     def losses(
         self, model: DetectionTrained, images: list[Tensor], batch: Batch

@@ -27,6 +27,7 @@ REMOVED: Mapping[str, bool | float | str] = {
     "crop_loss": "softmax",
     "detection_weight": 1.0,
     "reference_gradient": False,
+    "refined_per_image": 32,
     "second_score": False,
     "second_weight": 1.0,
 }
@@ -63,6 +64,8 @@ def current_keys(
     notes = []
     if "crop_loss" in values:  # in every recipe of 0.1 for systems on one shared map
         values = _region_keys(values, where)
+    if "refined_per_image" in values:  # in every recipe of 0.1 for RDLR
+        values = _rdlr_keys(values)
     for key, value in values.items():
         if key in REMOVED:
             fixed = REMOVED[key]
@@ -108,6 +111,28 @@ def _region_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
                 "none; remove it, or use version 0.1"
             )
     return kept
+
+
+def _rdlr_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a recipe of 0.1 with the values that stand for what 0.1 did."""
+    length = values.get("crop_iterations", 0)
+    of_0_1 = {
+        "reid_last_stride": 2,
+        "reid_neck": False,
+        "proxy_negatives": "table",
+        "proxy_features": "unit",
+        "box_coder": [1.0, 1.0, 1.0, 1.0],
+        "reid_iterations": length,
+        "reid_optimizer": values.get("optimizer", "sgd"),
+        "reid_weight_decay": values.get("weight_decay", 5e-4),
+        "reid_warmup": min(50, length // 10),
+        "reid_margin": 0.0,
+        "reid_padding": 0,
+        "reid_erase": values.get("erase", 0.0),
+    }
+    if length:
+        of_0_1["reid_lr"] = values.get("crop_lr", 0.0)
+    return of_0_1 | dict(values) | {"crop_iterations": 0}
 
 
 _TENSORS = {
