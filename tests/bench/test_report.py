@@ -34,6 +34,9 @@ def test_the_first_seed_of_everything_comes_before_the_second_of_anything(
     runs = report.wanted(planner(recipes, tmp_path, drawn), [FIRST, SECOND], 2)
     assert [run.values["seed"] for run in runs] == [0, 0, 0, 1, 1, 1]
     assert len({run.name for run in runs}) == 6
+    urgent = SECOND.model_copy(update={"priority": 1})
+    first = report.wanted(planner(recipes, tmp_path, drawn), [FIRST, urgent], 2)[:2]
+    assert [(run.values["lr"], run.values["seed"]) for run in first] == [(1.0, 0), (1.0, 1)]
 
 
 def test_what_is_known_goes_into_a_section_with_its_picture(

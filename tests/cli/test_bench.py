@@ -2,46 +2,16 @@
 
 import json
 import subprocess
-import tomllib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 from shell import personsearch
+from tiny_bench import draw, write_recipe
 
 from personsearch.bench.ablation import ablation_names
-from personsearch.datasets import scenes
-from personsearch.datasets.dataset import Dataset
-from personsearch.datasets.protocols import cross_camera_protocol
-from personsearch.training.recipe import make_recipe
-from personsearch.types import Scene
 
-RECIPES = Path(__file__).parents[2] / "src" / "personsearch" / "recipes"
-SHIPPED = RECIPES / "synthetic-small" / "oim.toml"
-SMALL: dict[str, Any] = {
-    "backbone_width": 4,
-    "crop_iterations": 0,
-    "iterations": 2,
-    "images_per_iteration": 2,
-    "min_size": 64,
-    "max_size": 96,
-    "anchor_sizes": [16, 28],
-    "rois_per_image": 8,
-    "rpn_post_nms_top_n_train": 12,
-    "rpn_post_nms_top_n_test": 8,
-    "detection_hidden": 8,
-    "embedding_dim": 8,
-    "queue_size": 4,
-    "warmup": 0,
-    "evaluate_every": 1,
-    "checkpoint_every": 1,
-    "log_every": 1,
-    "validation_fraction": 0.0,
-}
 ABLATION = """
 title = "the weight of OIM"
 paper = "Someone 2020, table 1"
@@ -87,30 +57,12 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return partial(personsearch, "bench")
 
 
-def draw(folder: Path) -> None:
-    """Eight pictures by two cameras, each with two of four people."""
-    rng = np.random.default_rng(0)
-    splits: dict[str, list[Scene]] = {"train": [], "test": []}
-    boxes = np.array([[8, 12, 24, 52], [54, 12, 70, 52]], dtype=np.float32)
-    (folder / "images").mkdir(parents=True)
-    for number in range(8):
-        path = folder / "images" / f"{number}.png"
-        Image.fromarray(rng.integers(0, 255, (64, 96, 3), dtype=np.uint8)).save(path)
-        ids = np.array([number % 4, (number + 1) % 4])
-        scene = Scene(path.name, path, (96, 64), boxes, ids, camera=number % 2)
-        splits["train" if number < 4 else "test"].append(scene)
-    protocols = {"cross-camera": cross_camera_protocol(splits["test"])}
-    scenes.write(Dataset("drawn", folder, splits, protocols), folder)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``data``, ``recipes/oim.toml`` and the ablation ``own.toml``."""
     folder = tmp_path_factory.mktemp("bench")
     draw(folder / "data")
-    (folder / "recipes").mkdir()
-    values = tomllib.loads(SHIPPED.read_text(encoding="utf-8")) | SMALL
-    (folder / "recipes" / "oim.toml").write_text(make_recipe(values).to_toml())
+    write_recipe(folder / "recipes")
     (folder / "own.toml").write_text(ABLATION)
     return folder
 
@@ -153,6 +105,16 @@ def test_what_is_missing_is_run_once_and_shown(bench: Bench, place: Path) -> Non
     assert known["variants"]["broken"]["failures"] != []
     assert known["claims"][0]["here"] == "1 of 5 seeds"
     assert [path.stat().st_mtime_ns for path in finished] == times
+
+
+def test_the_cost_of_what_is_missing_is_said_first(bench: Bench, place: Path) -> None:
+    folder = place / "cost"
+    said = bench("ablation", place / "own.toml", *options(place), "--runs", folder, "--dry-run")
+    assert said.returncode == 0, said.stderr
+    assert "3 runs to make, about 0.0 CPU hours at the rate measured here" in said.stderr
+    assert said.stdout == ""
+    (rate,) = folder.glob("oim-*/metrics.json")
+    assert "seconds@scenes" in rate.read_text()
 
 
 def test_all_systems_are_one_table_and_the_document_has_every_ablation(

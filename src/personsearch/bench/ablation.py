@@ -180,6 +180,7 @@ class Ablation(Table):
     variant: tuple[Variant, ...] = ()
     claim: tuple[Claim, ...] = ()
     figure: tuple[Figure, ...] = ()
+    priority: int = 0  # tables of the highest are run first, with all their seeds
     here: tuple[str, ...] = ()  # what stands for the paper's values, as `bench.binding` says
 
     @property

@@ -20,6 +20,7 @@ one for each paper, says which values stand for the paper's:
     [table.dcinet-table-7]                      # by the name of the ablation
     start = "pairs"                             # of all its variants that do not start elsewhere
     set = {iterations = 140}                    # recipe keys of all its variants
+    priority = 1                                # tables of the highest are run first
     variant.few = {set = {priority_classes = 10}}
     variant.all = {start = "", left_out = "why it cannot be run"}
 
@@ -72,6 +73,7 @@ class BoundTable(Table):
     start: str = ""
     set: dict[str, Any] = Field(default={})
     protocols: dict[str, str] = Field(default={})
+    priority: int = 0
     variant: dict[str, BoundVariant] = Field(default={})
 
 
@@ -136,6 +138,7 @@ def bound(ablation: Ablation, scale: Scale) -> Ablation:
         update={
             "set": {},
             "protocol": "",
+            "priority": table.priority,
             "variant": tuple(map(renamed.variant, variants)),
             "data": ablation.data | {k: v for k, v in binding.data.items() if k in ablation.data},
             "column": tuple(

@@ -54,15 +54,19 @@ def drawn(
     return at(folder)
 
 
-def at(folder: Path, expected: str = "", table: str = "") -> Source:
-    """Return the data set in a folder; DataError if it is not of the format that a table needs."""
+def at(folder: Path) -> Source:
+    """Return the data set of any format in a folder."""
     folder = folder.resolve()
+    return Source(folder, of_dataset(opened(folder)))
+
+
+def check_format(folder: Path, expected: str, table: str) -> None:
+    """Raise DataError if a folder holds a data set of another format than a table needs."""
     if expected in FORMATS and folder.exists() and (found := detect_format(folder)) != expected:
         raise DataError(
-            f"{folder}: holds a data set of format {found}, but {table} is about {expected}; give "
-            f"the folder of {expected}"
+            f"{table} needs the data set {expected}, but {folder.name} holds one of "
+            f"format {found}; give the folder of {expected}: --data FOLDER"
         )
-    return Source(folder, of_dataset(opened(folder)))
 
 
 @lru_cache(maxsize=8)

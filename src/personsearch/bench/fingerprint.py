@@ -8,8 +8,10 @@ layout, and the names and places of modules do not count.
 import ast
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,21 @@ def of_dataset(dataset: Dataset) -> str:
             digest.update(f"{query.scene} {query.box.tolist()} {query.id}".encode())
             digest.update("".join(gallery).encode())
     return digest.hexdigest()[:LENGTH]
+
+
+@cache
+def commit() -> str:
+    """Return the version, and in a checkout the commit, marked if files of it were changed."""
+    about = f"personsearch {version('personsearch')}"
+    git = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        if git(["git", "ls-files", "--error-unmatch", "__init__.py"]).returncode:
+            return about
+        head = git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--", "."]).stdout.strip()
+    except OSError:
+        return about
+    return f"{about}, commit {head}{' with changes' if changed else ''}"
 
 
 @lru_cache(maxsize=64)

@@ -20,9 +20,9 @@ class Planner:
     """Makes runs from variants; the same variant and seed give the same run.
 
     Base recipes are in `recipes`; without it, in the shipped folder of the data set that a variant
-    is trained on. Data sets are in `folders` by name, the main one as ``main``. At the scale
-    ``synthetic`` the others are drawn below `runs`, of `size` unless they say otherwise, if `draw`.
-    `any_code` accepts results of another code version.
+    is trained on. Data sets are in `folders` by name, the main one as ``main``; at the scale
+    ``paper`` also by format. At the scale ``synthetic`` the others are drawn below `runs`, of
+    `size` unless they say otherwise, if `draw`. `any_code` accepts results of another code version.
     """
 
     def __init__(
@@ -40,6 +40,11 @@ class Planner:
         self.progress: Progress | None = None
         self._sources: dict[Drawn | Path, Source] = {}
         self._runs: dict[str, Run] = {}
+
+    @property
+    def sources(self) -> list[Source]:
+        """Every data set of the runs that were planned."""
+        return list(self._sources.values())
 
     def base(self, ablation: Ablation, variant: Variant) -> dict[str, Any]:
         """Return the values of a variant's base recipe; RecipeError if it cannot be read."""
@@ -104,29 +109,31 @@ class Planner:
 
     def source(self, ablation: Ablation, name: str) -> Source:
         """Return a data set of the ablation; DataError if it cannot be read or drawn."""
+        kind = self._dataset(ablation, name) if self.scale == "paper" else ""
+        folder = (self.folders.get(kind) if name == MAIN else None) or self.folders.get(name)
+        folder = folder or self.folders.get(kind)
         wanted: Drawn | Path
-        if name in self.folders:
-            wanted = self.folders[name]
+        if folder is not None:
+            data.check_format(folder, kind, ablation.name)
+            wanted = folder
         elif self.scale == "paper":
-            said = "--data" if name == MAIN else f"--data {name}="
-            kind = self._dataset(ablation, name) or "the data set of the paper"
+            said = "" if name == MAIN else f"{name}="
             raise DataError(
-                f"{ablation.name} needs {kind}; say where it is: {said}{'' if '=' in said else ' '}"
-                "FOLDER"
+                f"{ablation.name} needs the data set {kind or name}; give its folder: --data "
+                f"{said}FOLDER"
             )
         elif name == MAIN:
             wanted = Drawn(self.size)
         else:
             about = ablation.data[name]
             wanted = Drawn(about.size or self.size, about.object_class, about.seed)
-        if wanted in self._sources:
-            return self._sources[wanted]
-        if isinstance(wanted, Path):
-            kind = self._dataset(ablation, name) if self.scale == "paper" else ""
-            source = data.at(wanted, kind, ablation.name)
-        else:
-            source = data.drawn(wanted, self.runs, draw=self.draw, progress=self.progress)
-        return self._sources.setdefault(wanted, source)
+        if wanted not in self._sources:
+            self._sources[wanted] = (
+                data.at(wanted)
+                if isinstance(wanted, Path)
+                else data.drawn(wanted, self.runs, draw=self.draw, progress=self.progress)
+            )
+        return self._sources[wanted]
 
     def _dataset(self, ablation: Ablation, name: str) -> str:
         """The paper's data set of that name, such as ``prw``; empty if it is not said."""

@@ -35,9 +35,18 @@ Written by `personsearch bench systems --out docs/results.md`.
 
 
 def wanted(planner: Planner, ablations: Sequence[Ablation], seeds: int) -> list[Run]:
-    """Return all runs, the first seed of every variant before the second of any."""
-    by_ablation = [planner.table(ablation, seeds) for ablation in ablations]
-    return [runs[seed] for seed in range(seeds) for table in by_ablation for runs in table.values()]
+    """Return all runs: by priority, the first seed of every variant before the second of any."""
+    runs = []
+    for priority in sorted({ablation.priority for ablation in ablations}, reverse=True):
+        chosen = [ablation for ablation in ablations if ablation.priority == priority]
+        by_ablation = [planner.table(ablation, seeds) for ablation in chosen]
+        runs += [
+            of_variant[seed]
+            for seed in range(seeds)
+            for table in by_ablation
+            for of_variant in table.values()
+        ]
+    return runs
 
 
 def results(planner: Planner, ablation: Ablation, seeds: int) -> Results:

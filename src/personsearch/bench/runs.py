@@ -102,6 +102,7 @@ class Result:
     curves: tuple[Mapping[str, Any], ...] = ()  # reports, as `training.loop.read_log` returns them
     failure: str = ""  # why it failed, in one line
     other_code: bool = False  # made by another version of the code
+    machine: Mapping[str, str] = field(default_factory=dict)  # that made it, and its commit
 
     @property
     def finished(self) -> bool:
@@ -112,7 +113,8 @@ def result(folder: Path) -> Result:
     """Read the outcome from a run's folder."""
     metrics = read_json(folder / "metrics.json")
     if metrics is not None:
-        return Result(metrics["figures"], tuple(metrics.get("curves", ())))
+        curves, machine = tuple(metrics.get("curves", ())), metrics.get("machine", {})
+        return Result(metrics["figures"], curves, machine=machine)
     failure = read_json(folder / "failure.json")
     return Result({}, failure=str(failure["error"]) if failure else "")
 

@@ -5,6 +5,7 @@ Ctrl-C, or when its parent process is gone, it stops after a checkpoint.
 """
 
 import os
+import platform
 import resource
 import shutil
 import signal
@@ -69,7 +70,14 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     where = choose_device(device)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads())
     recipe = make_recipe(job["recipe"], folder.name)
-    known = {"machine": {"torch": torch.__version__, "device": str(where)}}
+    named = torch.cuda.get_device_name(where) if where.type == "cuda" else platform.machine()
+    known = {
+        "machine": {
+            "torch": torch.__version__,
+            "device": f"{where}, {named}",
+            "commit": fingerprint.commit(),
+        }
+    }
     if job["kind"] == SPEED:
         return known | {"figures": speed.measure(recipe, where), "checkpoint": ""}
     if job["kind"] == RATE:

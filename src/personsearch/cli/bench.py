@@ -1,19 +1,15 @@
 """`personsearch bench`: runs the papers' ablations and all systems again."""
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from personsearch.cli.bench_runs import execute_runs, folders, measured_cost, planned
 from personsearch.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
-    from personsearch.bench.ablation import Ablation
-    from personsearch.bench.execute import State
     from personsearch.bench.plan import Planner
     from personsearch.bench.tables import Section
 
@@ -80,6 +76,9 @@ def ablation(
         str, typer.Option(help="Of drawn data sets, and of the recipes' folder: SET.")
     ] = "ablation",
     show: _Show = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what the missing runs will cost.")
+    ] = False,
     any_code: _AnyCode = False,
     json_output: JsonOption = False,
     out: _Out = None,
@@ -109,9 +108,16 @@ def ablation(
         except RecipeError as error:
             typer.echo(f"left out: {one.name}: {error}", err=True)
             chosen = [other for other in chosen if other is not one]
-    failed = {} if show else _execute(planner, chosen, seeds, jobs, device)
     from personsearch.bench import charts, report
 
+    failed = {}
+    if not show:
+        runs_wanted = planned(planner, chosen, seeds)
+        if dry_run or len(chosen) > 1:
+            measured_cost(runs_wanted, planner.runs, jobs, device)
+        if dry_run:
+            return
+        failed = execute_runs(runs_wanted, planner.runs, jobs, device)
     sections = report.sections(planner, chosen, seeds)
     _print(sections, json_output)
     for section in sections:
@@ -147,7 +153,9 @@ def systems(
 
     planner = _planner(recipes, runs, set_name, data, show, any_code)
     table = systems_table(recipes or find_set(f"synthetic-{set_name}"))
-    failed = {} if show else _execute(planner, [table], seeds, jobs, device)
+    failed = {}
+    if not show:
+        failed = execute_runs(planned(planner, [table], seeds), planner.runs, jobs, device)
     sections = report.sections(planner, [table], seeds)
     _print(sections, json_output)
     parts = []
@@ -183,44 +191,11 @@ def _planner(
         recipes,
         runs.resolve(),
         size,
-        folders(data),
+        folders(data, cast(Scale, scale)),
         cast(Scale, scale),
         draw=not show,
         any_code=any_code,
     )
-
-
-def folders(data: list[str] | None) -> dict[str, Path]:
-    """Return the data sets of ``FOLDER`` and ``NAME=FOLDER``; the main one is ``main``."""
-    known: dict[str, Path] = {}
-    for given in data or ():
-        name, equals, folder = given.partition("=")
-        if not equals or Path(given).exists():
-            name, folder = "main", given
-        if name in known:
-            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--data")
-        known[name] = Path(folder)
-    return known
-
-
-def _execute(
-    planner: "Planner", chosen: "list[Ablation]", seeds: int, jobs: int, device: str
-) -> dict[str, str]:
-    # What prints the results is loaded before hours of runs, and not after.
-    from personsearch.bench import charts, report, tables  # noqa: F401
-    from personsearch.bench.execute import execute
-    from personsearch.cli.progress import StepProgress
-
-    with StepProgress() as steps:
-        planner.progress = steps.step("drawing scenes")
-        wanted = report.wanted(planner, chosen, seeds)
-    progress = _Progress()
-    try:
-        with progress.bars:
-            return execute(wanted, planner.runs, jobs=jobs, device=device, listener=progress.show)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: the same command goes on from the last checkpoints", err=True)
-        raise typer.Exit(130) from None
 
 
 def _print(sections: "list[Section]", json_output: bool) -> None:
@@ -252,39 +227,3 @@ def _finish(failed: dict[str, str], out: Path | None, parts: list[str]) -> None:
     if failed:
         typer.echo(f"error: {len(failed)} runs failed; the same command tries them again", err=True)
         raise typer.Exit(1)
-
-
-class _Progress:
-    """A bar over all runs with the time left, and one for each that is in progress."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._all = self.bars.add_task("runs", total=None, detail="")
-        self._each: dict[str, TaskID] = {}
-        self._told = 0  # failures printed; new ones come last
-
-    def show(self, state: "State") -> None:
-        """Update the bars, and print each failure once."""
-        detail = f"{len(state.failed)} failed " if state.failed else ""
-        if state.seconds_left is not None:
-            detail += f"about {math.ceil(state.seconds_left / 60)} min left"
-        self.bars.update(self._all, completed=state.finished, total=state.total, detail=detail)
-        for name in self._each.keys() - state.running.keys():
-            self.bars.remove_task(self._each.pop(name))
-        for name, (step, done, total) in state.running.items():
-            if name not in self._each:
-                self._each[name] = self.bars.add_task(name, detail="")
-            self.bars.update(self._each[name], completed=done, total=total or None, detail=step)
-        for name, why in list(state.failed.items())[self._told :]:
-            self.bars.console.print(f"failed: {name}: {why}", style="red", markup=False)
-        self._told = len(state.failed)

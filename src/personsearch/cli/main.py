@@ -19,6 +19,7 @@ from personsearch.cli import (
     migrate,
     models,
     recipes,
+    reproduce,
     search,
     serve,
     store,
@@ -52,6 +53,7 @@ app.command("convert-weights")(convert_weights.convert_weights)
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(bench.app, name="bench")
+app.command("reproduce")(reproduce.reproduce)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,161 @@
+"""One paper whole: all its tables and figures, what they cost, and a page that shows them."""
+
+import base64
+import hashlib
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from personsearch.bench import charts, fingerprint, report, tables
+from personsearch.bench.ablation import Ablation, ablation_names, read_ablation
+from personsearch.bench.binding import Binding, Scale, bound, read_binding
+from personsearch.bench.estimate import Estimate
+from personsearch.bench.plan import Planner
+from personsearch.bench.runs import Run, found
+from personsearch.bench.tables import Section
+from personsearch.durable import replace_file
+from personsearch.errors import DataError, PersonSearchError
+
+SPARE = 2e9
+"""Bytes that stay free on the disk."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tables of a paper, and the runs of those that can be run on the data sets given."""
+
+    paper: Binding
+    ablations: Sequence[Ablation]
+    runs: Sequence[Run]
+    problems: Mapping[str, str]  # table -> why it cannot be run
+    seeds: int
+
+
+def plan(planner: Planner, paper: str, scale: Scale, seeds: int) -> Plan:
+    """Plan all tables of a paper.
+
+    Raises:
+        RecipeError: no such paper.
+        DataError: no table can be run on the data sets that were given.
+    """
+    binding = read_binding(paper)
+    names = [name for name in ablation_names() if name.partition("-")[0] == paper]
+    ablations = [bound(read_ablation(name), scale) for name in names]
+    possible, problems = [], {}
+    for ablation in ablations:
+        try:
+            if planner.table(ablation, seeds):
+                possible.append(ablation)
+        except PersonSearchError as error:
+            problems[ablation.name] = str(error)
+    if problems and not possible:
+        raise DataError(next(iter(problems.values())))
+    return Plan(binding, ablations, report.wanted(planner, possible, seeds), problems, seeds)
+
+
+def of_other_code(runs: Sequence[Run], folder: Path) -> int:
+    """Return how many runs are finished in a folder by another version of the code alone."""
+    return sum(found(run, folder, any_code=True).other_code for run in runs)
+
+
+def check_disk(cost: Estimate, folder: Path) -> None:
+    """Raise DataError if the disk of a folder is too small for the runs."""
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(existing).free
+    if cost.bytes + SPARE > free:
+        raise DataError(
+            f"{folder}: the runs need {cost.bytes / 1e9:.1f} GB and {SPARE / 1e9:.0f} GB to spare, "
+            f"but {free / 1e9:.1f} GB are free; give --out on a larger disk"
+        )
+
+
+def missing(sections: Sequence[Section], seeds: int) -> list[str]:
+    """Return a line for each table or row that is not complete."""
+    lines = []
+    for one in sections:
+        if one.problem:
+            lines.append(f"{one.ablation.name}: not run: {one.problem}")
+        for variant in () if one.problem else one.ablation.shown:
+            done = sum(result.finished for result in one.results.get(variant.name, ()))
+            if variant.left_out:
+                lines.append(f"{one.ablation.name}, {variant.title}: {variant.left_out}")
+            elif done < seeds:
+                lines.append(f"{one.ablation.name}, {variant.title}: {done} of {seeds} seeds")
+    return lines
+
+
+def facts(planner: Planner, sections: Sequence[Section], seeds: int) -> dict[str, str]:
+    """Return how the page was made: code, data, seeds, machines."""
+    results = [r for one in sections for ours in one.results.values() for r in ours if r.finished]
+
+    def of_runs(key: str) -> str:
+        return "; ".join(sorted({r.machine.get(key, "not recorded") for r in results})) or "none"
+
+    sources = {f"{s.folder.name}: {s.fingerprint}" for s in planner.sources}
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "scale": planner.scale,
+        "seeds": str(seeds),
+        "finished runs shown": str(len(results)),
+        "code of this page": fingerprint.commit(),
+        "code of the runs": of_runs("commit"),
+        "data sets, with fingerprints": "; ".join(sorted(sources)) or "none",
+        "device of the runs": of_runs("device"),
+        "PyTorch of the runs": of_runs("torch"),
+        "machine of this page": f"{platform.platform()}, {os.cpu_count()} processor cores",
+    }
+
+
+def write_page(
+    planner: Planner, paper: Binding, sections: Sequence[Section], seeds: int, out: Path
+) -> Path:
+    """Write ``page.html`` and ``page.md`` with charts beside it; return the former.
+
+    Raises:
+        DataError: a file cannot be written.
+    """
+    known, absent = facts(planner, sections, seeds), missing(sections, seeds)
+    drawn = {
+        one.ablation.name: charts.draw(one.ablation, one.results, out / "images")
+        for one in sections
+    }
+    folder = files("personsearch.bench")
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
+    html = template.render(
+        title=paper.title,
+        style=style,
+        style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        facts=known,
+        missing=absent,
+        sections=sections,
+        tables=tables,
+        charts={name: [_address(path) for path in paths] for name, paths in drawn.items()},
+    )
+    lines = [f"# {paper.title}", "\n".join(f"- {key}: {value}" for key, value in known.items())]
+    lines += ["## Not complete", "\n".join(f"- {line}" for line in absent)] if absent else []
+    for one in sections:
+        pictures = [f"images/{path.name}" for path in drawn[one.ablation.name]]
+        lines.append(tables.document(one, 2, pictures))
+    page = out / "page.html"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(page, html)
+        replace_file(page.with_suffix(".md"), "\n\n".join(lines))
+    except OSError as error:
+        raise DataError(f"{page}: cannot be written ({error.strerror or error})") from None
+    return page
+
+
+def _address(picture: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")

@@ -1,0 +1,120 @@
+"""What the commands that execute many runs share: data sets, cost, and progress."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from personsearch.bench.ablation import Ablation
+    from personsearch.bench.binding import Scale
+    from personsearch.bench.estimate import Estimate
+    from personsearch.bench.execute import State
+    from personsearch.bench.plan import Planner
+    from personsearch.bench.runs import Run
+
+
+def folders(data: list[str] | None, scale: "Scale") -> dict[str, Path]:
+    """Return the data sets of ``FOLDER`` and ``NAME=FOLDER`` by name.
+
+    The first without a name is ``main``; at the scale of the paper, each has that of its format.
+    """
+    from personsearch.datasets.formats import detect_format
+
+    known: dict[str, Path] = {}
+    for given in data or ():
+        name, equals, folder = given.partition("=")
+        names = [name]
+        if not equals or Path(given).exists():
+            folder = given
+            names = [] if "main" in known and scale == "paper" else ["main"]
+            if scale == "paper" and Path(folder).exists():
+                names.append(detect_format(Path(folder)))
+        for one in names:
+            if one in known:
+                raise typer.BadParameter(f"{one!r} is given twice", param_hint="--data")
+            known[one] = Path(folder)
+    return known
+
+
+def planned(planner: "Planner", chosen: "Sequence[Ablation]", seeds: int) -> "list[Run]":
+    """Return all runs; data sets are drawn with a bar."""
+    from personsearch.bench import report
+    from personsearch.cli.progress import StepProgress
+
+    with StepProgress() as steps:
+        planner.progress = steps.step("drawing scenes")
+        return report.wanted(planner, chosen, seeds)
+
+
+def execute_runs(
+    runs: "Sequence[Run]", folder: Path, jobs: int, device: str, what: str = "runs"
+) -> dict[str, str]:
+    """Execute runs with bars; exit with 130 on Ctrl-C. Return failures by the names of the runs."""
+    from personsearch.bench.execute import execute
+
+    progress = RunProgress(what)
+    try:
+        with progress.bars:
+            return execute(runs, folder, jobs=jobs, device=device, listener=progress.show)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on from the last checkpoints", err=True)
+        raise typer.Exit(130) from None
+
+
+def measured_cost(runs: "Sequence[Run]", folder: Path, jobs: int, device: str) -> "Estimate":
+    """Measure the rate of each system and say what the runs that are missing will cost."""
+    from personsearch.bench.estimate import estimate, rates, unfinished
+
+    wanted = {run.name: run for run in rates(unfinished(runs, folder)).values()}
+    execute_runs(list(wanted.values()), folder, 1, device, "measuring rates")
+    cost = estimate(runs, folder, jobs)
+    kind = "GPU" if device.startswith("cuda") else "CPU"
+    hours = f"about {cost.seconds / 3600:.1f} {kind} hours at the rate measured here"
+    typer.echo(
+        f"{cost.runs} runs to make, {hours}, at most {cost.bytes / 1e9:.1f} GB in {folder}",
+        err=True,
+    )
+    for system, why in cost.unknown.items():
+        typer.echo(f"without {system}, whose rate is not known: {why}", err=True)
+    return cost
+
+
+class RunProgress:
+    """A bar over all runs with the time left, and one for each that is in progress."""
+
+    def __init__(self, what: str = "runs") -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._all = self.bars.add_task(what, total=None, detail="")
+        self._each: dict[str, TaskID] = {}
+        self._told = 0  # failures printed; new ones come last
+
+    def show(self, state: "State") -> None:
+        """Update the bars, and print each failure once."""
+        detail = f"{len(state.failed)} failed " if state.failed else ""
+        if state.seconds_left is not None:
+            detail += f"about {math.ceil(state.seconds_left / 60)} min left"
+        self.bars.update(self._all, completed=state.finished, total=state.total, detail=detail)
+        for name in self._each.keys() - state.running.keys():
+            self.bars.remove_task(self._each.pop(name))
+        for name, (step, done, total) in state.running.items():
+            if name not in self._each:
+                self._each[name] = self.bars.add_task(name, detail="")
+            self.bars.update(self._each[name], completed=done, total=total or None, detail=step)
+        for name, why in list(state.failed.items())[self._told :]:
+            self.bars.console.print(f"failed: {name}: {why}", style="red", markup=False)
+        self._told = len(state.failed)

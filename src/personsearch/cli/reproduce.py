@@ -1,0 +1,95 @@
+"""`personsearch reproduce`: one paper whole, on one page."""
+
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from personsearch.cli.bench_runs import execute_runs, folders, measured_cost
+
+
+def reproduce(
+    paper: Annotated[
+        str, typer.Argument(help="'xiao', 'dcinet', 'rdlr', 'loesch' or 'trident': see the docs.")
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FOLDER of CUHK-SYSU or PRW, or NAME=FOLDER of another data set that a table "
+            "names; repeatable."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of runs and page; default: reproduce/PAPER.", file_okay=False),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="'paper', or 'synthetic': small, on drawn people, without --data.")
+    ] = "paper",
+    size: Annotated[str, typer.Option(help="Of drawn data sets.")] = "ablation",
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs of each row; default: 1, or 5 synthetic. Claims need 5."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = 1,
+    device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'; default: a GPU.")] = "",
+    recipes: Annotated[
+        Path | None, typer.Option(help="Folder of base recipes; default: the shipped ones.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it will cost.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before it begins.")] = False,
+    any_code: Annotated[
+        bool, typer.Option("--any-code", help="Show runs of another version of the code as well.")
+    ] = False,
+) -> None:
+    """Run every table and figure of a paper and write one page: the paper's numbers beside ours.
+
+    Says first how many runs and hours it takes here. Ctrl-C stops after checkpoints are written;
+    the same command goes on. The page names what is missing.
+
+    Example: personsearch reproduce trident --data PRW --device cuda --out reproduce/trident
+    """
+    from personsearch.bench import report
+    from personsearch.bench import reproduce as bench
+    from personsearch.bench.binding import Scale
+    from personsearch.bench.plan import Planner
+    from personsearch.cli.progress import StepProgress
+    from personsearch.training.devices import choose_device
+
+    if scale not in get_args(Scale):
+        raise typer.BadParameter(
+            f"{scale!r}; expected 'paper' or 'synthetic'", param_hint="--scale"
+        )
+    at = cast(Scale, scale)
+    device = str(choose_device(device))
+    out = out or Path("reproduce") / paper
+    count = seeds or (1 if at == "paper" else 5)
+    runs = (out / "runs").resolve()
+    planner = Planner(recipes, runs, size, folders(data, at), at, any_code=any_code)
+    with StepProgress() as steps:
+        planner.progress = steps.step("drawing scenes")
+        plan = bench.plan(planner, paper, at, count)
+    for problem in plan.problems.values():
+        typer.echo(f"left out: {problem}", err=True)
+    if old := bench.of_other_code(plan.runs, runs):
+        typer.echo(
+            f"{old} finished runs in {runs} are of another version of the code; they are made "
+            "again, and --any-code shows them meanwhile",
+            err=True,
+        )
+    cost = measured_cost(plan.runs, runs, jobs, device)
+    bench.check_disk(cost, runs)
+    if dry_run:
+        return
+    if cost.runs and not yes:
+        typer.confirm("Begin?", abort=True, err=True)
+    failed: dict[str, str] = {}
+    try:
+        failed = execute_runs(plan.runs, runs, jobs, device)
+    finally:
+        sections = report.sections(planner, plan.ablations, count)
+        page = bench.write_page(planner, plan.paper, sections, count, out)
+        typer.echo(f"page: {page}")
+    if failed:
+        typer.echo(f"error: {len(failed)} runs failed; the same command tries them again", err=True)
+        raise typer.Exit(1)
