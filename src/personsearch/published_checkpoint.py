@@ -30,7 +30,7 @@ _COMMON = {
     "rpn.head.conv.0.0.": "proposals.head.conv.0.0.",
     "rpn.head.cls_logits.": "proposals.head.cls_logits.",
     "rpn.head.bbox_pred.": "proposals.head.bbox_pred.",
-    "roi_heads.box_predictor.bbox_pred.": "regressor.layers.2.",
+    "roi_heads.box_predictor.bbox_pred.": "regressor.2.",
     f"{_EMBEDDING}projectors.feat_res4.": "embedder.projections.0.",
     f"{_EMBEDDING}projectors.feat_res5.": "embedder.projections.1.",
     f"{_EMBEDDING}rescaler.": "embedder.norm_aware.rescale.",
