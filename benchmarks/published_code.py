@@ -8,8 +8,8 @@ Both run in this process on the same weights, drawn from a seed, the same pictur
 random numbers: detection and queries in evaluation mode, then one training step with its losses,
 memories, batch-norm statistics and gradients. Gradients differ by rounding: the published layer of
 box deltas has twice the columns, those of background included. The programs are imported from their
-folders as they are, apart from what today's Python and torchvision need (`_seqnet`, `_nae`). With --write
-tests/fixtures/published, what they give is kept as numbers, with which
+folders as they are, apart from what today's Python and torchvision need (`_seqnet`, `_nae`). With
+--write tests/fixtures/published, what they give is kept as numbers, with which
 `tests/systems/test_published_code.py` compares ours.
 """
 

@@ -20,10 +20,10 @@ from personsearch.errors import TrainingError
 def identity_loss(
     similarity: Tensor,  # S (N, K), with the rows of the lookup table and the queue
     confidence: Tensor,  # alpha (N,)
-    targets: Tensor,  # y (N,) int64, columns of `similarity`
+    targets: Tensor,  # y (N,) int64, columns of `similarity`; -1 leaves a proposal out
     temperature: float = 1 / 30,  # tau_1
 ) -> Tensor:
-    """Return L_id of labelled proposals (eq. 7), mean over N.
+    """Return L_id of labelled proposals (eq. 7), mean over them.
 
     log(1 + sum_{k != y_i} exp(alpha_i (S_ik - S_iy_i) / tau_1))
     """
@@ -31,12 +31,12 @@ def identity_loss(
     _expect("targets", targets, similarity.shape[:1], "one identity a proposal")
     with torch.autocast(similarity.device.type, enabled=False):
         similarity, confidence = similarity.float(), confidence.float()
-        if not len(targets):
+        if not (targets >= 0).any():
             return similarity.sum() * 0.0
         # The form above is cross-entropy of alpha S / tau, written by differences. The published
         # programs of OIM multiply by the inverse, which rounds otherwise.
         logits = confidence[:, None] * similarity * (1.0 / temperature)
-        return functional.cross_entropy(logits, targets)
+        return functional.cross_entropy(logits, targets, ignore_index=-1)
 
 
 def binary_loss(target_similarity: Tensor, confidence: Tensor, temperature: float = 2.0) -> Tensor:

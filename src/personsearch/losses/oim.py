@@ -47,10 +47,8 @@ class OnlineInstanceMatching(nn.Module):
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             memory = torch.cat([self.lookup.values, self.queue.values])
-            labelled = ids >= 0
-            similarity = embeddings[labelled] @ memory.t()
             alpha = torch.ones_like(ids, dtype=torch.float32) if confidence is None else confidence
-            loss = identity_loss(similarity, alpha[labelled], ids[labelled], self.temperature)
+            loss = identity_loss(embeddings @ memory.t(), alpha, ids, self.temperature)
         if self.training:
             self.update_memory(embeddings, ids)
         return loss
