@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from personsearch.errors import RecipeError
 from personsearch.training.catalogue import SYSTEMS
 from personsearch.training.recipe import make_recipe, read_recipe
-from personsearch.training.renamed_keys import REMOVED, RENAMED, current_keys
+from personsearch.training.renamed_keys import REMOVED, RENAMED, current_keys, current_tensors
 
 SEQNET: dict[str, Any] = {"system": "seqnet", "iterations": 1, "lr": 0.1}
 
@@ -76,3 +77,33 @@ def test_a_model_of_0_1_keeps_the_proportions_of_pictures() -> None:
     assert make_recipe(values, trained=True).settings["stretch"] is False
     assert make_recipe(values | {"stretch": True}, trained=True).settings["stretch"] is True
     assert make_recipe(values).settings["stretch"] is True
+
+
+def test_a_trident_of_0_1_has_one_foreground_classifier_and_its_losses() -> None:
+    values = {"system": "trident", "iterations": 1, "lr": 1.0}
+    settings = make_recipe(values, trained=True).settings
+    keys = ("shallow_foreground", "background_iou", "box_weight", "box_beta")
+    assert [settings[key] for key in keys] == [False, 0.5, 1.0, 1 / 9]
+    settings = make_recipe(values).settings
+    assert [settings[key] for key in keys] == [True, 0.1, 10.0, 1.0]
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_tensors_of_a_trident_of_0_1(hidden: int) -> None:
+    """A detection branch of its own was one module, and else the classifier had no bias."""
+    values = {"system": "trident", "iterations": 1, "lr": 1.0, "backbone": "small"}
+    values |= {"backbone_width": 8, "shallow_foreground": False, "detection_hidden": hidden}
+    model = make_recipe(values).build(3)
+    expected = model.state_dict()
+    old = dict(expected)
+    if hidden:
+        for name in [key for key in old if key.startswith(("foreground", "regressor"))]:
+            part = name.replace("foreground", "classifier")
+            old[f"detection.{part}"] = torch.ones_like(old.pop(name))
+        for name in [key for key in old if key.startswith("detection_head")]:
+            old[name.replace("detection_head", "detection")] = old.pop(name)
+    else:
+        del old["foreground.bias"]
+    found = current_tensors(old, model)
+    assert found.keys() == expected.keys()
+    assert bool(found["foreground.bias"].any()) is bool(hidden)
