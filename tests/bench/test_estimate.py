@@ -10,7 +10,9 @@ from personsearch.bench.data import Source
 from personsearch.bench.estimate import LENGTHS, STARTING, TIMING, estimate, rates, stage_lengths
 from personsearch.bench.files import write_json
 from personsearch.bench.runs import RATE, SPEED, Run
-from personsearch.training.catalogue import STAGES
+from personsearch.recipes import find
+from personsearch.training.catalogue import STAGES, SYSTEMS
+from personsearch.training.recipe import read_recipe
 
 HERE = Source(Path("here"), "aa")
 VALUES: Mapping[str, Any] = {
@@ -48,6 +50,10 @@ def finish(run: Run, folder: Path, figures: Mapping[str, float]) -> None:
 
 def test_every_stage_has_a_length() -> None:
     assert set(LENGTHS) == set(STAGES)
+    for name in SYSTEMS:
+        recipe = read_recipe(find(f"synthetic-ablation/{name}"))
+        values = recipe.model_dump() | recipe.settings
+        assert all(LENGTHS[stage] in values for stage in SYSTEMS[name].stages)
     assert stage_lengths(RUN) == {"crops": 10, "scenes": 100}
     assert stage_lengths(replace(RUN, values={**VALUES, "crop_iterations": 0})) == {"scenes": 100}
 

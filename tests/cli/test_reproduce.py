@@ -53,12 +53,19 @@ paper = "Someone 2020, table 2 (PRW)"
 dataset = "prw"
 recipe = "oim"
 
+[data.more]
+dataset = "mot"
+
 [[column]]
 measure = "mean_ap"
 title = "mAP"
 
 [[variant]]
 name = "only"
+
+[[variant]]
+name = "elsewhere"
+test = "more"
 """
 BINDING = """
 title = "Someone 2020, On People"
@@ -146,6 +153,13 @@ def test_two_data_sets_are_told_apart_by_their_format(run: Reproduce, place: Pat
     assert asked.returncode == 0, asked.stderr
     assert "3 runs to make" in asked.stderr
     assert "left out" not in asked.stderr
+    # A row that needs a third is missing alone.
+    ran = run("some", *both, "--out", place / "both", "--yes")
+    assert ran.returncode == 0, ran.stderr
+    text = (place / "both" / "page.md").read_text(encoding="utf-8")
+    needed = "some-table-2 needs the data set mot; give its folder: --data more=FOLDER"
+    assert f"- some-table-2, elsewhere: {needed}" in text
+    assert "- some-table-2, only" not in text
 
 
 def test_a_paper_at_the_synthetic_scale_says_what_stands_for_its_values(

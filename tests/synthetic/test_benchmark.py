@@ -292,7 +292,7 @@ def test_wrong_arguments_list_what_is_valid(tmp_path):
 def test_sizes_are_as_documented():
     assert {name: (sum(s.ids), sum(s.pictures)) for name, s in SIZES.items()} == {
         "tiny": (12, 40),
-        "ablation": (120, 600),
+        "ablation": (200, 1050),
         "small": (200, 1050),
         "standard": (1000, 10_000),
     }

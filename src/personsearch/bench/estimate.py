@@ -10,7 +10,7 @@ from personsearch.training.catalogue import SYSTEMS
 
 LENGTHS = {
     "crops": "crop_iterations",
-    "re-identification": "crop_iterations",
+    "re-identification": "reid_iterations",
     "scenes": "iterations",
     "crop classifier": "classifier_iterations",
     "detection": "detection_iterations",

@@ -11,7 +11,7 @@ from personsearch.bench.ablation import MAIN, Ablation, Variant
 from personsearch.bench.binding import HEADLINE, Scale
 from personsearch.bench.data import Drawn, Progress, Source
 from personsearch.bench.runs import Run
-from personsearch.errors import DataError, RecipeError
+from personsearch.errors import DataError, PersonSearchError, RecipeError
 from personsearch.training.recipe import make_recipe
 from personsearch.training.renamed_keys import current_keys
 
@@ -72,10 +72,28 @@ class Planner:
         recipe = make_recipe(values, f"{ablation.name}, variant {variant.name!r}")
         return recipe.model_dump() | recipe.settings | {"data": "", "seed": seed}
 
-    def check(self, ablation: Ablation) -> None:
-        """Raise RecipeError if a variant is not a valid recipe."""
-        for variant in ablation.variant:
-            self.values(ablation, variant, 0)
+    def possible(self, ablation: Ablation) -> Ablation:
+        """Return the ablation; rows that cannot be planned are left out and say why.
+
+        Raises:
+            RecipeError, DataError: no row can be planned; that of the first.
+        """
+        problems: dict[str, PersonSearchError] = {}
+        wanted = [variant for variant in ablation.shown if not variant.left_out]
+        for variant in wanted:
+            try:
+                self.run(ablation, variant, 0)
+            except PersonSearchError as error:
+                problems[variant.name] = error
+        if wanted and len(problems) == len(wanted):
+            raise problems[wanted[0].name]
+        variants = [
+            one.model_copy(update={"left_out": str(problems[one.name])})
+            if one.name in problems
+            else one
+            for one in ablation.variant
+        ]
+        return ablation.model_copy(update={"variant": tuple(variants)})
 
     def run(self, ablation: Ablation, variant: Variant, seed: int) -> Run:
         """Return the run of a variant and a seed; RecipeError or DataError if it cannot be made."""

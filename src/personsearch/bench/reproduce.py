@@ -34,8 +34,7 @@ class Plan:
     paper: Binding
     ablations: Sequence[Ablation]
     runs: Sequence[Run]
-    problems: Mapping[str, str]  # table -> why it cannot be run
-    seeds: int
+    problems: Mapping[str, str]  # table -> why none of its rows can be run
 
 
 def plan(planner: Planner, paper: str, scale: Scale, seeds: int) -> Plan:
@@ -48,16 +47,17 @@ def plan(planner: Planner, paper: str, scale: Scale, seeds: int) -> Plan:
     binding = read_binding(paper)
     names = [name for name in ablation_names() if name.partition("-")[0] == paper]
     ablations = [bound(read_ablation(name), scale) for name in names]
-    possible, problems = [], {}
+    every, possible, problems = [], [], {}
     for ablation in ablations:
         try:
-            if planner.table(ablation, seeds):
-                possible.append(ablation)
+            possible.append(planner.possible(ablation))
+            every.append(possible[-1])
         except PersonSearchError as error:
             problems[ablation.name] = str(error)
-    if problems and not possible:
+            every.append(ablation)
+    if problems and not any(one.shown for one in possible):
         raise DataError(next(iter(problems.values())))
-    return Plan(binding, ablations, report.wanted(planner, possible, seeds), problems, seeds)
+    return Plan(binding, every, report.wanted(planner, possible, seeds), problems)
 
 
 def of_other_code(runs: Sequence[Run], folder: Path) -> int:

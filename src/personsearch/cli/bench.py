@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from personsearch.cli.bench_runs import execute_runs, folders, measured_cost, planned
+from personsearch.cli.bench_runs import execute_runs, folders, measured_cost, planned, possible
 from personsearch.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -97,17 +97,12 @@ def ablation(
     """
     from personsearch.bench.ablation import ablation_names, read_ablation
     from personsearch.bench.binding import bound
-    from personsearch.errors import RecipeError
 
     planner = _planner(recipes, runs, size, data, show, any_code, scale)
     every = ablation_names() if names == ["all"] else names
     chosen = [bound(read_ablation(name), planner.scale) for name in every]
-    for one in chosen if len(chosen) > 1 else ():
-        try:
-            planner.check(one)
-        except RecipeError as error:
-            typer.echo(f"left out: {one.name}: {error}", err=True)
-            chosen = [other for other in chosen if other is not one]
+    if len(chosen) > 1:
+        chosen = possible(planner, chosen)
     from personsearch.bench import charts, report
 
     failed = {}

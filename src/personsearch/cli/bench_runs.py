@@ -51,6 +51,22 @@ def planned(planner: "Planner", chosen: "Sequence[Ablation]", seeds: int) -> "li
         return report.wanted(planner, chosen, seeds)
 
 
+def possible(planner: "Planner", chosen: "Sequence[Ablation]") -> "list[Ablation]":
+    """Return the ablations of which a row can be planned, and say why the others cannot."""
+    from personsearch.cli.progress import StepProgress
+    from personsearch.errors import PersonSearchError
+
+    kept = []
+    with StepProgress() as steps:
+        planner.progress = steps.step("drawing scenes")
+        for one in chosen:
+            try:
+                kept.append(planner.possible(one))
+            except PersonSearchError as error:
+                typer.echo(f"left out: {one.name}: {error}", err=True)
+    return kept
+
+
 def execute_runs(
     runs: "Sequence[Run]", folder: Path, jobs: int, device: str, what: str = "runs"
 ) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Size:
 SIZES = {
     "tiny": Size((7, 5), (22, 18), 3, (5, 10), 4, (4,), 40),
     "ablation": Size(
-        (80, 40), (450, 150), 5, (10, 25, 50, 100), 6, (0, 0, 1, 2, 3), 600, (320, 240)
+        (160, 40), (900, 150), 5, (10, 25, 50, 100), 6, (0, 0, 1, 2, 3), 600, (320, 240)
     ),
     "small": Size((145, 55), (700, 350), 5, (50, 100), 6, (0, 0, 1, 2, 3), 1000),
     "standard": Size(
@@ -76,7 +76,7 @@ def make_benchmark(
 
     Args:
         out: the folder, created if missing; files of the same names are overwritten.
-        size: ``tiny`` (12 identities, 40 scenes), ``ablation`` (120, 600 of 320 x 240 pixels),
+        size: ``tiny`` (12 identities, 40 scenes), ``ablation`` (200, 1,050 of 320 x 240),
             ``small`` (200, 1,050) or ``standard`` (1,000, 10,000).
         seed: seed of people, cameras and scenes.
         layout: an annotation file in COCO style; each drawn scene then has the picture size,
