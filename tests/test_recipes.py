@@ -67,7 +67,7 @@ def test_takes_a_step(path: Path) -> None:
 
 
 def test_recipes_are_found_by_name_and_by_their_path_of_0_1() -> None:
-    assert names() == [p.relative_to(FOLDER).with_suffix("").as_posix() for p in RECIPES]
+    assert names() == sorted(p.relative_to(FOLDER).with_suffix("").as_posix() for p in RECIPES)
     shipped = FOLDER / "prw" / "seqnet.toml"
     for name in ("prw/seqnet", "prw/seqnet.toml", "recipes/prw/seqnet.toml"):
         assert find(name) == shipped

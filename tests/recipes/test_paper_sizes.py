@@ -173,6 +173,91 @@ RETINANET = (
 )
 C3, C4, C5 = 1_219_584, 7_098_368, 14_964_736  # with batch normalisation
 
+PY_FASTER_RCNN = {
+    "min_size": 600,
+    "max_size": 1000,
+    "anchor_sizes": (128, 256, 512),
+    "aspect_ratios": (0.5, 1.0, 2.0),
+    "rpn_pre_nms_top_n_train": 12000,
+    "rpn_post_nms_top_n_test": 300,
+    "rpn_batch_size_per_image": 256,
+    "roi_pooling": "max",
+    "rois_per_image": 128,
+    "roi_positive_fraction": 0.25,
+    "box_beta": 1.0,
+    "score_threshold": 0.05,
+    "nms_iou": 0.3,
+    "max_detections": 100,
+    "flip": 0.5,
+    "clip_norm": 0.0,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+}
+"""The platform of I-Net and DC-I-Net, where their paper is silent."""
+
+INET = PY_FASTER_RCNN | {
+    "backbone": "vgg16",
+    "weights": "imagenet-v1",
+    "frozen_stages": 10,  # the first two stacks: four convolutions with ReLU, two poolings
+    "sampler": "pairs",
+    "pictures_per_identity": 2,
+    "images_per_iteration": 2,
+    "accumulate": 1,
+    "rpn_post_nms_top_n_train": 128,
+    "sample_true_boxes": False,
+    "roi_size": (7, 7),
+    "embedding_dim": 256,
+    "pairing_loss": "olp",
+    "identity_loss": "hep",
+    "same_picture_pairs": False,
+    "alpha": 1.0,
+    "beta": 1.0,
+    "dictionary_size": 40 * 128,
+    "olp_scale": 1.0,
+    "hep_scale": 1.0,
+    "priority_classes": 100,
+    "center_momentum": 0.5,
+    "center_scale": 10.0,
+    "optimizer": "sgd",
+    "lr": 0.001,
+    "schedule": "step",
+    "decay_at": (40000,),
+    "decay_factor": 0.1,
+    "iterations": 70000,
+    "warmup": 0,
+    "crop_iterations": 0,
+}
+DCINET = INET | {
+    "identity_loss": "c2hep",
+    "reid_roi_size": (14, 7),
+    "embedding_grid": (14, 7),
+    "hidden": 4096,
+    "reid_gradient": "all",
+}
+DCINET_RESNET50 = DCINET | {
+    "backbone": "resnet50",
+    "norm": "frozen",
+    "frozen_stages": 5,  # conv1, bn1, relu, maxpool, conv2_x
+    "roi_size": (14, 14),
+    "embedding_grid": (1, 1),
+    "hidden": 0,
+}
+VGG16_DETECTOR = (
+    14_714_688  # conv1_1 to conv5_3
+    + 512 * 512 * 9 + 512 + 9 * 513 + 36 * 513  # proposals: nine anchors
+    + 4096 * (512 * 49 + 1) + 4096 * 4097  # fc6, fc7
+    + 2 * 4097 + 4 * 4097  # person or not, box
+)  # fmt: skip
+INET_PARAMETERS = VGG16_DETECTOR + 256 * 4097  # and HEP's classes
+DCINET_PARAMETERS = VGG16_DETECTOR + 4096 * (512 * 98 + 1) + 4096 * 4097 + 256 * 4097
+DCINET_RESNET50_PARAMETERS = (
+    8_512_704  # conv1 to conv4_x without batch normalisation
+    + 2 * 14_942_208  # conv5_x of both tasks
+    + 1024 * 1024 * 9 + 1024 + 9 * 1025 + 36 * 1025
+    + 2 * 2049 + 4 * 2049
+    + 256 * 2049
+)  # fmt: skip
+
 ROWS = {
     "cuhk-sysu/sequential": Published(
         5532,
@@ -199,6 +284,12 @@ ROWS = {
         PRW,
         {"detection_iterations": 90},
     ),
+    "cuhk-sysu/inet": Published(5532, INET_PARAMETERS + 5533 * 257, INET),
+    "prw/inet": Published(482, INET_PARAMETERS + 483 * 257, INET),
+    "cuhk-sysu/dc-inet": Published(5532, DCINET_PARAMETERS, DCINET),
+    "prw/dc-inet": Published(482, DCINET_PARAMETERS, DCINET),
+    "cuhk-sysu/dc-inet-resnet50": Published(5532, DCINET_RESNET50_PARAMETERS, DCINET_RESNET50),
+    "prw/dc-inet-resnet50": Published(482, DCINET_RESNET50_PARAMETERS, DCINET_RESNET50),
     "cuhk-sysu/trident": Published(
         5532,
         TRIDENT_PARAMETERS,
