@@ -156,25 +156,26 @@ CASES = {
                 frozenset({"identity", "binary", "unlabelled", "part"}),
             )
         },
+        # Pinned anew: two foreground classifiers, four parts, a box loss of weight 10.
         first={
             "rpn_objectness": 0.696121,
             "rpn_box": 0.0510396,
-            "detection": 0.589471,
-            "box": 0.254405,
+            "detection": 0.58618,
+            "box": 1.15953,
             "identity": 4.21951,
             "binary": 0.974077,
             "unlabelled": 0.160944,
-            "part": 1.78502,
+            "part": 1.88335,
         },
         second={
-            "rpn_objectness": 0.693969,
-            "rpn_box": 0.0482,
-            "detection": 0.447919,
-            "box": 0.212452,
-            "identity": 3.14252,
-            "binary": 0.927469,
-            "unlabelled": 0.144932,
-            "part": 0.873261,
+            "rpn_objectness": 0.694948,
+            "rpn_box": 0.0484982,
+            "detection": 0.697609,
+            "box": 4.63503,
+            "identity": 4.07969,
+            "binary": 0.968523,
+            "unlabelled": 0.160499,
+            "part": 0.964036,
         },
     ),
     "xiao2016": Case(
@@ -245,8 +246,9 @@ def test_losses_are_named_finite_and_reach_every_weight(
     assert all(v.ndim == 0 and torch.isfinite(v) for v in losses.values())
     total(losses).backward()
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
+        if parameter.requires_grad:  # but for the biases of Trident's foreground classifiers
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
 
 
 @every
