@@ -70,5 +70,5 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         open_dataset(tmp_path / "a.txt")
     with pytest.raises(AnnotationError, match=r"no \.json file in it is in COCO style"):
         open_dataset(tmp_path, format="coco")
-    names = ["scenes", "coco", "cuhk-sysu", "prw", "mot", "mot-detection", "wider-pedestrian"]
-    assert list(FORMATS) == [*names, "crowdhuman", "folder"]
+    names = ["scenes", "coco", "cuhk-sysu", "prw", "market-1501", "mot", "mot-detection"]
+    assert list(FORMATS) == [*names, "wider-pedestrian", "crowdhuman", "folder"]

@@ -21,8 +21,8 @@ _Format = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="scenes, coco, cuhk-sysu, prw, mot, mot-detection, wider-pedestrian, crowdhuman or "
-        "folder; default: detected.",
+        help="scenes, coco, cuhk-sysu, prw, market-1501, mot, mot-detection, wider-pedestrian, "
+        "crowdhuman or folder; default: detected.",
     ),
 ]
 _Pictures = Annotated[

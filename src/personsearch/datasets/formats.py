@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from personsearch.datasets import cuhk_sysu, detection_sets, folder, mot, prw, scenes
+from personsearch.datasets import cuhk_sysu, detection_sets, folder, market1501, mot, prw, scenes
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import DataError
 
@@ -12,6 +12,7 @@ FORMATS: Mapping[str, Callable[..., Dataset]] = {
     "coco": scenes.read_coco,
     "cuhk-sysu": cuhk_sysu.read,
     "prw": prw.read,
+    "market-1501": market1501.read,
     "mot": mot.read,
     "mot-detection": detection_sets.read_mot_detection,
     "wider-pedestrian": detection_sets.read_wider_pedestrian,
@@ -69,6 +70,8 @@ def detect_format(path: Path) -> str:
         return "cuhk-sysu"
     if any((path / name).is_file() for name in _PRW_FILES):
         return "prw"
+    if (path / market1501.TRAIN).is_dir():
+        return "market-1501"
     if any((path / name).is_file() for name in mot.TRUTH):
         return "mot"
     for format, files in _DETECTION_FILES.items():
