@@ -208,7 +208,7 @@ def test_select_detections() -> None:
             [0.0, 0, 10, 10],
             [0, 0, 10, 9],  # suppressed by the one before
             [50, 50, 60, 60],
-            [80, 80, 80.5, 99],  # too thin
+            [80, 80, 80.005, 99],  # too thin
             [20, 20, 30, 30],  # not sure enough
             [70, 0, 90, 20],
         ]
@@ -217,7 +217,7 @@ def test_select_detections() -> None:
     assert select_detections(boxes, scores, 0.2, 0.4, 10).tolist() == [2, 0, 5]
     assert select_detections(boxes, scores, 0.2, 0.95, 10).tolist() == [2, 0, 1, 5]
     assert select_detections(boxes, scores, 0.2, 0.4, 2).tolist() == [2, 0]
-    assert select_detections(boxes, scores, 0.1, 0.4, 10).tolist() == [2, 0, 5, 4]
+    assert select_detections(boxes, scores, 0.09, 0.4, 10).tolist() == [2, 0, 5, 4]
     assert select_detections(boxes, scores, 1.0, 0.4, 10).tolist() == []
 
 

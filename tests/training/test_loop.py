@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -742,7 +742,9 @@ class HeadStage(SceneStage):
         model.eval()
         model.get_submodule("head").train()
 
-    def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    def make_optimizer(
+        self, parameters: list[torch.nn.Parameter], biases: Iterable[torch.nn.Parameter] = ()
+    ) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, 0.5)
 
 

@@ -161,3 +161,20 @@ def test_the_recipe_chooses_the_sampler(
     scenes: list[Scene], sampler: str, expected: type[SceneSampler]
 ) -> None:
     assert type(scene_stage(scenes, sampler=sampler).sampler) is expected
+
+
+def test_biases_have_a_rate_and_a_decay_of_their_own(scenes: list[Scene]) -> None:
+    layer = torch.nn.Linear(2, 2)
+    cases: tuple[tuple[dict[str, Any], list[float], list[float]], ...] = (
+        ({}, [1.0], [0.5]),
+        ({"bias_decay": False}, [1.0, 1.0], [0.5, 0.0]),
+        ({"bias_lr_factor": 2.0}, [1.0, 2.0], [0.5, 0.5]),
+        ({"bias_lr_factor": 2.0, "bias_decay": False, "optimizer": "adam"}, [1.0, 2.0], [0.5, 0.0]),
+    )
+    for changes, factors, decays in cases:
+        stage = scene_stage(scenes, weight_decay=0.5, **changes)
+        groups = stage.make_optimizer(list(layer.parameters()), [layer.bias]).param_groups
+        assert [group["lr_factor"] for group in groups] == factors
+        assert [group["weight_decay"] for group in groups] == decays
+        assert sum(len(group["params"]) for group in groups) == 2
+        assert groups[-1]["params"][-1] is layer.bias

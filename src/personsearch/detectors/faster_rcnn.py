@@ -298,7 +298,8 @@ def select_detections(
 ) -> Tensor:
     """Return the rows of `boxes` (R, 4) to keep, best first.
 
-    Dropped are scores below the threshold, boxes under one pixel, and what NMS suppresses.
+    As in torchvision, dropped are scores up to the threshold, boxes with a side under 0.01 pixels,
+    and what suppression takes.
 
     Raises:
         ModelError: a score is NaN.
@@ -306,7 +307,7 @@ def select_detections(
     if scores.isnan().any():
         raise ModelError("the network gives NaN as a score; it has diverged, train it again")
     sides = boxes[:, 2:] - boxes[:, :2]
-    rows = torch.where((scores >= score_threshold) & (sides >= 1.0).all(dim=1))[0]
+    rows = torch.where((scores > score_threshold) & (sides >= 0.01).all(dim=1))[0]
     kept: Tensor = rows[nms(boxes[rows], scores[rows], nms_iou)[:most]]
     return kept
 

@@ -63,6 +63,9 @@ class SeqNet(NormAwareSystem):
         # first head
         self.first_head = backbone.copy_detection_head()
         self.first = BoxPredictor(backbone.detection_channels)
+        for layer in (self.first.classifier, self.first.regressor):
+            if layer is not None:
+                layer.reset_parameters()  # uniform, as in torchvision's Faster R-CNN
         # second head
         oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature

@@ -167,7 +167,8 @@ class Trainer:
         stage, recipe = self.stages[index], self.recipe
         stage.prepare(self.model, self.device, self.out)
         parameters = stage.parameters(self.model)
-        optimizer = stage.make_optimizer(parameters)
+        biases = [p for name, p in self.model.named_parameters() if name.endswith("bias")]
+        optimizer = stage.make_optimizer(parameters, biases)
         if state:
             checkpoint.restore_optimizer(optimizer, state, stage.module)
         batches = stage.batches(start, self.rank, self.world)
@@ -178,7 +179,7 @@ class Trainer:
             torch.manual_seed(_seed(recipe.seed, index + 1, iteration, self.rank))
             rate = stage.learning_rate(iteration)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("lr_factor", 1.0)
             optimizer.zero_grad(set_to_none=True)
             names: list[str] = []
             for batch in itertools.islice(batches, stage.accumulate):

@@ -105,6 +105,8 @@ class Recipe(BaseModel):
     lr: float = Field(gt=0, description="learning rate after the warm-up")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of every weight")
+    bias_decay: bool = Field(True, description="whether weight decay is of biases, too")
+    bias_lr_factor: float = Field(1.0, gt=0, description="biases learn at this times lr")
     warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
     schedule: Literal["constant", "step", "cosine", "linear-cosine"] = Field(
         "step", description="of the learning rate after the warm-up"

@@ -6,7 +6,7 @@ them from the recipe. Stages that only some systems have are in files of their o
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,31 @@ class Stage(ABC):
         """Set training mode before each step; frozen parts may stay in evaluation mode."""
         model.train()
 
-    def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """Return the optimizer; only SGD has a momentum."""
+    def make_optimizer(
+        self, parameters: list[nn.Parameter], biases: Iterable[nn.Parameter] = ()
+    ) -> torch.optim.Optimizer:
+        """Return the optimizer; only SGD has a momentum.
+
+        `biases` among the parameters learn at `bias_lr_factor` times the rate, and decay if
+        `bias_decay`.
+        """
+        recipe = self.recipe
+        groups: list[dict[str, Any]] = [{"params": parameters, "lr_factor": 1.0}]
+        if recipe.bias_lr_factor != 1.0 or not recipe.bias_decay:
+            apart = {id(bias) for bias in biases}
+            decay = {} if recipe.bias_decay else {"weight_decay": 0.0}
+            groups = [
+                {"params": [p for p in parameters if id(p) not in apart], "lr_factor": 1.0},
+                {
+                    "params": [p for p in parameters if id(p) in apart],
+                    "lr_factor": recipe.bias_lr_factor,
+                    **decay,
+                },
+            ]
         if self.optimizer == "sgd":
-            momentum, decay = self.recipe.momentum, self.weight_decay
-            return torch.optim.SGD(parameters, self.lr, momentum, weight_decay=decay)
+            return torch.optim.SGD(groups, self.lr, recipe.momentum, weight_decay=self.weight_decay)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(parameters, self.lr, weight_decay=self.weight_decay)
+        return kind(groups, self.lr, weight_decay=self.weight_decay)
 
     @abstractmethod
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
