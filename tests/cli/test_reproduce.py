@@ -68,7 +68,7 @@ name = "elsewhere"
 test = "more"
 """
 BINDING = """
-title = "Someone 2020, On People"
+title = "Han et al. 2021, On People"
 
 [table.some-table-1]
 variant.without = { set = { oim_weight = 0.5 } }
@@ -119,7 +119,9 @@ def test_a_paper_is_run_whole_on_its_data(
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == f"page: {out / 'page.html'}\n"
     page = (out / "page.html").read_text(encoding="utf-8")
-    assert "<h1>Someone 2020, On People</h1>" in page
+    assert "<h1>Han et al. 2021, On People</h1>" in page
+    assert "What the paper compares with" in page
+    assert '<th scope="row">Trident (AGWF)</th><td>detected</td><td>multi-view</td>' in page
     assert "with &lt;the&gt; loss" in page
     assert "75.5" in page
     assert "<li>some-table-1, later: needs a detector that is not here</li>" in page
@@ -130,6 +132,7 @@ def test_a_paper_is_run_whole_on_its_data(
     assert "1 of 5 seeds" in page
     text = (out / "page.md").read_text(encoding="utf-8")
     assert "| with <the> loss |" in text
+    assert "## Han 2021, table 3, %" in text
     assert "- some-table-1, later: needs a detector that is not here" in text
 
     # The protocol of the paper, on pictures of the folder, by its own recipe.

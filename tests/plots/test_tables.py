@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from personsearch.bench.binding import papers, read_binding
 from personsearch.evaluation.comparison import Comparison, Row
 from personsearch.evaluation.detection import evaluate_detection
 from personsearch.evaluation.search import evaluate_search
 from personsearch.plots.tables import (
+    comparison_tables,
     detection_table,
     percent,
     print_tables,
@@ -86,6 +88,17 @@ def test_marks_are_explained_where_they_occur(
     assert "videos of PRW" in " ".join(capsys.readouterr().out.split())
     multi_view = [replace(row, protocol="multi-view") for row in compared.rows]
     assert published_table(replace(compared, rows=multi_view), "PRW").notes == []
+
+
+def test_a_papers_tables_are_as_it_prints_them() -> None:
+    for paper in papers():
+        tables = comparison_tables(
+            read_binding(paper).title.partition(",")[0].replace(" et al.", "")
+        )
+        assert tables, paper
+    (table,) = comparison_tables("Han 2021")
+    assert (table.title, len(table.rows)) == ("Han 2021, table 3, %", 39)
+    assert ("Trident (AGWF)", "multi-view") in {(row[0], row[2]) for row in table.rows}
 
 
 def test_printing_leaves_out_empty_tables(

@@ -22,6 +22,7 @@ from personsearch.bench.runs import Run, found
 from personsearch.bench.tables import Section
 from personsearch.durable import replace_file
 from personsearch.errors import DataError, PersonSearchError
+from personsearch.plots.tables import comparison_tables
 
 SPARE = 2e9
 """Bytes that stay free on the disk."""
@@ -122,6 +123,8 @@ def write_page(
         DataError: a file cannot be written.
     """
     known, absent = facts(planner, sections, seeds), missing(sections, seeds)
+    # A title begins with authors and year, such as "Han et al. 2021, ...".
+    compared = comparison_tables(paper.title.partition(",")[0].replace(" et al.", ""))
     drawn = {
         one.ablation.name: charts.draw(one.ablation, one.results, out / "images")
         for one in sections
@@ -139,6 +142,7 @@ def write_page(
         facts=known,
         missing=absent,
         sections=sections,
+        compared=compared,
         tables=tables,
         charts={name: [_address(path) for path in paths] for name, paths in drawn.items()},
     )
@@ -147,6 +151,7 @@ def write_page(
     for one in sections:
         pictures = [f"images/{path.name}" for path in drawn[one.ablation.name]]
         lines.append(tables.document(one, 2, pictures))
+    lines += [f"## {one.title}\n\n{tables.markdown(one)}" for one in compared]
     page = out / "page.html"
     try:
         out.mkdir(parents=True, exist_ok=True)

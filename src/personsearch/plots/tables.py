@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from personsearch.evaluation.comparison import Comparison
-from personsearch.evaluation.published import published_results
+from personsearch.evaluation.published import PublishedResult, published_results
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def search_table(compared: Comparison, data: str) -> TextTable:
     )
 
 
+_HEADER = ("method", "boxes", "protocol", "mAP", "top-1", "source")
 _NOTES = {
     "†": "† A network was trained on Market-1501, whose pictures are from the videos of PRW: its "
     "result on PRW is not comparable with others.",
@@ -87,26 +88,39 @@ def published_table(compared: Comparison, data: str) -> TextTable:
     The best come first. Marks behind a method are explained below the table.
     """
     results = [
-        (result, ("†" if result.market_1501 else "") + ("" if result.checked else "?"))
+        result
         for protocol in dict.fromkeys(row.protocol for row in compared.rows)
         for result in sorted(
             published_results(data.lower(), protocol), key=lambda one: -(one.mean_ap or 0)
         )
     ]
+    return _published(f"Published results on {data}, %", results)
+
+
+def comparison_tables(paper: str) -> list[TextTable]:
+    """Return a paper's tables of published results, such as ``"Han 2021"``, as it prints them."""
+    places = {s for row in published_results() for s in row.sources if s.startswith(f"{paper}, ")}
+    return [_published(f"{place}, %", published_results(source=place)) for place in sorted(places)]
+
+
+def _published(title: str, results: Sequence[PublishedResult]) -> TextTable:
+    marks = [
+        ("†" if result.market_1501 else "") + ("" if result.checked else "?") for result in results
+    ]
     return TextTable(
-        f"Published results on {data}, %",
-        ("method", "boxes", "protocol", "mAP", "top-1", "source"),
+        title,
+        _HEADER,
         [
             (
-                f"{result.method} {marks}".strip(),
+                f"{result.method} {mark}".strip(),
                 result.boxes,
                 result.protocol,
                 *("" if x is None else percent(x) for x in (result.mean_ap, result.top_1)),
                 result.sources[0],
             )
-            for result, marks in results
+            for result, mark in zip(results, marks, strict=True)
         ],
-        [note for mark, note in _NOTES.items() if any(mark in marks for _, marks in results)],
+        [note for mark, note in _NOTES.items() if any(mark in one for one in marks)],
     )
 
 
