@@ -59,10 +59,13 @@ NAE_RUN = {
     "lr": 0.003,
     "momentum": 0.9,
     "weight_decay": 5e-4,
+    "bias_lr_factor": 1.0,
     "schedule": "step",
     "decay_factor": 0.1,
     "clip_norm": 10.0,
+    "precision": "float32",
     "flip": 0.5,
+    "roi_aligned": False,
     "embedding_dim": 256,
     "oim_momentum": 0.5,
     "oim_temperature": 1 / 30,
@@ -72,8 +75,9 @@ NAE_RUN = {
 } | TORCHVISION
 """NAE's program with the arguments of its README, which SeqNet's program repeats."""
 
-NAE = NAE_RUN | {"box_weight": 10.0, "background_iou": 0.1}
+NAE = NAE_RUN | {"box_weight": 10.0, "background_iou": 0.1, "bias_decay": False}
 SEQNET = NAE_RUN | {
+    "bias_decay": True,
     "box_weight": 1.0,
     "proposal_box_weight": 10.0,
     "first_nms_iou": 0.4,
@@ -258,7 +262,49 @@ DCINET_RESNET50_PARAMETERS = (
     + 256 * 2049
 )  # fmt: skip
 
+OIM = {
+    "backbone": "resnet50",
+    "norm": "frozen-stem",
+    "frozen_stages": 2,
+    "min_size": 600,
+    "max_size": 1000,
+    "anchor_sizes": (128, 256, 512),
+    "aspect_ratios": (0.5, 1.0, 2.0),
+    "rpn_pre_nms_top_n_train": 12000,
+    "rpn_post_nms_top_n_train": 2000,
+    "rpn_post_nms_top_n_test": 300,
+    "rpn_batch_size_per_image": 256,
+    "roi_pooling": "max",
+    "roi_size": (14, 14),
+    "rois_per_image": 128,
+    "roi_positive_fraction": 0.25,
+    "box_beta": 1.0,
+    "nms_iou": 0.4,
+    "score_threshold": 0.05,
+    "embedding_dim": 256,
+    "oim_momentum": 0.5,
+    "oim_temperature": 0.1,
+    "queue_size": 5000,
+    "images_per_iteration": 1,
+    "accumulate": 2,
+    "lr": 0.001,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "bias_decay": False,
+    "bias_lr_factor": 2.0,
+    "warmup": 0,
+    "schedule": "step",
+    "decay_at": (40000,),
+    "decay_factor": 0.1,
+    "iterations": 50000,
+    "clip_norm": 0.0,
+    "flip": 0.5,
+    "confidence_weighted": False,
+}
+"""OIM's program: its solver, its network and its settings over py-faster-rcnn's."""
+
 ROWS = {
+    "cuhk-sysu/oim": Published(5532, 33_498_611, OIM),
     "cuhk-sysu/sequential": Published(
         5532,
         RETINANET + C4 + C5,

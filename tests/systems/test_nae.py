@@ -28,12 +28,12 @@ def test_the_published_network() -> None:
     model = NAE(build_backbone("resnet50"), 10)
     shapes = [tuple(p[0].weight.shape) for p in model.embedder.projections]
     assert shapes == [(128, 1024), (128, 2048)]
-    assert [type(layer).__name__ for layer in model.regressor.layers] == [
+    assert [type(layer).__name__ for layer in model.regressor] == [
         "AdaptiveMaxPool2d",
         "Flatten",
         "Sequential",
     ]
-    linear, norm = model.regressor.layers[-1]
+    linear, norm = model.regressor[-1]
     assert linear.weight.shape == (4, 2048)
     # Vectors and boxes start small: both layers' weights are normal, 0.01.
     for layer in (linear, norm, *model.embedder.projections[1]):
@@ -126,7 +126,7 @@ def test_embeddings_of_proposals_or_of_final_boxes() -> None:
         model = _model(embed_boxes=embed_boxes, score_threshold=0.0, max_detections=5).eval()
         # Deltas that move every box, so that a box and its proposal look different.
         with torch.no_grad():
-            model.regressor.layers[-1][1].bias.fill_(1.0)
+            model.regressor[-1][1].bias.fill_(1.0)
         found = model.detect(images[:1])[0]
         (again,) = model.embed(images[:1], [torch.tensor(found.boxes)])
         same = torch.isclose(again, torch.tensor(found.embeddings), atol=1e-4).all(dim=1)

@@ -247,7 +247,8 @@ def build_backbone(
     # "none", "imagenet-v1" or "-v2" (torchvision's published weights, fetched once), or the path of
     # a file with the classifier's state dictionary
     weights: str = "none",
-    norm: str = "batch",  # "batch" trains batch normalisation, "frozen" does not
+    # "batch" trains batch normalisation, "frozen" does not, "frozen-stem" does in the head alone
+    norm: str = "batch",
     frozen_stages: int = 0,  # how many children of the stem, from the picture on, are not trained
     width: int = 32,  # of "small" only
     *,
@@ -264,7 +265,7 @@ def build_backbone(
     Raises:
         ModelError: an unknown name, missing or misfit weights, or too many frozen stages.
     """
-    _check_norm(norm)
+    _check_norm(norm, "batch", "frozen", "frozen-stem")
     if name == "small":
         backbone = small_backbone(width)
         _load_small(nn.ModuleDict({"stem": backbone.stem, "head": backbone.head}), weights)
@@ -287,8 +288,9 @@ def build_backbone(
             )
         )
         backbone.own_detection_width = detection_hidden
-    if norm == "frozen":
+    if norm != "batch":
         freeze_norm(backbone.stem)
+    if norm == "frozen":
         freeze_norm(backbone.head)
     stages = list(backbone.stem.named_children())
     if not 0 <= frozen_stages <= len(stages):
@@ -301,9 +303,9 @@ def build_backbone(
     return backbone
 
 
-def _check_norm(norm: str) -> None:
-    if norm not in ("batch", "frozen"):
-        raise ModelError(f"norm is {norm!r}, expected 'batch' or 'frozen'")
+def _check_norm(norm: str, *known: str) -> None:
+    if norm not in known:
+        raise ModelError(f"norm is {norm!r}, expected {' or '.join(map(repr, known))}")
 
 
 def small_trunk(
@@ -338,7 +340,7 @@ def build_trunk(
     # its RetinaNet, ResNet-50 only), the path of a file with the state dictionary of either kind,
     # or the checkpoint of a disjoint pair (`systems.sequential`), for its re-ID network's weights
     weights: str = "none",
-    norm: str = "batch",  # as for `build_backbone`
+    norm: str = "batch",  # "batch" or "frozen", as for `build_backbone`
     frozen_stages: int = 0,  # how many blocks, from C1 on, are not trained
     width: int = 32,
     *,
@@ -349,7 +351,7 @@ def build_trunk(
     Raises:
         ModelError: an unknown name, missing or misfit weights, or too many frozen blocks.
     """
-    _check_norm(norm)
+    _check_norm(norm, "batch", "frozen")
     named = weights in ("none", "coco", *IMAGENET)
     checkpoint = None if named or not Path(weights).is_dir() else Path(weights)
     given = "none" if checkpoint else weights

@@ -1,16 +1,18 @@
 """OIM: joint detection and identification feature learning for person search (Xiao et al. 2017).
 
-picture -> stem -> shared map -> proposals -> RoIAlign -> head -> average -> three branches:
-person or not, box, and a unit embedding trained by online instance matching.
+picture -> stem -> shared map -> proposals -> RoI pooling -> head -> average -> three branches:
+person or not, box, and a unit embedding trained by online instance matching. Defaults are those of
+the authors' program, on py-faster-rcnn.
 """
 
 import math
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import BoxPredictor
+from personsearch.detectors.faster_rcnn import BoxPredictor, SampledRegions, detection_losses
 from personsearch.losses.oim import OnlineInstanceMatching
 from personsearch.systems.regions import (
     DetectionStep,
@@ -31,11 +33,14 @@ class OIM(RegionSystem):
         embedding_dim: int = 256,  # length of an embedding
         queue_size: int = 5000,  # unlabelled embeddings kept; 5,000 for CUHK-SYSU, 500 for PRW
         oim_momentum: float = 0.5,  # share of the old value in an update of the lookup table
-        oim_temperature: float = 1 / 30,  # of the softmax over lookup table and queue
+        oim_temperature: float = 0.1,  # of the softmax over lookup table and queue
         oim_weight: float = 1.0,  # of the OIM loss in the sum
         oim_min_iou: float = 0.5,  # least IoU with a person's box of the regions in the loss
         # adaptive gradient weighting by the probability of a person (Han et al. 2021); not in OIM
         adaptive: bool = False,
+        box_beta: float = 1.0,  # where smooth L1 of the boxes turns from square to linear
+        # the authors' RoI pooling, or the RoIAlign of those who trained OIM later
+        roi_pooling: Literal["max", "align"] = "max",
         embed_boxes: bool = False,  # embed the final boxes instead of their proposals
         confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
         regions: RegionSettings = RegionSettings(),  # pictures, proposals, regions and detections
@@ -43,9 +48,11 @@ class OIM(RegionSystem):
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.confidence_weighted = confidence_weighted
         self.embed_boxes, self.oim_min_iou, self.oim_weight = embed_boxes, oim_min_iou, oim_weight
-        self.adaptive = adaptive
+        self.adaptive, self.box_beta, self.roi_pooling = adaptive, box_beta, roi_pooling
         self.box_predictor = BoxPredictor(backbone.detection_channels)
         self.embedder = nn.Linear(backbone.head_channels * math.prod(self.cells), embedding_dim)
+        nn.init.kaiming_normal_(self.embedder.weight)
+        nn.init.zeros_(self.embedder.bias)
         self.oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
         )
@@ -54,6 +61,11 @@ class OIM(RegionSystem):
         """Return unit embeddings (R, D): a linear layer on the head's average."""
         averaged = functional.adaptive_avg_pool2d(features.deep, self.cells).flatten(1)
         return functional.normalize(self.embedder(averaged).float(), dim=1)
+
+    def region_losses(
+        self, logits: Tensor, deltas: Tensor, regions: SampledRegions
+    ) -> dict[str, Tensor]:
+        return detection_losses(logits, deltas, regions, self.box_beta)
 
     def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the loss ``oim`` of people's regions."""

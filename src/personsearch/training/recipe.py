@@ -85,7 +85,9 @@ class Recipe(BaseModel):
     backbone: str = Field("resnet50", description="'small' or a torchvision classifier")
     backbone_width: int = Field(32, gt=0, description="channels of 'small' at stride 2")
     weights: str = Field("none", description="'none', 'imagenet-v1', 'imagenet-v2' or a file")
-    norm: Literal["batch", "frozen"] = Field("batch", description="batch normalisation")
+    norm: Literal["batch", "frozen", "frozen-stem"] = Field(
+        "batch", description="batch normalisation: trained, frozen, or trained in the head alone"
+    )
     frozen_stages: int = Field(0, ge=0, description="leading children of the stem that are frozen")
     init: str = Field("", description="checkpoint to start from: tensors of equal name and shape")
 

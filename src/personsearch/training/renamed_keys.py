@@ -35,6 +35,7 @@ REMOVED: Mapping[str, bool | float | str] = {
 
 BEFORE: Mapping[str, Mapping[str, Any]] = {
     "dc-inet": {"roi_pooling": "align"},
+    "oim": {"roi_pooling": "align", "box_beta": 1 / 9},
     "sequential": {"stretch": False},
     "trident": {
         "shallow_foreground": False,
@@ -93,7 +94,7 @@ def current_keys(
 
 def _region_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the keys of a recipe of 0.1 with the values that stand for what 0.1 did."""
-    kept = {"roi_aligned": True} | dict(values)
+    kept = {"roi_aligned": True, **BEFORE.get(str(values.get("system")), {}), **values}
     proposals = kept.get("rpn_post_nms_top_n_train", kept.get("rpn_train_proposals"))
     if isinstance(proposals, int):
         kept.setdefault("rpn_pre_nms_top_n_train", 6 * proposals)
