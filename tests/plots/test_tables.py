@@ -49,7 +49,6 @@ def test_search_and_detection(compared: Comparison) -> None:
     assert search.header == (
         "embeddings, boxes",
         "protocol",
-        "similarity",
         "mAP",
         "top-1",
         "top-5",
@@ -59,8 +58,8 @@ def test_search_and_detection(compared: Comparison) -> None:
     row = compared.rows[0].search
     assert row.mean_ap == pytest.approx(0.5)
     assert search.rows == [
-        ("model, detected", "regular", "plain", "50.0", "50.0", "50.0", "50.0", "2"),
-        ("model, detected", "regular", "x score", "50.0", "50.0", "50.0", "50.0", "2"),
+        ("model, detected", "regular", "50.0", "50.0", "50.0", "50.0", "2"),
+        ("model, detected, x score", "regular", "50.0", "50.0", "50.0", "50.0", "2"),
     ]
     assert search.title == "Search on made up, detections with a score from 0.5, %"
     assert detection.rows[0][0] == "0.5"

@@ -51,22 +51,21 @@ def search_table(compared: Comparison, data: str) -> TextTable:
     first = compared.rows[0].search if compared.rows else None
     ks = list(first.top_k) if first else []
     least = f", detections with a score from {first.score_threshold:g}" if first else ""
-    header = ("embeddings, boxes", "protocol", "similarity", "mAP", *(f"top-{k}" for k in ks))
     return TextTable(
         f"Search on {data}{least}, %",
-        (*header, "queries"),
+        ("embeddings, boxes", "protocol", "mAP", *(f"top-{k}" for k in ks), "queries"),
         [
             (
-                f"{row.embeddings}, {row.boxes}",
+                f"{row.embeddings}, {row.boxes}" + (", x score" if weighted else ""),
                 row.protocol,
-                "x score" if weighted else "plain",
                 percent(search.mean_ap),
                 *(percent(search.top_k[k]) for k in ks),
                 str(search.num_queries),
             )
             for row in compared.rows
             for search, weighted in (
-                (row.search, row.confidence_weighted),
+                # True boxes have a score of 1.
+                (row.search, row.confidence_weighted and row.boxes != "ground truth"),
                 (row.other, not row.confidence_weighted),
             )
             if search is not None
