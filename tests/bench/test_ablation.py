@@ -8,8 +8,8 @@ from personsearch.bench.ablation import ablation_names, read_ablation, systems_t
 from personsearch.errors import RecipeError
 
 NAMES = [
-    *(f"dcinet-figure-{number}" for number in (12, 13)),
-    *(f"dcinet-table-{number}" for number in range(3, 9)),
+    *(f"dcinet-figure-{number}" for number in ("8", "8-prw", "8-tattoos", "12", "13")),
+    *(f"dcinet-table-{number}" for number in range(1, 9)),
     *(f"loesch-table-1{part}" for part in ("a", "a-prw", "b", "c", "d")),
     "rdlr-figure-6",
     *(f"rdlr-table-{number}" for number in (4, 5)),

@@ -22,6 +22,7 @@ one for each paper, says which values stand for the paper's:
     set = {iterations = 140}                    # recipe keys of all its variants
     priority = 1                                # tables of the highest are run first
     variant.few = {set = {priority_classes = 10}}
+    variant.deep = {recipe = "dc-inet"}         # the base recipe, where the preset lacks the paper's
     variant.all = {start = "", left_out = "why it cannot be run"}
 
 Later values replace earlier ones: base recipe, `set` of the ablation, `set` of its table here,
@@ -62,6 +63,7 @@ class Start(Table):
 class BoundVariant(Table):
     """What stands for a variant's values."""
 
+    recipe: str = ""  # base recipe of the preset; empty: that of the paper's name
     set: dict[str, Any] = Field(default={})
     start: str | None = None  # "": none; not given: that of the table
     left_out: str = ""
@@ -180,13 +182,17 @@ def _variant(
     if own.set:
         lines.append(f"{variant.title}: {_listed(own.set, ablation.set | variant.set)}")
     start = table.start if own.start is None else own.start
-    if "init" in values or variant.kind == "speed" or own.left_out or variant.left_out:
+    if "init" in (variant.set | own.set) or variant.kind == "speed" or own.left_out or variant.left_out:
         start = ""
     if start:
         if start not in binding.start:
             raise RecipeError(f"{binding.name}.toml: no start {start!r} for {ablation.name}")
         values |= binding.start[start].rows | {"init": f"run:{START}{start}"}
-    update = {"set": values, "left_out": own.left_out or variant.left_out}
+    update = {
+        "recipe": own.recipe or variant.recipe,
+        "set": values,
+        "left_out": own.left_out or variant.left_out,
+    }
     return variant.model_copy(update=update), start
 
 
