@@ -22,7 +22,7 @@ one for each paper, says which values stand for the paper's:
     set = {iterations = 140}                    # recipe keys of all its variants
     priority = 1                                # tables of the highest are run first
     variant.few = {set = {priority_classes = 10}}
-    variant.deep = {recipe = "dc-inet"}         # the base recipe, where the preset lacks the paper's
+    variant.deep = {recipe = "dc-inet"}         # where the preset lacks the paper's base recipe
     variant.all = {start = "", left_out = "why it cannot be run"}
 
 Later values replace earlier ones: base recipe, `set` of the ablation, `set` of its table here,
@@ -182,7 +182,8 @@ def _variant(
     if own.set:
         lines.append(f"{variant.title}: {_listed(own.set, ablation.set | variant.set)}")
     start = table.start if own.start is None else own.start
-    if "init" in (variant.set | own.set) or variant.kind == "speed" or own.left_out or variant.left_out:
+    left_out = own.left_out or variant.left_out
+    if "init" in (variant.set | own.set) or variant.kind == "speed" or left_out:
         start = ""
     if start:
         if start not in binding.start:
@@ -191,7 +192,7 @@ def _variant(
     update = {
         "recipe": own.recipe or variant.recipe,
         "set": values,
-        "left_out": own.left_out or variant.left_out,
+        "left_out": left_out,
     }
     return variant.model_copy(update=update), start
 
