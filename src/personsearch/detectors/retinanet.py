@@ -132,8 +132,8 @@ class RetinaNet(nn.Module):
         self.matcher = Matcher(
             settings.fg_iou_threshold, settings.bg_iou_threshold, allow_low_quality_matches=True
         )
-        x, y, width, height = settings.box_coder
-        self.coder = BoxCoder((x, y, width, height))
+        x, y, w, h = settings.box_coder
+        self.coder = BoxCoder((x, y, w, h))
 
     def forward(
         self, batch: ImageList, maps: Mapping[str, Tensor], boxes: Sequence[Tensor] | None = None
