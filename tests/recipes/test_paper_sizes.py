@@ -303,8 +303,94 @@ OIM = {
 }
 """OIM's program: its solver, its network and its settings over py-faster-rcnn's."""
 
+RDLR = {
+    # sections 3.3 and 4.2
+    "backbone": "resnet50",
+    "weights": "imagenet-v1",
+    "detector": "faster_rcnn",
+    "reid_loss": "both",
+    "keep_box_loss": False,
+    "proxy_slots": 2,
+    "proxy_margin": 0.5,
+    "proxy_negatives": "batch",
+    "images_per_iteration": 4,
+    "accumulate": 1,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "lr": 5e-5,
+    "warmup": 500,
+    "schedule": "step",
+    "decay_at": (10000,),
+    "decay_factor": 0.1,
+    "iterations": 40000,
+    "clip_norm": 0.0,
+    # the first author's program
+    "match_iou": 0.0,
+    "crop_size": (384, 128),
+    "proxy_features": "raw",
+    # Detectron
+    "norm": "frozen",
+    "frozen_stages": 2,  # conv1 and conv2_x
+    "min_size": 800,
+    "max_size": 1333,
+    "pyramid_channels": 256,
+    "anchor_sizes": (32, 64, 128, 256, 512),
+    "aspect_ratios": (0.5, 1.0, 2.0),
+    "rpn_pre_nms_top_n_train": 2000,
+    "rpn_pre_nms_top_n_test": 1000,
+    "rpn_post_nms_top_n_train": 2000,
+    "rpn_post_nms_top_n_test": 1000,
+    "rpn_batch_size_per_image": 256,
+    "roi_size": (7, 7),
+    "rois_per_image": 512,
+    "roi_positive_fraction": 0.25,
+    "detection_hidden": 1024,
+    "box_beta": 1.0,
+    "box_coder": (10.0, 10.0, 5.0, 5.0),
+    "score_threshold": 0.05,
+    "nms_iou": 0.5,
+    "max_detections": 100,
+    "detection_lr": 0.02 * 4 / 16,
+    "detection_schedule": "step",
+    "detection_weight_decay": 1e-4,
+    # reid_baseline, footnote 2
+    "reid_last_stride": 1,
+    "reid_neck": True,
+    "reid_dim": 0,
+    "embedding_grid": (1, 1),
+    "reid_classifier": "linear",
+    "reid_optimizer": "adam",
+    "reid_lr": 3.5e-4,
+    "reid_weight_decay": 5e-4,
+    "reid_batch_ids": 16,
+    "reid_batch_shots": 4,
+    "reid_margin": 0.3,
+    "reid_padding": 10,
+    "reid_erase": 0.5,
+    "crop_iterations": 0,
+}
+
+
+def reid_schedule(epoch: int) -> dict[str, Any]:
+    """Return 120 epochs of some batches, a tenth after 40 and 70, 10 of warm-up."""
+    steps = {"reid_iterations": 120 * epoch, "reid_warmup": 10 * epoch}
+    return steps | {"reid_decay_at": (40 * epoch, 70 * epoch)}
+
+
+RESNET50 = 23_508_032  # convolutions and batch normalisation
+RDLR_PARAMETERS = (
+    RESNET50 - 2 * 26_560  # the detector's, its batch normalisation frozen
+    + 256 * (256 + 512 + 1024 + 2048 + 4) + 4 * 256 * (256 * 9 + 1)  # pyramid
+    + 256 * (256 * 9 + 1) + 15 * 257  # proposals: three anchors a cell of each level
+    + 1024 * (256 * 49 + 1) + 1024 * 1025 + 6 * 1025  # two layers, person or not, box
+    + RESNET50 + 2 * 2048  # the re-ID network and its neck
+)  # fmt: skip
+
 ROWS = {
     "cuhk-sysu/oim": Published(5532, 33_498_611, OIM),
+    "cuhk-sysu/rdlr": Published(5532, RDLR_PARAMETERS + 5532 * 2048, RDLR | reid_schedule(350)),
+    "prw/rdlr": Published(482, RDLR_PARAMETERS + 482 * 2048, RDLR | reid_schedule(231)),
     "cuhk-sysu/sequential": Published(
         5532,
         RETINANET + C4 + C5,

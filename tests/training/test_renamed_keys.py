@@ -107,3 +107,21 @@ def test_tensors_of_a_trident_of_0_1(hidden: int) -> None:
     found = current_tensors(old, model)
     assert found.keys() == expected.keys()
     assert bool(found["foreground.bias"].any()) is bool(hidden)
+
+
+def test_rdlr_of_0_1_is_the_network_that_it_was() -> None:
+    """Its re-ID network had stride 2 and no neck, and was trained on canvases."""
+    old = {"system": "rdlr", "iterations": 1, "lr": 0.1, "refined_per_image": 8}
+    old |= {"crop_iterations": 200, "crop_lr": 0.02, "optimizer": "adamw", "erase": 0.1}
+    old |= {"reid_grid": [4, 1], "rpn_test_proposals": 80}
+    with pytest.warns(DeprecationWarning, match="refined_per_image is no longer a key"):
+        recipe = make_recipe(old, trained=True)
+    settings = recipe.settings
+    assert not settings["reid_neck"]
+    assert settings["reid_last_stride"] == 2
+    assert settings["box_coder"] == (1.0, 1.0, 1.0, 1.0)
+    assert settings["embedding_grid"] == (4, 1)
+    assert (settings["rpn_pre_nms_top_n_test"], settings["rpn_post_nms_top_n_test"]) == (1600, 80)
+    assert (settings["proxy_negatives"], settings["proxy_features"]) == ("table", "unit")
+    assert (settings["reid_iterations"], settings["reid_lr"]) == (200, 0.02)
+    assert recipe.crop_iterations == 0

@@ -91,7 +91,10 @@ class ProposalNetwork(RegionProposalNetwork):
         fg_iou_threshold: float = 0.7,
         bg_iou_threshold: float = 0.3,
         nms_iou: float = 0.7,  # proposals with a higher IoU with a better one are suppressed
-        pre_nms_top_n_train: int = 12000,  # proposals that suppression chooses from in training
+        # proposals that suppression chooses from, on each level of a pyramid; at search time 0 is
+        # twenty times as many as are kept
+        pre_nms_top_n_train: int = 12000,
+        pre_nms_top_n_test: int = 0,
         pyramid: bool = False,  # each anchor size has a level, the finest first (Lin et al. 2017)
     ) -> None:
         sizes = tuple((size,) for size in anchor_sizes) if pyramid else (tuple(anchor_sizes),)
@@ -103,7 +106,10 @@ class ProposalNetwork(RegionProposalNetwork):
             bg_iou_threshold,
             batch_size_per_image,
             positive_fraction,
-            {"training": pre_nms_top_n_train, "testing": 20 * post_nms_top_n_test},
+            {
+                "training": pre_nms_top_n_train,
+                "testing": pre_nms_top_n_test or 20 * post_nms_top_n_test,
+            },
             {"training": post_nms_top_n_train, "testing": post_nms_top_n_test},
             nms_iou,
         )

@@ -35,6 +35,8 @@ LEVELS = ("C2", "C3", "C4", "C5")
 class PyramidSettings(RetinaNetSettings):
     """The settings of both detectors on a pyramid, and those of Faster R-CNN alone."""
 
+    rpn_pre_nms_top_n_train: int = 2000  # proposals of each level that go into suppression
+    rpn_pre_nms_top_n_test: int = 1000  # the same at search time
     rpn_post_nms_top_n_train: int = 2000  # proposals kept of a picture
     rpn_post_nms_top_n_test: int = 1000  # the same at search time
     rpn_batch_size_per_image: int = 256  # anchors in the proposal losses
@@ -89,7 +91,8 @@ class PyramidFasterRCNN(nn.Module):
             settings.rpn_post_nms_top_n_train,
             settings.rpn_post_nms_top_n_test,
             settings.rpn_batch_size_per_image,
-            pre_nms_top_n_train=6 * settings.rpn_post_nms_top_n_train,
+            pre_nms_top_n_train=settings.rpn_pre_nms_top_n_train,
+            pre_nms_top_n_test=settings.rpn_pre_nms_top_n_test,
             pyramid=True,
         )
         self.sampler = RegionSampler(settings.rois_per_image, settings.roi_positive_fraction)

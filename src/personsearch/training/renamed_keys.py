@@ -117,7 +117,13 @@ def _region_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _rdlr_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a recipe of 0.1 with the values that stand for what 0.1 did."""
     length = values.get("crop_iterations", 0)
+    kept = {
+        split: values.get(f"rpn_post_nms_top_n_{split}", values.get(f"rpn_{split}_proposals", most))
+        for split, most in (("train", 2000), ("test", 1000))
+    }
     of_0_1 = {
+        "rpn_pre_nms_top_n_train": 6 * kept["train"],
+        "rpn_pre_nms_top_n_test": 20 * kept["test"],
         "reid_last_stride": 2,
         "reid_neck": False,
         "proxy_negatives": "table",
