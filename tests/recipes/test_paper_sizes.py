@@ -330,6 +330,8 @@ RDLR = {
     "crop_size": (384, 128),
     "proxy_features": "raw",
     # Detectron
+    "bias_decay": False,
+    "bias_lr_factor": 2.0,
     "norm": "frozen",
     "frozen_stages": 2,  # conv1 and conv2_x
     "min_size": 800,

@@ -135,8 +135,10 @@ def test_the_schedule_is_the_strong_baseline_s(tmp_path: Path) -> None:
         *(0.1, 1.0, 1.0, 0.1, 0.01)
     ]
     assert stage().learning_rate(99) == pytest.approx(0.1, abs=1e-3)
-    adam = stage(reid_optimizer="adam").make_optimizer([torch.nn.Parameter(torch.zeros(1))])
+    bias = torch.nn.Parameter(torch.zeros(1))
+    adam = stage(reid_optimizer="adam", bias_lr_factor=2.0).make_optimizer([bias], [bias])
     assert isinstance(adam, torch.optim.Adam)
+    assert adam.param_groups[0]["params"] == [bias]
     assert adam.param_groups[0]["weight_decay"] == 5e-4
 
 

@@ -5,7 +5,7 @@ footnote 2) name, ``L1aoXingyu/reid_baseline``: 16 identities with 4 crops each,
 batch-hard triplets, Adam.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,6 +78,12 @@ class ReidStage(LoadedStage):
             scenes, pictures, augmentation, recipe.seed, crop_size, reid_padding, reid_jitter
         )
         self.sampler = PersonSampler(crops, reid_batch_ids, reid_batch_shots, recipe.seed)
+
+    def make_optimizer(
+        self, parameters: list[nn.Parameter], biases: Iterable[nn.Parameter] = ()
+    ) -> torch.optim.Optimizer:
+        """Return the optimizer; biases learn as all weights do."""
+        return super().make_optimizer(parameters)
 
     def parameters(self, model: RDLR) -> list[nn.Parameter]:
         return trainable(model.reid)
