@@ -95,3 +95,22 @@ def test_sets_of_recipes_are_found_by_name() -> None:
     assert find_set("prw") == FOLDER / "prw"
     with pytest.raises(RecipeError, match="synthetic-small"):
         find_set("synthetic-huge")
+
+
+@pytest.mark.parametrize("preset", ["synthetic-ablation", "synthetic-small"])
+def test_systems_that_are_compared_have_equal_budgets(preset: str) -> None:
+    """OIM, Trident, NAE and SeqNet: stages, pictures, queue, regions; the identity loss's weight,
+    but for NAE, whose embedding's length is the person score.
+    """
+    keys = ("iterations", "images_per_iteration", "crop_iterations", "canvases_per_iteration")
+    keys += ("lr", "crop_lr", "backbone", "backbone_width", "queue_size", "roi_size", "min_size")
+    keys += ("rois_per_image", "rpn_post_nms_top_n_train", "score_threshold", "embedding_dim")
+    found = {}
+    for system in ("oim", "trident", "nae", "seqnet"):
+        recipe = read_recipe(FOLDER / preset / f"{system}.toml")
+        values = recipe.model_dump() | recipe.settings
+        values["weight"] = values.get("oim_weight", values.get("identity_weight"))
+        names = keys if system == "nae" else (*keys, "weight")
+        found[system] = {key: values[key] for key in names}
+    assert found["trident"] == found["seqnet"] == found["oim"]
+    assert found["nae"] == {key: found["oim"][key] for key in keys}
