@@ -196,6 +196,8 @@ PY_FASTER_RCNN = {
     "clip_norm": 0.0,
     "momentum": 0.9,
     "weight_decay": 5e-4,
+    "bias_lr_factor": 2.0,
+    "bias_decay": True,
 }
 """The platform of I-Net and DC-I-Net, where their paper is silent."""
 
