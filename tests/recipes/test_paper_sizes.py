@@ -198,6 +198,7 @@ PY_FASTER_RCNN = {
     "weight_decay": 5e-4,
     "bias_lr_factor": 2.0,
     "bias_decay": True,
+    "precision": "float32",
 }
 """The platform of I-Net and DC-I-Net, where their paper is silent."""
 
