@@ -107,6 +107,7 @@ TRIDENT = {
     "lr": 0.003,
     "momentum": 0.9,
     "weight_decay": 5e-4,
+    "bias_decay": True,  # "all trainable parameters"
     "schedule": "step",
     "decay_factor": 0.1,
     # NAE's program, and CUCPS of the same authors
@@ -123,6 +124,7 @@ TRIDENT = {
     "roi_aligned": False,
     "parts": 4,
     "shallow_foreground": True,
+    "precision": "float32",
 } | {key: value for key, value in TORCHVISION.items() if key != "roi_size"}
 TRIDENT_PARAMETERS = (
     8_543_296  # conv1 to conv4

@@ -266,7 +266,7 @@ def test_agwf_on_networks_of_two_branches(system: type[OIM | NAE]) -> None:
     labelled = near & (step.regions.ids >= 0)
     similarity = model.embed_features(step.features)[labelled] @ memory.t()
     ids = step.regions.ids[labelled]
-    expected = agwf.identity_loss(similarity, alpha[labelled], ids)
+    expected = agwf.identity_loss(similarity, alpha[labelled], ids, model.oim.temperature)
     loss = model.identity_losses(step)["oim"]
     torch.testing.assert_close(loss, expected)
     assert loss.item() != pytest.approx(plain.identity_losses(step)["oim"].item(), rel=1e-3)
