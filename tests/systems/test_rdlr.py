@@ -162,10 +162,11 @@ def test_a_labelled_person_is_stood_for_by_the_nearest_detection() -> None:
     for own, true in ((shown[:1], boxes), (shown[:0], boxes), (shown, boxes[:0])):
         refined, owners = model.labelled([own], [true], [ids[0][: len(true)]])
         assert (len(refined[0]), len(owners)) == (0, 0)
-    # The first author's code has no least IoU.
-    refined, owners = _model(match_iou=0.0).labelled([shown[:1]], [boxes], ids[:1])
-    assert owners.tolist() == [7, 3]
-    assert torch.equal(refined[0], shown[[0, 0]])
+    # The first author's code has no least IoU; whom nothing overlaps is left out all the same.
+    far = torch.tensor([[9.0, 19, 19, 39], [60, 0, 70, 20]])
+    refined, owners = _model(match_iou=0.0).labelled([far], [boxes], ids[:1])
+    assert owners.tolist() == [7]
+    assert torch.equal(refined[0], far[:1])
 
 
 @each

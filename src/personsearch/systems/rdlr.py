@@ -105,9 +105,10 @@ class RDLR(PyramidSystem):
         true = self.transform.scale(true, images, maps.batch)
         # Section 3.2: the detection network, which generates bounding boxes as at search time.
         # True boxes are for its own losses alone.
-        found, losses = self.detector(maps.batch, maps.maps, true)
-        if not self.keep_box_loss:
-            del losses["box"]
+        found, own = self.detector(maps.batch, maps.maps, true)
+        losses: dict[str, Tensor] = {
+            k: v for k, v in own.items() if self.keep_box_loss or k != "box"
+        }
         if not self.reid_losses:
             return losses
         postprocess: Any = self.detector.postprocess
@@ -143,7 +144,7 @@ class RDLR(PyramidSystem):
                 chosen.append(own[:0])
                 continue
             overlap, row = box_iou(b, own.detach()).max(dim=1)
-            near = overlap >= self.match_iou
+            near = (overlap > 0) & (overlap >= self.match_iou)
             chosen.append(own[row[near]])
             owners.append(i[near])
         return chosen, torch.cat(owners) if owners else ids[0][:0]
