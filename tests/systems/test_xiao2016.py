@@ -1,55 +1,60 @@
-"""Xiao 2016 end to end on small drawn pictures, and what the paper says of its gradients."""
+"""Xiao 2016 end to end on small drawn pictures, and what the paper and the authors' code say."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from drawn import COLORS, REGIONS, build, scenes, total
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import roi_pool
 
-from personsearch.detectors.backbones import build_backbone
-from personsearch.detectors.faster_rcnn import fully_connected
+from personsearch.detectors.backbones import Backbone, build_backbone
 from personsearch.errors import ModelError
 from personsearch.losses.rss import random_sampling_softmax
 from personsearch.losses.softmax import softmax_loss
 from personsearch.systems.base import Target
-from personsearch.systems.xiao2016 import PAPER_REGIONS, Xiao2016, load_fully_connected
+from personsearch.systems.xiao2016 import PAPER_REGIONS, Xiao2016
 from personsearch.types import BACKGROUND
 
-PROPOSALS = {"rpn_objectness", "rpn_box"}
-LOSSES = PROPOSALS | {"box", "identity"}
-CLASSIFIED = {"detection_score": "classifier"}
-APART = CLASSIFIED | {"detection_hidden": 16, "detection_grid": (3, 2)}
-COSINES = {"identity_scale": 16.0, "embedding_grid": (4, 1), "hidden": 0}
+LOSSES = {"rpn_objectness", "rpn_box", "box", "identity"}
 KINDS: dict[str, dict[str, Any]] = {
     "as published": {},
     "softmax": {"identity_loss": "softmax"},
-    "RoIAlign": {"roi_pooling": "align"},
-    "scored by identity": {"detection_score": "identity"},
-    "classified": CLASSIFIED,
-    "apart": APART | COSINES,
+    "RoIAlign, without dropout": {"roi_pooling": "align", "dropout": 0.0},
 }
 SETTINGS: dict[str, Any] = REGIONS | {
     "embedding_dim": 16,
-    "hidden": 24,
-    "embedding_grid": (3, 2),
     "rss_sampled": 3,
     "roi_size": (6, 4),
+    "score_threshold": 0.05,
+    "roi_positive_fraction": 0.25,
 }
 each = pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 
 
-FIRST = {"rpn_objectness": 0.689215, "rpn_box": 0.0572987, "box": 0.956305, "identity": 1.05416}
-SECOND = {"rpn_objectness": 0.687838, "rpn_box": 0.0527423, "box": 0.751243, "identity": 1.05046}
+FIRST = {"rpn_objectness": 0.6956, "rpn_box": 0.0510396, "box": 0.102037, "identity": 1.08146}
+SECOND = {"rpn_objectness": 0.692832, "rpn_box": 0.0482053, "box": 0.0944302, "identity": 1.07811}
 
 
 def _model(**changes: Any) -> Xiao2016:
     return build(Xiao2016, SETTINGS | changes)
+
+
+@pytest.fixture(scope="module")
+def vgg() -> Xiao2016:
+    """The published network, but for fc6 and fc7 of 4096, which are slow."""
+    backbone = build_backbone("vgg16", frozen_stages=10)
+    narrow = nn.Linear(512 * 7 * 7, 8), nn.Linear(8, 8)
+    head = nn.Sequential(
+        *(
+            narrow[int(n == "fc7")] if n in ("fc6", "fc7") else m
+            for n, m in backbone.head.named_children()
+        )
+    )
+    return Xiao2016(replace(backbone, head=head, head_channels=8), 4)
 
 
 def _crops() -> tuple[list[Tensor], list[Target]]:
@@ -60,33 +65,69 @@ def _crops() -> tuple[list[Tensor], list[Target]]:
     return images, [Target(whole, torch.tensor([i])) for i in (0, 1, 2, 3, BACKGROUND)]
 
 
-def _named(changes: dict[str, Any]) -> set[str]:
-    return LOSSES | ({"detection"} if changes.get("detection_score") == "classifier" else set())
-
-
 def test_defaults_are_the_papers() -> None:
-    backbone = build_backbone("small", width=4)
-    model = Xiao2016(backbone, 3, hidden=4)
-    assert (model.identity_loss, model.rss_sampled, model.embedding_dim) == ("rss", 100, 256)
-    assert (model.roi_pooling, model.roi_size, model.embedding_grid) == ("max", (7, 7), (7, 7))
-    assert model.detection_score == "proposal"
+    model = Xiao2016(build_backbone("small", width=4), 3)
+    assert (model.num_sampled, model.embedding_dim, model.dropout) == (100, 256, 0.5)
+    assert (model.roi_pooling, model.roi_size, model.metric) == ("max", (7, 7), "euclidean")
+    assert not model.embed_boxes
+    assert not model.confidence_weighted
     assert model.classifier.weight.shape == (4, 256)
     assert len(PAPER_REGIONS.anchor_sizes) * len(PAPER_REGIONS.aspect_ratios) == 9
     assert model.proposals.anchor_generator.num_anchors_per_location() == [9]
-    convolution = model.proposals.head.conv[0][0]
-    assert convolution.kernel_size == (3, 3)
+    assert model.proposals.head.conv[0][0].kernel_size == (3, 3)
 
 
-def test_the_published_layers_on_vgg16() -> None:
-    model = Xiao2016(build_backbone("vgg16"), 2, hidden=8)
-    assert model.fc6_7[0].in_features == 512 * 7 * 7
-    assert model.proposals.head.conv[0][0].weight.shape == (512, 512, 3, 3)
-    assert model.stride == 16
-    losses = model.classifier_losses(
+def test_what_the_authors_code_sets(vgg: Xiao2016) -> None:
+    """Of branch v1: config.py and train.yml, train.prototxt, test_gallery.py."""
+    settings = PAPER_REGIONS
+    assert (settings.min_size, settings.max_size) == (600, 1000)
+    assert (settings.rois_per_image, settings.roi_positive_fraction) == (128, 0.25)
+    assert (settings.rpn_post_nms_top_n_train, settings.rpn_post_nms_top_n_test) == (2000, 300)
+    assert settings.rpn_pre_nms_top_n_train == 12000
+    assert (settings.score_threshold, settings.nms_iou) == (0.05, 0.4)
+    assert settings.max_detections == 100
+    assert settings.sample_true_boxes
+    proposals = vgg.proposals
+    assert (proposals.min_size, proposals.nms_thresh, proposals.inside) == (16.0, 0.7, True)
+    assert proposals.proposal_matcher.high_threshold == 0.7
+    assert proposals.proposal_matcher.low_threshold == 0.3
+    assert vgg.sampler.coder.weights == (10.0, 10.0, 5.0, 5.0)
+
+
+def test_the_published_layers_on_vgg16(vgg: Xiao2016) -> None:
+    assert vgg.proposals.head.conv[0][0].weight.shape == (512, 512, 3, 3)
+    assert vgg.stride == 16
+    frozen = [name for name, p in vgg.stem.named_parameters() if not p.requires_grad]
+    assert frozen == [f"{k}.{kind}" for k in (0, 2, 5, 7) for kind in ("weight", "bias")]
+    losses = vgg.classifier_losses(
         [torch.rand(3, 64, 64), torch.rand(3, 64, 64)],
         [Target(torch.tensor([[0.0, 0, 64, 64]]), torch.tensor([i])) for i in (1, BACKGROUND)],
     )
     assert torch.isfinite(losses["softmax"])
+
+
+def test_first_weights_are_normal() -> None:
+    """fc8 and the proposal network .01, the classifier and the boxes .001, zero biases."""
+    backbone = Backbone(nn.Sequential(), nn.Sequential(), 64, 2048, 16)
+    model = Xiao2016(backbone, 500)
+    for layer, std in (
+        (model.fc8, 0.01),
+        (model.classifier, 0.001),
+        (model.box_predictor.regressor, 0.001),
+        (model.proposals.head.conv[0][0], 0.01),
+        (model.proposals.head.bbox_pred, 0.01),
+    ):
+        assert layer.weight.std().item() == pytest.approx(std, rel=0.1)
+        assert not layer.bias.any()
+
+
+@each
+def test_the_losses_are_four_and_reach_every_weight(changes: dict[str, Any]) -> None:
+    model = _model(**changes)
+    losses = model(*scenes(unlabelled=True))
+    assert losses.keys() == LOSSES
+    total(losses).backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
 @each
@@ -97,7 +138,7 @@ def test_identity_gradients_do_not_reach_box_coordinates(changes: dict[str, Any]
     losses["identity"].backward(retain_graph=True)
     for part in (model.proposals, model.box_predictor):
         assert all(p.grad is None for p in part.parameters())
-    for part in (model.stem, model.head, model.fc6_7, model.fc8, model.classifier):
+    for part in (model.stem, model.head, model.fc8, model.classifier):
         assert all(p.grad is not None and p.grad.any() for p in part.parameters())
     model.zero_grad()
     losses["box"].backward()
@@ -114,50 +155,100 @@ def test_boxes_carry_no_gradient_where_they_are_pooled(monkeypatch: pytest.Monke
         assert not any(box.requires_grad for box in given)
 
 
-def test_regions_are_ids_background_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def _step(model: Xiao2016) -> Any:
+    """A training step with everyone's box, moved by 2 (IoU 0.76), and far away."""
     images, targets = scenes()
     targets[0] = Target(targets[0].boxes, torch.tensor([-1, 1]))
-    for least, counts in ((0.5, (4, 28)), (0.7, (3, 21)), (1.01, (0, 0))):
-        model = _model(reid_min_iou=least)
-        # Of each person: the box twice, moved by 2 (IoU 0.76), by 5 (0.52), and far away.
-        near = [torch.cat([t.boxes, t.boxes + 2, t.boxes + 5, t.boxes + 200]) for t in targets]
-        forward = model.proposals.forward
-        monkeypatch.setattr(
-            model.proposals, "forward", lambda *a, f=forward, n=near: replace(f(*a), boxes=n)
-        )
-        maps = model.extract_features(images)
-        boxes, ids = model.scale(maps, targets)
-        regions = model.detection_step(maps, boxes, ids).regions
-        classes = model.classes(regions)
-        assert (classes[~regions.foreground] == 4).all()
-        assert (classes == 4).sum() == 8
-        unlabelled = regions.foreground & (regions.ids < 0)
-        assert unlabelled.sum() == 4
-        assert (classes[unlabelled] == -1).all()
-        assert (classes[:10] == 1).sum() == counts[0]
-        assert ((classes >= 0) & (classes < 4)).sum() == counts[1]
+    near = [torch.cat([t.boxes, t.boxes + 2, t.boxes + 200]) for t in targets]
+    forward = model.proposals.forward
+    model.proposals.forward = lambda *a: replace(forward(*a), boxes=near)  # type: ignore[method-assign]
+    maps = model.extract_features(images)
+    return model.detection_step(maps, *model.scale(maps, targets))
 
 
-@pytest.mark.parametrize("scale", [0.0, 8.0])
-@pytest.mark.parametrize("kind", ["rss", "softmax"])
-def test_the_identity_loss_is_of_scores_or_of_cosines(kind: str, scale: float) -> None:
-    model = _model(identity_loss=kind, identity_scale=scale)
-    fc8, classes = torch.randn(6, 16), torch.tensor([0, 4, -1, 2, 4, 3])
-    layer = model.classifier
-    if scale:
-        assert layer.bias is None
-        unit = functional.normalize(fc8, dim=1), functional.normalize(layer.weight, dim=1)
-        scores = scale * unit[0] @ unit[1].t()
-    else:
-        scores = fc8 @ layer.weight.t() + layer.bias
+def test_regions_are_ids_background_or_unlabelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = _model(roi_positive_fraction=1.0, dropout=0.0), {}
+
+    def spy(scores: Tensor, classes: Tensor, count: int) -> Tensor:
+        seen.update(scores=scores, classes=classes, count=count)
+        return scores.sum()
+
+    monkeypatch.setattr("personsearch.systems.xiao2016.random_sampling_softmax", spy)
+    step = _step(model)
+    model.identity_losses(step)
+    regions, classes = step.regions, seen["classes"]
+    # Two people in four pictures, three times each: the box, the proposal on it and one beside it.
+    assert len(classes) == len(seen["scores"]) == 4 * 2 * 4
+    assert (classes[~regions.foreground] == 4).all()
+    assert (classes == 4).sum() == 8
+    assert (classes == -1).sum() == 3
+    assert torch.equal(classes[regions.foreground], regions.ids[regions.foreground])
+    assert seen["count"] == 3
+
+
+def test_softmax_is_over_every_class() -> None:
+    assert _model(identity_loss="softmax").num_sampled == 5
+
+
+def test_the_identity_loss_is_of_scores_of_fc8() -> None:
+    model = _model(dropout=0.0)
+    step = _step(model)
+    fc8, layer = model.run_fc8(step.features), model.classifier
+    assert (fc8 >= 0).all()
+    scores = fc8 @ layer.weight.t() + layer.bias
+    classes = torch.where(step.regions.foreground, step.regions.ids, 4)
     torch.manual_seed(3)
-    value = model._identity_loss(fc8, classes)
+    value = model.identity_losses(step)["identity"]
     torch.manual_seed(3)
-    if kind == "rss":
-        expected = random_sampling_softmax(scores, classes, 3)
-    else:
-        expected = softmax_loss(scores, classes)
-    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(value, random_sampling_softmax(scores, classes, 3))
+
+
+def test_boxes_are_learned_with_a_beta_of_one() -> None:
+    """Smooth L1 of sigma 1, over all regions; background boxes have no part in the sum."""
+    model = _model()
+    step = _step(model)
+    person = step.regions.foreground
+    error = (step.deltas - step.regions.deltas)[person].abs()
+    expected = torch.where(error < 1, 0.5 * error**2, error - 0.5).sum() / len(person)
+    torch.testing.assert_close(step.losses["box"], expected)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_dropout_is_in_the_losses_whatever_the_mode(vgg: Xiao2016, mode: bool) -> None:
+    """Two steps on the same regions differ; what is detected and embedded does not."""
+    vgg.train(mode)
+    images, boxes = [torch.rand(3, 64, 64)], [torch.tensor([[4.0, 4, 40, 60]])]
+    maps = vgg.extract_features(images)
+    plain = vgg.roi_features(maps, boxes)
+    dropped = vgg.roi_features(maps, boxes, dropout=0.5)
+    # fc7 by hand: each ReLU's output is doubled or zero.
+    torch.manual_seed(4)
+    fc7 = dropped.deep.flatten(1)
+    torch.manual_seed(4)
+    layers = dict(vgg.head.named_children())
+    x = layers["0"](plain.pooled)
+    for name in ("1", "2", "3"):
+        x = layers[name](x)
+    x = functional.dropout(x, 0.5)
+    x = functional.dropout(layers["5"](layers["4"](x)), 0.5)
+    assert torch.equal(fc7, x)
+    torch.manual_seed(5)
+    fc8 = vgg.run_fc8(dropped)
+    undropped = torch.relu(vgg.fc8(fc7))
+    assert torch.equal(fc8, torch.where(fc8 == 0, 0, 2 * undropped))
+    (first,), (second,) = vgg.embed(images, boxes), vgg.embed(images, boxes)
+    assert torch.equal(first, second)
+    crops = _crops()
+    assert vgg.classifier_losses(*crops)["softmax"] != vgg.classifier_losses(*crops)["softmax"]
+
+
+def test_a_step_draws_its_own_dropout() -> None:
+    """On regions that are sampled whole, RSS over all classes and dropout alone are random."""
+    for dropout in (0.0, 0.5):
+        model = _model(dropout=dropout, identity_loss="softmax", roi_positive_fraction=1.0).eval()
+        step = _step(model)
+        values = [model.identity_losses(step)["identity"].item() for _ in range(2)]
+        assert (values[0] == values[1]) is (dropout == 0.0)
 
 
 @each
@@ -177,7 +268,8 @@ def test_detections_are_sorted_and_in_the_pictures_own_pixels(
         assert one.boxes[:, 2].max() <= width + 1e-3
         assert one.boxes[:, 3].max() <= height + 1e-3
         assert one.embeddings.shape == (len(one), 16)
-        assert torch.tensor(one.embeddings).norm(dim=1).allclose(torch.ones(len(one)))
+        assert (one.embeddings >= 0).all()
+        assert not np.allclose(np.linalg.norm(one.embeddings, axis=1), 1)
     # Pixels of the large picture, not those of the batch, where no side exceeds 160.
     assert found[1].boxes[:, 3].max() > 160
 
@@ -197,25 +289,16 @@ def test_each_row_has_its_own_embedding(changes: dict[str, Any]) -> None:
         assert near.float().mean() >= (1.0 if model.roi_pooling == "align" else 0.8)
 
 
-def test_what_a_detection_is_ranked_by() -> None:
+def test_a_score_is_one_minus_the_probability_of_background() -> None:
+    model = _model(score_threshold=0.0, nms_iou=1.0).eval()
     images = [torch.rand(3, 96, 128)]
-    scores = {}
-    for kind in ("proposal", "identity", "classifier"):
-        model = _model(detection_score=kind, score_threshold=0.0, nms_iou=1.0).eval()
-        maps = model.extract_features(images)
-        found = model.propose(maps)
-        proposals, expected = found.boxes, found.scores
-        assert (expected[0][:-1] >= expected[0][1:]).all()
-        assert expected[0].shape == (len(proposals[0]),)
-        fc7 = model.run_head(model.pool(maps, proposals))
-        if kind == "identity":
-            expected = [1 - model._logits(model.fc8(fc7.flatten(1))).softmax(dim=1)[:, -1]]
-        elif kind == "classifier":
-            expected = [model.predict(fc7)[0].softmax(dim=1)[:, 1]]
-        scores[kind] = torch.tensor(model.detect(images)[0].scores)
-        ranked = expected[0].sort(descending=True).values[: len(scores[kind])]
-        torch.testing.assert_close(scores[kind], ranked.detach())
-    assert not torch.equal(scores["proposal"], scores["identity"])
+    maps = model.extract_features(images)
+    features = model.roi_features(maps, model.propose(maps).boxes)
+    fc7 = functional.adaptive_avg_pool2d(features.deep, 1).flatten(1)
+    scores = model.classifier(torch.relu(model.fc8(fc7)))
+    expected = 1 - scores.exp()[:, 4] / scores.exp().sum(dim=1)
+    found = torch.tensor(model.detect(images)[0].scores)
+    torch.testing.assert_close(found, expected.sort(descending=True).values.detach())
 
 
 def test_regions_are_pooled_by_their_largest_value() -> None:
@@ -226,25 +309,19 @@ def test_regions_are_pooled_by_their_largest_value() -> None:
     assert torch.equal(model.pool(maps, boxes), expected)
 
 
-def test_crops_are_seen_at_their_own_size() -> None:
-    model = _model().eval()
-    images, targets = _crops()
-    value = model.classifier_losses(images, targets)
-    assert value.keys() == {"softmax"}
-    # One by one, as pictures that are not scaled.
-    logits = []
-    model.transform.min_size, model.transform.max_size = (24,), 48
-    for image, target in zip(images, targets, strict=True):
-        # The batch is padded to a multiple of 32 pixels, a crop is not: the map is cut out.
-        features = model.stem(model.transform.normalize(image)[None])
-        pooled = roi_pool(features, [target.boxes], (6, 4), 1 / 8)
-        logits.append(model.classifier(model.fc8(model.run_head(pooled).flatten(1))))
-    expected = functional.cross_entropy(torch.cat(logits), torch.arange(5))
-    torch.testing.assert_close(value["softmax"], expected)
+def test_a_crop_is_pooled_as_vgg16_does(vgg: Xiao2016, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 x 2 cells of the 14 x 14 of a crop of 224 x 224 pixels; then fc6, fc7, fc8, eq. 1."""
+    monkeypatch.setattr(vgg, "dropout", 0.0)
+    crop = torch.rand(3, 224, 224)
+    whole = torch.tensor([[0.0, 0, 224, 224]])
+    value = vgg.classifier_losses([crop], [Target(whole, torch.tensor([1]))])["softmax"]
+    pool5 = functional.max_pool2d(vgg.stem(vgg.transform.normalize(crop)[None]), 2)
+    scores = vgg.classifier(torch.relu(vgg.fc8(vgg.head(pool5).flatten(1))))
+    torch.testing.assert_close(value, softmax_loss(scores, torch.tensor([1])))
 
 
 def test_crops_train_all_but_the_detector() -> None:
-    model = _model(**APART)
+    model = _model()
     model.classifier_losses(*_crops())["softmax"].backward()
     trained = {id(p) for p in model.classifier_parameters()}
     for name, parameter in model.named_parameters():
@@ -254,67 +331,19 @@ def test_crops_train_all_but_the_detector() -> None:
 
 
 def test_crops_teach_who_is_who() -> None:
-    model = _model()
+    model = _model(dropout=0.0)
     optimizer = torch.optim.Adam(model.classifier_parameters(), 1e-3)
-    for _ in range(30):
+    for _ in range(80):
         loss = model.classifier_losses(*_crops())["softmax"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.2
+    assert loss.item() < 0.3
 
 
-def test_canvases_have_a_loss_where_the_softmax_reads_cosines() -> None:
-    images, targets = scenes()
-    losses = _model(**COSINES).crop_losses(images, targets)
-    assert losses.keys() == {"identity"}
-    assert torch.isfinite(losses["identity"])
-    losses = _model(crop_loss="softmax", crop_detection=True).crop_losses(images, targets)
-    assert losses.keys() == PROPOSALS | {"box", "softmax"}
-    with pytest.raises(ModelError, match="Xiao2016 has no identity loss of its own for the crop"):
-        _model().crop_losses(images, targets)
-
-
-def _vgg16_file(tmp_path: Path, **changes: Tensor) -> tuple[str, dict[str, Tensor]]:
-    shapes = {"0.weight": (4, 18), "0.bias": (4,), "3.weight": (4, 4), "3.bias": (4,)}
-    state = {f"classifier.{name}": torch.rand(shape) for name, shape in shapes.items()}
-    save_file(state | changes, tmp_path / "vgg16.safetensors")
-    return str(tmp_path / "vgg16.safetensors"), state
-
-
-def test_fc6_and_fc7_start_from_published_ones(tmp_path: Path) -> None:
-    path, state = _vgg16_file(tmp_path)
-    layers, _ = fully_connected(18, 4)
-    load_fully_connected(layers, path)
-    for ours, theirs in (("0", "0"), ("2", "3")):
-        for kind in ("weight", "bias"):
-            expected = state[f"classifier.{theirs}.{kind}"]
-            assert torch.equal(layers.state_dict()[f"{ours}.{kind}"], expected)
-
-
-def test_published_layers_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
-    path, _ = _vgg16_file(tmp_path)
-    for width, hidden in ((17, 4), (18, 5), (18, 0)):
-        with pytest.raises(ModelError, match=r"do not fit fc6 and fc7: .* they need backbone 'vgg"):
-            load_fully_connected(fully_connected(width, hidden)[0], path)
-    save_file({"features.0.bias": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(ModelError, match=r"do not fit fc6 and fc7: 'classifier\.0\.weight'"):
-        _model(fc_weights=str(tmp_path / "other.safetensors"))
-    with pytest.raises(ModelError, match="no such weights file"):
-        _model(fc_weights=str(tmp_path / "absent.pth"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"rss_sampled": 1}, "rss_sampled is 1, expected at least 2"),
-        ({"detection_hidden": 8}, "detection_hidden is 8, but with detection_score 'proposal'"),
-        ({"embedding_grid": (0, 1)}, "embedding_grid is .*, expected two positive numbers"),
-    ],
-)
-def test_settings_that_contradict_each_other(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ModelError, match=message):
-        _model(**changes)
+def test_one_class_is_too_few() -> None:
+    with pytest.raises(ModelError, match="rss_sampled is 1, expected at least 2"):
+        _model(rss_sampled=1)
 
 
 def test_a_step_is_pinned() -> None:

@@ -46,7 +46,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
 
 def _recipe(**changes: Any) -> Recipe:
     values = {"system": "xiao2016", "iterations": 0, "lr": 0.05, "backbone": "small"}
-    values |= {"backbone_width": 4, "embedding_dim": 8, "hidden": 0, "embedding_grid": [2, 1]}
+    values |= {"backbone_width": 4, "embedding_dim": 8, "dropout": 0.0, "embedding_grid": [2, 1]}
     values |= {"roi_size": [4, 2], "min_size": 64, "max_size": 96, "loader_workers": 0}
     values |= {"images_per_iteration": 2, "validation_fraction": 0.0, "log_every": 1}
     return make_recipe(values | STAGE | changes)
@@ -97,11 +97,9 @@ def test_processes_share_a_batch_and_both_get_people(scenes: list[Scene]) -> Non
         _stage(scenes).batches(0, 0, 3)
 
 
-def test_the_rate_falls_to_a_tenth(scenes: list[Scene]) -> None:
+def test_the_rate_falls_to_a_tenth_in_the_last_third(scenes: list[Scene]) -> None:
     stage = _stage(scenes, classifier_iterations=100, classifier_lr=0.5)
-    assert stage.learning_rate(0) == pytest.approx(0.05)
-    assert stage.learning_rate(10) == pytest.approx(0.5)
-    assert stage.learning_rate(100) == pytest.approx(0.05)
+    assert [stage.learning_rate(k) for k in (0, 66, 67, 99)] == [0.5, 0.5, 0.05, 0.05]
 
 
 @pytest.mark.parametrize(
@@ -132,11 +130,8 @@ def test_a_system_without_such_a_classifier_is_named(scenes: list[Scene]) -> Non
         _stage(scenes).check(model)
 
 
-@pytest.mark.parametrize("identity_scale", [0.0, 16.0])
-def test_it_learns_and_leaves_the_detector_alone(
-    scenes: list[Scene], tmp_path: Path, identity_scale: float
-) -> None:
-    recipe = _recipe(classifier_iterations=30, classifier_lr=0.1, identity_scale=identity_scale)
+def test_it_learns_and_leaves_the_detector_alone(scenes: list[Scene], tmp_path: Path) -> None:
+    recipe = _recipe(classifier_iterations=40, classifier_lr=0.01, optimizer="adamw")
     trainer = Trainer(recipe, Dataset("made", tmp_path, {"train": scenes}), tmp_path / "run")
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     trainer.run()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from sampled import batches
 
-from personsearch.boxes import intersection
+from personsearch.boxes import intersection, iou
 from personsearch.errors import DataError
 from personsearch.training.crops import Crops, CropSampler
 from personsearch.training.samplers import generator
@@ -64,59 +64,40 @@ def test_a_crop_is_the_box_and_nothing_else(scenes: list[Scene]) -> None:
         assert (_pixels(image) == _color(int(target.ids))).all()
 
 
-def test_background_overlaps_nobody(scenes: list[Scene]) -> None:
-    crops = _crops(scenes)
-    seen, shapes = set(), set()
-    for place in range(60):
+def test_background_overlaps_people_little(scenes: list[Scene]) -> None:
+    """Sides of 0.5 to 2 times the usual ones, and an IoU below 0.3 with everyone."""
+    crops = _crops(scenes, background_size=(40, 16))
+    seen, sides, overlaps = set(), [], []
+    for place in range(200):
         index, box = crops.background(generator(3, place))
-        assert not intersection(box[None], scenes[index].boxes).any()
+        assert iou(box[None], scenes[index].boxes).max() < 0.3
         assert box.min() >= 0
         assert (box[2:] <= scenes[index].size).all()
-        assert (box[2:] - box[:2]).min() > 10
+        overlaps.append(intersection(box[None], scenes[index].boxes).any())
         seen.add(index)
-        shapes.add(tuple((box[2:] - box[:2]).round(2).tolist()))
-        image, target, _ = crops[(0, place, BACKGROUND)]
-        assert target.ids.tolist() == [BACKGROUND]
-        assert (_pixels(image) == 128).all()
+        sides.append(box[2:] - box[:2])
     assert seen == set(range(6))
-    assert len(shapes) > 2
+    assert any(overlaps)
+    width, height = np.array(sides).T
+    assert 7 < width.min() < 11 < 25 < width.max() <= 32
+    assert 18 < height.min() < 26 < 65 < height.max() <= 80
+    assert abs(np.corrcoef(width, height)[0, 1]) < 0.3
+    _, target, _ = crops[(0, 0, BACKGROUND)]
+    assert target.ids.tolist() == [BACKGROUND]
 
 
-def test_surroundings_are_outside_of_the_box_and_moved_boxes_near_it(scenes: list[Scene]) -> None:
-    margins = _crops(scenes, margin=0.5)
-    boxes = []
-    for place in range(20):
-        image, target, _ = margins[(1, place, 1)]  # in the middle of its picture
-        near = np.abs(_pixels(image) - _color(int(target.ids))).max(axis=2) < 40
-        x1, y1, x2, y2 = target.boxes[0].round().int().tolist()
-        assert near[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].all()
-        assert near[y1:y2, x1:x2].sum() > 0.85 * near.sum()
-        boxes.append(target.boxes[0])
-    assert torch.stack(boxes).std(dim=0).min() > 0.5
-    still, moved = _crops(scenes), _crops(scenes, jitter=0.1)
-    for place in range(20):
-        ours, theirs = moved[(0, place, 1)][1].boxes, still[(0, place, 1)][1].boxes
-        assert ((ours - theirs).abs() <= 0.1 * torch.tensor([24, 40, 24, 40]) + 1e-4).all()
-    assert not torch.equal(ours, theirs)
+def test_background_fits_small_pictures(scenes: list[Scene]) -> None:
+    _, box = _crops(scenes).background(generator(3, 0))
+    assert (box[2:] - box[:2] <= [140, 100]).all()
 
 
-def test_a_person_at_the_border_stays_in_the_crop(scenes: list[Scene]) -> None:
-    for place in range(10):
-        image, target, _ = _crops(scenes, margin=1.0, jitter=0.2)[(0, place, 0)]
-        assert image.shape == (3, *SIZE)
-        x1, y1, x2, y2 = target.boxes[0].tolist()
-        assert 0 <= x1 < x2 <= SIZE[1]
-        assert 0 <= y1 < y2 <= SIZE[0]
-
-
-def test_augmentation_keeps_the_box_on_the_person(scenes: list[Scene]) -> None:
-    flipped = _crops(scenes, margin=0.6, augmentation=Augmentation(flip=1.0))
-    plain = _crops(scenes, margin=0.6, augmentation=Augmentation())
+def test_augmentation_flips_and_changes_crops(scenes: list[Scene]) -> None:
+    flipped = _crops(scenes, augmentation=Augmentation(flip=1.0))
+    plain = _crops(scenes, augmentation=Augmentation())
     for place in range(5):
         a, b = flipped[(0, place, 1)], plain[(0, place, 1)]
         assert torch.equal(a[0], b[0].flip(2))
-        mirrored = b[1].boxes[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1])
-        torch.testing.assert_close(a[1].boxes, mirrored + torch.tensor([24.0, 0, 24, 0]))
+        assert torch.equal(a[1].boxes, b[1].boxes)
     changed = Augmentation(color_jitter=0.4, erase=1.0)
     varied = _crops(scenes, augmentation=changed)[(0, 0, 1)][0]
     assert varied.std(dim=(1, 2)).max() > 0
@@ -124,7 +105,7 @@ def test_augmentation_keeps_the_box_on_the_person(scenes: list[Scene]) -> None:
 
 
 def test_a_slot_alone_says_what_is_drawn(scenes: list[Scene]) -> None:
-    settings: dict[str, Any] = {"margin": 0.3, "augmentation": Augmentation(0.5, 0.0, 0.2, 0.5)}
+    settings: dict[str, Any] = {"augmentation": Augmentation(0.5, 0.0, 0.2, 0.5)}
     one, two = _crops(scenes, **settings), _crops(scenes, **settings)
     for slot in ((4, 2, 3), (0, 0, BACKGROUND), (4, 2, 3)):
         assert torch.equal(one[slot][0], two[slot][0])
@@ -145,23 +126,10 @@ def test_everyone_comes_once_an_epoch_and_half_is_background(scenes: list[Scene]
     assert len(CropSampler(_crops(scenes), 64, seed=0).batch(0)) == 64
 
 
-def test_people_everywhere_is_an_error(scenes: list[Scene]) -> None:
-    whole = [
-        Scene(s.name, s.path, s.size, np.array([[0, 0, *s.size]], np.float32), np.array([0]))
-        for s in scenes
-    ]
-    with pytest.raises(DataError, match="200 random boxes all overlap people"):
-        _crops(whole)[(0, 0, BACKGROUND)]
-
-
 def test_what_cannot_be_cut_is_an_error(scenes: list[Scene]) -> None:
     nobody = [Scene(s.name, s.path, s.size, s.boxes, np.full(3, -1)) for s in scenes]
     with pytest.raises(DataError, match="no labelled people; crops need some"):
         _crops(nobody)
-    with pytest.raises(DataError, match=r"margin -0\.1 and jitter 0\.0"):
-        _crops(scenes, margin=-0.1)
-    with pytest.raises(DataError, match=r"margin 0\.0 and jitter 0\.5"):
-        _crops(scenes, jitter=0.5)
     for size in (0, 7):
         with pytest.raises(DataError, match=f"batch size is {size}, expected an even number"):
             CropSampler(_crops(scenes), size, seed=0)

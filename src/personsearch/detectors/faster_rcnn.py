@@ -96,6 +96,9 @@ class ProposalNetwork(RegionProposalNetwork):
         pre_nms_top_n_train: int = 12000,
         pre_nms_top_n_test: int = 0,
         pyramid: bool = False,  # each anchor size has a level, the finest first (Lin et al. 2017)
+        *,
+        inside: bool = False,  # leave anchors that cross the border out of the losses
+        min_size: float = 1e-3,  # least side of proposals, in pixels of the batch
     ) -> None:
         sizes = tuple((size,) for size in anchor_sizes) if pyramid else (tuple(anchor_sizes),)
         anchors = AnchorGenerator(sizes, (tuple(aspect_ratios),) * len(sizes))
@@ -113,7 +116,7 @@ class ProposalNetwork(RegionProposalNetwork):
             {"training": post_nms_top_n_train, "testing": post_nms_top_n_test},
             nms_iou,
         )
-        self._phase = "testing"
+        self._phase, self.inside, self.min_size = "testing", inside, min_size
 
     def pre_nms_top_n(self) -> int:
         return int(self._pre_nms_top_n[self._phase])
@@ -131,7 +134,10 @@ class ProposalNetwork(RegionProposalNetwork):
         # torchvision looks at the training mode instead.
         self._phase = "testing" if boxes is None else "training"
         maps = [features] if isinstance(features, Tensor) else list(features)
-        anchors = self.anchor_generator(images, maps)
+        # Anchors take the type of the maps, and bfloat16 rounds 1,000 pixels to steps of 4.
+        anchors = self.anchor_generator(
+            images, [m.new_empty(m.shape, dtype=torch.float32) for m in maps]
+        )
         objectness, deltas = self.head(maps)
         per_level = [o.shape[1] * o.shape[2] * o.shape[3] for o in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
@@ -141,11 +147,33 @@ class ProposalNetwork(RegionProposalNetwork):
         kept, scores = self.filter_proposals(decoded, objectness, images.image_sizes, per_level)
         if boxes is None:
             return Proposals(kept, scores, {})
-        labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": b} for b in boxes])
+        if self.inside:
+            labels, matched = self._match_inside(anchors, boxes, images.image_sizes)
+        else:
+            labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": b} for b in boxes])
         regression = self.box_coder.encode(matched, anchors)
         objectness_loss, box_loss = self.compute_loss(objectness, deltas, labels, regression)
         losses = {"rpn_objectness": objectness_loss, "rpn_box": box_loss}
         return Proposals(kept, scores, losses)
+
+    def _match_inside(
+        self, anchors: list[Tensor], boxes: list[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return each anchor's label (1, 0, or -1 if left out) and true box, as torchvision does.
+
+        Anchors that cross the border are left out, even where one is a person's best.
+        """
+        labels = [a.new_full((len(a),), -1.0) for a in anchors]
+        matched = [a.clone() for a in anchors]
+        for anchor, box, size, label, match in zip(
+            anchors, boxes, sizes, labels, matched, strict=True
+        ):
+            rows = (clip_boxes_to_image(anchor, size) == anchor).all(dim=1)
+            if rows.any():
+                (label[rows],), (match[rows],) = self.assign_targets_to_anchors(
+                    [anchor[rows]], [{"boxes": box}]
+                )
+        return labels, matched
 
 
 def fully_connected(width: int, hidden: int) -> tuple[nn.Sequential, int]:

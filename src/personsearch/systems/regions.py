@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align, roi_pool
 
@@ -72,16 +73,29 @@ class FeatureMaps:
 class RegionFeatures:
     """What is computed of R regions, each when it is first read; ``features[rows]`` are of some."""
 
-    def __init__(self, pooled: Tensor, head: nn.Module, detection_head: nn.Module | None) -> None:
-        self.pooled = pooled  # (R, C, h, w)
+    def __init__(
+        self,
+        pooled: Tensor,  # (R, C, h, w)
+        head: nn.Sequential,
+        detection_head: nn.Module | None,
+        dropout: float = 0.0,  # rate after each ReLU of the head: fc6 and fc7 of VGG16
+    ) -> None:
+        self.pooled, self.dropout = pooled, dropout
         self._head, self._detection_head = head, detection_head
         self._joint: Any = None
 
     @cached_property
     def deep(self) -> Tensor:
         """The head's output (R, C', h', w')."""
-        output: Tensor = self._head(self.pooled)
-        return output
+        if not self.dropout:
+            output: Tensor = self._head(self.pooled)
+            return output
+        x = self.pooled
+        for layer in self._head:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                x = functional.dropout(x, self.dropout)
+        return x
 
     @cached_property
     def detection(self) -> Tensor:
@@ -134,6 +148,11 @@ class RegionSystem(PersonSearchModel):
     roi_pooling: Literal["max", "align"] = "align"  # "align" is RoIAlign, "max" RoI pooling
     box_beta: float = 1 / 9  # where smooth L1 on box deltas turns from square to linear
     embed_boxes: bool = False  # embed the final boxes, not the regions that they are regressed from
+    # of VGG16's fc6 and fc7 where losses are computed, whatever the training mode
+    dropout: float = 0.0
+    # As in py-faster-rcnn (Ren et al. 2015), anchors that cross the border have no part in the
+    # proposal losses, and proposals with a side below one cell of the map are dropped.
+    py_faster_rcnn: bool = False
 
     def __init__(
         self,
@@ -174,6 +193,8 @@ class RegionSystem(PersonSearchModel):
             settings.rpn_post_nms_top_n_test,
             settings.rpn_batch_size_per_image,
             pre_nms_top_n_train=settings.rpn_pre_nms_top_n_train,
+            inside=self.py_faster_rcnn,
+            min_size=float(backbone.stride) if self.py_faster_rcnn else 1e-3,
         )
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
@@ -216,7 +237,7 @@ class RegionSystem(PersonSearchModel):
         """Propose and sample regions given true boxes, and compute the detection losses."""
         proposals = self.propose(maps, boxes, ids)
         regions = self.sampler(proposals.boxes, boxes, ids)
-        features = self.roi_features(maps, regions.boxes)
+        features = self.roi_features(maps, regions.boxes, dropout=self.dropout)
         logits, deltas = self.predict(features)
         losses = proposals.losses | self.region_losses(logits, deltas, regions)
         return DetectionStep(maps, boxes, ids, losses, regions, features, logits, deltas)
@@ -270,9 +291,11 @@ class RegionSystem(PersonSearchModel):
         )
         return pooled
 
-    def roi_features(self, maps: FeatureMaps, boxes: list[Tensor]) -> RegionFeatures:
+    def roi_features(
+        self, maps: FeatureMaps, boxes: list[Tensor], dropout: float = 0.0
+    ) -> RegionFeatures:
         """Return what `predict` and `embed_features` read of `boxes` in pixels of the batch."""
-        return RegionFeatures(self.pool(maps, boxes), self.head, self.detection_head)
+        return RegionFeatures(self.pool(maps, boxes), self.head, self.detection_head, dropout)
 
     def predict(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
         """Return person logits, (R, 2) with background first, and box deltas (R, 4)."""

@@ -33,8 +33,8 @@ class CropClassifier(Protocol):
 class CropClassifierStage(LoadedStage):
     """Crops of labelled people and as many of background, the identity loss alone.
 
-    Augmentation and optimizer are the recipe's. The network classifies the box of a crop, by
-    pooling it, without the margin around it. The paper gives no number of iterations.
+    Augmentation and optimizer are the recipe's. The paper gives the size and the batch; iterations,
+    rate, its decay and the background are those of the authors' code.
     """
 
     name = "crop classifier"
@@ -49,25 +49,30 @@ class CropClassifierStage(LoadedStage):
         pictures: PictureCache,
         *,
         classifier_iterations: int = 0,  # optimizer steps; 0 skips the stage
-        classifier_lr: float = 1e-3,  # after a short warm-up, then half a cosine down to a tenth
+        classifier_lr: float = 1e-3,  # a tenth of it in the last third
         classifier_batch: int = 256,  # crops in a step, half of them background
         classifier_accumulate: int = 1,  # forward passes that share them
         classifier_size: Sequence[int] = (224, 224),  # height and width that crops are resized to
-        classifier_margin: float = 0.0,  # largest, around a box, as a fraction of its sides
-        classifier_jitter: float = 0.0,  # largest shift of the box's sides, as a fraction of them
+        # height and width of background crops in the picture, each times 0.5 to 2
+        classifier_background: Sequence[int] = (160, 64),
+        # largest surroundings around a box, as a fraction of its sides: a narrow network's map sees
+        # far beyond it in whole pictures
+        classifier_margin: float = 0.0,
     ) -> None:
         if classifier_iterations < 0 or classifier_lr <= 0:
             raise RecipeError(
                 f"classifier_iterations is {classifier_iterations} and classifier_lr "
                 f"{classifier_lr}; expected 0 or more iterations and a rate above 0"
             )
+        if classifier_margin < 0:
+            raise RecipeError(f"classifier_margin is {classifier_margin}, expected 0 or more")
         if classifier_accumulate < 1 or classifier_batch % (2 * classifier_accumulate):
             raise RecipeError(
                 f"classifier_batch is {classifier_batch} and classifier_accumulate "
                 f"{classifier_accumulate}; expected a batch that is a multiple of twice the passes"
             )
         super().__init__(recipe, scenes, pictures)
-        self.start_from_crops(classifier_iterations, classifier_lr)
+        self.iterations, self.lr = classifier_iterations, classifier_lr
         self.accumulate = classifier_accumulate
         self.training_set = Crops(
             scenes,
@@ -75,12 +80,16 @@ class CropClassifierStage(LoadedStage):
             crop_augmentation(recipe),
             recipe.seed,
             grid("classifier_size", classifier_size),
+            grid("classifier_background", classifier_background),
             classifier_margin,
-            classifier_jitter,
         )
         self.sampler = CropSampler(
             self.training_set, classifier_batch // classifier_accumulate, recipe.seed
         )
+
+    def learning_rate(self, iteration: int) -> float:
+        """A tenth in the last third: after 20,000 of the authors' 30,000 iterations."""
+        return self.lr * (0.1 if 3 * iteration >= 2 * self.iterations else 1.0)
 
     def parameters(self, model: CropClassifier) -> list[nn.Parameter]:
         return model.classifier_parameters()

@@ -5,6 +5,7 @@ A batch holds dozens of identities, where whole pictures would show a handful.
 """
 
 from dataclasses import dataclass
+from itertools import count
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from personsearch.training.training_set import Slot, TrainingSet
 from personsearch.training.transforms import Picture
 from personsearch.types import BACKGROUND, FloatArray
 
-TRIES = 200  # random boxes that are tried to find background
+BACKGROUND_IOU = 0.3  # background overlaps nobody as much, as in the authors' code
 
 
 @dataclass(eq=False, repr=False)
@@ -31,28 +32,18 @@ class Crops(TrainingSet):
     """
 
     size: tuple[int, int] = (224, 224)  # (height, width) of a crop in pixels
+    # height and width of background, each times 0.5 to 2, in pixels of the picture
+    background_size: tuple[int, int] = (160, 64)
     margin: float = 0.0  # largest random one around a box, as a fraction of its sides
-    jitter: float = 0.0  # largest random shift of the box's sides, as a fraction of them
 
     def __post_init__(self) -> None:
-        (height, width), margin, jitter = self.size, self.margin, self.jitter
-        if min(self.size) < 1 or margin < 0 or not 0 <= jitter < 0.5:
-            raise DataError(
-                f"crops of {height} x {width} pixels with margin {margin} and jitter {jitter} "
-                "were asked for; expected sides of 1 or more, a margin of 0 or more and a jitter "
-                "in 0..0.5"
-            )
         self.people: list[tuple[int, int]] = []
-        shapes = []
         for index, scene in enumerate(self.scenes):
-            visible = box_arithmetic.clip(scene.boxes, scene.size)
-            seen = box_arithmetic.area(visible) > 0
-            shapes.append((visible[:, 2:] - visible[:, :2])[seen])
-            rows = np.flatnonzero(seen & (scene.ids >= 0)).tolist()
+            inside = box_arithmetic.area(box_arithmetic.clip(scene.boxes, scene.size)) > 0
+            rows = np.flatnonzero(inside & (scene.ids >= 0)).tolist()
             self.people += [(index, row) for row in rows]
         if not self.people:
             raise DataError("the training set has no labelled people; crops need some")
-        self._shapes = np.concatenate(shapes)
 
     def __getitem__(self, slot: Slot) -> tuple[torch.Tensor, Target, str]:
         """Crop (3, h, w), its box (1, 4) and id (1,), and the name of its scene."""
@@ -69,22 +60,21 @@ class Crops(TrainingSet):
         return to_tensor(crop), target, self.scenes[index].name
 
     def background(self, rng: np.random.Generator) -> tuple[int, FloatArray]:
-        """Draw a scene and a box (4,) in it that overlaps nobody, at most as large as people."""
-        for attempt in range(TRIES):
+        """Draw a scene and a box (4,) in it with an IoU below `BACKGROUND_IOU` with everyone."""
+        height, width = self.background_size
+        for attempt in count():
             index = int(rng.integers(len(self.scenes)))
             scene = self.scenes[index]
-            sides = self._shapes[int(rng.integers(len(self._shapes)))] * 0.98**attempt
+            # Smaller ones each time, in case that the pictures are small.
+            sides = np.array([width, height]) * rng.uniform(0.5, 2.0, 2) * 0.98**attempt
             room = np.array(scene.size) - sides
             if room.min() < 0:
                 continue
             corner = rng.random(2) * room
             box = np.concatenate([corner, corner + sides]).astype(np.float32)
-            if not box_arithmetic.intersection(box[None], scene.boxes).any():
-                return index, box
-        raise DataError(
-            f"{TRIES} random boxes all overlap people, so there is no background to crop; set "
-            "classifier_iterations = 0"
-        )
+            if box_arithmetic.iou(box[None], scene.boxes).max(initial=0.0) < BACKGROUND_IOU:
+                break
+        return index, box
 
     def _cut(
         self, picture: Picture, box: FloatArray, rng: np.random.Generator
@@ -99,8 +89,7 @@ class Crops(TrainingSet):
         h, w = self.size
         cut: Picture = cv2.resize(picture[top:bottom, left:right], (w, h)).astype(np.uint8)
         scale = np.tile([w / (right - left), h / (bottom - top)], 2)
-        moved = box + rng.uniform(-self.jitter, self.jitter, 4) * sides
-        inner = np.clip((moved - [left, top, left, top]) * scale, 0, (w, h, w, h))
+        inner = np.clip((box - [left, top, left, top]) * scale, 0, (w, h, w, h))
         cut, inner = self.augmentation.crop(cut, inner, rng)
         return cut, inner.astype(np.float32)
 

@@ -94,13 +94,18 @@ def current_keys(
 
 def _region_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the keys of a recipe of 0.1 with the values that stand for what 0.1 did."""
+    if values.get("system") == "xiao2016":
+        raise RecipeError(
+            f"{where}: is of xiao2016 of version 0.1, which is another network than the published "
+            "one; train again with today's recipe (`personsearch recipes copy`), or use version 0.1"
+        )
     kept = {"roi_aligned": True, **BEFORE.get(str(values.get("system")), {}), **values}
     proposals = kept.get("rpn_post_nms_top_n_train", kept.get("rpn_train_proposals"))
     if isinstance(proposals, int):
         kept.setdefault("rpn_pre_nms_top_n_train", 6 * proposals)
     if not kept.get("crop_iterations"):
         del kept["crop_loss"]
-    if kept.get("system") in ("xiao2016", "inet"):
+    if kept.get("system") == "inet":
         hidden, vgg = kept.pop("hidden", 4096), kept.get("backbone") == "vgg16"
         kept.pop("fc_weights", None)
         if vgg and hidden == 4096 and kept.get("embedding_grid", [7, 7]) == [7, 7]:
