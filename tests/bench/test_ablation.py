@@ -16,7 +16,8 @@ NAMES = [
     "trident-figure-3",
     *(f"trident-table-{number}" for number in (1, 2, 3)),
     "trident-two-branches",
-    *("xiao-figure-6", "xiao-figure-7", "xiao-speed", "xiao-table-3"),
+    *(f"xiao-figure-{number}" for number in (5, 6, 7)),
+    *("xiao-speed", "xiao-table-2", "xiao-table-3"),
 ]
 MINIMAL = """
 title = "t"

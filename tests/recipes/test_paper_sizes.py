@@ -308,6 +308,50 @@ OIM = {
 }
 """OIM's program: its solver, its network and its settings over py-faster-rcnn's."""
 
+XIAO = {k: v for k, v in PY_FASTER_RCNN.items() if k != "box_beta"} | {
+    # the paper
+    "backbone": "vgg16",
+    "weights": "imagenet-v1",
+    "roi_pooling": "max",
+    "roi_size": (7, 7),
+    "embedding_dim": 256,
+    "identity_loss": "rss",
+    "rss_sampled": 100,
+    "images_per_iteration": 1,
+    "accumulate": 2,
+    "optimizer": "sgd",
+    "lr": 0.001,
+    "schedule": "step",
+    "decay_factor": 0.1,
+    "classifier_batch": 256,
+    "classifier_size": (224, 224),
+    # the authors' code: config.py and train.yml, the prototxts, make_pretrain_dataset.py
+    "frozen_stages": 10,
+    "dropout": 0.5,
+    "bias_lr_factor": 2.0,
+    "bias_decay": True,  # of all but fc8's and the classifier's in that code
+    "rpn_pre_nms_top_n_train": 12000,
+    "rpn_post_nms_top_n_train": 2000,
+    "rpn_post_nms_top_n_test": 300,
+    "rois_per_image": 128,
+    "roi_positive_fraction": 0.25,
+    "sample_true_boxes": True,
+    "score_threshold": 0.05,
+    "nms_iou": 0.4,
+    "max_detections": 100,
+    "eval_score_threshold": 0.5,
+    "embed_boxes": False,
+    "clip_norm": 0.0,
+    "warmup": 0,
+    "flip": 0.5,
+    "crop_iterations": 0,
+    "classifier_iterations": 30000,
+    "classifier_lr": 0.001,
+    "classifier_background": (160, 64),
+    "classifier_margin": 0.0,
+}
+XIAO_PARAMETERS = VGG16_DETECTOR - 2 * 4097 + 256 * 4097  # and its classes
+
 RDLR = {
     # sections 3.3 and 4.2
     "backbone": "resnet50",
@@ -398,6 +442,16 @@ ROWS = {
     "cuhk-sysu/oim": Published(5532, 33_498_611, OIM),
     "cuhk-sysu/rdlr": Published(5532, RDLR_PARAMETERS + 5532 * 2048, RDLR | reid_schedule(350)),
     "prw/rdlr": Published(482, RDLR_PARAMETERS + 482 * 2048, RDLR | reid_schedule(231)),
+    "cuhk-sysu/xiao2016": Published(
+        5532,
+        XIAO_PARAMETERS + 5533 * 257,
+        XIAO | {"iterations": 120000, "decay_at": (100000,)},
+    ),
+    "prw/xiao2016": Published(
+        482,
+        XIAO_PARAMETERS + 483 * 257,
+        XIAO | {"iterations": 60000, "decay_at": (50000,)},
+    ),
     "cuhk-sysu/sequential": Published(
         5532,
         RETINANET + C4 + C5,
