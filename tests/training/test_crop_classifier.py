@@ -97,9 +97,14 @@ def test_processes_share_a_batch_and_both_get_people(scenes: list[Scene]) -> Non
         _stage(scenes).batches(0, 0, 3)
 
 
-def test_the_rate_falls_to_a_tenth_in_the_last_third(scenes: list[Scene]) -> None:
-    stage = _stage(scenes, classifier_iterations=100, classifier_lr=0.5)
+def test_the_rate_falls_to_a_tenth(scenes: list[Scene]) -> None:
+    """By a step after two thirds, or after a warm-up as half a cosine."""
+    settings: dict[str, Any] = {"classifier_iterations": 100, "classifier_lr": 0.5}
+    stage = _stage(scenes, schedule="step", decay_at=[10], **settings)
     assert [stage.learning_rate(k) for k in (0, 66, 67, 99)] == [0.5, 0.5, 0.05, 0.05]
+    stage = _stage(scenes, schedule="cosine", **settings)
+    expected = [0.05, 0.5, 0.275, 0.05]
+    assert [stage.learning_rate(k) for k in (0, 10, 55, 100)] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

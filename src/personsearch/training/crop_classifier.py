@@ -49,7 +49,7 @@ class CropClassifierStage(LoadedStage):
         pictures: PictureCache,
         *,
         classifier_iterations: int = 0,  # optimizer steps; 0 skips the stage
-        classifier_lr: float = 1e-3,  # a tenth of it in the last third
+        classifier_lr: float = 1e-3,  # falls to a tenth, in a step or as half a cosine (`schedule`)
         classifier_batch: int = 256,  # crops in a step, half of them background
         classifier_accumulate: int = 1,  # forward passes that share them
         classifier_size: Sequence[int] = (224, 224),  # height and width that crops are resized to
@@ -72,7 +72,7 @@ class CropClassifierStage(LoadedStage):
                 f"{classifier_accumulate}; expected a batch that is a multiple of twice the passes"
             )
         super().__init__(recipe, scenes, pictures)
-        self.iterations, self.lr = classifier_iterations, classifier_lr
+        self.start_from_crops(classifier_iterations, classifier_lr)
         self.accumulate = classifier_accumulate
         self.training_set = Crops(
             scenes,
@@ -88,7 +88,12 @@ class CropClassifierStage(LoadedStage):
         )
 
     def learning_rate(self, iteration: int) -> float:
-        """A tenth in the last third: after 20,000 of the authors' 30,000 iterations."""
+        """A tenth in the last third, after 20,000 of the authors' 30,000 iterations, or a cosine.
+
+        The latter, from a short warm-up down to a tenth, is of the schedule ``"cosine"``.
+        """
+        if self.recipe.schedule == "cosine":
+            return super().learning_rate(iteration)
         return self.lr * (0.1 if 3 * iteration >= 2 * self.iterations else 1.0)
 
     def parameters(self, model: CropClassifier) -> list[nn.Parameter]:

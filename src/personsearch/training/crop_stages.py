@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from personsearch.losses.cosine_softmax import CosineSoftmax
 from personsearch.systems.base import jitter_boxes
@@ -76,4 +77,6 @@ class CropStage(Stage):
         losses = model.detection_step(maps, boxes, ids).losses if self.detection else {}
         # No detector's box is exact.
         embeddings = model.embed_regions(maps, [jitter_boxes(b, self.jitter) for b in boxes])
+        if model.metric != "cosine":
+            embeddings = functional.normalize(embeddings, dim=1)
         return losses | {"softmax": self.module(embeddings, torch.cat(ids))}
