@@ -1,13 +1,19 @@
 """Faster R-CNN on a pyramid: levels, losses, detections with gradient to the boxes."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import FrozenBatchNorm2d
 
+from personsearch.detectors.backbones import build_trunk
+from personsearch.detectors.faster_rcnn import PictureTransform
 from personsearch.detectors.fpn import PyramidFasterRCNN, PyramidSettings
+from personsearch.detectors.retinanet import RetinaNet
 from personsearch.errors import ModelError
 
 CHANNELS = {"C2": 4, "C3": 6, "C4": 8, "C5": 8}
@@ -115,3 +121,76 @@ def test_a_fifth_size_adds_a_coarser_level() -> None:
 def test_settings_that_no_network_can_have(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="expected 1 to 5 sizes"):
         _detector(**changes)
+
+
+@pytest.fixture(scope="module")
+def published() -> FasterRCNN:
+    """Torchvision's network of two classes, of which some regions show the second."""
+    torch.manual_seed(0)
+    network = fasterrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=2, min_size=96, max_size=128
+    ).eval()
+    torch.nn.init.normal_(network.rpn.head.cls_logits.weight, std=0.3)
+    torch.nn.init.normal_(network.roi_heads.box_predictor.bbox_pred.weight, std=0.02)
+    return network
+
+
+def test_equals_torchvisions_network_exactly(published: FasterRCNN, tmp_path: Path) -> None:
+    """Its whole detection, from the picture on, from a file of weights."""
+    torch.save(published.state_dict(), tmp_path / "detector.pth")
+    trunk = build_trunk("resnet50", str(tmp_path / "detector.pth"))
+    detector = PyramidFasterRCNN(trunk.channels, trunk.strides).eval()
+    detector.load_published(trunk.detector)
+    images = [torch.rand(3, 96, 120), torch.rand(3, 128, 90)]
+    with torch.no_grad():
+        batch = PictureTransform(96, 128).to_batch(images)
+        maps, x = {}, batch.tensors
+        for name, block in trunk.blocks.eval().items():
+            maps[name] = x = block(x)
+        found = detector.postprocess(detector(batch, maps)[0], batch.image_sizes)
+        expected = published(images)
+    found_boxes = PictureTransform.unscale([one.boxes for one in found], images, batch)
+    for one, boxes, theirs in zip(found, found_boxes, expected, strict=True):
+        assert len(one.scores) > 10
+        assert torch.equal(one.scores, theirs["scores"])
+        assert torch.equal(boxes, theirs["boxes"])
+
+
+def test_of_91_classes_the_person_is_kept(published: FasterRCNN) -> None:
+    state = published.state_dict()
+    predictor = "roi_heads.box_predictor."
+    rows = torch.rand(91, 1024)
+    state[f"{predictor}cls_score.weight"], state[f"{predictor}cls_score.bias"] = rows, rows[:, 0]
+    deltas = torch.rand(91 * 4, 1024)
+    state[f"{predictor}bbox_pred.weight"] = deltas
+    state[f"{predictor}bbox_pred.bias"] = deltas[:, 0]
+    # Files of the time had no version of these two, and frozen statistics.
+    state["rpn.head.conv.weight"] = state.pop("rpn.head.conv.0.0.weight")
+    state["rpn.head.conv.bias"] = state.pop("rpn.head.conv.0.0.bias")
+    channels = {"C2": 256, "C3": 512, "C4": 1024, "C5": 2048}
+    detector = PyramidFasterRCNN(channels, STRIDES)
+    detector.load_published(dict(state))
+    assert detector.box_predictor.classifier is not None
+    assert torch.equal(detector.box_predictor.classifier.weight, rows[:2])
+    assert torch.equal(detector.box_predictor.regressor.weight, deltas[4:8])
+    assert torch.equal(
+        detector.proposals.head.state_dict()["conv.0.0.bias"], state["rpn.head.conv.bias"]
+    )
+    with pytest.raises(ModelError, match=r"does not fit .*weights = 'coco-faster-rcnn'"):
+        _detector().load_published(dict(state))
+    with pytest.raises(ModelError, match=r"does not fit .* expected torchvision's RetinaNet"):
+        RetinaNet(channels).load_published(dict(state))
+
+
+def test_a_body_with_frozen_statistics_is_divided_by_their_root_alone(
+    published: FasterRCNN, tmp_path: Path
+) -> None:
+    state = {k: v for k, v in published.state_dict().items() if "num_batches" not in k}
+    torch.save(state, tmp_path / "frozen.pth")
+    trunk = build_trunk("resnet50", str(tmp_path / "frozen.pth"), "frozen")
+    exact = FrozenBatchNorm2d(64, eps=0.0)
+    exact.load_state_dict(
+        {k.rpartition(".")[2]: v for k, v in state.items() if k.startswith("backbone.body.bn1.")}
+    )
+    x = torch.rand(1, 64, 5, 5)
+    torch.testing.assert_close(trunk.blocks["C1"].get_submodule("bn1")(x), exact(x))

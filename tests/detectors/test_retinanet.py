@@ -12,6 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou, clip_boxes_to_image
 
 from personsearch.detectors.backbones import build_trunk
+from personsearch.detectors.faster_rcnn import PictureTransform
 from personsearch.detectors.retinanet import Predictions, RetinaNet, RetinaNetSettings
 from personsearch.errors import ModelError
 
@@ -65,8 +66,9 @@ def test_equals_torchvisions_network(published: Theirs, tmp_path: Any) -> None:
     assert losses == {}
     anchors = published.anchor_generator(batch, features)
     assert torch.equal(predictions.anchors, anchors[0])
+    assert torch.equal(predictions.deltas, outputs["bbox_regression"])
+    # The published layer has 91 classes, whose product rounds otherwise than that of one.
     torch.testing.assert_close(predictions.logits, outputs["cls_logits"][:, :, 1])
-    torch.testing.assert_close(predictions.deltas, outputs["bbox_regression"])
     levels = list(predictions.levels)
     person = outputs["cls_logits"][:, :, 1:2].split(levels, dim=1)
     deltas = outputs["bbox_regression"].split(levels, dim=1)
@@ -80,6 +82,46 @@ def test_equals_torchvisions_network(published: Theirs, tmp_path: Any) -> None:
     assert 0 < count <= 100
     torch.testing.assert_close(found.scores, expected["scores"][:count])
     torch.testing.assert_close(found.boxes, expected["boxes"][:count])
+
+
+def test_equals_torchvisions_network_of_one_class_exactly(published: Theirs) -> None:
+    """Its whole detection, from the picture on, without any difference."""
+    one = retinanet_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=1, min_size=96, max_size=128
+    ).eval()
+    layer = "head.classification_head.cls_logits."
+    whole = dict(published.state_dict())
+    whole[f"{layer}weight"] = whole[f"{layer}weight"] / 8  # so that no score is 1
+    state = whole | {
+        f"{layer}{name}": whole[f"{layer}{name}"].unflatten(0, (9, 91))[:, 1]
+        for name in ("weight", "bias")
+    }
+    one.load_state_dict(state)
+    trunk = build_trunk("resnet50")
+    trunk.blocks.load_state_dict(_blocks(state))
+    ours = RetinaNet(trunk.channels).eval()
+    ours.load_published(whole)
+    image = torch.rand(3, 96, 120)
+    with torch.no_grad():
+        batch = PictureTransform(96, 128).to_batch([image])
+        maps, x = {}, batch.tensors
+        for name, block in trunk.blocks.eval().items():
+            maps[name] = x = block(x)
+        found = ours.postprocess(ours(batch, maps)[0], batch.image_sizes)[0]
+        expected = one([image])[0]
+    assert 0 < len(found.scores) <= 100
+    assert torch.equal(found.scores, expected["scores"])
+    assert torch.equal(found.boxes, expected["boxes"])
+
+
+def _blocks(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a published body under the names of a trunk's blocks."""
+    body, blocks = "backbone.body.", {f"layer{k}": f"C{k + 1}" for k in range(1, 5)}
+    named = {k.removeprefix(body): v for k, v in state.items() if k.startswith(body)}
+    return {
+        f"{blocks[k.partition('.')[0]]}.{k.partition('.')[2]}" if "layer" in k else f"C1.{k}": v
+        for k, v in named.items()
+    }
 
 
 def test_published_weights_need_the_published_settings(published: Theirs) -> None:

@@ -23,7 +23,13 @@ from torchvision.models import get_model, list_models
 from torchvision.ops import FrozenBatchNorm2d
 
 from personsearch.detectors.faster_rcnn import fully_connected, grid
-from personsearch.detectors.weights import IMAGENET, fit_weights, published_weights, read_weights
+from personsearch.detectors.weights import (
+    COCO,
+    IMAGENET,
+    fit_weights,
+    published_weights,
+    read_weights,
+)
 from personsearch.errors import ModelError
 
 
@@ -336,8 +342,9 @@ _RESNET_BLOCKS = {
 
 def build_trunk(
     name: str = "resnet50",  # "small", or a ResNet, ResNeXt or Wide ResNet of torchvision
-    # "none", "imagenet-v1" or "-v2" (torchvision's weights of the classifier), "coco" (of
-    # its RetinaNet, ResNet-50 only), the path of a file with the state dictionary of either kind,
+    # "none", "imagenet-v1" or "-v2" (torchvision's weights of the classifier), "coco" or
+    # "coco-faster-rcnn" (of its RetinaNet and Faster R-CNN with ResNet-50, the detector's head
+    # included), the path of a file with the state dictionary of either kind,
     # or the checkpoint of a disjoint pair (`systems.sequential`), for its re-ID network's weights
     weights: str = "none",
     norm: str = "batch",  # "batch" or "frozen", as for `build_backbone`
@@ -352,7 +359,7 @@ def build_trunk(
         ModelError: an unknown name, missing or misfit weights, or too many frozen blocks.
     """
     _check_norm(norm, "batch", "frozen")
-    named = weights in ("none", "coco", *IMAGENET)
+    named = weights in ("none", *COCO, *IMAGENET)
     checkpoint = None if named or not Path(weights).is_dir() else Path(weights)
     given = "none" if checkpoint else weights
     if name == "small":
@@ -383,19 +390,19 @@ def _resnet_trunk(name: str, weights: str) -> Trunk:
     if weights in ("none", *IMAGENET):
         network, detector = _classifier(name, weights), {}
     else:
-        if weights == "coco" and name != "resnet50":
+        if weights in COCO and name != "resnet50":
             raise ModelError(
-                f"weights = 'coco' are published for backbone 'resnet50', not {name!r}; use "
+                f"weights = {weights!r} are published for backbone 'resnet50', not {name!r}; use "
                 "'imagenet-v1', 'none' or a file"
             )
         network = _classifier(name, "none")
-        whole = (
-            published_weights("retinanet_resnet50_fpn")
-            if weights == "coco"
-            else read_weights(Path(weights))
-        )
+        whole = published_weights(COCO[weights]) if weights in COCO else read_weights(Path(weights))
         features = {k.removeprefix(body): v for k, v in whole.items() if k.startswith(body)}
         detector = {k: v for k, v in whole.items() if features and not k.startswith(body)}
+        # The body published on COCO was trained with frozen statistics and divides by their root
+        # alone; ours adds 1e-5 first.
+        if detector and not any(k.endswith("num_batches_tracked") for k in features):
+            features = {k: v - 1e-5 if "running_var" in k else v for k, v in features.items()}
         fit_weights(network, features or whole, weights, name)
     if not hasattr(network, "layer4"):
         raise ModelError(

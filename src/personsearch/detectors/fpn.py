@@ -24,6 +24,7 @@ from personsearch.detectors.faster_rcnn import (
     split_like,
 )
 from personsearch.detectors.retinanet import DetectedBoxes, RetinaNetSettings, keep_best
+from personsearch.detectors.weights import COCO_PERSON, fit_detector
 from personsearch.errors import ModelError
 from personsearch.types import UNLABELLED
 
@@ -151,3 +152,38 @@ class PyramidFasterRCNN(nn.Module):
             keep_best(torch.arange(len(b), device=b.device), b, s, self.settings)
             for b, s in zip(boxes, scores, strict=True)
         ]
+
+    def load_published(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load pyramid, proposals and head of a torchvision Faster R-CNN.
+
+        Of its classes, background and the person are kept: a score is the probability of a person
+        against background alone.
+
+        Raises:
+            ModelError: they do not fit these settings.
+        """
+        predictor = "roi_heads.box_predictor."
+        renamed = {
+            "roi_heads.box_head.fc6.": "roi_heads.layers.0.",
+            "roi_heads.box_head.fc7.": "roi_heads.layers.2.",
+            f"{predictor}cls_score.": "roi_heads.classifier.",
+            f"{predictor}bbox_pred.": "roi_heads.regressor.",
+        }
+        ours = {}
+        for name, tensor in tensors.items():
+            start = next((k for k in renamed if name.startswith(k)), "")
+            if start.endswith("cls_score."):
+                tensor = tensor[[0, COCO_PERSON]]
+            elif start.startswith(predictor):
+                tensor = tensor[4 * COCO_PERSON : 4 * COCO_PERSON + 4]
+            ours[renamed.get(start, "") + name.removeprefix(start)] = tensor
+        fit_detector(
+            {
+                "backbone.fpn.": self.pyramid,
+                "rpn.": self.proposals,
+                "roi_heads.": self.box_predictor,
+            },
+            ours,
+            "torchvision's Faster R-CNN (weights = 'coco-faster-rcnn'), of pyramid_channels = 256, "
+            "5 anchor_sizes, 3 aspect_ratios, roi_size = [7, 7] and detection_hidden = 1024",
+        )

@@ -21,12 +21,11 @@ from torchvision.ops import FeaturePyramidNetwork, box_iou, clip_boxes_to_image,
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from personsearch.detectors.faster_rcnn import match_boxes, select_detections
+from personsearch.detectors.weights import COCO_PERSON, fit_detector
 from personsearch.errors import ModelError
 
 LEVELS = ("C3", "C4", "C5")
 """The blocks of a trunk that the pyramid stands on."""
-
-_COCO_PERSON = 1
 
 
 @dataclass(frozen=True)
@@ -221,22 +220,17 @@ class RetinaNet(nn.Module):
         Raises:
             ModelError: they do not fit these settings.
         """
-        pyramid, head = "backbone.fpn.", "head."
-        parts = {
-            part: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            for part, prefix in ((self.pyramid, pyramid), (self.head, head))
-        }
         per_cell = self.head.classification_head.num_anchors
-        for name, tensor in parts[self.head].items():
-            if ".cls_logits." in name and not tensor.shape[0] % per_cell:
-                parts[self.head][name] = tensor.unflatten(0, (per_cell, -1))[:, _COCO_PERSON]
-        try:
-            for part, state in parts.items():
-                part.load_state_dict(state)
-        except RuntimeError as error:
-            first = str(error).split("\n\t")[1:2] or [str(error)]
-            raise ModelError(
-                f"the published detector does not fit these settings: {first[0]}; it has "
-                "pyramid_channels = 256, head_depth = 4, head_norm = 'none', 5 anchor_sizes, "
-                "3 anchor_octaves and 3 aspect_ratios"
-            ) from None
+        people = {
+            name: tensor.unflatten(0, (per_cell, -1))[:, COCO_PERSON]
+            if ".cls_logits." in name and not len(tensor) % per_cell
+            else tensor
+            for name, tensor in tensors.items()
+        }
+        fit_detector(
+            {"backbone.fpn.": self.pyramid, "head.": self.head},
+            people,
+            "torchvision's RetinaNet (weights = 'coco'), of pyramid_channels = 256, "
+            "head_depth = 4, head_norm = 'none', 5 anchor_sizes, 3 anchor_octaves and "
+            "3 aspect_ratios",
+        )

@@ -16,6 +16,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGENET = ("imagenet", "imagenet-v1", "imagenet-v2")
 """Names of torchvision's published weights; the first stands for its newest."""
+COCO = {"coco": "retinanet_resnet50_fpn", "coco-faster-rcnn": "fasterrcnn_resnet50_fpn"}
+"""Names of torchvision's weights of whole detectors, and the detectors."""
+COCO_PERSON = 1
+"""The class of people among their classes."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -100,3 +104,24 @@ def fit_weights(network: nn.Module, tensors: Mapping[str, Tensor], weights: str,
             f"(first {missing[0]!r}) and {len(unexpected)} are unknown"
             + (f" (first {unexpected[0]!r})" if unexpected else "")
         )
+
+
+def fit_detector(
+    parts: Mapping[str, nn.Module],  # by how their published names begin
+    tensors: Mapping[str, Tensor],  # of a whole published detector
+    expected: str,  # the network that they are expected to be of, for the error
+) -> None:
+    """Load the parts of a torchvision detector.
+
+    Raises:
+        ModelError: they do not fit.
+    """
+    try:
+        for start, part in parts.items():
+            own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+            part.load_state_dict(own)
+    except RuntimeError as error:
+        first = str(error).split("\n\t")[1:2] or [str(error)]
+        raise ModelError(
+            f"the published detector does not fit these settings: {first[0]}; expected {expected}"
+        ) from None

@@ -87,10 +87,10 @@ class RDLR(PyramidSystem):
         self.embedding_dim = self.reid.embedding_dim
         if detector == "retinanet":
             self.detector = RetinaNet(trunk.channels, pyramid)
-            if trunk.detector:
-                self.detector.load_published(trunk.detector)
         else:
             self.detector = PyramidFasterRCNN(trunk.channels, trunk.strides, pyramid)
+        if trunk.detector:
+            self.detector.load_published(trunk.detector)
         table = (num_ids, self.embedding_dim, proxy_slots, proxy_margin)
         self.proxies = ProxyTriplet(*table, proxy_negatives)
 
