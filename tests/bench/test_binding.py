@@ -126,6 +126,7 @@ def test_synthetic_values_stand_for_the_papers_and_are_listed() -> None:
     assert here.named("again").set["init"] == "run:few"
     assert here.data["prw"].seed == 7
     assert here.here == (
+        "data and base recipes are the preset's",
         "all rows: iterations = 60",
         "50 classes: priority_classes = 10 (paper: 50)",
         "rows of a seed start from one run of dc-inet, "

@@ -207,10 +207,10 @@ def test_too_small_a_disk_is_said_before_anything_is_run(
     run: Reproduce, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reproduce, "SPARE", 1e18)
-    ran = run("some", "--data", place / "cuhk", "--out", place / "full", "--yes")
+    ran = run("some", "--data", place / "cuhk", "--out", place / "asked", "--yes")
     assert ran.returncode == 1
     assert "GB are free; give --out on a larger disk" in ran.stderr
-    assert not list((place / "full").rglob("last"))
+    assert not list((place / "asked").rglob("last"))
 
 
 def test_nothing_is_begun_without_consent(run: Reproduce, place: Path) -> None:

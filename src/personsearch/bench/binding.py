@@ -122,7 +122,7 @@ def bound(ablation: Ablation, scale: Scale) -> Ablation:
     table = binding.table.get(ablation.name, BoundTable())
     if strangers := set(table.variant) - {variant.name for variant in ablation.variant}:
         raise RecipeError(f"{paper}.toml: {ablation.name} has no variant {min(strangers)!r}")
-    lines: list[str] = []
+    lines = ["data and base recipes are the preset's"]
     if table.set:
         lines.append(f"all rows: {_listed(table.set, ablation.set)}")
     variants, starts = [], {}

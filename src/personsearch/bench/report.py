@@ -72,13 +72,16 @@ def sections(planner: Planner, ablations: Sequence[Ablation], seeds: int) -> lis
 
 
 def floor(planner: Planner, ablation: Ablation) -> float:
-    """Return the floor of the first variant's data set; NaN without mAP, or if it is not drawn."""
+    """Return the floor of the first variant's data set; NaN without mAP or pictures."""
     if not any(column.measure.startswith("mean_ap") for column in ablation.column):
         return math.nan
     first = ablation.shown[0]
     tested = first.test or first.train
-    source = planner.source(ablation, tested)
-    return color_floor(source, planner.runs, planner.protocol(ablation, tested))
+    try:
+        source = planner.source(ablation, tested)
+        return color_floor(source, planner.runs, planner.protocol(ablation, tested))
+    except PersonSearchError:
+        return math.nan
 
 
 def color_floor(source: Source, runs: Path, protocol: str = "") -> float:
