@@ -51,6 +51,7 @@ WITHOUT_SOURCE = {
     "benchmarks/test_real_frames.py": "benchmarks/real_frames.py",
     "examples/test_two_step.py": "examples/",
     "recipes/test_paper_sizes.py": "the numbers in recipes/cuhk-sysu and recipes/prw",
+    "systems/test_published_code.py": "NAE and SeqNet beside the published programs",
     "systems/test_region_systems.py": "what all systems on proposals have in common",
     "web/test_over_milvus.py": "the API on another engine",
     "web/test_page.py": "web/static/, in a browser",

@@ -6,16 +6,16 @@ reads, and the position of OIM's queue was not saved.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from personsearch import recipes
+from personsearch.detectors.weights import read_weights
 from personsearch.errors import CheckpointError, ModelError
 from personsearch.training.checkpoint import save_checkpoint
 from personsearch.training.recipe import Recipe, read_recipe
@@ -82,7 +82,7 @@ def convert_weights(
     file, out = Path(file), Path(out)
     if out.exists():
         raise CheckpointError(f"{out}: exists already; choose another folder, or remove it")
-    theirs = read_published(file)
+    theirs = read_weights(file)
     state, matched, left_out = our_tensors(theirs, system, str(file))
     num_ids = len(state[LOOKUP])
     if recipe is None:
@@ -99,40 +99,6 @@ def convert_weights(
     metrics = {"converted from": {"file": file.name, "sha256": digest}}
     save_checkpoint(out, model, model_recipe, num_ids, metrics)
     return Conversion(recipe, matched, left_out)
-
-
-def read_published(file: Path) -> dict[str, Tensor]:
-    """Read the network's tensors by name, without wrappings and a prefix such as ``module.``.
-
-    Raises:
-        ModelError: there is no such file, it is damaged, or holds something else than numbers.
-    """
-    if not file.is_file():
-        raise ModelError(f"{file}: no such file; give the path of a published .pth")
-    try:
-        values: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused:
-            raise ModelError(
-                f"{file}: holds Python objects ({refused[1].rstrip('.')}), expected tensors and "
-                "numbers only; nothing of it was executed. Save model.state_dict() instead"
-            ) from None
-        raise ModelError(
-            f"{file}: cannot be read ({type(error).__name__}), expected a whole file that "
-            "torch.save wrote; download or copy it again"
-        ) from None
-    while isinstance(values, dict):
-        inner = next((values[k] for k in ("state_dict", "model") if k in values), None)
-        if not isinstance(inner, dict):
-            break
-        values = inner
-    if not isinstance(values, dict):
-        raise ModelError(f"{file}: holds a {type(values).__name__}, expected a state dictionary")
-    tensors = {str(k): v for k, v in values.items() if isinstance(v, Tensor)}
-    anchor = "backbone.conv1.weight"
-    prefix = next((k.removesuffix(anchor) for k in tensors if k.endswith(anchor)), "")
-    return {k.removeprefix(prefix): v for k, v in tensors.items()}
 
 
 def our_tensors(

@@ -54,7 +54,7 @@ def test_the_folder_is_a_model_to_load_and_to_train_from(converted: tuple[Path, 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["none.pth", "--system", "nae", "--out", "x"], 1, "error: none.pth: no such file"),
+        (["none.pth", "--system", "nae", "--out", "x"], 1, "error: none.pth: no such weights file"),
         (["none.pth", "--system", "oim", "--out", "x"], 2, "'oim' is not one of"),
         (["none.pth", "--system", "nae"], 2, "Missing option '--out'"),
     ],

@@ -1,5 +1,6 @@
 """Weights files and published weights of networks, by name."""
 
+import re
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -23,10 +24,12 @@ COCO_PERSON = 1
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a weights file by name.
+    """Read the tensors of a weights file by name; nothing in it is executed.
+
+    They may be wrapped as ``state_dict`` or ``model``, and begin with ``module.``.
 
     Raises:
-        ModelError: the file is missing, or holds something else than tensors.
+        ModelError: the file is missing or damaged, or holds something else than tensors.
     """
     if not path.is_file():
         raise ModelError(
@@ -39,14 +42,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused:
+            raise ModelError(
+                f"{path}: holds Python objects ({refused[1].rstrip('.')}), expected tensors and "
+                "numbers only; nothing of it was executed. Save model.state_dict() instead"
+            ) from None
         raise ModelError(
-            f"{path}: cannot be read as weights ({type(error).__name__}: {error}); expected a "
-            ".safetensors file, or a .pth file that holds tensors only"
+            f"{path}: cannot be read ({type(error).__name__}), expected a whole file of weights "
+            "(.safetensors, or a .pth that torch.save wrote); download or copy it again"
         ) from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    while isinstance(state, dict) and (inner := state.keys() & {"state_dict", "model"}):
+        state = state[min(inner)]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"{path}: holds no state dictionary of tensors")
+        raise ModelError(f"{path}: holds no state dictionary of tensors; save model.state_dict()")
+    while state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return state
 
 
