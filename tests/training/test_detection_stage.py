@@ -164,6 +164,14 @@ def test_the_rate_warms_up_and_falls_along_half_a_cosine(tmp_path: Path) -> None
     assert rates == pytest.approx([1.0, 2.0, *expected])
 
 
+def test_steps_are_detectron_s(tmp_path: Path) -> None:
+    """A tenth after 2/3 and after 8/9 of all iterations, those of the warm-up included."""
+    changes = {"detection_lr": 2.0, "detection_warmup": 2, "detection_schedule": "step"}
+    stage = _stage(_scenes(tmp_path, 2), detection_iterations=9, **changes)
+    rates = [stage.learning_rate(k) for k in range(9)]
+    assert rates == pytest.approx([1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 0.2, 0.2, 0.02])
+
+
 def test_both_steps_are_stages_of_a_run(tmp_path: Path) -> None:
     scenes = _scenes(tmp_path, 2)
     assert [s.name for s in make_stages(_recipe(), scenes)] == ["detection"]
