@@ -49,6 +49,7 @@ WITHOUT_SOURCE = {
     "test_wheel.py": "the built package",
     "benchmarks/test_benchmarks.py": "benchmarks/",
     "benchmarks/test_real_frames.py": "benchmarks/real_frames.py",
+    "cli/test_evaluate_published.py": "the published results that `evaluate` prints",
     "examples/test_two_step.py": "examples/",
     "recipes/test_paper_sizes.py": "the numbers in recipes/cuhk-sysu and recipes/prw",
     "systems/test_published_code.py": "NAE and SeqNet beside the published programs",
