@@ -190,6 +190,7 @@ PY_FASTER_RCNN = {
     "roi_pooling": "max",
     "rois_per_image": 128,
     "roi_positive_fraction": 0.25,
+    "dropout": 0.5,
     "box_beta": 1.0,
     "score_threshold": 0.05,
     "nms_iou": 0.3,
@@ -200,11 +201,11 @@ PY_FASTER_RCNN = {
     "weight_decay": 5e-4,
     "bias_lr_factor": 2.0,
     "bias_decay": True,
-    "precision": "float32",
 }
 """The platform of I-Net and DC-I-Net, where their paper is silent."""
 
 INET = PY_FASTER_RCNN | {
+    "precision": "float32",
     "backbone": "vgg16",
     "weights": "imagenet-v1",
     "frozen_stages": 10,  # the first two stacks: four convolutions with ReLU, two poolings
@@ -244,6 +245,7 @@ DCINET = INET | {
     "reid_gradient": "all",
 }
 DCINET_RESNET50 = DCINET | {
+    "dropout": 0.0,  # there is no fc6
     "backbone": "resnet50",
     "norm": "frozen",
     "frozen_stages": 5,  # conv1, bn1, relu, maxpool, conv2_x

@@ -161,7 +161,8 @@ class ProposalNetwork(RegionProposalNetwork):
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return each anchor's label (1, 0, or -1 if left out) and true box, as torchvision does.
 
-        Anchors that cross the border are left out, even where one is a person's best.
+        Anchors that cross the border are left out, even where one is a person's best; of a picture
+        that is smaller than every anchor none is.
         """
         labels = [a.new_full((len(a),), -1.0) for a in anchors]
         matched = [a.clone() for a in anchors]
@@ -169,10 +170,11 @@ class ProposalNetwork(RegionProposalNetwork):
             anchors, boxes, sizes, labels, matched, strict=True
         ):
             rows = (clip_boxes_to_image(anchor, size) == anchor).all(dim=1)
-            if rows.any():
-                (label[rows],), (match[rows],) = self.assign_targets_to_anchors(
-                    [anchor[rows]], [{"boxes": box}]
-                )
+            if not rows.any():
+                rows[:] = True
+            (label[rows],), (match[rows],) = self.assign_targets_to_anchors(
+                [anchor[rows]], [{"boxes": box}]
+            )
         return labels, matched
 
 

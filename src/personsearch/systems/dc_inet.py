@@ -46,6 +46,7 @@ class DCINet(RegionSystem):
     """
 
     embed_boxes = True
+    py_faster_rcnn = True
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class DCINet(RegionSystem):
         reid_min_iou: float = 0.5,  # least IoU with a person's box of the refined boxes embedded
         # what the re-identification losses train: all layers, as published, or none of the stem
         reid_gradient: Literal["all", "head"] = "all",
+        dropout: float = 0.5,  # rate after detection's fc6 and fc7 in training
         box_beta: float = 1.0,
         confidence_weighted: bool = False,
         pairing: PairingSettings = PAPER_LOSSES,
@@ -66,7 +68,8 @@ class DCINet(RegionSystem):
     ) -> None:
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.confidence_weighted, self.roi_pooling = confidence_weighted, roi_pooling
-        self.reid_min_iou, self.reid_gradient, self.box_beta = reid_min_iou, reid_gradient, box_beta
+        self.reid_min_iou, self.reid_gradient = reid_min_iou, reid_gradient
+        self.dropout, self.box_beta = dropout, box_beta
         self.reid_roi_size = grid("reid_roi_size", reid_roi_size)
         self.head, self.detection_head = backbone.copy_detection_head(), None
         self.box_predictor = BoxPredictor(backbone.detection_channels)

@@ -46,6 +46,8 @@ class INet(RegionSystem):
     the Siamese network are one network, the batch holds the pictures of all streams.
     """
 
+    py_faster_rcnn = True
+
     def __init__(
         self,
         backbone: Backbone,  # the cut network; VGG16 in the paper
@@ -54,6 +56,7 @@ class INet(RegionSystem):
         embedding_dim: int = 256,  # length of an embedding
         roi_pooling: Literal["max", "align"] = "max",  # RoI pooling as in the paper, or RoIAlign
         reid_min_iou: float = 0.5,  # least IoU with a person's box of the regions in the losses
+        dropout: float = 0.5,  # rate after fc6 and fc7 in training; py-faster-rcnn's
         box_beta: float = 1.0,  # where smooth L1 turns from square to linear; py-faster-rcnn's
         embed_boxes: bool = False,  # embed the final boxes instead of their proposals
         confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
@@ -63,7 +66,7 @@ class INet(RegionSystem):
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.confidence_weighted = confidence_weighted
         self.roi_pooling, self.embed_boxes = roi_pooling, embed_boxes
-        self.reid_min_iou, self.box_beta = reid_min_iou, box_beta
+        self.reid_min_iou, self.dropout, self.box_beta = reid_min_iou, dropout, box_beta
         self.box_predictor = BoxPredictor(backbone.detection_channels)
         self.embedder = nn.Linear(backbone.head_channels * math.prod(self.cells), embedding_dim)
         self.reid = PairingLosses(num_ids, embedding_dim, pairing)
