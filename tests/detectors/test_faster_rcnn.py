@@ -69,6 +69,50 @@ def test_losses_and_proposals_equal_torchvisions(with_people: bool) -> None:
     assert [len(p) for p in found.boxes] == [4, 4]
 
 
+@pytest.mark.parametrize("with_people", [True, False])
+def test_anchors_across_the_border_may_have_no_part_in_the_losses(with_people: bool) -> None:
+    """Label and true box of each anchor by loops, as py-faster-rcnn assigns them."""
+    torch.manual_seed(0)
+    network = ProposalNetwork(8, (16, 32), (1.0, 2.0), inside=True)
+    images = ImageList(torch.zeros(1, 3, 96, 128), [(80, 100)])
+    (anchors,) = network.anchor_generator(images, [torch.zeros(1, 8, 12, 16)])
+    boxes = _random_boxes(3, 80.0) if with_people else torch.zeros(0, 4)
+    (labels,), (matched,) = network._match_inside([anchors], [boxes], images.image_sizes)
+    overlaps = box_iou(boxes, anchors)
+    inside = [x1 >= 0 and y1 >= 0 and x2 <= 100 and y2 <= 80 for x1, y1, x2, y2 in anchors.tolist()]
+    assert 20 < sum(inside) < len(inside) - 20
+    overlaps[:, ~torch.tensor(inside)] = -1
+    for row, (x, within) in enumerate(zip(overlaps.T.tolist(), inside, strict=True)):
+        best = max(x, default=0.0)
+        highest = any(x[k] == overlaps[k].max() for k in range(len(x)))
+        expected = -1 if not within else 1 if highest or best >= 0.7 else 0 if best < 0.3 else -1
+        assert labels[row] == expected
+        if expected == 1:
+            assert torch.equal(matched[row], boxes[x.index(best)])
+    assert (labels == 1).any() == with_people
+
+
+def test_small_proposals_may_be_dropped() -> None:
+    torch.manual_seed(0)
+    network = ProposalNetwork(8, (16, 32), (1.0, 2.0), min_size=20.0)
+    images = ImageList(torch.zeros(1, 3, 96, 128), [(96, 128)])
+    (found,) = network(images, torch.randn(1, 8, 12, 16)).boxes
+    assert len(found)
+    assert (found[:, 2:] - found[:, :2]).min() >= 20
+
+
+def test_anchors_are_exact_under_autocast() -> None:
+    """bfloat16 would round 1,000 pixels to steps of four."""
+    network, images = _network(), ImageList(torch.zeros(1, 3, 96, 128), [(96, 128)])
+    given = []
+    network.anchor_generator.register_forward_hook(lambda *a: given.extend(a[-1]))
+    network(images, torch.randn(1, 8, 12, 16).bfloat16().float())
+    with torch.autocast("cpu", torch.bfloat16):
+        network(images, torch.randn(1, 8, 12, 16).bfloat16())
+    assert given[1].dtype == torch.float32
+    assert torch.equal(given[0], given[1])
+
+
 def test_proposals_come_with_the_probability_of_a_person() -> None:
     ours = _network()
     found = ours(ImageList(torch.zeros(1, 3, 96, 128), [(96, 128)]), torch.randn(1, 8, 12, 16))
