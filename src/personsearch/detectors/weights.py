@@ -58,7 +58,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: holds no state dictionary of tensors; save model.state_dict()")
     while state and all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return state
+    return dict(state)
 
 
 def published_weights(name: str, version: str = "imagenet") -> dict[str, Tensor]:
