@@ -134,6 +134,24 @@ def test_synthetic_values_stand_for_the_papers_and_are_listed() -> None:
     )
 
 
+@pytest.mark.usefixtures("nowhere")
+def test_a_start_goes_before_that_of_the_paper(some: Path) -> None:
+    """The paper's is in the ablation's own `set`; a row's own `init` stays."""
+    some.write_text(BINDING + 'variant.again = { recipe = "inet" }\n')
+    first = Variant(name="first", recipe="xiao2016", hidden=True, set={"init": ""})
+    ablation = ABLATION.model_copy(
+        update={"set": {"init": "run:first"}, "variant": (*ABLATION.variant, first)}
+    )
+    here = bound(ablation, "synthetic")
+    assert here.named("few").set["init"] == "run:start-pairs"
+    assert here.named("again").set["init"] == "run:few"
+    assert (here.named("few").recipe, here.named("again").recipe) == ("", "inet")
+    paper = Planner(None, Path("unused"), scale="paper")
+    needs = paper.run(ablation, ablation.named("few"), 0).needs
+    assert needs["init"].values["system"] == "xiao2016"
+    assert not needs["init"].needs
+
+
 @pytest.mark.usefixtures("some")
 def test_measures_and_charts_are_of_the_synthetic_protocols() -> None:
     here = bound(ABLATION, "synthetic")
