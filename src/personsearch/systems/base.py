@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from personsearch.errors import DataError
 from personsearch.types import Detections
 
+Metric = Literal["cosine", "euclidean"]
+"""What embeddings are compared by: those of ``"cosine"`` have unit length; see
+`evaluation.gallery.METRICS`.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -44,8 +49,7 @@ class PersonSearchModel(nn.Module, ABC):
 
     embedding_dim: int  # D, the length of an embedding
     confidence_weighted: bool = False  # multiply similarity by the detection's score
-    # what embeddings are compared by; those of "cosine" have unit length
-    metric: Literal["cosine", "euclidean"] = "cosine"
+    metric: Metric = "cosine"  # what embeddings are compared by
 
     @abstractmethod
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:

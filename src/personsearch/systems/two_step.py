@@ -6,7 +6,7 @@ model = TwoStep(None, ExtractorEmbedder(extract))                  # for ground-
 """
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from personsearch.external.description import NetworksDescription, read_descript
 from personsearch.external.detector import ExternalDetector
 from personsearch.external.embedder import ExternalEmbedder
 from personsearch.external.input_transform import Picture
-from personsearch.systems.base import PersonSearchModel, Target
+from personsearch.systems.base import Metric, PersonSearchModel, Target
 from personsearch.systems.inference import device_of, to_images, unit_length
 from personsearch.types import Detections, FloatArray
 
@@ -59,7 +59,7 @@ class TwoStep(PersonSearchModel):
         embedder: Embedder,
         *,
         # "cosine" scales vectors to unit length (zeros stay), "euclidean" leaves them as they are
-        metric: Literal["cosine", "euclidean"] = "cosine",
+        metric: Metric = "cosine",
         confidence_weighted: bool = False,  # rank by similarity x detection score
         class_name: str = "person",  # what is searched for
     ) -> None:

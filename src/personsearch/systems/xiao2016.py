@@ -26,7 +26,7 @@ from personsearch.detectors.faster_rcnn import (
 from personsearch.errors import ModelError
 from personsearch.losses.rss import random_sampling_softmax
 from personsearch.losses.softmax import softmax_loss
-from personsearch.systems.base import Target
+from personsearch.systems.base import Metric, Target
 from personsearch.systems.regions import (
     DetectionStep,
     FeatureMaps,
@@ -59,7 +59,7 @@ class Xiao2016(RegionSystem):
         ModelError: `rss_sampled` is below 2.
     """
 
-    metric = "euclidean"
+    metric: Metric = "euclidean"
     py_faster_rcnn = True
 
     def __init__(

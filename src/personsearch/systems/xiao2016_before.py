@@ -9,7 +9,7 @@ from torch.nn import functional
 from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import BoxPredictor, Proposals, split_like
 from personsearch.errors import ModelError
-from personsearch.systems.base import Target
+from personsearch.systems.base import Metric, Target
 from personsearch.systems.regions import RegionFeatures, RegionSettings, RegionSystem
 from personsearch.systems.xiao2016 import PAPER_REGIONS, Xiao2016
 
@@ -17,7 +17,7 @@ from personsearch.systems.xiao2016 import PAPER_REGIONS, Xiao2016
 class Xiao2016Before(Xiao2016):
     """Unit embeddings without a ReLU, compared by cosines; other scores. Not trained any more."""
 
-    metric = "cosine"
+    metric: Metric = "cosine"
     py_faster_rcnn = False
 
     def __init__(
