@@ -54,7 +54,7 @@ def test_every_ablation_is_in_the_map_and_no_other() -> None:
 
 
 def test_every_system_is_in_the_map_and_has_its_recipes() -> None:
-    for name in SYSTEMS:
+    for name in SYSTEMS.keys() - {"xiao2016-0.1"}:  # which is not trained
         assert f"| `{name}` |" in TEXT
         for folder in ("cuhk-sysu", "prw", "synthetic-small", "synthetic-ablation"):
             assert (ROOT / "src" / "personsearch" / "recipes" / folder / f"{name}.toml").is_file()
@@ -70,7 +70,7 @@ def test_keys_are_keys() -> None:
     from personsearch.training.recipe import make_recipe
 
     known: set[str] = set()
-    for name in SYSTEMS:
+    for name in SYSTEMS.keys() - {"xiao2016-0.1"}:  # which is not trained
         recipe = make_recipe({"system": name, "iterations": 1, "lr": 0.1})
         known |= set(recipe.model_dump()) | set(recipe.settings)
     named = re.findall(r"keys? ((?:`[^`]+`(?:, | or )?)+)", TEXT)
