@@ -282,6 +282,7 @@ OIM = {
     "rpn_post_nms_top_n_test": 300,
     "rpn_batch_size_per_image": 256,
     "roi_pooling": "max",
+    "py_faster_rcnn": True,
     "roi_size": (14, 14),
     "rois_per_image": 128,
     "roi_positive_fraction": 0.25,

@@ -20,6 +20,7 @@ SETTINGS: dict[str, Any] = REGIONS | {
     "embedding_dim": 16,
     "queue_size": 8,
     "roi_size": (6, 4),
+    "py_faster_rcnn": False,
 }
 
 

@@ -41,10 +41,13 @@ class OIM(RegionSystem):
         box_beta: float = 1.0,  # where smooth L1 of the boxes turns from square to linear
         # the authors' RoI pooling, or the RoIAlign of those who trained OIM later
         roi_pooling: Literal["max", "align"] = "max",
+        # no loss on anchors across the border, no proposals narrower than a cell, as there
+        py_faster_rcnn: bool = True,
         embed_boxes: bool = False,  # embed the final boxes instead of their proposals
         confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
         regions: RegionSettings = RegionSettings(),  # pictures, proposals, regions and detections
     ) -> None:
+        self.py_faster_rcnn = py_faster_rcnn
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.confidence_weighted = confidence_weighted
         self.embed_boxes, self.oim_min_iou, self.oim_weight = embed_boxes, oim_min_iou, oim_weight

@@ -35,7 +35,7 @@ REMOVED: Mapping[str, bool | float | str] = {
 
 BEFORE: Mapping[str, Mapping[str, Any]] = {
     "dc-inet": {"roi_pooling": "align"},
-    "oim": {"roi_pooling": "align", "box_beta": 1 / 9},
+    "oim": {"roi_pooling": "align", "py_faster_rcnn": False, "box_beta": 1 / 9},
     "sequential": {"stretch": False},
     "trident": {
         "shallow_foreground": False,
