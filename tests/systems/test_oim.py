@@ -8,8 +8,9 @@ import torch
 from drawn import REGIONS, build, scenes, total
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import box_iou, roi_align, roi_pool
+from torchvision.ops import FrozenBatchNorm2d, box_iou, roi_align, roi_pool
 
+from personsearch.detectors.backbones import build_backbone
 from personsearch.systems.oim import OIM
 from personsearch.systems.regions import FeatureMaps, RegionFeatures
 from personsearch.types import Detections
@@ -196,3 +197,18 @@ def test_four_scenes_are_learned(steps: int, changes: dict[str, object]) -> None
     ids = torch.cat([t.ids for t in targets])
     similarity = rows @ rows.t() - 2 * torch.eye(8)
     assert torch.equal(ids[similarity.argmax(dim=1)], ids)
+
+
+def test_starts_as_the_authors_network() -> None:
+    model = OIM(build_backbone("resnet50", norm="frozen-stem", frozen_stages=2), 10)
+    assert model.embedder.weight.std().item() == pytest.approx((2 / 2048) ** 0.5, rel=0.02)
+    assert not model.embedder.bias.any()
+    assert model.roi_pooling == "max"
+    assert model.oim.temperature == 0.1
+    kinds = {
+        part: {type(m) for m in model.get_submodule(part).modules() if "Norm" in type(m).__name__}
+        for part in ("stem", "head")
+    }
+    assert kinds == {"stem": {FrozenBatchNorm2d}, "head": {nn.BatchNorm2d}}
+    still = {n.split(".")[0] for n, p in model.stem.named_parameters() if not p.requires_grad}
+    assert still == {"conv1"}

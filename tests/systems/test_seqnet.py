@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from drawn import REGIONS, build, scenes, total
 from torch import Tensor
@@ -119,3 +120,14 @@ def test_search_with_the_people_around_the_query() -> None:
             context=context,
         )
         assert 0.0 <= result.mean_ap <= 1.0
+
+
+def test_the_first_head_starts_as_torchvisions() -> None:
+    """Uniform within 1 / sqrt(2048), biases included; the second head starts with normal, 0.01."""
+    model = SeqNet(build_backbone("resnet50"), 10)
+    assert model.first.classifier is not None
+    for layer in (model.first.classifier, model.first.regressor):
+        assert layer.weight.abs().max().item() == pytest.approx(2048**-0.5, rel=0.01)
+        assert layer.weight.std().item() == pytest.approx(0.0128, rel=0.05)
+        assert layer.bias.abs().max() > 0
+    assert model.regressor[-1][0].weight.std().item() == pytest.approx(0.01, rel=0.05)
