@@ -10,7 +10,11 @@ from personsearch.cli.bench_runs import execute_runs, folders, measured_cost
 
 def reproduce(
     paper: Annotated[
-        str, typer.Argument(help="'xiao', 'dcinet', 'rdlr', 'loesch' or 'trident': see the docs.")
+        str,
+        typer.Argument(
+            help="'xiao' (2016), 'dcinet' (Zhang 2019), 'rdlr' (Han 2019), 'loesch' (2019) or "
+            "'trident' (Han 2021)."
+        ),
     ],
     data: Annotated[
         list[str] | None,
