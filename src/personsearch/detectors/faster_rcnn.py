@@ -6,6 +6,7 @@ No part depends on the training mode: it computes losses where it is given targe
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,14 @@ from torchvision.models.detection.rpn import (
     concat_box_prediction_layers,
 )
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
-from torchvision.ops import box_iou, clip_boxes_to_image, nms
+from torchvision.ops import box_iou, clip_boxes_to_image, nms, roi_align, roi_pool
 
 from personsearch.detectors.weights import IMAGENET_MEAN, IMAGENET_STD
 from personsearch.errors import ModelError
 from personsearch.types import UNLABELLED
+
+Pooling = Literal["max", "align"]
+"""RoI pooling (Girshick 2015) or RoIAlign (He et al. 2017)."""
 
 
 class PictureTransform(GeneralizedRCNNTransform):
@@ -322,6 +326,26 @@ def decode_boxes(
     """Apply `deltas` (R, 4) to `regions` and clip the boxes to images of (height, width)."""
     boxes = split_like(coder.decode_single(deltas.float(), torch.cat(regions)), regions)
     return [clip_boxes_to_image(b, size) for b, size in zip(boxes, sizes, strict=True)]
+
+
+def pool_regions(
+    features: Tensor,  # (B, C, h, w), the shared map
+    boxes: Sequence[Tensor],  # (R_i, 4) of each image, in pixels of the batch
+    size: tuple[int, int],  # rows and columns of a pooled region
+    stride: int,  # pixels of the batch to one cell of the map
+    pooling: Pooling,
+    sampling_ratio: int = 2,  # points a side that RoIAlign averages in each of its cells
+    aligned: bool = True,  # whether RoIAlign shifts regions by half a cell
+) -> Tensor:
+    """Pool regions from a shared map to (R, C, *size), float32."""
+    # Neither pooling has a bfloat16 kernel on every device.
+    features, rows, scale = features.float(), [b.float() for b in boxes], 1.0 / stride
+    pooled: Tensor = (
+        roi_pool(features, rows, size, scale)
+        if pooling == "max"
+        else roi_align(features, rows, size, scale, sampling_ratio, aligned)
+    )
+    return pooled
 
 
 def split_like(rows: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:

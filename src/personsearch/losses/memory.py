@@ -68,6 +68,16 @@ class CircularQueue(_Ring):
         self.values[rows] = embeddings[len(embeddings) - len(rows) :].float()
 
 
+def update_memories(
+    lookup: LookupTable, queue: CircularQueue, embeddings: Tensor, ids: Tensor
+) -> None:
+    """Move the rows of labelled embeddings (N, D), and push those with negative `ids` (N,)."""
+    everyone, their_ids = distributed.gather(embeddings, ids)
+    known = their_ids >= 0
+    lookup.update(everyone[known], their_ids[known])
+    queue.push(everyone[~known])
+
+
 class FeatureDictionary(_Ring):
     """The latest S embeddings of people with their ids (Zhang et al. 2019, section 3.2)."""
 

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from personsearch.distributed import gather
 from personsearch.losses.agwf import identity_loss
 from personsearch.losses.identities import check_ids
-from personsearch.losses.memory import CircularQueue, LookupTable
+from personsearch.losses.memory import CircularQueue, LookupTable, update_memories
 
 
 class OnlineInstanceMatching(nn.Module):
@@ -55,7 +54,4 @@ class OnlineInstanceMatching(nn.Module):
 
     def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
         """Update the lookup table and the queue with `embeddings` (N, D) of `ids` (N,)."""
-        everyone, their_ids = gather(embeddings, ids)
-        known = their_ids >= 0
-        self.lookup.update(everyone[known], their_ids[known])
-        self.queue.push(everyone[~known])
+        update_memories(self.lookup, self.queue, embeddings, ids)

@@ -18,6 +18,7 @@ from torchvision.ops import box_iou
 from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
+    Pooling,
     decode_boxes,
     fully_connected,
     grid,
@@ -54,7 +55,7 @@ class DCINet(RegionSystem):
         num_ids: int,
         *,
         embedding_dim: int = 256,
-        roi_pooling: Literal["max", "align"] = "max",  # of proposals; refined boxes are aligned
+        roi_pooling: Pooling = "max",  # of proposals; refined boxes are aligned
         reid_roi_size: Sequence[int] = (14, 7),  # rows, columns; the paper's 7 x 14 is w x h
         hidden: int = 4096,  # width of the re-identifier's two fully connected layers; 0 has none
         reid_min_iou: float = 0.5,  # least IoU with a person's box of the refined boxes embedded
@@ -113,6 +114,5 @@ class DCINet(RegionSystem):
         """Return unit embeddings (R, D) of regions whose head is the re-identifier's."""
         if not len(features.pooled):
             return features.pooled.new_zeros((0, self.embedding_dim))
-        averaged = functional.adaptive_avg_pool2d(features.deep, self.cells)
-        embeddings = self.embedder(self.layers(averaged.flatten(1)))
+        embeddings = self.embedder(self.layers(self.average(features)))
         return functional.normalize(embeddings.float(), dim=1)

@@ -6,14 +6,13 @@ all tasks read: person or not, box, and a unit embedding trained by OLP and HEP.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import BoxPredictor
+from personsearch.detectors.faster_rcnn import BoxPredictor, Pooling
 from personsearch.systems.pairing import PairingLosses, PairingSettings
 from personsearch.systems.regions import (
     DetectionStep,
@@ -54,7 +53,7 @@ class INet(RegionSystem):
         num_ids: int,  # labelled identities in the training set
         *,
         embedding_dim: int = 256,  # length of an embedding
-        roi_pooling: Literal["max", "align"] = "max",  # RoI pooling as in the paper, or RoIAlign
+        roi_pooling: Pooling = "max",  # RoI pooling as in the paper, or RoIAlign
         reid_min_iou: float = 0.5,  # least IoU with a person's box of the regions in the losses
         dropout: float = 0.5,  # rate after fc6 and fc7 in training; py-faster-rcnn's
         box_beta: float = 1.0,  # where smooth L1 turns from square to linear; py-faster-rcnn's
@@ -73,8 +72,7 @@ class INet(RegionSystem):
 
     def embed_features(self, features: RegionFeatures) -> Tensor:
         """Return unit embeddings (R, D): a linear layer on fc7."""
-        fc7 = functional.adaptive_avg_pool2d(features.deep, self.cells).flatten(1)
-        return functional.normalize(self.embedder(fc7).float(), dim=1)
+        return functional.normalize(self.embedder(self.average(features)).float(), dim=1)
 
     def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the losses of eq. 6, named by their kind, such as ``olp`` and ``hep``."""

@@ -5,28 +5,18 @@ direction says which. The vector joins the pooled region and the head's output.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import (
-    Proposals,
-    SampledRegions,
-    box_loss,
-    split_like,
-)
+from personsearch.detectors.faster_rcnn import SampledRegions, box_loss
 from personsearch.errors import ModelError
 from personsearch.losses.norm_aware import NormAware, RowNorm, person_loss
 from personsearch.losses.oim import OnlineInstanceMatching
-from personsearch.systems.regions import (
-    DetectionStep,
-    RegionFeatures,
-    RegionSettings,
-    RegionSystem,
-)
+from personsearch.systems.oim import InstanceMatchingSystem
+from personsearch.systems.regions import RegionFeatures, RegionSettings
 
 PUBLISHED = RegionSettings(min_size=900, max_size=1500)
 """The region settings that NAE was published with."""
@@ -65,41 +55,29 @@ class NormAwareHead(nn.Module):
         return split
 
 
-class NormAwareSystem(RegionSystem):
-    """The base of NAE and SeqNet: a norm-aware head, a box regressor and an OIM loss.
+class NormAwareSystem(InstanceMatchingSystem):
+    """The base of NAE and SeqNet: a norm-aware head and a box regressor.
 
-    Subclasses set the weights and call `_add_heads`.
+    Subclasses set the weights, call `_add_heads` and set `oim`.
     """
 
-    oim_weight: float
-    oim_min_iou: float
-    adaptive: bool = False
     box_weight: float
-    box_beta: float
 
-    def _add_heads(
-        self,
-        backbone: Backbone,
-        box_norm: bool,
-        oim: OnlineInstanceMatching,
-    ) -> None:
+    def _add_heads(self, backbone: Backbone, box_norm: bool) -> None:
         shallow, deep = backbone.stem_channels, backbone.head_channels
         self.embedder = NormAwareHead(shallow, deep, self.embedding_dim, self.cells)
         last = normalised_linear(backbone.detection_channels, 4)
         self.regressor = nn.Sequential(
             nn.AdaptiveMaxPool2d(1), nn.Flatten(), last if box_norm else last[0]
         )
-        self.oim = oim
 
     def predict(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
         _, logits = features.joint(self.embedder)
         return logits, self.regressor(features.detection)
 
-    def score(
-        self, features: RegionFeatures, logits: Tensor, proposals: Proposals
-    ) -> Sequence[Tensor]:
-        """Return the sigmoid of the logits of each picture's regions."""
-        return split_like(logits.sigmoid(), proposals.boxes)
+    def person_probability(self, logits: Tensor) -> Tensor:
+        """Return the sigmoid of the logits (R,), which are lengths on a learned scale."""
+        return logits.sigmoid()
 
     def region_losses(
         self, logits: Tensor, deltas: Tensor, regions: SampledRegions
@@ -114,12 +92,6 @@ class NormAwareSystem(RegionSystem):
         embeddings: Tensor
         embeddings, _ = features.joint(self.embedder)
         return embeddings
-
-    def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
-        """Return the loss ``oim`` of people's regions."""
-        embeddings, person = self.embed_people(step, self.oim_min_iou)
-        alpha = step.logits[person].sigmoid().detach() if self.adaptive else None
-        return {"oim": self.oim(embeddings, step.regions.ids[person], alpha) * self.oim_weight}
 
 
 class NAE(NormAwareSystem):
@@ -153,15 +125,14 @@ class NAE(NormAwareSystem):
         confidence_weighted: bool = True,
         regions: RegionSettings = PUBLISHED,
     ) -> None:
-        super().__init__(backbone, num_ids, embedding_dim, regions)
+        super().__init__(backbone, num_ids, embedding_dim, regions, background_iou)
         self.oim_weight, self.oim_min_iou, self.adaptive = oim_weight, oim_min_iou, adaptive
         self.box_weight, self.box_beta = box_weight, box_beta
         self.embed_boxes, self.confidence_weighted = embed_boxes, confidence_weighted
-        self.sampler = self.build_sampler(background_iou)
-        oim = OnlineInstanceMatching(
+        self._add_heads(backbone, box_norm)
+        self.oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
         )
-        self._add_heads(backbone, box_norm, oim)
 
 
 def normalised_linear(channels: int, dim: int) -> nn.Sequential:

@@ -6,13 +6,12 @@ the authors' program, on py-faster-rcnn.
 """
 
 import math
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import BoxPredictor, SampledRegions, detection_losses
+from personsearch.detectors.faster_rcnn import BoxPredictor, Pooling
 from personsearch.losses.oim import OnlineInstanceMatching
 from personsearch.systems.regions import (
     DetectionStep,
@@ -22,7 +21,24 @@ from personsearch.systems.regions import (
 )
 
 
-class OIM(RegionSystem):
+class InstanceMatchingSystem(RegionSystem):
+    """The base of OIM, NAE and SeqNet: online instance matching trains the embeddings."""
+
+    oim: OnlineInstanceMatching
+    oim_weight: float
+    oim_min_iou: float
+    adaptive: bool = False  # adaptive gradient weighting (Han et al. 2021); in none as published
+
+    def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
+        """Return the loss ``oim`` (eq. 4) of people's regions."""
+        embeddings, person = self.embed_people(step, self.oim_min_iou)
+        alpha = None
+        if self.adaptive:
+            alpha = self.person_probability(step.logits[person]).detach()
+        return {"oim": self.oim(embeddings, step.regions.ids[person], alpha) * self.oim_weight}
+
+
+class OIM(InstanceMatchingSystem):
     """Faster R-CNN with an embedding on each region, trained by `OnlineInstanceMatching`."""
 
     def __init__(
@@ -40,14 +56,14 @@ class OIM(RegionSystem):
         adaptive: bool = False,
         box_beta: float = 1.0,  # where smooth L1 of the boxes turns from square to linear
         # the authors' RoI pooling, or the RoIAlign of those who trained OIM later
-        roi_pooling: Literal["max", "align"] = "max",
+        roi_pooling: Pooling = "max",
         # no loss on anchors across the border, no proposals narrower than a cell, as there
         py_faster_rcnn: bool = True,
         embed_boxes: bool = False,  # embed the final boxes instead of their proposals
         confidence_weighted: bool = False,  # multiply similarity by the gallery detection's score
         regions: RegionSettings = RegionSettings(),  # pictures, proposals, regions and detections
     ) -> None:
-        self.py_faster_rcnn = py_faster_rcnn
+        self.py_faster_rcnn = py_faster_rcnn  # read while the proposal network is built
         super().__init__(backbone, num_ids, embedding_dim, regions)
         self.confidence_weighted = confidence_weighted
         self.embed_boxes, self.oim_min_iou, self.oim_weight = embed_boxes, oim_min_iou, oim_weight
@@ -62,18 +78,4 @@ class OIM(RegionSystem):
 
     def embed_features(self, features: RegionFeatures) -> Tensor:
         """Return unit embeddings (R, D): a linear layer on the head's average."""
-        averaged = functional.adaptive_avg_pool2d(features.deep, self.cells).flatten(1)
-        return functional.normalize(self.embedder(averaged).float(), dim=1)
-
-    def region_losses(
-        self, logits: Tensor, deltas: Tensor, regions: SampledRegions
-    ) -> dict[str, Tensor]:
-        return detection_losses(logits, deltas, regions, self.box_beta)
-
-    def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
-        """Return the loss ``oim`` of people's regions."""
-        embeddings, person = self.embed_people(step, self.oim_min_iou)
-        alpha = None
-        if self.adaptive:
-            alpha = step.logits[person].float().softmax(dim=1)[:, 1].detach()
-        return {"oim": self.oim(embeddings, step.regions.ids[person], alpha) * self.oim_weight}
+        return functional.normalize(self.embedder(self.average(features)).float(), dim=1)

@@ -12,18 +12,18 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import roi_align, roi_pool
 
 from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     PictureTransform,
+    Pooling,
     ProposalNetwork,
     Proposals,
     RegionSampler,
@@ -31,6 +31,7 @@ from personsearch.detectors.faster_rcnn import (
     decode_boxes,
     detection_losses,
     grid,
+    pool_regions,
     select_detections,
     split_like,
 )
@@ -71,7 +72,7 @@ class FeatureMaps:
 
 
 class RegionFeatures:
-    """What is computed of R regions, each when it is first read; ``features[rows]`` are of some."""
+    """Features of R regions, each computed when first read; ``features[rows]`` selects regions."""
 
     def __init__(
         self,
@@ -145,7 +146,7 @@ class RegionSystem(PersonSearchModel):
     """
 
     box_predictor: BoxPredictor  # of systems that do not override `predict`
-    roi_pooling: Literal["max", "align"] = "align"  # "align" is RoIAlign, "max" RoI pooling
+    roi_pooling: Pooling = "align"
     box_beta: float = 1 / 9  # where smooth L1 on box deltas turns from square to linear
     embed_boxes: bool = False  # embed the final boxes, not the regions that they are regressed from
     # of VGG16's fc6 and fc7 where losses are computed, whatever the training mode
@@ -160,6 +161,8 @@ class RegionSystem(PersonSearchModel):
         num_ids: int,  # labelled identities in the training set
         embedding_dim: int,  # D, the length of an embedding
         settings: RegionSettings,  # pictures, proposals, regions and detections
+        # regions below this IoU are background; those between it and 0.5 are in no loss
+        background_iou: float = 0.5,
     ) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
@@ -170,12 +173,7 @@ class RegionSystem(PersonSearchModel):
         self.stem, self.head, self.stride = backbone.stem, backbone.head, backbone.stride
         self.proposals = self.build_proposals(backbone)
         self.detection_head = backbone.own_detection_head
-        self.sampler = self.build_sampler()
-
-    def build_sampler(self, background_iou: float = 0.5) -> RegionSampler:
-        """Return a sampler that takes regions below this IoU for background."""
-        settings = self.settings
-        return RegionSampler(
+        self.sampler = RegionSampler(
             settings.rois_per_image,
             settings.roi_positive_fraction,
             bg_iou_threshold=background_iou,
@@ -269,33 +267,31 @@ class RegionSystem(PersonSearchModel):
         maps: FeatureMaps,
         boxes: list[Tensor],
         size: tuple[int, int] | None = None,
-        pooling: Literal["max", "align"] | None = None,
+        pooling: Pooling | None = None,
     ) -> Tensor:
         """Pool `boxes`, in pixels of the batch, to (R, C, h, w).
 
         `size` and `pooling` are `roi_size` and `roi_pooling` if not given.
         """
-        # Neither pooling has a bfloat16 kernel on every device.
-        features, size, scale = maps.features.float(), size or self.roi_size, 1.0 / self.stride
-        pooled: Tensor = (
-            roi_pool(features, boxes, size, scale)
-            if (pooling or self.roi_pooling) == "max"
-            else roi_align(
-                features,
-                boxes,
-                size,
-                scale,
-                self.settings.sampling_ratio,
-                self.settings.roi_aligned,
-            )
+        return pool_regions(
+            maps.features,
+            boxes,
+            size or self.roi_size,
+            self.stride,
+            pooling or self.roi_pooling,
+            self.settings.sampling_ratio,
+            self.settings.roi_aligned,
         )
-        return pooled
 
     def roi_features(
         self, maps: FeatureMaps, boxes: list[Tensor], dropout: float = 0.0
     ) -> RegionFeatures:
         """Return what `predict` and `embed_features` read of `boxes` in pixels of the batch."""
         return RegionFeatures(self.pool(maps, boxes), self.head, self.detection_head, dropout)
+
+    def average(self, features: RegionFeatures) -> Tensor:
+        """Return the head's output averaged over `cells` (R, C' x cells); fc7 of VGG16 as it is."""
+        return functional.adaptive_avg_pool2d(features.deep, self.cells).flatten(1)
 
     def predict(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
         """Return person logits, (R, 2) with background first, and box deltas (R, 4)."""
@@ -312,11 +308,15 @@ class RegionSystem(PersonSearchModel):
     def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return the losses that tell people apart, on the regions of a training step."""
 
+    def person_probability(self, logits: Tensor) -> Tensor:
+        """Return the probability (R,) that a region shows a person."""
+        return logits.float().softmax(dim=1)[:, 1]
+
     def score(
         self, features: RegionFeatures, logits: Tensor, proposals: Proposals
     ) -> Sequence[Tensor]:
         """Return the score (R_i,) of each region that detections are ranked by."""
-        return split_like(logits.float().softmax(dim=1)[:, 1], proposals.boxes)
+        return split_like(self.person_probability(logits), proposals.boxes)
 
     def select(
         self, boxes: Sequence[Tensor], scores: Sequence[Tensor], nms_iou: float | None = None

@@ -67,10 +67,10 @@ class SeqNet(NormAwareSystem):
             if layer is not None:
                 layer.reset_parameters()  # uniform, as in torchvision's Faster R-CNN
         # second head
-        oim = OnlineInstanceMatching(
+        self._add_heads(backbone, box_norm)
+        self.oim = OnlineInstanceMatching(
             num_ids, embedding_dim, queue_size, oim_momentum, oim_temperature
         )
-        self._add_heads(backbone, box_norm, oim)
 
     def propose(
         self,

@@ -14,10 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import roi_align, roi_pool
+from torchvision.ops import roi_align
 
 from personsearch.detectors.backbones import Trunk
-from personsearch.detectors.faster_rcnn import grid, split_like
+from personsearch.detectors.faster_rcnn import Pooling, grid, pool_regions, split_like
 from personsearch.detectors.retinanet import PUBLISHED, RetinaNet, RetinaNetSettings
 from personsearch.errors import ModelError
 from personsearch.losses.mining import batch_hard, semi_hard
@@ -59,7 +59,7 @@ class Sequential(PyramidSystem):
         # size over the stride of the shared map, so that J2, J3 and J4 end with maps of one size,
         # as their times in table 1b imply
         region_size: Sequence[int] = (128, 64),
-        region_pooling: Literal["max", "align"] = "max",  # the paper's RoI pooling, or RoIAlign
+        region_pooling: Pooling = "max",  # the paper's RoI pooling, or RoIAlign
         crop_size: Sequence[int] = (256, 128),  # height and width of a crop of the disjoint pair
         margin: float = 0.3,  # of batch-hard triplets, on distances; not given in the paper
         semi_hard_margin: float = 1.0,  # of semi-hard ones, on squared distances; TensorFlow's
@@ -155,15 +155,8 @@ class Sequential(PyramidSystem):
         """Return the input of the branch (R, C, h, w) for `boxes` in pixels of the batch."""
         if not self.shared:
             return self._crops(maps.images, self.transform.unscale(boxes, maps.images, maps.batch))
-        # Neither pooling has a bfloat16 kernel on every device.
-        features, scale = maps.maps[self.shared[-1]].float(), 1.0 / self.stride
-        rows = [b.float() for b in boxes]
-        pooled: Tensor = (
-            roi_pool(features, rows, self.region_grid, scale)
-            if self.region_pooling == "max"
-            else roi_align(features, rows, self.region_grid, scale, 2, aligned=True)
-        )
-        return pooled
+        features = maps.maps[self.shared[-1]]
+        return pool_regions(features, boxes, self.region_grid, self.stride, self.region_pooling)
 
     def _crops(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Return normalised crops (R, 3, h, w) of `boxes` in the pictures' own pixels."""

@@ -14,11 +14,10 @@ from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import SampledRegions, box_loss
-from personsearch.distributed import gather
 from personsearch.errors import ModelError
 from personsearch.losses import agwf
 from personsearch.losses.identities import check_ids
-from personsearch.losses.memory import CircularQueue, LookupTable
+from personsearch.losses.memory import CircularQueue, LookupTable, update_memories
 from personsearch.systems.regions import (
     DetectionStep,
     RegionFeatures,
@@ -83,7 +82,7 @@ class Trident(RegionSystem):
             )
         if parts < 0:
             raise ModelError(f"parts is {parts}, expected 0 (no part classification) or more")
-        super().__init__(backbone, num_ids, embedding_dim, regions)
+        super().__init__(backbone, num_ids, embedding_dim, regions, background_iou)
         self.identity_temperature = identity_temperature
         self.binary_temperature = binary_temperature
         self.part_temperature = part_temperature
@@ -93,7 +92,6 @@ class Trident(RegionSystem):
         self.parts, self.min_iou, self.queue_background = parts, min_iou, queue_background
         self.box_weight, self.box_beta = box_weight, box_beta
         self.embed_boxes, self.confidence_weighted = embed_boxes, confidence_weighted
-        self.sampler = self.build_sampler(background_iou)
 
         shallow, deep = backbone.stem_channels, backbone.head_channels
         cells = math.prod(self.cells)
@@ -148,7 +146,7 @@ class Trident(RegionSystem):
 
     def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:
         """Return ``identity``, ``binary``, ``unlabelled`` (eq. 6) and ``part`` (eq. 11)."""
-        alpha = step.logits.float().softmax(dim=1)[:, 1].detach()
+        alpha = self.person_probability(step.logits).detach()
         if not self.adaptive:
             alpha = torch.ones_like(alpha)
         embeddings, regions = self.embed_features(step.features), step.regions
@@ -157,10 +155,7 @@ class Trident(RegionSystem):
         if self.training:
             # Background is in no term of L_re-id, but goes into the queue.
             kept = near | ~regions.foreground if self.queue_background else near
-            everyone, their_ids = gather(embeddings[kept], regions.ids[kept])
-            known = their_ids >= 0
-            self.lookup.update(everyone[known], their_ids[known])
-            self.queue.push(everyone[~known])
+            update_memories(self.lookup, self.queue, embeddings[kept], regions.ids[kept])
         return losses | self._part_losses(step.features.deep, alpha, regions.foreground)
 
     def _memory_losses(self, embeddings: Tensor, alpha: Tensor, ids: Tensor) -> dict[str, Tensor]:
@@ -174,32 +169,29 @@ class Trident(RegionSystem):
         labelled = ids >= 0
         alpha_l, targets = alpha[labelled], ids[labelled]
         own = similarity[labelled].gather(1, targets[:, None]).flatten()
-        weight = self.identity_weight
         losses = {
-            "identity": weight
-            * agwf.identity_loss(similarity[labelled], alpha_l, targets, self.identity_temperature)
+            "identity": agwf.identity_loss(
+                similarity[labelled], alpha_l, targets, self.identity_temperature
+            )
         }
         if self.binary_weight:
-            losses["binary"] = (
-                weight
-                * self.binary_weight
-                * agwf.binary_loss(own, alpha_l, self.binary_temperature)
-            )
+            losses["binary"] = agwf.binary_loss(own, alpha_l, self.binary_temperature)
         if self.unlabelled_weight:
             # Without a labelled proposal there is nothing to stand for the unknown identity.
             others = ~labelled & labelled.any()
             reference = own.mean() if len(own) else own.sum()
-            losses["unlabelled"] = (
-                weight
-                * self.unlabelled_weight
-                * agwf.unlabelled_loss(
-                    similarity[others, :num_ids],
-                    alpha[others],
-                    reference.detach(),
-                    self.identity_temperature,
-                )
+            losses["unlabelled"] = agwf.unlabelled_loss(
+                similarity[others, :num_ids],
+                alpha[others],
+                reference.detach(),
+                self.identity_temperature,
             )
-        return losses
+        weights = {
+            "identity": 1.0,
+            "binary": self.binary_weight,
+            "unlabelled": self.unlabelled_weight,
+        }
+        return {k: self.identity_weight * weights[k] * loss for k, loss in losses.items()}
 
     def _part_losses(self, deep: Tensor, alpha: Tensor, foreground: Tensor) -> dict[str, Tensor]:
         """Return L_part (eq. 11) on g (R, C', h', w'), if wanted.

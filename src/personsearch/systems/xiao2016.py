@@ -18,6 +18,7 @@ from torchvision.models.detection.image_list import ImageList
 from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
+    Pooling,
     Proposals,
     SampledRegions,
     box_loss,
@@ -68,7 +69,7 @@ class Xiao2016(RegionSystem):
         num_ids: int,  # C, labelled identities in the training set
         *,
         embedding_dim: int = 256,  # width of fc8
-        roi_pooling: Literal["max", "align"] = "max",  # RoI pooling as in the paper, or RoIAlign
+        roi_pooling: Pooling = "max",  # RoI pooling as in the paper, or RoIAlign
         identity_loss: Literal["rss", "softmax"] = "rss",  # eq. 2 or eq. 1, on whole pictures
         rss_sampled: int = 100,  # K of RSS
         dropout: float = 0.5,  # rate after fc6, fc7 and fc8 in training
@@ -115,8 +116,7 @@ class Xiao2016(RegionSystem):
 
     def run_fc8(self, features: RegionFeatures) -> Tensor:
         """Return fc8 (R, D), not negative, of regions: a layer on fc7, the head's output."""
-        fc7 = functional.adaptive_avg_pool2d(features.deep, self.cells).flatten(1)
-        fc8 = torch.relu(self.fc8(fc7))
+        fc8 = torch.relu(self.fc8(self.average(features)))
         return functional.dropout(fc8, features.dropout) if features.dropout else fc8
 
     def classifier_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import BoxPredictor, Proposals, split_like
+from personsearch.detectors.faster_rcnn import BoxPredictor, Pooling, Proposals, split_like
 from personsearch.errors import ModelError
 from personsearch.systems.base import Metric, Target
 from personsearch.systems.regions import RegionFeatures, RegionSettings, RegionSystem
@@ -26,7 +26,7 @@ class Xiao2016Before(Xiao2016):
         num_ids: int,
         *,
         embedding_dim: int = 256,
-        roi_pooling: Literal["max", "align"] = "max",
+        roi_pooling: Pooling = "max",
         identity_scale: float = 0.0,  # above 0 the softmax read cosines times this
         detection_score: Literal["proposal", "identity", "classifier"] = "proposal",
         embed_boxes: bool = False,
@@ -55,7 +55,7 @@ class Xiao2016Before(Xiao2016):
 
     def run_fc8(self, features: RegionFeatures) -> Tensor:
         """Return fc8 (R, D), of any sign."""
-        fc8: Tensor = self.fc8(functional.adaptive_avg_pool2d(features.deep, self.cells).flatten(1))
+        fc8: Tensor = self.fc8(self.average(features))
         return fc8
 
     def embed_features(self, features: RegionFeatures) -> Tensor:
