@@ -126,11 +126,11 @@ def test_the_losses_that_olp_is_compared_with(same: bool) -> None:
     pictures = torch.tensor([0, 0, 0, 0, 1, 1, 1])  # both of identity 0 are in one of them
     where = None if same else pictures
     changes = {"identity_loss": "none", "same_picture_pairs": same}
-    losses, x = _filled(pairing_loss="triplet", triplet_margin=0.7, **changes)
-    expected = triplet_loss(x, batch_hard(x, IDS, where), 0.7)
+    losses, x = _filled(pairing_loss="triplet", **changes)
+    expected = triplet_loss(x, batch_hard(x, IDS, where), 0.3)
     assert torch.equal(losses(x, IDS, pictures)["triplet"], expected)
-    losses, x = _filled(pairing_loss="contrastive", contrastive_margin=1.3, **changes)
-    expected = contrastive_loss(x, IDS, 1.3, where)
+    losses, x = _filled(pairing_loss="contrastive", **changes)
+    expected = contrastive_loss(x, IDS, 1.0, where)
     assert torch.equal(losses(x, IDS, pictures)["contrastive"], expected)
     losses, x = _filled(pairing_loss="olp", **changes)
     losses(x, IDS, pictures)["olp"].backward()

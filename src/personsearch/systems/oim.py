@@ -2,7 +2,7 @@
 
 picture -> stem -> shared map -> proposals -> RoI pooling -> head -> average -> three branches:
 person or not, box, and a unit embedding trained by online instance matching. Defaults are those of
-the authors' program, on py-faster-rcnn.
+the authors' program, on py-faster-rcnn; its region settings are in the recipe ``cuhk-sysu/oim``.
 """
 
 import math

@@ -25,6 +25,9 @@ from personsearch.losses.mining import batch_hard
 from personsearch.losses.olp import paired_rows_loss, pairs_across_pictures
 from personsearch.losses.triplet import triplet_loss
 
+TRIPLET_MARGIN, CONTRASTIVE_MARGIN = 0.3, 1.0
+"""Of the losses that OLP is compared with; the paper gives neither."""
+
 
 @dataclass(frozen=True)
 class PairingSettings:
@@ -36,18 +39,16 @@ class PairingSettings:
     # whether two regions of one person in one picture are a positive pair too; the paper pairs
     # regions of two pictures
     same_picture_pairs: bool = False
-    alpha: float = 1.0  # weight of the pairing loss (eq. 6 and 10, figure 13a).
-    beta: float = 1.0  # weight of the identity loss (eq. 6 and 10, figure 13b).
+    alpha: float = 1.0  # weight of the pairing loss (eq. 6 and 10, figure 13a)
+    beta: float = 1.0  # weight of the identity loss (eq. 6 and 10, figure 13b)
     dictionary_size: int = 5120  # embeddings in the dictionary, 40 batches of 128 (table 6)
     # of the cosines in OLP; 1 in the paper, whose softmax over thousands of them is all but uniform
     olp_scale: float = 1.0
     hep_scale: float = 1.0  # of the scores of HEP's classifier (of unit embeddings); 1 in the paper
     priority_classes: int = 100  # T, size of the pool of classes (table 7); 0 takes all
     hardest_negatives: int = 10  # r, an anchor's negatives that fill the pool; not in the paper
-    center_momentum: float = 0.5  # phi, share of the old class center in an update (eq. 7).
-    center_scale: float = 10.0  # lambda, of the cosines to the centers (eq. 8).
-    triplet_margin: float = 0.3  # not given in the paper
-    contrastive_margin: float = 1.0  # not given in the paper
+    center_momentum: float = 0.5  # phi, share of the old class center in an update (eq. 7)
+    center_scale: float = 10.0  # lambda, of the cosines to the centers (eq. 8)
 
 
 class PairingLosses(nn.Module):
@@ -99,9 +100,9 @@ class PairingLosses(nn.Module):
         settings = self.settings
         if settings.pairing_loss == "triplet":
             triplets = batch_hard(embeddings, ids, pictures)
-            return triplet_loss(embeddings, triplets, settings.triplet_margin)
+            return triplet_loss(embeddings, triplets, TRIPLET_MARGIN)
         if settings.pairing_loss == "contrastive":
-            return contrastive_loss(embeddings, ids, settings.contrastive_margin, pictures)
+            return contrastive_loss(embeddings, ids, CONTRASTIVE_MARGIN, pictures)
         return paired_rows_loss(
             embeddings,
             pairs_across_pictures(ids, pictures),

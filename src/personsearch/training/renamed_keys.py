@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,12 +24,14 @@ RENAMED = {
 
 REMOVED: Mapping[str, bool | float | str] = {
     "confidence_gradient": False,
+    "contrastive_margin": 1.0,
     "crop_loss": "softmax",
     "detection_weight": 1.0,
     "reference_gradient": False,
     "refined_per_image": 32,
     "second_score": False,
     "second_weight": 1.0,
+    "triplet_margin": 0.3,
 }
 """The value that is fixed now of each removed key."""
 
@@ -49,6 +51,15 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
 IN_DETECTION = {"second_score"}
 """Removed keys that change what a trained model reports; the others change training alone."""
 
+XIAO_TRAINING = (
+    "identity_loss",
+    "rss_sampled",
+    "identity_weight",
+    "reid_min_iou",
+    "classifier_jitter",
+)
+"""Keys of Xiao 2016 of version 0.1 that changed its training alone; it is not trained any more."""
+
 
 def current_keys(
     values: Mapping[str, Any], where: str = "recipe", *, trained: bool = False
@@ -63,9 +74,10 @@ def current_keys(
     """
     current: dict[str, Any] = {}
     notes = []
-    if "crop_loss" in values:  # in every recipe of 0.1 for systems on one shared map
+    # Two keys tell the recipes of 0.1: each has one, in full recipes and in those of checkpoints.
+    if "crop_loss" in values:  # systems on one shared map
         values = _region_keys(values, where, trained)
-    if "refined_per_image" in values:  # in every recipe of 0.1 for RDLR
+    if "refined_per_image" in values:  # RDLR
         values = _rdlr_keys(values)
     for key, value in values.items():
         if key in REMOVED:
@@ -93,34 +105,41 @@ def current_keys(
 
 
 def _region_keys(values: Mapping[str, Any], where: str, trained: bool) -> dict[str, Any]:
-    """Return the keys of a recipe of 0.1 with the values that stand for what 0.1 did."""
-    if values.get("system") == "xiao2016" and not trained:
-        raise RecipeError(
-            f"{where}: is of xiao2016 of version 0.1, which is another network than the published "
-            "one; train today's recipe (`personsearch recipes copy`), or use version 0.1"
-        )
-    kept = {"roi_aligned": True, **BEFORE.get(str(values.get("system")), {}), **values}
+    """Return the keys of a recipe of 0.1 for a system on one shared map, as 0.1 read them."""
+    system = str(values.get("system"))
+    kept = {"roi_aligned": True, **BEFORE.get(system, {}), **values}
     proposals = kept.get("rpn_post_nms_top_n_train", kept.get("rpn_train_proposals"))
     if isinstance(proposals, int):
         kept.setdefault("rpn_pre_nms_top_n_train", 6 * proposals)
     if not kept.get("crop_iterations"):
-        del kept["crop_loss"]
-    if kept.get("system") == "xiao2016":
-        trained_by = ("identity_loss", "rss_sampled", "identity_weight", "reid_min_iou")
-        kept = {k: v for k, v in kept.items() if k not in (*trained_by, "classifier_jitter")}
-        kept["system"] = "xiao2016-0.1"
-    if kept.get("system") in ("inet", "xiao2016-0.1"):
-        hidden, vgg = kept.pop("hidden", 4096), kept.get("backbone") == "vgg16"
-        kept.pop("fc_weights", None)
-        if vgg and hidden == 4096 and kept.get("embedding_grid", [7, 7]) == [7, 7]:
-            kept["embedding_grid"] = [1, 1]  # fc6 and fc7 are the backbone's
-        elif vgg or hidden:
+        del kept["crop_loss"]  # of a stage that is skipped
+    if system == "xiao2016":
+        if not trained:
             raise RecipeError(
-                f"{where}: hidden is {hidden} with backbone {kept.get('backbone')!r}, but this key "
-                "was removed: vgg16 has fc6 and fc7 of 4096 on 7 x 7 cells, other backbones have "
-                "none; remove it, or use version 0.1"
+                f"{where}: is of xiao2016 of version 0.1, which is another network than the "
+                "published one; train today's recipe (`personsearch recipes copy`), or use "
+                "version 0.1"
             )
+        kept["system"] = "xiao2016-0.1"
+        for key in XIAO_TRAINING:
+            kept.pop(key, None)
+    if system in ("inet", "xiao2016"):
+        _remove_hidden(kept, where)
     return kept
+
+
+def _remove_hidden(values: dict[str, Any], where: str) -> None:
+    """Remove the keys of fc6 and fc7, which are the backbone's now: VGG16's, or none."""
+    hidden, vgg = values.pop("hidden", 4096), values.get("backbone") == "vgg16"
+    values.pop("fc_weights", None)
+    if vgg and hidden == 4096 and values.get("embedding_grid", [7, 7]) == [7, 7]:
+        values["embedding_grid"] = [1, 1]  # the grid was that of fc6
+    elif vgg or hidden:
+        raise RecipeError(
+            f"{where}: hidden is {hidden} with backbone {values.get('backbone')!r}, but this key "
+            "was removed: vgg16 has fc6 and fc7 of 4096 on 7 x 7 cells, other backbones have "
+            "none; remove it, or use version 0.1"
+        )
 
 
 def _rdlr_keys(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,35 +185,40 @@ _TENSORS = {
 """Names of tensors of 0.1, as patterns, and their present names."""
 
 
-_REID_HEAD = re.compile(r"reid_head\.")
+def current_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return a checkpoint's `tensors` under their present names.
+
+    Left out is the classifier of 0.1's crop stage. Frozen batch normalisation had no count, and
+    Trident's published foreground classifier no bias: these become zeros.
+    """
+    expected = model.state_dict()
+    if _has_reid_head(expected) and not _has_reid_head(tensors):
+        tensors = {_dcinet_name(name): tensor for name, tensor in tensors.items()}
+    current = {
+        _current_name(name, expected): tensor
+        for name, tensor in tensors.items()
+        if name in expected or name != "softmax.weight"
+    }
+    for name in expected.keys() - current.keys():
+        if name.endswith("num_batches_tracked") or name == "foreground.bias":
+            current[name] = torch.zeros_like(expected[name])
+    return current
+
+
+def _current_name(name: str, expected: Container[str]) -> str:
+    """Return the present name of a tensor; unchanged if no pattern gives an expected name."""
+    if name not in expected:
+        for old, new in _TENSORS.items():
+            renamed, found = re.subn(f"^{old}$", new, name)
+            if found and renamed in expected:
+                return renamed
+    return name
+
+
+def _has_reid_head(names: Iterable[str]) -> bool:
+    return any(name.startswith("reid_head.") for name in names)
 
 
 def _dcinet_name(name: str) -> str:
     """Return the name of a tensor of DC-I-Net, whose `head` was the re-identifier's."""
     return re.sub(r"^detection_head\.", "head.", re.sub(r"^head\.", "reid_head.", name))
-
-
-def current_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Return a checkpoint's `tensors` under their present names.
-
-    Left out is the classifier of 0.1's crop stage. Frozen batch normalisation had no count, and
-    Trident's published foreground classifier no bias.
-    """
-    expected = model.state_dict()
-    current: dict[str, Tensor] = {}
-    if any(map(_REID_HEAD.match, expected)) and not any(map(_REID_HEAD.match, tensors)):
-        tensors = {_dcinet_name(name): tensor for name, tensor in tensors.items()}
-    for name, tensor in tensors.items():
-        if name not in expected:
-            for old, new in _TENSORS.items():
-                renamed, found = re.subn(f"^{old}$", new, name)
-                if found and renamed in expected:
-                    name = renamed
-                    break
-            if name == "softmax.weight":
-                continue
-        current[name] = tensor
-    for name in expected.keys() - current.keys():
-        if name.endswith("num_batches_tracked") or name == "foreground.bias":
-            current[name] = torch.zeros_like(expected[name])
-    return current
