@@ -1,1 +1,3 @@
-"""Papers' ablations run again on synthetic data: what is run, what it measured, what it says."""
+"""The papers' tables run again, on their data or on synthetic people: what is run, what it
+measured, what it says.
+"""

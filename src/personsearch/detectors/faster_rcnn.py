@@ -88,13 +88,7 @@ class ProposalNetwork(RegionProposalNetwork):
         # many, the published 6,000
         post_nms_top_n_train: int = 2000,
         post_nms_top_n_test: int = 300,
-        # the anchors sampled for the losses
-        batch_size_per_image: int = 256,
-        positive_fraction: float = 0.5,
-        # an anchor with at least the first IoU is foreground, below the second background
-        fg_iou_threshold: float = 0.7,
-        bg_iou_threshold: float = 0.3,
-        nms_iou: float = 0.7,  # proposals with a higher IoU with a better one are suppressed
+        batch_size_per_image: int = 256,  # anchors sampled for the losses, at most half foreground
         # proposals that suppression chooses from, on each level of a pyramid; at search time 0 is
         # twenty times as many as are kept
         pre_nms_top_n_train: int = 12000,
@@ -109,16 +103,16 @@ class ProposalNetwork(RegionProposalNetwork):
         super().__init__(
             anchors,
             RPNHead(channels, anchors.num_anchors_per_location()[0]),
-            fg_iou_threshold,
-            bg_iou_threshold,
-            batch_size_per_image,
-            positive_fraction,
-            {
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=batch_size_per_image,
+            positive_fraction=0.5,
+            pre_nms_top_n={
                 "training": pre_nms_top_n_train,
                 "testing": pre_nms_top_n_test or 20 * post_nms_top_n_test,
             },
-            {"training": post_nms_top_n_train, "testing": post_nms_top_n_test},
-            nms_iou,
+            post_nms_top_n={"training": post_nms_top_n_train, "testing": post_nms_top_n_test},
+            nms_thresh=0.7,
         )
         self._phase, self.inside, self.min_size = "testing", inside, min_size
 

@@ -330,10 +330,13 @@ class RegionSystem(PersonSearchModel):
 
     @abstractmethod
     def embed_features(self, features: RegionFeatures) -> Tensor:
-        """Return unit embeddings (R, D) of regions; gradients reach the network."""
+        """Return embeddings (R, D) of regions, of unit length unless `metric` is Euclidean.
+
+        Gradients reach the network.
+        """
 
     def embed_regions(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
-        """Return unit embeddings (R, D) of `boxes` in pixels of the batch."""
+        """Return embeddings (R, D) of `boxes` in pixels of the batch."""
         return self.embed_features(self.roi_features(maps, boxes))
 
     def postprocess(
@@ -352,7 +355,7 @@ class RegionSystem(PersonSearchModel):
         """Embed the sampled regions with at least this IoU with a person's box.
 
         Returns:
-            Unit embeddings (K, D), and the mask (R,) of these regions.
+            Embeddings (K, D), and the mask (R,) of these regions.
         """
         person = step.regions.foreground & (step.regions.ious >= min_iou)
         if not person.any():

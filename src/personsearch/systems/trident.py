@@ -194,7 +194,7 @@ class Trident(RegionSystem):
         return {k: self.identity_weight * weights[k] * loss for k, loss in losses.items()}
 
     def _part_losses(self, deep: Tensor, alpha: Tensor, foreground: Tensor) -> dict[str, Tensor]:
-        """Return L_part (eq. 11) on g (R, C', h', w'), if wanted.
+        """Return L_part (eq. 11) on g (R, C', h', w'); nothing if `parts` is 0.
 
         The parts of a person have classes 0 to N_p - 1 from top to bottom, all parts of background
         class N_p.
