@@ -175,3 +175,26 @@ def test_files_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert "\n" not in str(error.value)
     assert not Path("executed").exists()
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (0, 256)])
+@pytest.mark.parametrize("name", ["roi_heads.reid_loss.lut", "roi_heads.reid_loss.cq"])
+def test_memories_are_rows_of_embeddings(
+    name: str, shape: tuple[int, ...], system: Any, weights: dict[str, Tensor]
+) -> None:
+    with pytest.raises(ModelError, match=rf"{name} is .*expected rows of embeddings"):
+        our_tensors({**weights, name: torch.zeros(shape)}, system)
+
+
+def test_numbers_that_no_network_has(
+    system: Any, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    name, file, out = "backbone.bn1.bias", tmp_path / "x.pth", tmp_path / "x"
+    for bad, message in (
+        (weights[name] * torch.nan, "has numbers that are not finite"),
+        (weights[name].long(), r"has torch\.int64 numbers, expected torch\.float32"),
+    ):
+        torch.save({**weights, name: bad}, file)
+        with pytest.raises(ModelError, match=rf"stem\.bn1\.bias {message}"):
+            convert_weights(file, system, out, f"prw/{system}")
+        assert not out.exists()

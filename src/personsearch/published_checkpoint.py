@@ -139,6 +139,14 @@ def our_tensors(
             f"{where}: has no lookup table or no queue (roi_heads.reid_loss.lut and .cq), expected "
             "both; save the whole network's state dictionary"
         )
+    for own in (LOOKUP, QUEUE):
+        shape = list(state[own].shape)
+        if len(shape) != 2 or 0 in shape:
+            theirs_name = next(name for name, ours in matched.items() if ours == own)
+            raise ModelError(
+                f"{where}: {theirs_name} is {shape}, expected rows of embeddings, such as "
+                "[5532, 256]; save the whole network's state dictionary"
+            )
     # Rows are written in turn, so the first that was never written is the next one.
     unwritten = (state[QUEUE] == 0).all(dim=1).nonzero()
     state[POSITION] = unwritten[0, 0] if len(unwritten) else torch.tensor(0)
@@ -162,6 +170,18 @@ def _load(model: torch.nn.Module, state: Mapping[str, Tensor], where: str, recip
         for k, v in own.items()
         if k in state and state[k].shape != v.shape
     ]
+    damaged = [
+        f"{k} has {v.dtype} numbers, expected {own[k].dtype}"
+        if v.is_floating_point() != own[k].is_floating_point()
+        else f"{k} has numbers that are not finite"
+        for k, v in state.items()
+        if k in own
+        and (v.is_floating_point() != own[k].is_floating_point() or not v.isfinite().all())
+    ]
+    if damaged:
+        raise ModelError(
+            f"{where}: {damaged[0]} ({len(damaged)} such tensors); save the network again"
+        )
     problems = [f"no {k}" for k in missing] + [f"unknown {k}" for k in unknown] + shapes
     if problems:
         raise ModelError(

@@ -215,6 +215,7 @@ def test_damaged_lines_of_wider_pedestrian(wider: Path, line: str) -> None:
         '{"ID": "a", "gtboxes": [{"tag": "person", "fbox": [1, 2, 1' + "0" * 400 + ", 3]}]}",
         '{"ID": "a", "gtboxes": [{"tag": "person", "extra": 3, "fbox": [1, 2, 3, 3]}]}',
         '{"ID": "a", "gtboxes": ' + "[" * 100_000,
+        '{"ID": "\\ud800", "gtboxes": []}',
     ],
 )
 def test_damaged_lines_of_crowdhuman(crowdhuman: Path, line: str) -> None:

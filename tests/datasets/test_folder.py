@@ -15,6 +15,7 @@ def test_pictures_at_any_depth(tmp_path: Path) -> None:
         Image.new("RGB", (30, 20)).save(path)
     Image.new("RGB", (30, 20)).save(outside)
     (root / "link.jpg").symlink_to(outside)
+    (root / "itself.jpg").symlink_to("itself.jpg")
     (root / "empty.jpg").write_bytes(b"")
     (root / "notes.txt").write_text("no picture")
     dataset = folder.read(root)
@@ -27,6 +28,7 @@ def test_pictures_at_any_depth(tmp_path: Path) -> None:
     assert (dataset.name, dict(dataset.protocols)) == ("photos", {})
     assert [(entry.where, entry.reason) for entry in dataset.dropped] == [
         ("empty.jpg", "picture unreadable"),
+        ("itself.jpg", "picture unreadable"),
         ("link.jpg", "link that leads out of the folder"),
     ]
 

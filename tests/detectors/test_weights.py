@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -88,3 +89,42 @@ def test_wrappings_and_prefixes_are_taken_off(tmp_path: Path) -> None:
         for wrapped in (named, {"state_dict": named}, {"model": {"state_dict": named}, "epoch": 1}):
             torch.save(wrapped, file)
             assert read_weights(file).keys() == tensors.keys()
+
+
+def _packed(path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(100_000)}, path)
+    with ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def test_a_packed_file_is_not_unpacked(tmp_path: Path) -> None:
+    _packed(tmp_path / "x.pth")
+    with pytest.raises(ModelError, match=r"unpacks to 40\d,\d{3}, expected .* not compressed"):
+        read_weights(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(1, 1).expand(10**7, 10**6),
+        torch.zeros(2, 2).to_sparse(),
+        torch.zeros(2, 2, device="meta"),
+    ],
+    ids=["repeated", "sparse", "without numbers"],
+)
+def test_only_dense_tensors_are_read(tensor: Tensor, tmp_path: Path) -> None:
+    torch.save({"conv1.weight": tensor}, tmp_path / "x.pth")
+    with pytest.raises(ModelError, match=r"conv1\.weight of shape .* expected dense tensors"):
+        read_weights(tmp_path / "x.pth")
+
+
+def test_odd_dictionaries_are_refused(tmp_path: Path) -> None:
+    itself: dict[str, Any] = {}
+    itself["model"] = itself
+    for odd in (itself, {5: torch.zeros(1)}, {"model": None}, [torch.zeros(1)]):
+        torch.save(odd, tmp_path / "x.pth")
+        with pytest.raises(ModelError, match="holds no state dictionary of tensors"):
+            read_weights(tmp_path / "x.pth")

@@ -157,7 +157,8 @@ def _crowdhuman_rows(path: Path) -> Iterator[tuple[str, list[Box], list[Box]]]:
                     for box in row["gtboxes"]:
                         person = box["tag"] == "person" and not box.get("extra", {}).get("ignore")
                         (people if person else ignored).append(_box(box["fbox"]))
-                    yield str(row["ID"]), people, ignored
+                    # A name with half a character fails here, not where it is printed.
+                    yield str(row["ID"]).encode().decode(), people, ignored
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     raise AnnotationError(
                         f"{path}, line {number}: {line[:80]!r}, expected a JSON object with ID and "

@@ -1,5 +1,6 @@
 """Reads a folder of pictures without annotations, at any depth."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def pictures_below(root: Path, dropped: list[Dropped]) -> Iterator[Path]:
         hidden = any(part.startswith(".") for part in below.parts)
         if hidden or path.suffix.lower() not in SUFFIXES or path.is_dir():
             continue
-        if path.resolve().is_relative_to(base):
+        # Path.resolve fails at a link to itself.
+        if Path(os.path.realpath(path)).is_relative_to(base):
             yield path
         else:
             dropped.append(Dropped(below.as_posix(), "link that leads out of the folder"))

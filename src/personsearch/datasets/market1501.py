@@ -22,7 +22,7 @@ from personsearch.types import UNLABELLED, Query, Scene, SearchProtocol
 
 TRAIN, QUERIES, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 
-_NAME = re.compile(r"(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d{2})\.jpg")
+_NAME = re.compile(r"(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d{2})\.jpg", re.ASCII)
 _JUNK, _DISTRACTOR = -1, 0
 
 

@@ -159,7 +159,7 @@ def _reason(row: list[float], seen: set[tuple[float, float]]) -> str | None:
         return "row that is not finite"
     if row[0] < 1 or row[0] != int(row[0]):
         return "frame number is not 1 or more"
-    if row[1] < 0 or row[1] != int(row[1]):
+    if not 0 <= row[1] < 2**53 or row[1] != int(row[1]):
         return "track id is not a whole number from 0"
     if len(row) > 6 and row[6] == 0:
         return "row marked as not to be considered"

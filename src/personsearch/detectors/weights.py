@@ -1,11 +1,13 @@
 """Weights files and published weights of networks, by name."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ COCO = {"coco": "retinanet_resnet50_fpn", "coco-faster-rcnn": "fasterrcnn_resnet
 """Names of torchvision's weights of whole detectors, and the detectors."""
 COCO_PERSON = 1
 """The class of people among their classes."""
+_WRAPPED = 4  # dictionaries around the tensors, at most
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -29,7 +32,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     They may be wrapped as ``state_dict`` or ``model``, and begin with ``module.``.
 
     Raises:
-        ModelError: the file is missing or damaged, or holds something else than tensors.
+        ModelError: the file is missing, damaged or packed, or holds something else than dense
+            tensors.
     """
     if not path.is_file():
         raise ModelError(
@@ -40,7 +44,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        _check_unpacked(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that torch.save did not write
+            state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except Exception as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:
@@ -52,13 +61,35 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: cannot be read ({type(error).__name__}), expected a whole file of weights "
             "(.safetensors, or a .pth that torch.save wrote); download or copy it again"
         ) from None
-    while isinstance(state, dict) and (inner := state.keys() & {"state_dict", "model"}):
-        state = state[min(inner)]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    for _ in range(_WRAPPED):
+        if isinstance(state, dict) and (inner := state.keys() & {"state_dict", "model"}):
+            state = state[min(inner)]
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise ModelError(f"{path}: holds no state dictionary of tensors; save model.state_dict()")
+    for name, tensor in state.items():
+        dense = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_meta)
+        if not dense or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise ModelError(
+                f"{path}: {name} of shape {list(tensor.shape)} does not hold all its numbers, "
+                "expected dense tensors; save model.state_dict()"
+            )
     while state and all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return dict(state)
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse a ZIP file of more bytes than it has itself; torch.save writes it unpacked."""
+    if is_zipfile(path):
+        with ZipFile(path) as archive:
+            size, found = sum(one.file_size for one in archive.infolist()), path.stat().st_size
+        if size > found:
+            raise ModelError(
+                f"{path}: has {found:,} bytes and unpacks to {size:,}, expected a .pth as "
+                "torch.save writes it, not compressed"
+            )
 
 
 def published_weights(name: str, version: str = "imagenet") -> dict[str, Tensor]:
