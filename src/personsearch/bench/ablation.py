@@ -103,10 +103,10 @@ class Variant(Table):
     test: str = ""  # data set it is measured on; empty: the same
     paper: dict[str, float] = {}  # the paper's numbers, as printed
     hidden: bool = False  # other variants start from it; not shown
-    control: bool = False  # not a row of the paper: of equal budget, or it tests a cause
+    control: bool = False  # our own row: a run of equal budget, or a test of a cause
     left_out: str = ""  # why it is not run; the row is shown without figures
     kind: Literal["search", "speed"] = "search"  # speed: only timed
-    extra: tuple[Literal["without-detection", "identity-accuracy"], ...] = ()  # also measured
+    extra: tuple[Literal["without-detection", "identity-accuracy"], ...] = ()  # more measurements
     columns: dict[str, str] = {}  # by column, the metric to show instead
     x: float | None = None  # position on the x axis of a chart
     line: str = ""  # line of a chart that it belongs to
@@ -146,22 +146,26 @@ class Figure(Table):
     y_label: str = ""
     measure: str = "mean_ap"  # for 'variants'
     measures: tuple[str, ...] = ()  # for 'columns', along the x axis
-    ticks: tuple[float, ...] = ()  # of the measures on the x axis; empty: their last numbers
+    ticks: tuple[float, ...] = ()  # positions of the measures; empty: their last numbers
     losses: tuple[str, ...] = ()  # for 'training'; empty: the sum of all
 
     @property
     def positions(self) -> tuple[float, ...]:
         """The ticks, or the numbers in which the measures end, such as 50 of ``@gallery-50``."""
-        return self.ticks or tuple(float(name.rpartition("-")[2]) for name in self.measures)
+        return self.ticks or tuple(map(_last_number, self.measures))
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if self.ticks and len(self.ticks) != len(self.measures):
+        if len(self.positions) != len(self.measures):
             raise ValueError(f"{len(self.ticks)} ticks for {len(self.measures)} measures")
-        for name in self.measures if not self.ticks else ():
-            if not re.search(r"-\d+$", name):
-                raise ValueError(f"measure {name!r} does not end in a number; set ticks")
         return self
+
+
+def _last_number(measure: str) -> float:
+    found = re.search(r"[-_](\d+)$", measure)
+    if found is None:
+        raise ValueError(f"measure {measure!r} does not end in a number; set ticks")
+    return float(found[1])
 
 
 class Ablation(Table):
@@ -181,7 +185,7 @@ class Ablation(Table):
     claim: tuple[Claim, ...] = ()
     figure: tuple[Figure, ...] = ()
     priority: int = 0  # tables of the highest are run first, with all their seeds
-    here: tuple[str, ...] = ()  # what stands for the paper's values, as `bench.binding` says
+    here: tuple[str, ...] = ()  # values that stand for the paper's, see `bench.binding`
 
     @property
     def shown(self) -> tuple[Variant, ...]:

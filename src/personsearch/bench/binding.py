@@ -1,4 +1,4 @@
-"""On what an ablation is run: the synthetic preset, or the paper's data at the paper's values.
+"""The scale at which an ablation is run: the synthetic preset, or the paper's data and values.
 
 An ablation file holds the paper's terms and values. At the scale ``paper`` they are used as they
 are, on the paper's data sets, and each base recipe is that of the data set it is trained on. At the
@@ -136,39 +136,33 @@ def bound(ablation: Ablation, scale: Scale) -> Ablation:
         variants.append(Variant(name=START + name, hidden=True, **values))
         lines.append(f"rows of a seed start from one run of {start.recipe}, {_listed(start.set)}")
     renamed = _Protocols(binding.protocols | table.protocols)
-    changed = ablation.model_copy(
-        update={
-            "set": {},
-            "protocol": "",
-            "priority": table.priority,
-            "variant": tuple(map(renamed.variant, variants)),
-            "data": ablation.data | {k: v for k, v in binding.data.items() if k in ablation.data},
-            "column": tuple(
-                column.model_copy(
-                    update={
-                        "measure": renamed(column.measure),
-                        "title": column.title + renamed.note(column.measure),
-                    }
-                )
-                for column in ablation.column
-                if renamed.known(column.measure)
-            ),
-            "claim": tuple(
-                claim.model_copy(
-                    update={
-                        "measure": renamed(claim.measure),
-                        "worse_measure": renamed(claim.worse_measure),
-                    }
-                )
-                for claim in ablation.claim
-            ),
-            "figure": tuple(map(renamed.figure, ablation.figure)),
-            "here": tuple(lines),
-        }
-    )
+    dumped = ablation.model_dump()
+    changed = dumped | {
+        "set": {},
+        "protocol": "",
+        "priority": table.priority,
+        "variant": tuple(renamed.variant(one).model_dump() for one in variants),
+        "data": dumped["data"]
+        | {k: v.model_dump() for k, v in binding.data.items() if k in ablation.data},
+        "column": tuple(
+            column
+            | {
+                "measure": renamed(column["measure"]),
+                "title": column["title"] + renamed.note(column["measure"]),
+            }
+            for column in dumped["column"]
+            if renamed.known(column["measure"])
+        ),
+        "claim": tuple(
+            claim | {key: renamed(claim[key]) for key in ("measure", "worse_measure")}
+            for claim in dumped["claim"]
+        ),
+        "figure": tuple(renamed.figure(one).model_dump() for one in ablation.figure),
+        "here": tuple(lines),
+    }
     # Validated again: two columns of the paper must not become one here.
     try:
-        return Ablation.model_validate(changed.model_dump())
+        return Ablation.model_validate(changed)
     except ValidationError as error:
         raise RecipeError(f"{paper}.toml: {ablation.name}: {error.errors()[0]['msg']}") from None
 
@@ -189,11 +183,7 @@ def _variant(
         if start not in binding.start:
             raise RecipeError(f"{binding.name}.toml: no start {start!r} for {ablation.name}")
         values |= binding.start[start].rows | {"init": f"run:{START}{start}"}
-    update = {
-        "recipe": own.recipe or variant.recipe,
-        "set": values,
-        "left_out": left_out,
-    }
+    update = {"recipe": own.recipe or variant.recipe, "set": values, "left_out": left_out}
     return variant.model_copy(update=update), start
 
 

@@ -1,7 +1,7 @@
 """From an ablation and a number of seeds to runs."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +87,23 @@ class Planner:
                 problems[variant.name] = error
         if wanted and len(problems) == len(wanted):
             raise problems[wanted[0].name]
-        variants = [
-            one.model_copy(update={"left_out": str(problems[one.name])})
-            if one.name in problems
-            else one
-            for one in ablation.variant
-        ]
-        return ablation.model_copy(update={"variant": tuple(variants)})
+        variants = tuple(
+            v.model_copy(update={"left_out": str(problems[v.name])}) if v.name in problems else v
+            for v in ablation.variant
+        )
+        return ablation.model_copy(update={"variant": variants})
+
+    def possible_of(
+        self, ablations: Sequence[Ablation]
+    ) -> tuple[dict[str, Ablation], dict[str, str]]:
+        """Return the `possible` ablations by name, and the problems of the others."""
+        possible, problems = {}, {}
+        for one in ablations:
+            try:
+                possible[one.name] = self.possible(one)
+            except PersonSearchError as error:
+                problems[one.name] = str(error)
+        return possible, problems
 
     def run(self, ablation: Ablation, variant: Variant, seed: int) -> Run:
         """Return the run of a variant and a seed; RecipeError or DataError if it cannot be made."""

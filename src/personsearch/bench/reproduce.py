@@ -1,4 +1,4 @@
-"""One paper whole: all its tables and figures, what they cost, and a page that shows them."""
+"""All tables and figures of one paper: their cost, and a page that shows them."""
 
 import base64
 import hashlib
@@ -15,13 +15,13 @@ from jinja2 import Environment, StrictUndefined
 
 from personsearch.bench import charts, fingerprint, report, tables
 from personsearch.bench.ablation import Ablation, ablation_names, read_ablation
-from personsearch.bench.binding import Binding, Scale, bound, read_binding
+from personsearch.bench.binding import Binding, bound, read_binding
 from personsearch.bench.estimate import Estimate
 from personsearch.bench.plan import Planner
 from personsearch.bench.runs import Run, found
 from personsearch.bench.tables import Section
 from personsearch.durable import replace_file
-from personsearch.errors import DataError, PersonSearchError
+from personsearch.errors import DataError
 from personsearch.plots.tables import comparison_tables
 
 SPARE = 2e9
@@ -38,7 +38,7 @@ class Plan:
     problems: Mapping[str, str]  # table -> why none of its rows can be run
 
 
-def plan(planner: Planner, paper: str, scale: Scale, seeds: int) -> Plan:
+def plan(planner: Planner, paper: str, seeds: int) -> Plan:
     """Plan all tables of a paper.
 
     Raises:
@@ -47,18 +47,12 @@ def plan(planner: Planner, paper: str, scale: Scale, seeds: int) -> Plan:
     """
     binding = read_binding(paper)
     names = [name for name in ablation_names() if name.partition("-")[0] == paper]
-    ablations = [bound(read_ablation(name), scale) for name in names]
-    every, possible, problems = [], [], {}
-    for ablation in ablations:
-        try:
-            possible.append(planner.possible(ablation))
-            every.append(possible[-1])
-        except PersonSearchError as error:
-            problems[ablation.name] = str(error)
-            every.append(ablation)
-    if problems and not any(one.shown for one in possible):
+    ablations = [bound(read_ablation(name), planner.scale) for name in names]
+    possible, problems = planner.possible_of(ablations)
+    if problems and not any(one.shown for one in possible.values()):
         raise DataError(next(iter(problems.values())))
-    return Plan(binding, every, report.wanted(planner, possible, seeds), problems)
+    runs = report.wanted(planner, list(possible.values()), seeds)
+    return Plan(binding, [possible.get(one.name, one) for one in ablations], runs, problems)
 
 
 def of_other_code(runs: Sequence[Run], folder: Path) -> int:

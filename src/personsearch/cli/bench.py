@@ -1,26 +1,29 @@
 """`personsearch bench`: runs the papers' ablations and all systems again."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from personsearch.cli.bench_runs import execute_runs, folders, measured_cost, planned, possible
-from personsearch.cli.options import JsonOption
+from personsearch.cli.bench_runs import (
+    drawing,
+    execute_runs,
+    exit_on_failures,
+    folders,
+    measured_cost,
+)
+from personsearch.cli.options import JsonOption, print_json, print_table
 
 if TYPE_CHECKING:
+    from personsearch.bench.binding import Scale
     from personsearch.bench.plan import Planner
     from personsearch.bench.tables import Section
 
-app = typer.Typer(
-    help="Run the papers' ablations and all systems again.",
-    no_args_is_help=True,
-)
+app = typer.Typer(help="Run the papers' ablations and all systems again.", no_args_is_help=True)
 
 _Seeds = Annotated[int, typer.Option(help="Runs of each variant, with seeds 0, 1, ...", min=1)]
-_Runs = Annotated[Path, typer.Option(help="Folder of all runs; what is finished there is kept.")]
-_Jobs = Annotated[int, typer.Option(help="Runs side by side; they share the processors.", min=1)]
+_Runs = Annotated[Path, typer.Option(help="Folder of all runs; finished ones are kept.")]
+_Jobs = Annotated[int, typer.Option(help="Runs at a time; they share the processors.", min=1)]
 _Device = Annotated[str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'.")]
 _Recipes = Annotated[
     Path | None, typer.Option(help="Folder of base recipes; default: the shipped ones.")
@@ -29,15 +32,16 @@ _Data = Annotated[
     list[str] | None,
     typer.Option(
         help="FOLDER of the main data set, or NAME=FOLDER of one that an ablation names; "
-        "repeatable. Synthetic ones that are not given are drawn below the runs."
+        "repeatable. Others are drawn in the folder of runs."
     ),
 ]
 _Scale = Annotated[
-    str, typer.Option(help="'synthetic', or 'paper': the paper's values on the paper's --data.")
+    Literal["synthetic", "paper"],
+    typer.Option(help="'paper': the paper's values, on the paper's --data."),
 ]
-_Show = Annotated[bool, typer.Option("--show", help="Run nothing, print what is there.")]
+_Show = Annotated[bool, typer.Option("--show", help="Run nothing; print the finished runs.")]
 _AnyCode = Annotated[
-    bool, typer.Option("--any-code", help="Show results that other code made where ours are none.")
+    bool, typer.Option("--any-code", help="Also show results of another version of the code.")
 ]
 _Out = Annotated[Path | None, typer.Option(help="Write Markdown, and pictures beside it.")]
 
@@ -49,15 +53,13 @@ def list_ablations(json_output: JsonOption = False) -> None:
     Example: personsearch bench list
     """
     from personsearch.bench.ablation import ablation_names, read_ablation
-    from personsearch.plots.tables import TextTable, print_tables
 
     keys = ("name", "title", "paper", "variants")
     rows = [(a.name, a.title, a.paper, len(a.shown)) for a in map(read_ablation, ablation_names())]
     if json_output:
-        typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
-        return
-    header = ("name", "what it compares", "paper", "variants")
-    print_tables(TextTable("ablations", header, [tuple(map(str, row)) for row in rows]))
+        print_json([dict(zip(keys, row, strict=True)) for row in rows], indent=None)
+    else:
+        print_table(keys, [tuple(map(str, row)) for row in rows], no_wrap=("name",))
 
 
 @app.command("ablation")
@@ -73,21 +75,23 @@ def ablation(
     data: _Data = None,
     scale: _Scale = "synthetic",
     size: Annotated[
-        str, typer.Option(help="Of drawn data sets, and of the recipes' folder: SET.")
+        str, typer.Option(help="Size of drawn data sets and of the recipes: synthetic-SIZE.")
     ] = "ablation",
     show: _Show = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what the missing runs will cost.")
+        bool, typer.Option("--dry-run", help="Only print the cost of the missing runs.")
     ] = False,
     any_code: _AnyCode = False,
     json_output: JsonOption = False,
     out: _Out = None,
 ) -> None:
-    """Run what is missing of an ablation; prints our metrics beside the paper's.
+    """Run what is missing of ablations, and print our metrics beside the paper's.
 
-    Ctrl-C stops after checkpoints are written; the same command goes on. An ablation of your own
-    is a .toml file like the shipped ones in the folder bench/ablations of the package; --recipes
-    names the folder of its base recipes, --data your data set.
+    Ctrl-C stops after checkpoints are written; the same command resumes.
+
+    An ablation of your own is a .toml file like those in the package's folder
+    bench/ablations; --recipes names the folder of its base recipes, --data your
+    data set.
 
     Example: personsearch bench ablation dcinet-table-4 --seeds 5 --jobs 2
 
@@ -95,19 +99,23 @@ def ablation(
 
     Example: personsearch bench ablation my.toml --recipes DIR --data SET --seeds 2
     """
+    from personsearch.bench import charts, report
     from personsearch.bench.ablation import ablation_names, read_ablation
     from personsearch.bench.binding import bound
 
     planner = _planner(recipes, runs, size, data, show, any_code, scale)
     every = ablation_names() if names == ["all"] else names
-    chosen = [bound(read_ablation(name), planner.scale) for name in every]
+    chosen = [bound(read_ablation(name), scale) for name in every]
     if len(chosen) > 1:
-        chosen = possible(planner, chosen)
-    from personsearch.bench import charts, report
-
+        with drawing(planner):
+            possible, problems = planner.possible_of(chosen)
+        chosen = list(possible.values())
+        for name, problem in problems.items():
+            typer.echo(f"left out: {name}: {problem}", err=True)
     failed = {}
     if not show:
-        runs_wanted = planned(planner, chosen, seeds)
+        with drawing(planner):
+            runs_wanted = report.wanted(planner, chosen, seeds)
         if dry_run or len(chosen) > 1:
             measured_cost(runs_wanted, planner.runs, jobs, device)
         if dry_run:
@@ -137,7 +145,7 @@ def systems(
     json_output: JsonOption = False,
     out: _Out = None,
 ) -> None:
-    """Run every system's recipe; with --out also writes what is there of all ablations.
+    """Run every system's recipe; with --out, also write the finished runs of all ablations.
 
     Example: personsearch bench systems --set ablation --jobs 2 --out docs/results.md
     """
@@ -150,7 +158,9 @@ def systems(
     table = systems_table(recipes or find_set(f"synthetic-{set_name}"))
     failed = {}
     if not show:
-        failed = execute_runs(planned(planner, [table], seeds), planner.runs, jobs, device)
+        with drawing(planner):
+            wanted = report.wanted(planner, [table], seeds)
+        failed = execute_runs(wanted, planner.runs, jobs, device)
     sections = report.sections(planner, [table], seeds)
     _print(sections, json_output)
     parts = []
@@ -170,27 +180,15 @@ def _planner(
     data: list[str] | None,
     show: bool,
     any_code: bool,
-    scale: str = "synthetic",
+    scale: "Scale" = "synthetic",
 ) -> "Planner":
-    from personsearch.bench.binding import Scale
     from personsearch.bench.plan import Planner
     from personsearch.recipes import find_set
 
-    if scale not in get_args(Scale):
-        raise typer.BadParameter(
-            f"{scale!r}; expected 'synthetic' or 'paper'", param_hint="--scale"
-        )
     if scale == "synthetic" and recipes is None:
-        find_set(f"synthetic-{size}")
-    return Planner(
-        recipes,
-        runs.resolve(),
-        size,
-        folders(data, cast(Scale, scale)),
-        cast(Scale, scale),
-        draw=not show,
-        any_code=any_code,
-    )
+        find_set(f"synthetic-{size}")  # an unknown size is an error also with --show
+    given = folders(data, scale)
+    return Planner(recipes, runs.resolve(), size, given, scale, draw=not show, any_code=any_code)
 
 
 def _print(sections: "list[Section]", json_output: bool) -> None:
@@ -201,7 +199,7 @@ def _print(sections: "list[Section]", json_output: bool) -> None:
 
     if json_output:
         printed = [tables.as_json(one) for one in sections]
-        typer.echo(json.dumps(printed[0] if len(printed) == 1 else printed))
+        print_json(printed[0] if len(printed) == 1 else printed, indent=None)
         return
     for one in sections:
         if one.problem:
@@ -219,6 +217,4 @@ def _finish(failed: dict[str, str], out: Path | None, parts: list[str]) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("\n".join(parts), encoding="utf-8")
         typer.echo(f"written: {out}", err=True)
-    if failed:
-        typer.echo(f"error: {len(failed)} runs failed; the same command tries them again", err=True)
-        raise typer.Exit(1)
+    exit_on_failures(failed)

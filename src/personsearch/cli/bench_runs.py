@@ -1,16 +1,18 @@
-"""What the commands that execute many runs share: data sets, cost, and progress."""
+"""Shared by the commands that execute many runs: data sets, cost, and progress."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from personsearch.cli.progress import StepProgress, detail_bars
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from personsearch.bench.ablation import Ablation
     from personsearch.bench.binding import Scale
     from personsearch.bench.estimate import Estimate
     from personsearch.bench.execute import State
@@ -41,30 +43,12 @@ def folders(data: list[str] | None, scale: "Scale") -> dict[str, Path]:
     return known
 
 
-def planned(planner: "Planner", chosen: "Sequence[Ablation]", seeds: int) -> "list[Run]":
-    """Return all runs; data sets are drawn with a bar."""
-    from personsearch.bench import report
-    from personsearch.cli.progress import StepProgress
-
+@contextmanager
+def drawing(planner: "Planner") -> Iterator[None]:
+    """Show a bar while data sets are drawn."""
     with StepProgress() as steps:
         planner.progress = steps.step("drawing scenes")
-        return report.wanted(planner, chosen, seeds)
-
-
-def possible(planner: "Planner", chosen: "Sequence[Ablation]") -> "list[Ablation]":
-    """Return the ablations of which a row can be planned, and say why the others cannot."""
-    from personsearch.cli.progress import StepProgress
-    from personsearch.errors import PersonSearchError
-
-    kept = []
-    with StepProgress() as steps:
-        planner.progress = steps.step("drawing scenes")
-        for one in chosen:
-            try:
-                kept.append(planner.possible(one))
-            except PersonSearchError as error:
-                typer.echo(f"left out: {one.name}: {error}", err=True)
-    return kept
+        yield
 
 
 def execute_runs(
@@ -78,12 +62,12 @@ def execute_runs(
         with progress.bars:
             return execute(runs, folder, jobs=jobs, device=device, listener=progress.show)
     except KeyboardInterrupt:
-        typer.echo("interrupted: the same command goes on from the last checkpoints", err=True)
+        typer.echo("interrupted: the same command resumes from the last checkpoints", err=True)
         raise typer.Exit(130) from None
 
 
 def measured_cost(runs: "Sequence[Run]", folder: Path, jobs: int, device: str) -> "Estimate":
-    """Measure the rate of each system and say what the runs that are missing will cost."""
+    """Measure the rate of each system and print the cost of the missing runs."""
     from personsearch.bench.estimate import estimate, rates, unfinished
 
     wanted = {run.name: run for run in rates(unfinished(runs, folder)).values()}
@@ -92,32 +76,30 @@ def measured_cost(runs: "Sequence[Run]", folder: Path, jobs: int, device: str) -
     kind = "GPU" if device.startswith("cuda") else "CPU"
     hours = f"about {cost.seconds / 3600:.1f} {kind} hours at the rate measured here"
     typer.echo(
-        f"{cost.runs} runs to make, {hours}, at most {cost.bytes / 1e9:.1f} GB in {folder}",
+        f"{cost.runs} runs to make, {hours}, at most {cost.bytes / 1e9:.1f} GB in {folder}; runs "
+        "that others start from are included",
         err=True,
     )
     for system, why in cost.unknown.items():
-        typer.echo(f"without {system}, whose rate is not known: {why}", err=True)
+        typer.echo(f"{system} is not included: its rate could not be measured: {why}", err=True)
     return cost
+
+
+def exit_on_failures(failed: Mapping[str, str]) -> None:
+    """Exit with status 1 if runs failed."""
+    if failed:
+        typer.echo(f"error: {len(failed)} runs failed; the same command tries them again", err=True)
+        raise typer.Exit(1)
 
 
 class RunProgress:
     """A bar over all runs with the time left, and one for each that is in progress."""
 
     def __init__(self, what: str = "runs") -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            console=Console(stderr=True),
-            transient=True,
-        )
+        self.bars = detail_bars(transient=True)
         self._all = self.bars.add_task(what, total=None, detail="")
         self._each: dict[str, TaskID] = {}
-        self._told = 0  # failures printed; new ones come last
+        self._printed = 0  # failures printed; new ones come last
 
     def show(self, state: "State") -> None:
         """Update the bars, and print each failure once."""
@@ -131,6 +113,6 @@ class RunProgress:
             if name not in self._each:
                 self._each[name] = self.bars.add_task(name, detail="")
             self.bars.update(self._each[name], completed=done, total=total or None, detail=step)
-        for name, why in list(state.failed.items())[self._told :]:
+        for name, why in list(state.failed.items())[self._printed :]:
             self.bars.console.print(f"failed: {name}: {why}", style="red", markup=False)
-        self._told = len(state.failed)
+        self._printed = len(state.failed)

@@ -10,6 +10,7 @@ from personsearch.cli.options import JsonOption, print_json
 if TYPE_CHECKING:
     from personsearch.datasets.dataset import Dataset
     from personsearch.evaluation.comparison import Comparison
+    from personsearch.evaluation.search import SearchResult
 
 
 def evaluate(
@@ -26,7 +27,8 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="The split that is searched.")] = "test",
     score_threshold: Annotated[
-        list[float] | None, typer.Option(help="Of detections; repeatable. Search uses the first.")
+        list[float] | None,
+        typer.Option(help="Lowest detection score; repeatable. Search uses the first."),
     ] = None,
     convention: Annotated[
         str, typer.Option(help="'standard', or 'seqnet' for the published code's numbers.")
@@ -36,7 +38,7 @@ def evaluate(
         typer.Option(
             "--confidence-weighted/--no-confidence-weighted",
             help="Multiply similarities by scores; default: as the model does, or the .npz says. "
-            "The line below has the other choice.",
+            "The next line of the table has the other choice.",
         ),
     ] = None,
     bounds: Annotated[
@@ -130,22 +132,21 @@ def as_json(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
                 "protocol": row.protocol,
                 "embeddings": row.embeddings,
                 "boxes": row.boxes,
-                "mean_ap": row.search.mean_ap,
-                "top_k": {str(k): value for k, value in row.search.top_k.items()},
+                **_means(row.search),
                 "queries": row.search.num_queries,
                 "skipped": row.search.num_skipped,
                 "score_threshold": row.search.score_threshold,
                 "confidence_weighted": row.confidence_weighted,
-                "other_weighting": row.other
-                and {
-                    "mean_ap": row.other.mean_ap,
-                    "top_k": {str(k): value for k, value in row.other.top_k.items()},
-                },
+                "other_weighting": row.other and _means(row.other),
             }
             for row in compared.rows
         ],
         "seconds": dict(compared.seconds),
     }
+
+
+def _means(result: "SearchResult") -> dict[str, Any]:
+    return {"mean_ap": result.mean_ap, "top_k": {str(k): v for k, v in result.top_k.items()}}
 
 
 def _print(compared: "Comparison", dataset: "Dataset") -> None:

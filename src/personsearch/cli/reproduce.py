@@ -1,11 +1,17 @@
 """`personsearch reproduce`: one paper whole, on one page."""
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Literal
 
 import typer
 
-from personsearch.cli.bench_runs import execute_runs, folders, measured_cost
+from personsearch.cli.bench_runs import (
+    drawing,
+    execute_runs,
+    exit_on_failures,
+    folders,
+    measured_cost,
+)
 
 
 def reproduce(
@@ -28,19 +34,20 @@ def reproduce(
         typer.Option(help="Folder of runs and page; default: reproduce/PAPER.", file_okay=False),
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="'paper', or 'synthetic': small, on drawn people, without --data.")
+        Literal["paper", "synthetic"],
+        typer.Option(help="'synthetic': small, on drawn people, without --data."),
     ] = "paper",
-    size: Annotated[str, typer.Option(help="Of drawn data sets.")] = "ablation",
+    size: Annotated[str, typer.Option(help="Size of drawn data sets.")] = "ablation",
     seeds: Annotated[
         int | None,
         typer.Option(min=1, help="Runs of each row; default: 1, or 5 synthetic. Claims need 5."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
     device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'; default: a GPU.")] = "",
     recipes: Annotated[
         Path | None, typer.Option(help="Folder of base recipes; default: the shipped ones.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it will cost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the cost.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before it begins.")] = False,
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Show runs of another version of the code as well.")
@@ -48,31 +55,23 @@ def reproduce(
 ) -> None:
     """Run every table and figure of a paper and write one page: the paper's numbers beside ours.
 
-    Says first how many runs and hours it takes here. Ctrl-C stops after checkpoints are written;
-    the same command goes on. The page names what is missing.
+    Prints the number of runs and hours first. Ctrl-C stops after checkpoints are written; the same
+    command resumes. The page lists what is missing.
 
     Example: personsearch reproduce trident --data PRW --device cuda --out reproduce/trident
     """
     from personsearch.bench import report
     from personsearch.bench import reproduce as bench
-    from personsearch.bench.binding import Scale
     from personsearch.bench.plan import Planner
-    from personsearch.cli.progress import StepProgress
     from personsearch.training.devices import choose_device
 
-    if scale not in get_args(Scale):
-        raise typer.BadParameter(
-            f"{scale!r}; expected 'paper' or 'synthetic'", param_hint="--scale"
-        )
-    at = cast(Scale, scale)
     device = str(choose_device(device))
     out = out or Path("reproduce") / paper
-    count = seeds or (1 if at == "paper" else 5)
+    count = seeds or (1 if scale == "paper" else 5)
     runs = (out / "runs").resolve()
-    planner = Planner(recipes, runs, size, folders(data, at), at, any_code=any_code)
-    with StepProgress() as steps:
-        planner.progress = steps.step("drawing scenes")
-        plan = bench.plan(planner, paper, at, count)
+    planner = Planner(recipes, runs, size, folders(data, scale), scale, any_code=any_code)
+    with drawing(planner):
+        plan = bench.plan(planner, paper, count)
     for problem in plan.problems.values():
         typer.echo(f"left out: {problem}", err=True)
     if old := bench.of_other_code(plan.runs, runs):
@@ -94,6 +93,4 @@ def reproduce(
         sections = report.sections(planner, plan.ablations, count)
         page = bench.write_page(planner, plan.paper, sections, count, out)
         typer.echo(f"page: {page}")
-    if failed:
-        typer.echo(f"error: {len(failed)} runs failed; the same command tries them again", err=True)
-        raise typer.Exit(1)
+    exit_on_failures(failed)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from personsearch.cli.options import print_json
+from personsearch.cli.progress import detail_bars
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -75,19 +76,9 @@ class ProgressListener:
         self.json_output = json_output
 
     def __enter__(self) -> "Listener":
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
         if self.json_output:
             return self._print_json
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            console=self._console,
-        )
+        self._progress = detail_bars()
         self._progress.start()
         self._tasks: dict[str, TaskID] = {}
         return self._show
@@ -106,7 +97,7 @@ class ProgressListener:
         bars.update(self._tasks[stage], completed=report.iteration, detail=detail)
         if report.validation:
             metrics = "  ".join(f"{name} {value:.3f}" for name, value in report.validation.items())
-            self._console.print(f"validation at {report.iteration}: {metrics}")
+            bars.console.print(f"validation at {report.iteration}: {metrics}")
 
     @staticmethod
     def _print_json(report: "Report") -> None:

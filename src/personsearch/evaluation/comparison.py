@@ -33,48 +33,27 @@ _WITH_CONTEXT = "detected, with context"
 
 @dataclass(frozen=True)
 class Row:
-    """Search metrics of one embedder on one kind of boxes under one protocol.
-
-    Attributes:
-        protocol: name of the protocol.
-        embeddings: ``"model"`` or ``"HSV histogram"``.
-        boxes: ``"detected"``, ``"detected, with context"`` or ``"ground truth"``.
-        search: the metrics.
-        confidence_weighted: whether similarities were multiplied by the scores of detections.
-        other: metrics of the same detections with the other choice; of ``"detected"`` boxes and
-            cosines alone.
-    """
+    """Search metrics of one embedder on one kind of boxes under one protocol."""
 
     protocol: str
-    embeddings: str
-    boxes: str
+    embeddings: str  # "model" or "HSV histogram"
+    boxes: str  # "detected", "detected, with context" or "ground truth"
     search: SearchResult
-    confidence_weighted: bool = False
-    other: SearchResult | None = None
+    confidence_weighted: bool = False  # whether similarities were multiplied by scores
+    other: SearchResult | None = None  # the other weighting; "detected" boxes and cosines only
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that was measured.
+    """Everything that was measured."""
 
-    Attributes:
-        detection: metrics by score threshold.
-        rows: by protocol: the model, the model on ground-truth boxes, the lower bound, with
-            context.
-        seconds: duration of each step.
-        found: detections of the model by scene name.
-        queries: query embeddings (Q, D) of the model by protocol name.
-        confidence_weighted: whether the model's similarities were multiplied by scores.
-        metric: that the model's embeddings were compared by.
-    """
-
-    detection: Mapping[float, DetectionResult]
-    rows: Sequence[Row]
-    seconds: Mapping[str, float]
-    found: Mapping[str, Detections] = field(repr=False)
-    queries: Mapping[str, FloatArray] = field(repr=False)
-    confidence_weighted: bool = False
-    metric: str = "cosine"
+    detection: Mapping[float, DetectionResult]  # by score threshold
+    rows: Sequence[Row]  # by protocol: model, model on true boxes, lower bound, with context
+    seconds: Mapping[str, float]  # duration of each step
+    found: Mapping[str, Detections] = field(repr=False)  # of the model, by scene name
+    queries: Mapping[str, FloatArray] = field(repr=False)  # (Q, D) of the model, by protocol
+    confidence_weighted: bool = False  # whether the model's similarities were multiplied by scores
+    metric: str = "cosine"  # of the model's embeddings
 
     def row(self, protocol: str, embeddings: str = "model", boxes: str = "detected") -> Row:
         """Return the row of that name."""

@@ -21,17 +21,13 @@ class ContextMatching:
     """Settings of context bipartite graph matching, and the people beside each query.
 
     The paper's settings are k1 = 10, k2 = 3 for CUHK-SYSU and k1 = 30, k2 = 4 for PRW.
-
-    Attributes:
-        people: per query the embeddings (M, D) of the people in its picture, the query first, then
-            the others by descending score (see `query_context`).
-        k1: number of most similar detections whose pictures are matched again, at least 1.
-        k2: number of people to match, the query included, at least 1.
+    `people` are the embeddings (M, D) of those in each query's picture, the query first, then the
+    others by descending score (see `query_context`).
     """
 
     people: Sequence[FloatArray]
-    k1: int = 30
-    k2: int = 4
+    k1: int = 30  # most similar detections whose pictures are matched again, at least 1
+    k2: int = 4  # people to match, the query included, at least 1
 
     def __post_init__(self) -> None:
         if self.k1 < 1 or self.k2 < 1:

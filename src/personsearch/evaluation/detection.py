@@ -35,27 +35,21 @@ class SceneCounts:
 class DetectionResult:
     """Detection metrics, 0..1. Detections are kept from the score threshold on.
 
-    Attributes:
-        average_precision: over the kept detections, times recall; NaN where nobody is annotated.
-        recall: right detections / annotated people; NaN where nobody is annotated.
-        precision: right detections / kept detections; 0 where nothing was kept.
-        scenes: counts by picture name.
-        curve_scores: (K,) the distinct scores kept, descending.
-        curve_recall, curve_precision: (K,) of the detections with at least that score.
+    Average precision and recall are NaN where nobody is annotated.
     """
 
-    average_precision: float
-    recall: float
-    precision: float
+    average_precision: float  # over the kept detections, times recall
+    recall: float  # right detections / annotated people
+    precision: float  # right detections / kept detections; 0 where nothing was kept
     num_ground_truth: int
     num_detections: int
     num_true_positives: int
     score_threshold: float
     iou_threshold: float
-    scenes: Mapping[str, SceneCounts]
-    curve_scores: Curve
-    curve_recall: Curve
-    curve_precision: Curve
+    scenes: Mapping[str, SceneCounts]  # by picture name
+    curve_scores: Curve  # (K,) the distinct scores kept, descending
+    curve_recall: Curve  # (K,) of the detections with at least that score
+    curve_precision: Curve  # (K,) likewise
 
 
 @overload

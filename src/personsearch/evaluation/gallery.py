@@ -101,19 +101,12 @@ def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """A list of gallery pictures, each once, in order of first appearance.
+    """A list of gallery pictures, each once, in order of first appearance."""
 
-    Attributes:
-        gallery: the packed gallery with P pictures.
-        times: (P,) how often each picture was listed.
-        rows: (N,) rows of the listed pictures; the index is the position that breaks ties.
-        starts: (P,) first position of each picture; undefined where `times` is 0.
-    """
-
-    gallery: PackedGallery
-    times: IntArray
-    rows: IntArray
-    starts: IntArray
+    gallery: PackedGallery  # of P pictures
+    times: IntArray  # (P,) how often each picture was listed
+    rows: IntArray  # (N,) of the listed pictures; the index is the position that breaks ties
+    starts: IntArray  # (P,) first position of each picture; undefined where `times` is 0
 
     def positions(self, pictures: IntArray) -> IntArray:
         """Return all positions of some listed pictures, in the order of the pictures."""

@@ -28,19 +28,12 @@ SAME, NEAR = 0.5, 0.3
 
 @dataclass(frozen=True, eq=False)
 class _Assignment:
-    """The annotated person of each row of the gallery.
+    """The annotated person of each row of the gallery."""
 
-    Attributes:
-        starts: (P + 1,) picture p has the annotated people ``starts[p]`` to ``starts[p + 1]``.
-        boxes: (M, 4) annotated people.
-        people: (N,) index of each detection's person, -1 for nobody.
-        unclear: (N,) mask of detections to ignore: near a person, or not a person's best.
-    """
-
-    starts: IntArray
-    boxes: FloatArray
-    people: IntArray
-    unclear: NDArray[np.bool_]
+    starts: IntArray  # (P + 1,) picture p has the people starts[p] to starts[p + 1]
+    boxes: FloatArray  # (M, 4) annotated people
+    people: IntArray  # (N,) index of each detection's person, -1 for nobody
+    unclear: NDArray[np.bool_]  # (N,) to ignore: near a person, or not a person's best
 
 
 class IgnoreRule:

@@ -25,38 +25,27 @@ _Share = Annotated[
 
 
 class PublishedResult(BaseModel):
-    """One row of a paper's table. The file has percent, `mean_ap` and `top_k` are in 0..1.
-
-    Attributes:
-        method: as the field calls it.
-        data: ``"cuhk-sysu"``, ``"prw"`` or ``"webtattoo"``.
-        protocol: one of `PROTOCOLS`.
-        boxes: what was searched.
-        mean_ap: None where the source does not print it; so are `top_1`, `top_5` and `top_10`.
-        sources: a name of the file's list of sources, then where in it the row is.
-        system: the name of our implementation, if any.
-        pretraining: data that the networks saw before or beside `data`, if said.
-        market_1501: whether a network was trained on Market-1501, which shows the videos of PRW.
-        checked: whether the row was found in its source.
-        note: what sources disagree in, or what differs from the protocol.
+    """One row of a paper's table. The file has percent; here metrics are 0..1, or None where the
+    source does not print them.
     """
 
     model_config = _STRICT
 
-    method: _Text
+    method: _Text  # as the field calls it
     data: Literal["cuhk-sysu", "prw", "webtattoo"]
-    protocol: str
-    boxes: Literal["detected", "ground truth"] = "detected"
+    protocol: str  # one of `PROTOCOLS`
+    boxes: Literal["detected", "ground truth"] = "detected"  # that were searched
     mean_ap: _Share | None = None
     top_1: _Share | None = None
     top_5: _Share | None = None
     top_10: _Share | None = None
+    # each: a name of the file's list of sources, and where in it the row is
     sources: Annotated[tuple[_Text, ...], Field(min_length=1)]
-    system: _Text | None = None
-    pretraining: str = ""
-    market_1501: bool = False
-    checked: bool = True
-    note: str = ""
+    system: _Text | None = None  # the name of our implementation, if any
+    pretraining: str = ""  # data that the networks saw before or beside `data`, if stated
+    market_1501: bool = False  # trained on Market-1501, which shows the videos of PRW
+    checked: bool = True  # found in its source
+    note: str = ""  # what sources disagree in, or what differs from the protocol
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

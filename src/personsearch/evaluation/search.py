@@ -26,33 +26,22 @@ from personsearch.types import Detections, FloatArray, IntArray, SearchProtocol
 class SearchResult:
     """Search metrics of Q queries, in the protocol's order.
 
-    Attributes:
-        protocol: name of the protocol.
-        mean_ap: mean of `average_precisions` over the queries that have a target.
-        top_k: by k, the share of those queries with a right answer among the first k.
-        num_skipped: number of queries without a target; they count nowhere.
-        average_precisions: (Q,) float64, NaN where skipped.
-        first_ranks: (Q,) rank from 1 of the first right answer, 0 where there is none.
-        num_targets: (Q,) gallery pictures that show the person; under ``"seqnet"`` a picture counts
-            as often as it is listed.
-        num_found: (Q,) number of those pictures with a right detection.
-        ranks: of each query, the ranks from 1 of its right answers, ascending.
-        hits: the first `ranked` detections of each query's ranking.
+    Under ``"seqnet"`` a picture counts in `num_targets` as often as it is listed.
     """
 
     protocol: str
     convention: str
     score_threshold: float
-    mean_ap: float
-    top_k: dict[int, float]
+    mean_ap: float  # mean of `average_precisions` over the queries that have a target
+    top_k: dict[int, float]  # by k: share of those queries with a right answer among the first k
     num_queries: int
-    num_skipped: int
-    average_precisions: NDArray[np.float64]
-    first_ranks: IntArray
-    num_targets: IntArray
-    num_found: IntArray
-    ranks: Sequence[IntArray]
-    hits: Sequence[Sequence[RankedHit]]
+    num_skipped: int  # queries without a target; they count nowhere
+    average_precisions: NDArray[np.float64]  # (Q,) NaN where skipped
+    first_ranks: IntArray  # (Q,) rank from 1 of the first right answer, 0 where there is none
+    num_targets: IntArray  # (Q,) gallery pictures that show the person
+    num_found: IntArray  # (Q,) those of them with a right detection
+    ranks: Sequence[IntArray]  # of each query's right answers, from 1, ascending
+    hits: Sequence[Sequence[RankedHit]]  # the first `ranked` detections of each query
 
     def precision_at(self, recalls: Sequence[float]) -> NDArray[np.float64]:
         """Return the precision (R,) at each recall, the mean over the queries with a target.

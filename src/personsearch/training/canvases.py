@@ -12,13 +12,12 @@ import cv2
 import numpy as np
 import torch
 
-from personsearch import boxes as box_arithmetic
 from personsearch.boxes import Boxes
 from personsearch.errors import DataError
 from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
 from personsearch.training.samplers import generator
-from personsearch.training.training_set import Batch, PictureCache
+from personsearch.training.training_set import Batch, PictureCache, visible_people
 from personsearch.training.transforms import Augmentation, Picture
 from personsearch.types import FloatArray, IntArray, Scene
 
@@ -44,11 +43,8 @@ class Canvases:
 
     def __post_init__(self) -> None:
         people: dict[int, list[tuple[int, int]]] = {}
-        for index, scene in enumerate(self.scenes):
-            visible = box_arithmetic.area(box_arithmetic.clip(scene.boxes, scene.size)) > 0
-            for row, identity in enumerate(scene.ids.tolist()):
-                if identity >= 0 and visible[row]:
-                    people.setdefault(identity, []).append((index, row))
+        for index, row in visible_people(self.scenes):
+            people.setdefault(int(self.scenes[index].ids[row]), []).append((index, row))
         if not people:
             raise DataError("the training set has no labelled people; canvases need some")
         self._ids = sorted(people)

@@ -16,7 +16,7 @@ from personsearch.errors import DataError
 from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
 from personsearch.training.samplers import EpochOrder, SceneSampler, generator
-from personsearch.training.training_set import Slot, TrainingSet
+from personsearch.training.training_set import Slot, TrainingSet, visible_people
 from personsearch.training.transforms import Picture
 from personsearch.types import BACKGROUND, FloatArray
 
@@ -37,11 +37,7 @@ class Crops(TrainingSet):
     margin: float = 0.0  # largest random one around a box, as a fraction of its sides
 
     def __post_init__(self) -> None:
-        self.people: list[tuple[int, int]] = []
-        for index, scene in enumerate(self.scenes):
-            inside = box_arithmetic.area(box_arithmetic.clip(scene.boxes, scene.size)) > 0
-            rows = np.flatnonzero(inside & (scene.ids >= 0)).tolist()
-            self.people += [(index, row) for row in rows]
+        self.people = visible_people(self.scenes)
         if not self.people:
             raise DataError("the training set has no labelled people; crops need some")
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from personsearch import boxes as box_arithmetic
 from personsearch.errors import DataError, RecipeError
 from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
@@ -24,7 +23,13 @@ from personsearch.training.feature_stage import shots
 from personsearch.training.recipe import Recipe
 from personsearch.training.samplers import SceneSampler, generator
 from personsearch.training.stages import LoadedStage, trainable
-from personsearch.training.training_set import Batch, PictureCache, Slot, TrainingSet
+from personsearch.training.training_set import (
+    Batch,
+    PictureCache,
+    Slot,
+    TrainingSet,
+    visible_people,
+)
 from personsearch.training.transforms import Augmentation
 from personsearch.types import Scene
 
@@ -103,8 +108,7 @@ class ReidStage(LoadedStage):
 class PersonCrops(TrainingSet):
     """Crops of labelled people by slot: an iteration, a position, and a row of `people`.
 
-    They are cut by the ROI transform, as at search time. `people` holds the scene and row of each
-    labelled person who is inside the picture.
+    They are cut by the ROI transform, as at search time.
     """
 
     size: Sequence[int] = (384, 128)  # height and width of a crop
@@ -112,14 +116,7 @@ class PersonCrops(TrainingSet):
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        self.people = [
-            (index, row)
-            for index, scene in enumerate(self.scenes)
-            for row in np.flatnonzero(
-                (box_arithmetic.area(box_arithmetic.clip(scene.boxes, scene.size)) > 0)
-                & (scene.ids >= 0)
-            ).tolist()
-        ]
+        self.people = visible_people(self.scenes)
         self.ids = np.array([self.scenes[i].ids[row] for i, row in self.people], np.int64)
         if len(np.unique(self.ids)) < 2:
             raise DataError(
