@@ -75,8 +75,8 @@ def test_an_unknown_name_lists_what_there_is() -> None:
     ("more", "message"),
     [
         ('[[variant]]\nname = "a"', "two variants have the same name"),
-        ('[[variant]]\nname = "c"\nset = {init = "run:z"}', "starts from 'z', not there"),
-        ('[[variant]]\nname = "c"\nset = {init = "run:c"}', "starts from 'c', not there"),
+        ('[[variant]]\nname = "c"\nset = {init = "run:z"}', "starts from 'z', no other variant"),
+        ('[[variant]]\nname = "c"\nset = {init = "run:c"}', "starts from 'c', no other variant"),
         ('[[variant]]\nname = "c"\nset = {x = ["data:z"]}', "unknown data set 'z'"),
         ('[[variant]]\nname = "c"\ntest = "z"', "unknown data set 'z'"),
         ('[[variant]]\nname = "c"\npaper = {top_1 = 1.0}', "no column 'top_1'"),

@@ -92,7 +92,7 @@ def test_both_weightings_stand_beside_the_first_map_with_the_threshold() -> None
     one = section(known)
     assert rows(one).header[1:5] == ["mAP, %", "plain, %", "x score, %", "to first row"]
     assert rows(one).rows[0][2:4] == ["40.0 ± 0.0", "30.0 ± 0.0"]
-    assert "Detections are searched from a score of 0.5 on." in remarks(one)
+    assert "Detections with a score of at least 0.5 are searched." in remarks(one)
     # A table that has them as columns of its own gets no others.
     own = (*ABLATION.column, Column(measure="mean_ap@plain", title="plain"))
     assert len(rows(section(known, column=own)).header) == 8

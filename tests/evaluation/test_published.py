@@ -92,7 +92,7 @@ def test_a_row_is_read_as_shares() -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (file(ROW, ROW), "is there twice"),
+        (file(ROW, ROW), "is listed twice"),
         (file(ROW | {"sources": ["B, table 1"]}), "no source is called 'B, table 1'"),
         (file(ROW | {"sources": []}), "at least 1 item"),
         (file(ROW, protocol="gallery-99"), "expected gallery-50, "),

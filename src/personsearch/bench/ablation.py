@@ -210,7 +210,9 @@ class Ablation(Table):
                 raise ValueError(f"variant {variant.name!r}: unknown data set {min(strangers)!r}")
             for other in _references(variant.set, "run:"):
                 if other not in names or other == variant.name:
-                    raise ValueError(f"variant {variant.name!r} starts from {other!r}, not there")
+                    raise ValueError(
+                        f"variant {variant.name!r} starts from {other!r}, no other variant"
+                    )
             if strangers := set(variant.paper) - set(measures):
                 raise ValueError(f"variant {variant.name!r}: no column {min(strangers)!r}")
         for claim in self.claim:

@@ -44,11 +44,11 @@ from personsearch.errors import RecipeError
 FOLDER = Path(__file__).parent / "bindings"
 Scale = Literal["synthetic", "paper"]
 HEADLINE = {"cuhk-sysu": "gallery-100", "prw": "regular"}
-"""The protocol that papers report on a data set unless they name another."""
+"""The protocol that papers report on a data set by default."""
 NONE = "none"
-"""The protocol that stands for one that is not measured at this scale."""
+"""Marks a protocol that is not measured at this scale."""
 START = "start-"
-"""How the names of shared starts begin among the variants."""
+"""Prefix of the names of shared starts among the variants."""
 
 
 class Start(Table):
@@ -82,7 +82,7 @@ class BoundTable(Table):
 class Binding(Table):
     """The synthetic values of one paper's tables."""
 
-    name: str = Field(pattern=r"^[a-z0-9]+$")  # how the names of its ablations begin
+    name: str = Field(pattern=r"^[a-z0-9]+$")  # prefix of the names of its ablations
     title: str
     protocols: dict[str, str] = Field(default={})
     data: dict[str, Data] = Field(default={})
@@ -111,7 +111,7 @@ def bound(ablation: Ablation, scale: Scale) -> Ablation:
     """Return the ablation with the values of a scale.
 
     Raises:
-        RecipeError: the binding names a variant, start or protocol that is not there.
+        RecipeError: the binding names a variant, start or protocol that does not exist.
     """
     if scale == "paper":
         return ablation

@@ -1,4 +1,4 @@
-"""What runs will cost, from a measured moment of each system: hours of the device, and disk."""
+"""Cost of runs in device hours and disk, estimated from a few measured steps of each system."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ STARTING = 10.0
 TIMING = 120.0
 """Seconds of a run that is only timed."""
 FROM_ELSEWHERE = {"init": "", "reid_init": "", "feature_cache": "", "detection_data": []}
-"""Keys that do not change the rate, and what they are while it is measured."""
+"""Keys that do not change the rate, with their values while it is measured."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ def unfinished(runs: Sequence[Run], folder: Path) -> list[Run]:
 def rates(runs: Sequence[Run]) -> dict[str, Run]:
     """Return, by the name of each run that trains, a run that measures its rate.
 
-    One measures all runs of a system, backbone and data set, each of its stages that one of them
-    has.
+    Runs of one system, backbone and data set share one, with every stage that any of them has.
     """
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:

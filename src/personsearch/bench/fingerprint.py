@@ -69,7 +69,7 @@ def of_dataset(dataset: Dataset) -> str:
 
 @cache
 def commit() -> str:
-    """Return the version, and in a checkout the commit, marked if files of it were changed."""
+    """Return the version, and in a checkout the commit, marked if its files were changed."""
     about = f"personsearch {version('personsearch')}"
     git = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
     try:

@@ -11,8 +11,8 @@ the scores of detections if the model says so; ``mean_ap@weighted`` and ``mean_a
 and without, from the same detections, and so are ``mean_ap@gallery-25@weighted`` and
 ``mean_ap@gallery-25@plain``. ``precision_30`` is the precision of search at a recall of 30 %,
 ``detection_precision_30`` that of detection, ``identity_accuracy`` the share of annotated training
-people whom the identity loss's classes name rightly. All are 0..1 unless the name says otherwise;
-``score_threshold`` is the lowest score of a detection that is searched.
+people that the identity loss classifies correctly. All are 0..1 unless the name says otherwise;
+``score_threshold`` is the lowest score of the detections that are searched.
 """
 
 import time

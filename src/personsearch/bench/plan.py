@@ -1,4 +1,4 @@
-"""From an ablation and a number of seeds to runs."""
+"""Plans the runs of ablations."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ class Planner:
         """Return the ablation; rows that cannot be planned are left out and say why.
 
         Raises:
-            RecipeError, DataError: no row can be planned; that of the first.
+            RecipeError, DataError: no row can be planned; the error of the first row.
         """
         problems: dict[str, PersonSearchError] = {}
         wanted = [variant for variant in ablation.shown if not variant.left_out]

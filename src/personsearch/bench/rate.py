@@ -1,4 +1,4 @@
-"""How long the steps of a system take here, measured on a few before hours of runs are begun."""
+"""Measures the rate of a system on a few steps, before hours of runs are started."""
 
 import shutil
 import time
@@ -19,13 +19,13 @@ from personsearch.training.stages import Stage
 STEPS = 4
 """Iterations of each stage; the first is not timed."""
 SCENES = (100, 400, 10**9)
-"""Training pictures: the fewest with which the system can be trained."""
+"""Numbers of training pictures; the first that the system can be trained on is used."""
 PICTURES = 6
 """Test pictures; the first is not timed."""
 
 
 def measure(recipe: Recipe, device: torch.device, folder: Path) -> dict[str, float]:
-    """Train and search for a moment, and leave nothing behind in the run's folder.
+    """Train and search for a few steps; their files are deleted.
 
     Returns:
         ``seconds@STAGE`` for an iteration of each stage and ``before@STAGE`` for what it prepares;

@@ -25,7 +25,7 @@ from personsearch.errors import DataError
 from personsearch.training.recipe import Recipe, make_recipe
 
 SEARCH, SPEED, RATE = "search", "speed", "rate"
-"""Kinds of run: trained and measured at search; built untrained and timed; a moment of training."""
+"""Kinds of run: trained and measured at search; built untrained and timed; a few timed steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class Result:
     curves: tuple[Mapping[str, Any], ...] = ()  # reports, as `training.loop.read_log` returns them
     failure: str = ""  # why it failed, in one line
     other_code: bool = False  # made by another version of the code
-    machine: Mapping[str, str] = field(default_factory=dict)  # that made it, and its commit
+    machine: Mapping[str, str] = field(default_factory=dict)  # device, software and commit
 
     @property
     def finished(self) -> bool:

@@ -120,7 +120,7 @@ def claims(one: Section) -> TextTable:
 
 
 def remarks(one: Section) -> list[str]:
-    """Return what has to be said below the tables, a line each."""
+    """Return the lines below the tables."""
     shown, lines = one.ablation.shown, []
     if not math.isnan(one.floor):
         lines.append(f"Colour alone on true boxes: mAP {100 * one.floor:.1f} %.")
@@ -137,12 +137,11 @@ def remarks(one: Section) -> list[str]:
     }
     if thresholds:
         listed = ", ".join(f"{threshold:g}" for threshold in sorted(thresholds))
-        lines.append(f"Detections are searched from a score of {listed} on.")
+        lines.append(f"Detections with a score of at least {listed} are searched.")
     if any(each.tested for each in one.verdicts):
         lines.append(
             "Claims: 95 % t intervals of paired differences. Claims tested in the whole report: "
-            f"{one.family}; 'uncorrected' marks those that Holm's correction for all of them does "
-            "not leave."
+            f"{one.family}; 'uncorrected' marks those that do not survive Holm's correction."
         )
     lines += [
         f"Opposite: {each.claim.says}. {_cause(one.ablation, each.claim)}"

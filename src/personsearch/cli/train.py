@@ -58,11 +58,11 @@ def train(
     with joined_processes(device) as where, ProgressListener(json_output) as listener:
         trainer = Trainer(updated, dataset, out, device=where, listener=listener)
         if trainer.start:
-            typer.echo(f"{updated.init} starts {trainer.start}", err=True)
+            typer.echo(f"{updated.init} initialises {trainer.start}", err=True)
         try:
             best = trainer.run(resume=resume)
         except KeyboardInterrupt:
-            last = f": a checkpoint is in {out / 'last'}; go on with --resume"
+            last = f": a checkpoint is in {out / 'last'}; resume with --resume"
             kept = (out / "last").is_dir()
             typer.echo("interrupted" + (last if kept else " before the first checkpoint"), err=True)
             raise typer.Exit(130) from None

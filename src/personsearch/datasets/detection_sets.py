@@ -181,7 +181,7 @@ class _Builder:
     def __init__(self, root: Path, by_stem: bool) -> None:
         self.root = root
         self.dropped: list[Dropped] = []
-        # If a name is there twice, the first counts.
+        # Of two pictures with the same name, the first counts.
         found = reversed(list(pictures_below(root, self.dropped)))
         self.paths = {path.stem if by_stem else path.name: path for path in found}
 

@@ -1,14 +1,13 @@
 """Detections to ignore, by the rules of two published evaluators of PRW.
 
-Each detection belongs to the annotated person whom it overlaps most. Under the evaluation code
+Each detection belongs to the annotated person that it overlaps most. Under the evaluation code
 published with PRW, from an IoU of 0.5 it is that person, from 0.3 to 0.5 it is ignored, below 0.3
 it is a false alarm. Of several detections of one person, the best overlap counts and the others are
 ignored, as are the people that the protocol ignores.
 
 Under `known_only`, the rule of Han, Ko and Sim's evaluator (the repository CUCPS_official of
-VIP-Lab-UNIST on GitHub), a detection below 0.5 is nobody's. Those of nobody and of ignored people
-are taken out before anything else; the others are right or wrong as under protocols that ignore
-nobody.
+VIP-Lab-UNIST on GitHub), a detection below 0.5 has no person. Detections without a person, and
+those of ignored people, are removed first; the others are scored as under other protocols.
 """
 
 from collections.abc import Mapping

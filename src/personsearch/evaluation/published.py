@@ -93,7 +93,7 @@ class PublishedFile(BaseModel):
         for row in self.results:
             key = (row.method, row.data, row.protocol, row.boxes)
             if key in seen:
-                raise ValueError(f"{key} is there twice")
+                raise ValueError(f"{key} is listed twice")
             seen.add(key)
             for source in row.sources:
                 if source.partition(", ")[0] not in self.sources:

@@ -33,7 +33,7 @@ from personsearch.training.renamed_keys import current_tensors
 
 FORMAT = "personsearch-checkpoint-1"
 RUN_FORMAT = 2
-"""Of the training state; version 0.1 wrote none, and trains otherwise."""
+"""Version of the training state. Version 0.1 wrote none, and trained differently."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ class Progress:
     stage: str
     iteration: int  # iterations of that stage that are done
     best: float | None  # the best validation score so far
-    optimizer: Mapping[
-        str, Tensor
-    ]  # its state, see `optimizer_tensors`, and the stage's own module
+    optimizer: Mapping[str, Tensor]  # see `optimizer_tensors`
 
 
 def save_checkpoint(
@@ -153,8 +151,8 @@ def load_progress(folder: Path) -> Progress:
         ) from None
     if where.get("format") != RUN_FORMAT:
         raise CheckpointError(
-            f"{folder}: this run was begun by version 0.1, whose training differs; finish it "
-            "there, or start a new run from its weights by the recipe key init"
+            f"{folder}: this run is of version 0.1, whose training differs; finish it with that "
+            "version, or start a new run from its weights with the recipe key init"
         )
     return progress
 

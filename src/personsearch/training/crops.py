@@ -20,7 +20,7 @@ from personsearch.training.training_set import Slot, TrainingSet, visible_people
 from personsearch.training.transforms import Picture
 from personsearch.types import BACKGROUND, FloatArray
 
-BACKGROUND_IOU = 0.3  # background overlaps nobody as much, as in the authors' code
+BACKGROUND_IOU = 0.3  # background overlaps every person less, as in the authors' code
 
 
 @dataclass(eq=False, repr=False)
@@ -56,7 +56,7 @@ class Crops(TrainingSet):
         return to_tensor(crop), target, self.scenes[index].name
 
     def background(self, rng: np.random.Generator) -> tuple[int, FloatArray]:
-        """Draw a scene and a box (4,) in it with an IoU below `BACKGROUND_IOU` with everyone."""
+        """Draw a scene and a box (4,) in it that overlaps everyone less than `BACKGROUND_IOU`."""
         height, width = self.background_size
         for attempt in count():
             index = int(rng.integers(len(self.scenes)))
