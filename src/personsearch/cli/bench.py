@@ -5,13 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from personsearch.cli.bench_runs import (
-    drawing,
-    execute_runs,
-    exit_on_failures,
-    folders,
-    measured_cost,
-)
+from personsearch.cli.bench_runs import drawing, execute_runs, exit_failed, folders, measured_cost
 from personsearch.cli.options import JsonOption, print_json, print_table
 
 if TYPE_CHECKING:
@@ -217,4 +211,4 @@ def _finish(failed: dict[str, str], out: Path | None, parts: list[str]) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("\n".join(parts), encoding="utf-8")
         typer.echo(f"written: {out}", err=True)
-    exit_on_failures(failed)
+    exit_failed(failed)

@@ -85,7 +85,7 @@ def measured_cost(runs: "Sequence[Run]", folder: Path, jobs: int, device: str) -
     return cost
 
 
-def exit_on_failures(failed: Mapping[str, str]) -> None:
+def exit_failed(failed: Mapping[str, str]) -> None:
     """Exit with status 1 if runs failed."""
     if failed:
         typer.echo(f"error: {len(failed)} runs failed; the same command tries them again", err=True)

@@ -5,13 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from personsearch.cli.bench_runs import (
-    drawing,
-    execute_runs,
-    exit_on_failures,
-    folders,
-    measured_cost,
-)
+from personsearch.cli.bench_runs import drawing, execute_runs, exit_failed, folders, measured_cost
 
 
 def reproduce(
@@ -93,4 +87,4 @@ def reproduce(
         sections = report.sections(planner, plan.ablations, count)
         page = bench.write_page(planner, plan.paper, sections, count, out)
         typer.echo(f"page: {page}")
-    exit_on_failures(failed)
+    exit_failed(failed)

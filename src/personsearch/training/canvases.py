@@ -16,8 +16,8 @@ from personsearch.boxes import Boxes
 from personsearch.errors import DataError
 from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
-from personsearch.training.samplers import generator
-from personsearch.training.training_set import Batch, PictureCache, visible_people
+from personsearch.training.samplers import generator, visible_people
+from personsearch.training.training_set import Batch, PictureCache
 from personsearch.training.transforms import Augmentation, Picture
 from personsearch.types import FloatArray, IntArray, Scene
 

@@ -15,8 +15,8 @@ from personsearch import boxes as box_arithmetic
 from personsearch.errors import DataError
 from personsearch.systems.base import Target
 from personsearch.systems.inference import to_tensor
-from personsearch.training.samplers import EpochOrder, SceneSampler, generator
-from personsearch.training.training_set import Slot, TrainingSet, visible_people
+from personsearch.training.samplers import EpochOrder, SceneSampler, generator, visible_people
+from personsearch.training.training_set import Slot, TrainingSet
 from personsearch.training.transforms import Picture
 from personsearch.types import BACKGROUND, FloatArray
 

@@ -21,15 +21,9 @@ from personsearch.systems.rdlr import RDLR
 from personsearch.systems.roi_transform import roi_transform
 from personsearch.training.feature_stage import shots
 from personsearch.training.recipe import Recipe
-from personsearch.training.samplers import SceneSampler, generator
+from personsearch.training.samplers import SceneSampler, generator, visible_people
 from personsearch.training.stages import LoadedStage, trainable
-from personsearch.training.training_set import (
-    Batch,
-    PictureCache,
-    Slot,
-    TrainingSet,
-    visible_people,
-)
+from personsearch.training.training_set import Batch, PictureCache, Slot, TrainingSet
 from personsearch.training.transforms import Augmentation
 from personsearch.types import Scene
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from personsearch import boxes as box_arithmetic
 from personsearch.errors import DataError
 from personsearch.types import Scene
 
@@ -65,6 +66,15 @@ class SceneSampler(ABC):
     @abstractmethod
     def batch(self, iteration: int) -> list[int]:
         """Indices into `scenes` of the batch of this iteration, counted from zero."""
+
+
+def visible_people(scenes: Sequence[Scene]) -> list[tuple[int, int]]:
+    """Return the scene and row of each labelled person who is inside the picture."""
+    people: list[tuple[int, int]] = []
+    for index, scene in enumerate(scenes):
+        inside = box_arithmetic.area(box_arithmetic.clip(scene.boxes, scene.size)) > 0
+        people += [(index, row) for row in np.flatnonzero(inside & (scene.ids >= 0)).tolist()]
+    return people
 
 
 class RandomSampler(SceneSampler):

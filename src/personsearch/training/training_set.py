@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from personsearch import boxes as box_arithmetic
 from personsearch.errors import DataError
 from personsearch.media.pictures import read_scene
 from personsearch.systems.base import Target
@@ -70,15 +69,6 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
         picture, boxes, kept = self.augmentation(picture, scene.boxes, rng)
         target = Target(torch.from_numpy(boxes), torch.from_numpy(scene.ids[kept]))
         return to_tensor(picture), target, scene.name
-
-
-def visible_people(scenes: Sequence[Scene]) -> list[tuple[int, int]]:
-    """Return the scene and row of each labelled person who is inside the picture."""
-    people: list[tuple[int, int]] = []
-    for index, scene in enumerate(scenes):
-        inside = box_arithmetic.area(box_arithmetic.clip(scene.boxes, scene.size)) > 0
-        people += [(index, row) for row in np.flatnonzero(inside & (scene.ids >= 0)).tolist()]
-    return people
 
 
 def without_ignored(picture: NDArray[np.uint8], scene: Scene) -> NDArray[np.uint8]:
