@@ -50,7 +50,7 @@ def finish(run: Run, folder: Path, figures: Mapping[str, float]) -> None:
 
 def test_every_stage_has_a_length() -> None:
     assert set(LENGTHS) == set(STAGES)
-    for name in SYSTEMS:
+    for name in SYSTEMS.keys() - {"xiao2016-0.1"}:  # which is loaded, and has no recipe
         recipe = read_recipe(find(f"synthetic-ablation/{name}"))
         values = recipe.model_dump() | recipe.settings
         assert all(LENGTHS[stage] in values for stage in SYSTEMS[name].stages)
