@@ -128,5 +128,5 @@ def test_an_interrupted_run_is_finished_by_its_own_version(folder: Path) -> None
         *("--out", "checkpoint_last", "--resume", "--device", "cpu"),
     )
     assert result.returncode == 1
-    assert "begun by version 0.1, whose training differs; finish it there" in result.stderr
+    assert "of version 0.1, whose training differs; finish it with that version" in result.stderr
     assert before == {path: path.read_bytes() for path in Path("checkpoint_last").rglob("*.*")}

@@ -140,6 +140,6 @@ def test_ctrl_c_writes_a_checkpoint_to_go_on_from(data: Path, tmp_path: Path) ->
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert errors.strip() == f"interrupted: a checkpoint is in {run / 'last'}; go on with --resume"
+    assert errors.strip() == f"interrupted: a checkpoint is in {run / 'last'}; resume with --resume"
     where = json.loads((run / "last" / "training.json").read_text())
     assert where["iteration"] == len(read_log(run / "log.jsonl"))
