@@ -95,7 +95,8 @@ def convert_weights(
     model_recipe = _fitted(read_recipe(recipes.find(recipe)), system, recipe, state)
     model = model_recipe.model_copy(update={"weights": "none"}).build(num_ids)
     _load(model, state, str(file), recipe)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
     metrics = {"converted from": {"file": file.name, "sha256": digest}}
     save_checkpoint(out, model, model_recipe, num_ids, metrics)
     return Conversion(recipe, matched, left_out)
@@ -170,14 +171,12 @@ def _load(model: torch.nn.Module, state: Mapping[str, Tensor], where: str, recip
         for k, v in own.items()
         if k in state and state[k].shape != v.shape
     ]
-    damaged = [
-        f"{k} has {v.dtype} numbers, expected {own[k].dtype}"
-        if v.is_floating_point() != own[k].is_floating_point()
-        else f"{k} has numbers that are not finite"
-        for k, v in state.items()
-        if k in own
-        and (v.is_floating_point() != own[k].is_floating_point() or not v.isfinite().all())
-    ]
+    damaged = []
+    for k in (k for k in state if k in own):
+        if state[k].is_floating_point() != own[k].is_floating_point():
+            damaged.append(f"{k} has {state[k].dtype} numbers, expected {own[k].dtype}")
+        elif not state[k].isfinite().all():
+            damaged.append(f"{k} has numbers that are not finite")
     if damaged:
         raise ModelError(
             f"{where}: {damaged[0]} ({len(damaged)} such tensors); save the network again"

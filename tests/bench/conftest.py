@@ -1,43 +1,23 @@
 """A data set and a recipe so small that a run takes a second."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_bench import write_recipe
 
 from personsearch.bench.data import Source, at
 from personsearch.datasets import scenes
 from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.protocols import cross_camera_protocol
-from personsearch.training.recipe import make_recipe
 from personsearch.types import Scene
 
-RECIPES = Path(__file__).parents[2] / "src" / "personsearch" / "recipes"
-SHIPPED = RECIPES / "synthetic-small" / "oim.toml"
-SMALL: dict[str, Any] = {
-    "backbone_width": 4,
+CHANGES: dict[str, Any] = {
     "crop_iterations": 1,
-    "iterations": 2,
-    "images_per_iteration": 2,
     "canvases_per_iteration": 1,
     "crops_per_canvas": 4,
-    "min_size": 64,
-    "max_size": 96,
-    "anchor_sizes": [16, 28],
-    "rois_per_image": 8,
-    "rpn_post_nms_top_n_train": 12,
-    "rpn_post_nms_top_n_test": 8,
-    "detection_hidden": 8,
-    "embedding_dim": 8,
-    "queue_size": 4,
-    "warmup": 0,
-    "evaluate_every": 1,
-    "checkpoint_every": 1,
-    "log_every": 1,
-    "validation_fraction": 0.0,
     "score_threshold": 0.0,
     "eval_score_threshold": 0.0,
 }
@@ -85,6 +65,5 @@ def source(drawn: Dataset) -> Source:
 def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one base recipe, ``oim.toml``."""
     folder = tmp_path_factory.mktemp("recipes")
-    values = tomllib.loads(SHIPPED.read_text(encoding="utf-8")) | SMALL
-    (folder / "oim.toml").write_text(make_recipe(values).to_toml(), encoding="utf-8")
+    write_recipe(folder, **CHANGES)
     return folder

@@ -57,6 +57,7 @@ def test_a_run_is_trained_measured_and_kept(tmp_path: Path, recipes: Path, sourc
     assert [line["stage"] for line in known.curves] == ["crops", "scenes", "scenes"]
     assert checkpoint(folder) == folder.resolve() / "best"
     assert load(checkpoint(folder)).embedding_dim == 8
+    assert not (folder / "last").exists()  # what training would resume from
     before = (folder / "metrics.json").stat().st_mtime_ns
     assert worker.main([str(folder), "cpu"]) == 0
     assert (folder / "metrics.json").stat().st_mtime_ns == before

@@ -5,12 +5,10 @@ difference at all. Another machine rounds otherwise; through random layers that 
 most of all in gradients of the first layers.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from published import published_code
 
@@ -18,12 +16,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "published"
 Results = dict[str, NDArray[np.float32]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=["seqnet", "nae"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from staged import draw_scenes
 
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import DataError, RecipeError
@@ -24,24 +24,12 @@ STAGE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
-    """Six pictures of 96 x 64 with two people each, three identities in all."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    made = []
-    for number in range(6):
-        path = folder / f"{number}.png"
-        Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(path)
-        boxes = np.array([[8, 10, 24, 50], [60, 12, 76, 52]], np.float32)
-        ids = np.array([number % 3, -1 if number % 2 else (number + 1) % 3])
-        made.append(Scene(f"s{number}", path, (96, 64), boxes, ids))
-    return made
+    return draw_scenes(tmp_path_factory.mktemp("pictures"))
 
 
 def _recipe(**changes: Any) -> Recipe:

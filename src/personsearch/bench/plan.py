@@ -138,8 +138,8 @@ class Planner:
     def source(self, ablation: Ablation, name: str) -> Source:
         """Return a data set of the ablation; DataError if it cannot be read or drawn."""
         kind = self._dataset(ablation, name) if self.scale == "paper" else ""
-        folder = (self.folders.get(kind) if name == MAIN else None) or self.folders.get(name)
-        folder = folder or self.folders.get(kind)
+        places = (kind, name) if name == MAIN else (name, kind)
+        folder = next((self.folders[place] for place in places if place in self.folders), None)
         wanted: Drawn | Path
         if folder is not None:
             data.check_format(folder, kind, ablation.name)

@@ -1,17 +1,13 @@
 """All tables and figures of one paper: their cost, and a page that shows them."""
 
 import base64
-import hashlib
 import os
 import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, StrictUndefined
 
 from personsearch.bench import charts, fingerprint, report, tables
 from personsearch.bench.ablation import Ablation, ablation_names, read_ablation
@@ -20,8 +16,8 @@ from personsearch.bench.estimate import Estimate
 from personsearch.bench.plan import Planner
 from personsearch.bench.runs import Run, found
 from personsearch.bench.tables import Section
-from personsearch.durable import replace_file
 from personsearch.errors import DataError
+from personsearch.plots import pages
 from personsearch.plots.tables import comparison_tables
 
 SPARE = 2e9
@@ -123,16 +119,10 @@ def write_page(
         one.ablation.name: charts.draw(one.ablation, one.results, out / "images")
         for one in sections
     }
-    folder = files("personsearch.bench")
-    style = (folder / "page.css").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
-    html = template.render(
+    html = pages.render(
+        "personsearch.bench",
+        {},
         title=paper.title,
-        style=style,
-        style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         facts=known,
         missing=absent,
         sections=sections,
@@ -147,12 +137,8 @@ def write_page(
         lines.append(tables.document(one, 2, pictures))
     lines += [f"## {one.title}\n\n{tables.markdown(one)}" for one in compared]
     page = out / "page.html"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        replace_file(page, html)
-        replace_file(page.with_suffix(".md"), "\n\n".join(lines))
-    except OSError as error:
-        raise DataError(f"{page}: cannot be written ({error.strerror or error})") from None
+    pages.write(page, html, parents=True)
+    pages.write(page.with_suffix(".md"), "\n\n".join(lines))
     return page
 
 

@@ -9,7 +9,7 @@ finished run is never repeated, and a changed one is another run.
     metrics.json    the results, once it is finished
     failure.json    why it failed, in one line
     output.txt      output of the process
-    last, best, log.jsonl, curves.png   as `training.loop` writes them
+    best, log.jsonl, curves.png   as `training.loop` writes them; last until it is finished
 """
 
 from collections.abc import Mapping

@@ -133,8 +133,8 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     if where.type == "cuda":
         metrics["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6
     # A finished run is measured and started from, but not resumed.
-    for path in (best / "training.safetensors", best / "training.json"):
-        path.unlink(missing_ok=True)
+    if best.name != "last":
+        shutil.rmtree(folder / "last", ignore_errors=True)
     shutil.rmtree(folder / "features", ignore_errors=True)
     return known | {"figures": metrics, "curves": log, "checkpoint": best.name}
 

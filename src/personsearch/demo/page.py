@@ -4,28 +4,23 @@ The page is a single file that fetches and runs nothing. Pictures and charts are
 addresses, and the content security policy allows the page's own style and no more.
 """
 
-import base64
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from personsearch.datasets.dataset import Dataset
 from personsearch.demo.embedded import Embedded, embed, whole_scene
 from personsearch.demo.line_chart import LineChart, line_chart
 from personsearch.demo.showcase import Example
-from personsearch.durable import replace_file
-from personsearch.errors import DataError
 from personsearch.evaluation.comparison import Comparison
 from personsearch.evaluation.scoring import RankedHit
 from personsearch.media.pictures import read_scene
+from personsearch.plots import pages
 from personsearch.plots.rankings import GREEN, RED, thumbnail
 from personsearch.plots.tables import TextTable, detection_table, percent, search_table
 from personsearch.types import Query, Scene
@@ -82,17 +77,10 @@ def write_page(page: Page, path: Path) -> list[Step]:
         steps.append(Step("write this page", time.perf_counter() - began))
         return _steps_table(steps)
 
-    folder = files("personsearch.demo")
-    style = (folder / "page.css").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": percent, "width": _width}
-    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
-    text = template.render(
+    text = pages.render(
+        "personsearch.demo",
+        {"percent": percent, "width": _width},
         page=page,
-        style=style,
-        style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         pictures_of=lambda result: _Pictures(result.dataset.split("test")),
         search_table=search_table,
         detection_table=detection_table,
@@ -100,10 +88,7 @@ def write_page(page: Page, path: Path) -> list[Step]:
         steps=finished,
         machine=TextTable("Machine", ("what", "which"), list(page.machine.items())),
     )
-    try:
-        replace_file(path, text)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from None
+    pages.write(path, text)
     return steps
 
 

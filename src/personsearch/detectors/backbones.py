@@ -451,7 +451,7 @@ def _classifier(name: str, weights: str) -> nn.Module:
 
 
 def _load_small(network: nn.Module, weights: str) -> None:
-    if weights in (*IMAGENET, "coco"):
+    if weights in (*IMAGENET, *COCO):
         raise ModelError("backbone 'small' has no published weights; use weights = 'none'")
     if weights != "none":
         fit_weights(network, read_weights(Path(weights)), weights, "small")

@@ -45,8 +45,7 @@ class IgnoreRule:
 
     def __init__(self, protocol: SearchProtocol, gallery: PackedGallery) -> None:
         self._protocol, self._gallery = protocol, gallery
-        self._near = SAME if protocol.known_only else NEAR
-        self._shared = None if protocol.annotated is None else self._assign(protocol.annotated)
+        self._shared = None if protocol.annotated is None else _assign(gallery, protocol.annotated)
         self._last: tuple[Mapping[str, FloatArray], NDArray[np.bool_]] | None = None
 
     def sort(
@@ -57,7 +56,7 @@ class IgnoreRule:
         Under `known_only` the former are None: it has no rule of its own for them.
         """
         ignored = self._protocol.ignored[index]
-        assignment = self._shared or self._assign(_joined(targets, ignored))
+        assignment = self._shared or _assign(self._gallery, _joined(targets, ignored))
         if self._shared is None or self._last is None or self._last[0] is not ignored:
             self._last = (ignored, self._mark(assignment, ignored))
         # The last mark is that of nobody (-1).
@@ -86,28 +85,6 @@ class IgnoreRule:
             marks[people] |= equal.any(axis=1)
         return marks
 
-    def _assign(self, annotated: Mapping[str, FloatArray]) -> _Assignment:
-        gallery = self._gallery
-        none = np.zeros((0, 4), dtype=np.float32)
-        parts = [annotated.get(name, none).reshape(-1, 4) for name in gallery.names]
-        starts = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum([len(part) for part in parts], out=starts[1:])
-        people = np.full(len(gallery), -1, dtype=np.int64)
-        unclear = np.zeros(len(gallery), dtype=np.bool_)
-        for picture, part in enumerate(parts):
-            rows = np.arange(gallery.starts[picture], gallery.starts[picture + 1])
-            if not len(part) or not len(rows):
-                continue
-            ious = box_math.iou(gallery.boxes[rows].astype(np.float64), part.astype(np.float64))
-            best, overlap = ious.argmax(axis=1), ious.max(axis=1)
-            unclear[rows] = (overlap >= self._near) & (overlap < SAME)
-            is_person = overlap >= SAME
-            people[rows[is_person]] = starts[picture] + best[is_person]
-            for person in np.unique(best[is_person]):
-                mine = np.flatnonzero(is_person & (best == person))
-                unclear[rows[np.delete(mine, overlap[mine].argmax())]] = True
-        return _Assignment(starts, np.concatenate([none, *parts]), people, unclear)
-
 
 def _joined(
     targets: Mapping[str, FloatArray], ignored: Mapping[str, FloatArray]
@@ -116,3 +93,25 @@ def _joined(
     for name, boxes in ignored.items():
         joined[name] = np.concatenate([joined.get(name, np.zeros((0, 4))), boxes.reshape(-1, 4)])
     return joined
+
+
+def _assign(gallery: PackedGallery, annotated: Mapping[str, FloatArray]) -> _Assignment:
+    none = np.zeros((0, 4), dtype=np.float32)
+    parts = [annotated.get(name, none).reshape(-1, 4) for name in gallery.names]
+    starts = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=starts[1:])
+    people = np.full(len(gallery), -1, dtype=np.int64)
+    unclear = np.zeros(len(gallery), dtype=np.bool_)
+    for picture, part in enumerate(parts):
+        rows = np.arange(gallery.starts[picture], gallery.starts[picture + 1])
+        if not len(part) or not len(rows):
+            continue
+        ious = box_math.iou(gallery.boxes[rows].astype(np.float64), part.astype(np.float64))
+        best, overlap = ious.argmax(axis=1), ious.max(axis=1)
+        unclear[rows] = (overlap >= NEAR) & (overlap < SAME)
+        is_person = overlap >= SAME
+        people[rows[is_person]] = starts[picture] + best[is_person]
+        for person in np.unique(best[is_person]):
+            mine = np.flatnonzero(is_person & (best == person))
+            unclear[rows[np.delete(mine, overlap[mine].argmax())]] = True
+    return _Assignment(starts, np.concatenate([none, *parts]), people, unclear)

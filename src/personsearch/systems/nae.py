@@ -61,8 +61,6 @@ class NormAwareSystem(InstanceMatchingSystem):
     Subclasses set the weights, call `_add_heads` and set `oim`.
     """
 
-    box_weight: float
-
     def _add_heads(self, backbone: Backbone, box_norm: bool) -> None:
         shallow, deep = backbone.stem_channels, backbone.head_channels
         self.embedder = NormAwareHead(shallow, deep, self.embedding_dim, self.cells)

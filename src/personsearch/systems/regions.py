@@ -148,6 +148,7 @@ class RegionSystem(PersonSearchModel):
     box_predictor: BoxPredictor  # of systems that do not override `predict`
     roi_pooling: Pooling = "align"
     box_beta: float = 1 / 9  # where smooth L1 on box deltas turns from square to linear
+    box_weight: float = 1.0  # of the box regression loss
     embed_boxes: bool = False  # embed the final boxes, not the regions that they are regressed from
     # of VGG16's fc6 and fc7 where losses are computed, whatever the training mode
     dropout: float = 0.0
@@ -302,7 +303,8 @@ class RegionSystem(PersonSearchModel):
         self, logits: Tensor, deltas: Tensor, regions: SampledRegions
     ) -> dict[str, Tensor]:
         """Return the losses ``detection`` and ``box`` of the sampled regions."""
-        return detection_losses(logits, deltas, regions, self.box_beta)
+        losses = detection_losses(logits, deltas, regions, self.box_beta)
+        return losses | {"box": losses["box"] * self.box_weight}
 
     @abstractmethod
     def identity_losses(self, step: DetectionStep) -> dict[str, Tensor]:

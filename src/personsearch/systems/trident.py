@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
-from personsearch.detectors.faster_rcnn import SampledRegions, box_loss
 from personsearch.errors import ModelError
 from personsearch.losses import agwf
 from personsearch.losses.identities import check_ids
@@ -123,15 +122,6 @@ class Trident(RegionSystem):
             shallow = functional.adaptive_max_pool2d(features.pooled, 1).flatten(1)
             logits = logits + self.shallow_foreground(shallow)
         return logits, self.regressor(vector)
-
-    def region_losses(
-        self, logits: Tensor, deltas: Tensor, regions: SampledRegions
-    ) -> dict[str, Tensor]:
-        """Return the losses ``detection`` and ``box``."""
-        return {
-            "detection": functional.cross_entropy(logits.float(), regions.foreground.long()),
-            "box": box_loss(deltas, regions, self.box_beta) * self.box_weight,
-        }
 
     def embed_features(self, features: RegionFeatures) -> Tensor:
         """Return unit embeddings (R, D): half of an encoder of g-hat, half of one of g."""

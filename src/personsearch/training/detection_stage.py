@@ -71,6 +71,8 @@ class DetectionStage(LoadedStage):
         super().__init__(recipe, scenes, pictures)
         self.iterations, self.accumulate = detection_iterations, recipe.accumulate
         self.lr, self.schedule, self.warmup = detection_lr, detection_schedule, detection_warmup
+        # Detectron's steps: a tenth after 2/3 and after 8/9.
+        self.decay_at = (-(-2 * self.iterations // 3), -(-8 * self.iterations // 9))
         self.optimizer, self.weight_decay = detection_optimizer, detection_weight_decay
         # A skipped stage reads nothing.
         more = detection_data if detection_iterations else ()
@@ -82,13 +84,6 @@ class DetectionStage(LoadedStage):
 
     def parameters(self, model: DetectionTrained) -> list[nn.Parameter]:
         return model.detection_parameters()
-
-    def learning_rate(self, iteration: int) -> float:
-        """As `Stage.learning_rate`; ``"step"`` is Detectron's, a tenth after 2/3 and after 8/9."""
-        if self.schedule != "step" or iteration < self.warmup:
-            return super().learning_rate(iteration)
-        done = iteration / self.iterations
-        return self.lr * 0.1 ** ((done >= 2 / 3) + (done >= 8 / 9))
 
     def losses(
         self, model: DetectionTrained, images: list[Tensor], batch: Batch

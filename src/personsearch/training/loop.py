@@ -137,10 +137,7 @@ class Trainer:
         return best if best.is_dir() else self.out / "last"
 
     def validate(self) -> dict[str, float]:
-        """Return detection and search metrics on the validation split; none without one.
-
-        Without one, the best checkpoint is the last.
-        """
+        """Return detection and search metrics on the validation split; none without one."""
         if not self.validation:
             return {}
         precision, threshold = self.recipe.precision, self.recipe.eval_score_threshold
@@ -179,7 +176,7 @@ class Trainer:
             torch.manual_seed(_seed(recipe.seed, index + 1, iteration, self.rank))
             rate = stage.learning_rate(iteration)
             for group in optimizer.param_groups:
-                group["lr"] = rate * group.get("lr_factor", 1.0)
+                group["lr"] = rate * group["lr_factor"]
             optimizer.zero_grad(set_to_none=True)
             names: list[str] = []
             for batch in itertools.islice(batches, stage.accumulate):

@@ -5,7 +5,7 @@ footnote 2) name, ``L1aoXingyu/reid_baseline``: 16 identities with 4 crops each,
 batch-hard triplets, Adam.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,7 +68,9 @@ class ReidStage(LoadedStage):
         super().__init__(recipe, scenes, pictures)
         self.iterations, self.optimizer, self.lr = reid_iterations, reid_optimizer, reid_lr
         self.weight_decay, self.warmup, self.floor = reid_weight_decay, reid_warmup, 0.1
-        self.decay_at, self.margin, self.batch_unit = reid_decay_at, reid_margin, reid_batch_shots
+        self.schedule, self.decay_at = "step" if reid_decay_at else "cosine", reid_decay_at
+        self.bias_lr_factor, self.bias_decay = 1.0, True  # biases learn as all weights do
+        self.margin, self.batch_unit = reid_margin, reid_batch_shots
         if not reid_iterations:  # a skipped stage needs no labelled people
             return
         crop_size = recipe.settings["crop_size"]
@@ -78,24 +80,12 @@ class ReidStage(LoadedStage):
         )
         self.sampler = PersonSampler(crops, reid_batch_ids, reid_batch_shots, recipe.seed)
 
-    def make_optimizer(
-        self, parameters: list[nn.Parameter], biases: Iterable[nn.Parameter] = ()
-    ) -> torch.optim.Optimizer:
-        """Return the optimizer; biases learn as all weights do."""
-        return super().make_optimizer(parameters)
-
     def parameters(self, model: RDLR) -> list[nn.Parameter]:
         return trainable(model.reid)
 
     def losses(self, model: RDLR, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         ids = torch.cat([target.ids for target in batch.targets])
         return model.reid.losses(torch.stack(images), ids, self.margin)
-
-    def learning_rate(self, iteration: int) -> float:
-        """Linear warm-up, then a tenth at each of `reid_decay_at`, or half a cosine."""
-        if not self.decay_at or iteration < self.warmup:
-            return super().learning_rate(iteration)
-        return self.lr * 0.1 ** sum(iteration >= at for at in self.decay_at)
 
 
 @dataclass(eq=False, repr=False)

@@ -39,15 +39,18 @@ class Stage(ABC):
     iterations: int  # optimizer steps; a stage with 0 is skipped
     accumulate: int = 1  # forward passes in each
     module: nn.Module | None = None  # trained by this stage alone; in its checkpoints
-    lr: float  # see `learning_rate`, as the next three
+    lr: float  # see `learning_rate`, as the next five
     schedule: str = "cosine"
     warmup: int = 0
     floor: float = 0.0
+    decay_at: Sequence[int] = ()
+    decay_factor: float = 0.1
 
     def __init__(self, recipe: Recipe, scenes: Sequence[Scene], pictures: PictureCache) -> None:
         self.recipe, self.scenes, self.pictures = recipe, scenes, pictures
         self.optimizer: str = recipe.optimizer
         self.weight_decay = recipe.weight_decay
+        self.bias_lr_factor, self.bias_decay = recipe.bias_lr_factor, recipe.bias_decay
 
     def check(self, model: PersonSearchModel) -> None:
         """Raise RecipeError unless the system implements `interface`."""
@@ -78,21 +81,21 @@ class Stage(ABC):
         `biases` among the parameters learn at `bias_lr_factor` times the rate, and decay if
         `bias_decay`.
         """
-        recipe = self.recipe
         groups: list[dict[str, Any]] = [{"params": parameters, "lr_factor": 1.0}]
-        if recipe.bias_lr_factor != 1.0 or not recipe.bias_decay:
+        if self.bias_lr_factor != 1.0 or not self.bias_decay:
             apart = {id(bias) for bias in biases}
-            decay = {} if recipe.bias_decay else {"weight_decay": 0.0}
+            decay = {} if self.bias_decay else {"weight_decay": 0.0}
             groups = [
                 {"params": [p for p in parameters if id(p) not in apart], "lr_factor": 1.0},
                 {
                     "params": [p for p in parameters if id(p) in apart],
-                    "lr_factor": recipe.bias_lr_factor,
+                    "lr_factor": self.bias_lr_factor,
                     **decay,
                 },
             ]
         if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, self.lr, recipe.momentum, weight_decay=self.weight_decay)
+            momentum = self.recipe.momentum
+            return torch.optim.SGD(groups, self.lr, momentum, weight_decay=self.weight_decay)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(groups, self.lr, weight_decay=self.weight_decay)
 
@@ -105,13 +108,17 @@ class Stage(ABC):
         """Named losses of one forward pass; `images` and the targets are on the device."""
 
     def learning_rate(self, iteration: int) -> float:
-        """Linear warm-up to `lr`, then half a cosine down to `floor` times `lr`.
+        """Linear warm-up to `lr`, then along the schedule.
 
-        The schedule ``"linear-cosine"`` multiplies the cosine by a line to 0, which is TensorFlow's
-        ``linear_cosine_decay`` with its defaults alpha = 0 and beta = 0.001 (Bello et al. 2017).
+        ``"cosine"`` is half a cosine down to `floor` times `lr`, ``"step"`` multiplies by
+        `decay_factor` at each of `decay_at`, ``"constant"`` stays. ``"linear-cosine"`` multiplies
+        the cosine by a line to 0, which is TensorFlow's ``linear_cosine_decay`` with its defaults
+        alpha = 0 and beta = 0.001 (Bello et al. 2017).
         """
         if iteration < self.warmup:
             return self.lr * (iteration + 1) / self.warmup
+        if self.schedule not in CURVED:
+            return self.lr * self.decay_factor ** sum(iteration >= at for at in self.decay_at)
         done = (iteration - self.warmup) / max(1, self.iterations - self.warmup)
         cosine = 0.5 * (1.0 + math.cos(math.pi * done))
         if self.schedule == "linear-cosine":
@@ -169,6 +176,7 @@ class SceneStage(LoadedStage):
         super().__init__(recipe, scenes, pictures)
         self.iterations, self.accumulate = recipe.iterations, recipe.accumulate
         self.lr, self.schedule, self.warmup = recipe.lr, recipe.schedule, recipe.warmup
+        self.decay_at, self.decay_factor = recipe.decay_at, recipe.decay_factor
         self.training_set = TrainingSet(scenes, pictures, scene_augmentation(recipe), recipe.seed)
         size = recipe.images_per_iteration
         if recipe.sampler == "random":
@@ -180,13 +188,6 @@ class SceneStage(LoadedStage):
     def losses(self, model: Any, images: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = model(images, batch.targets)
         return losses
-
-    def learning_rate(self, iteration: int) -> float:
-        """Linear warm-up, then constant, in steps, or along a cosine."""
-        if self.schedule in CURVED or iteration < self.warmup:
-            return super().learning_rate(iteration)
-        passed = sum(iteration >= at for at in self.recipe.decay_at)
-        return self.lr * self.recipe.decay_factor**passed
 
 
 def make_stages(recipe: Recipe, scenes: Sequence[Scene]) -> list[Stage]:
