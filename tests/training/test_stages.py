@@ -174,7 +174,7 @@ def test_biases_have_a_rate_and_a_decay_of_their_own(scenes: list[Scene]) -> Non
     for changes, factors, decays in cases:
         stage = scene_stage(scenes, weight_decay=0.5, **changes)
         groups = stage.make_optimizer(list(layer.parameters()), [layer.bias]).param_groups
-        assert [group["lr_factor"] for group in groups] == factors
+        assert [group.get("lr_factor", 1.0) for group in groups] == factors
         assert [group["weight_decay"] for group in groups] == decays
         assert sum(len(group["params"]) for group in groups) == 2
         assert groups[-1]["params"][-1] is layer.bias

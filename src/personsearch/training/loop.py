@@ -176,7 +176,7 @@ class Trainer:
             torch.manual_seed(_seed(recipe.seed, index + 1, iteration, self.rank))
             rate = stage.learning_rate(iteration)
             for group in optimizer.param_groups:
-                group["lr"] = rate * group["lr_factor"]
+                group["lr"] = rate * group.get("lr_factor", 1.0)  # biases may have one
             optimizer.zero_grad(set_to_none=True)
             names: list[str] = []
             for batch in itertools.islice(batches, stage.accumulate):

@@ -81,18 +81,13 @@ class Stage(ABC):
         `biases` among the parameters learn at `bias_lr_factor` times the rate, and decay if
         `bias_decay`.
         """
-        groups: list[dict[str, Any]] = [{"params": parameters, "lr_factor": 1.0}]
+        groups: list[dict[str, Any]] = [{"params": parameters}]
         if self.bias_lr_factor != 1.0 or not self.bias_decay:
             apart = {id(bias) for bias in biases}
+            rest = [p for p in parameters if id(p) not in apart]
+            own = {"params": [p for p in parameters if id(p) in apart]}
             decay = {} if self.bias_decay else {"weight_decay": 0.0}
-            groups = [
-                {"params": [p for p in parameters if id(p) not in apart], "lr_factor": 1.0},
-                {
-                    "params": [p for p in parameters if id(p) in apart],
-                    "lr_factor": self.bias_lr_factor,
-                    **decay,
-                },
-            ]
+            groups = [{"params": rest}, {**own, "lr_factor": self.bias_lr_factor, **decay}]
         if self.optimizer == "sgd":
             momentum = self.recipe.momentum
             return torch.optim.SGD(groups, self.lr, momentum, weight_decay=self.weight_decay)
