@@ -66,12 +66,23 @@ INSERT INTO thumbnails VALUES (8, x'FFD8');
 MODEL = ModelIdentity("omz", "aa", 4)
 
 
+@pytest.fixture(params=[1, 2])
+def version(request: pytest.FixtureRequest) -> int:
+    """An older version of the schema."""
+    number: int = request.param
+    return number
+
+
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """A store as version 1 wrote it."""
+def old(tmp_path: Path, version: int) -> Path:
+    """A store as an older version wrote it."""
     connection = sqlite3.connect(tmp_path / DATABASE)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.executescript(VERSION_1)
+    for number in range(1, version):
+        store_schema._run(connection, store_schema._MIGRATIONS[number])
+        connection.execute(f"PRAGMA user_version = {number + 1}")
+        connection.commit()
     connection.close()
     return tmp_path
 
@@ -88,13 +99,13 @@ def _look(folder: Path) -> tuple[int, list[tuple[object, ...]]]:
     return version, columns
 
 
-def test_a_store_of_version_1_is_brought_up_to_date(old: Path, tmp_path: Path) -> None:
+def test_an_older_store_is_brought_up_to_date(old: Path, version: int, tmp_path: Path) -> None:
     with (
-        pytest.raises(StoreError, match=r"older schema \(1\); .* store compact --store"),
+        pytest.raises(StoreError, match=rf"older schema \({version}\); .* store compact --store"),
         open_store(old),
     ):
         pass
-    assert _look(old)[0] == 1
+    assert _look(old)[0] == version
     with open_store(old, model=MODEL, write=True) as store:
         assert store.damage() == ""
         assert store.counts()["people"] == 2
@@ -120,15 +131,33 @@ def test_a_store_of_version_1_is_brought_up_to_date(old: Path, tmp_path: Path) -
         assert store.retention() == 1
 
 
+def test_tokens_and_new_columns_of_an_older_store(old: Path) -> None:
+    with open_store(old, write=True) as store:
+        token = store.token(0)
+        assert token is not None
+        assert len(token) == 16
+        (kept,) = store.query("SELECT length(erasure), audit_lines, audit_head FROM keeping")
+        assert kept == (16, None, None)
+        assert list(store.query("SELECT here FROM sources")) == [(1,)]
+        assert list(store.query("SELECT content FROM files")) == [(None,), (None,)]
+        assert list(store.query("SELECT * FROM erased")) == []
+        store.set_retention(3)
+        assert store.token(0) == token
+        later = store.token(1)
+        assert later is not None
+        assert later != token
+        assert store.token(2) is None
+
+
 def test_a_migration_that_is_cut_short_leaves_the_old_version(
-    old: Path, monkeypatch: pytest.MonkeyPatch
+    old: Path, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _look(old)
-    statements = store_schema._MIGRATIONS[1].split(";\n")
+    statements = store_schema._MIGRATIONS[version].split(";\n")
     for count in range(1, len(statements)):
         cut = ";\n".join([*statements[:count], "SELECT no_such_function()"])
         with monkeypatch.context() as patch:
-            patch.setitem(store_schema._MIGRATIONS, 1, cut)
+            patch.setitem(store_schema._MIGRATIONS, version, cut)
             with pytest.raises(StoreError, match="no such function"), open_store(old, write=True):
                 pass
         assert _look(old) == before

@@ -22,6 +22,20 @@ _RULES = {
     "pictures in files that are erased": (
         "pictures p JOIN files f ON f.id = p.file WHERE f.state = 'erased'"
     ),
+    "commits without a token of 16 bytes": (
+        "(SELECT changes FROM counter UNION SELECT changes FROM commits) c "
+        "LEFT JOIN commits t USING (changes) WHERE length(coalesce(t.token, '')) != 16"
+    ),
+    "commits of the future": "commits WHERE changes > (SELECT changes FROM counter)",
+    "rows that say what is kept, instead of one": (
+        "(SELECT count(*) rows, sum(length(erasure) = 16) whole FROM keeping) "
+        "WHERE rows != 1 OR whole IS NOT 1"
+    ),
+    "contents that are no SHA-256": (
+        "(SELECT content FROM files UNION ALL SELECT content FROM erased) "
+        "WHERE length(content) != 32"
+    ),
+    "sources that are neither of this machine nor imported": "sources WHERE here NOT IN (0, 1)",
     "boxes or scores that are not finite": (
         "people WHERE NOT max(abs(x1), abs(y1), abs(x2), abs(y2), abs(score)) < 9e999"
     ),

@@ -29,6 +29,14 @@ class Connection:
         """Number of the last committed transaction."""
         return int(self._one("SELECT changes FROM counter")[0])
 
+    def token(self, revision: int) -> bytes | None:
+        """Random token of a commit; None if this database never had it, or no longer notes it.
+
+        A copy or a restored backup that was written to has the same revisions with other tokens.
+        """
+        found = self._one("SELECT token FROM commits WHERE changes = ?", revision)
+        return None if found is None else bytes(found[0])
+
     def blocks_since(self, revision: int) -> NDArray[np.int64]:
         """Blocks of 1,024 ids (id // 1024) in which rows were deleted, replaced or inserted.
 
@@ -55,6 +63,9 @@ class Connection:
                 yield
                 touched = self.blocks_since(self.revision())
                 self._connection.execute("UPDATE counter SET changes = changes + 1")
+                self._connection.execute(
+                    "INSERT INTO commits SELECT changes, randomblob(16) FROM counter"
+                )
                 # Before the rows are gone from here, so that no copy can outlive them.
                 with index_files.without_blocks(self.folder, touched, centroids_too=erasing):
                     self._connection.execute("COMMIT")

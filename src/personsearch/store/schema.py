@@ -10,9 +10,14 @@ from personsearch.errors import StoreError
 if TYPE_CHECKING:
     from personsearch.store.people import ModelIdentity
 
-SCHEMA = 2  # older stores are migrated when opened for writing
+SCHEMA = 3  # older stores are migrated when opened for writing
 
 _APPLICATION = 0x70736561  # "psea", in the database's header
+# commits: a random token for each revision, so that derived files of another time line are
+# recognised. keeping, one row: days of the retention time; whether copies of erased people are
+# left; a random token that every erasure renews; number of lines and last hash of the audit log.
+# erased: SHA-256 of files whose people were erased. sources.here: 1 if indexed on this machine, 0
+# if imported or merged. files.content: SHA-256 of the bytes, NULL if unknown.
 _TABLES = """
 CREATE TABLE model (
     name TEXT NOT NULL, fingerprint TEXT NOT NULL, dim INTEGER NOT NULL,
@@ -20,14 +25,22 @@ CREATE TABLE model (
 ) STRICT;
 CREATE TABLE counter (changes INTEGER NOT NULL, people INTEGER NOT NULL DEFAULT 0) STRICT;
 INSERT INTO counter VALUES (0, 0);
-CREATE TABLE keeping (days REAL CHECK (days > 0), unscrubbed INTEGER NOT NULL) STRICT;
-INSERT INTO keeping VALUES (NULL, 0);
-CREATE TABLE sources (id INTEGER PRIMARY KEY, place TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE commits (changes INTEGER PRIMARY KEY, token BLOB NOT NULL) STRICT;
+INSERT INTO commits VALUES (0, randomblob(16));
+CREATE TABLE keeping (
+    days REAL CHECK (days > 0), unscrubbed INTEGER NOT NULL,
+    erasure BLOB, audit_lines INTEGER, audit_head TEXT
+) STRICT;
+INSERT INTO keeping VALUES (NULL, 0, randomblob(16), NULL, NULL);
+CREATE TABLE erased (content BLOB PRIMARY KEY, time REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE sources (
+    id INTEGER PRIMARY KEY, place TEXT NOT NULL UNIQUE, here INTEGER NOT NULL DEFAULT 1
+) STRICT;
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, source INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE,
     name TEXT NOT NULL, bytes INTEGER NOT NULL, changed INTEGER NOT NULL,
     camera TEXT, state TEXT NOT NULL CHECK (state IN ('open', 'whole', 'unreadable', 'erased')),
-    reason TEXT NOT NULL DEFAULT '', UNIQUE (source, name)
+    reason TEXT NOT NULL DEFAULT '', content BLOB, UNIQUE (source, name)
 ) STRICT;
 CREATE TABLE pictures (
     id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
@@ -85,6 +98,18 @@ INSERT INTO keeping VALUES (NULL, 1);
 CREATE INDEX tracks_by_file ON tracks (file);
 """
     + _BLOCKS,
+    # What came by import or merge was not noted: its sources count as indexed here.
+    2: """
+CREATE TABLE commits (changes INTEGER PRIMARY KEY, token BLOB NOT NULL) STRICT;
+INSERT INTO commits SELECT changes, randomblob(16) FROM counter;
+ALTER TABLE keeping ADD COLUMN erasure BLOB;
+ALTER TABLE keeping ADD COLUMN audit_lines INTEGER;
+ALTER TABLE keeping ADD COLUMN audit_head TEXT;
+UPDATE keeping SET erasure = randomblob(16);
+CREATE TABLE erased (content BLOB PRIMARY KEY, time REAL NOT NULL) STRICT, WITHOUT ROWID;
+ALTER TABLE files ADD COLUMN content BLOB;
+ALTER TABLE sources ADD COLUMN here INTEGER NOT NULL DEFAULT 1;
+""",
 }
 """By version, the statements that migrate a store to the next version."""
 
