@@ -1,11 +1,25 @@
 """Addresses of live sources: what is opened, what is shown, and what is neither."""
 
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event
+
 import numpy as np
 import pytest
 
 from personsearch.errors import DataError
 from personsearch.media.files import Frame
-from personsearch.media.streams import Newest, is_stream, parse_stream, parse_streams
+from personsearch.media.sampling import Sampling
+from personsearch.media.streams import (
+    Newest,
+    Patience,
+    StreamReader,
+    StreamReport,
+    is_stream,
+    parse_stream,
+    parse_streams,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +75,45 @@ def test_the_newest_picture_is_taken_and_every_source_has_its_turn() -> None:
     assert replaced == [False, False, True]
     taken = [newest.take(0.01), newest.take(0.01), newest.take(0.01)]
     assert [one and (one[0], one[1].index) for one in taken] == [(gate, 2), (hall, 1), None]
+
+
+class _Elsewhere(BaseHTTPRequestHandler):
+    """A camera that names another address: by a redirect, or in a playlist."""
+
+    def do_GET(self) -> None:
+        asked: list[str] = self.server.asked  # type: ignore[attr-defined]
+        asked.append(self.path)
+        if self.path == "/redirect":
+            self.send_response(302)
+            self.send_header("Location", "/internal")
+            self.end_headers()
+        else:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/vnd.apple.mpegurl")
+            self.end_headers()
+            self.wfile.write(b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n/internal\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [("/redirect", "if it redirects"), ("/list.m3u8", "of a playlist")]
+)
+def test_a_camera_chooses_no_other_address(path: str, reason: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere) as server:
+        server.asked = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stream, stop = parse_stream(f"http://127.0.0.1:{server.server_port}{path}"), Event()
+        report = StreamReport(stream.uri, stream.camera)
+        patience = Patience(stall=5.0, pause=0.01)
+        reader = StreamReader(stream, Newest(), report, Sampling(), patience, stop)
+        reader.thread.start()
+        until = time.monotonic() + 20
+        while not report.breaks and time.monotonic() < until:
+            time.sleep(0.01)
+        stop.set()
+        reader.thread.join()
+        server.shutdown()
+    assert any(reason in one for one in report.reasons), report.reasons
+    assert set(server.asked) == {path}  # type: ignore[attr-defined]

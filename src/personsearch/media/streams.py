@@ -5,6 +5,7 @@ the address without them. Certificates of https and rtsps are not checked, since
 own: over a network that is not trusted, a camera's password needs a tunnel.
 """
 
+import errno
 import threading
 import time
 from collections import OrderedDict
@@ -24,7 +25,19 @@ from personsearch.media.video import thumbnail, upright
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")  # schemes of the addresses of live sources
 
-_PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtp,srtp,udp,rtsp"
+# No camera chooses which address is opened: redirects are not followed, and playlists, which name
+# further addresses, are not read.
+_LIMITS = {
+    "protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto,rtp,srtp,udp,rtsp",
+    "format_whitelist": "asf,avi,flv,h264,hevc,ivf,jpeg_pipe,matroska,mjpeg,mov,mpeg,mpegts,"
+    "mpegvideo,mpjpeg,ogg,rtp,rtsp,sdp,webm",
+}
+_HTTP_LIMITS = {"max_redirects": "0"}
+# What FFmpeg reports where one of these limits holds.
+_HINTS = {
+    errno.EIO: "cannot be read; if it redirects, give the address that it redirects to",
+    errno.EINVAL: "sends a format that is not read; of a playlist, give the stream's own address",
+}
 # Query parameters that choose a picture and hold no secret.
 _HARMLESS = ("channel", "subtype", "stream", "camera", "profile", "resolution", "fps", "unicast")
 
@@ -170,9 +183,8 @@ class StreamReader:
             pause = min(2.0 * pause, self.patience.longest)
 
     def _connect(self) -> None:
-        options = {"protocol_whitelist": _PROTOCOLS}
-        if self.stream.address.lower().startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"
+        rtsp = self.stream.address.lower().startswith("rtsp")
+        options = _LIMITS | ({"rtsp_transport": "tcp"} if rtsp else _HTTP_LIMITS)
         limits = (self.patience.stall, self.patience.stall)
         with av.open(self.stream.address, options=options, timeout=limits) as container:
             if not container.streams.video:
@@ -210,4 +222,6 @@ def _reason(error: Exception) -> str:
         return "sent nothing for too long"
     if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
         return "refuses this user or password"
+    if (number := getattr(error, "errno", None)) in _HINTS:
+        return _HINTS[number]
     return getattr(error, "strerror", None) or type(error).__name__
