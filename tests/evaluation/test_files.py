@@ -64,6 +64,43 @@ def test_damaged_file(tmp_path: Path, content: bytes) -> None:
         load_detections(path)
 
 
+def test_damage_inside_the_archive(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    save_detections(path, SavedDetections(_found(), {}))
+    whole = path.read_bytes()
+    begin = whole.index(b"embeddings.npy") + len("embeddings.npy") + 24
+    directory = whole.index(b"PK\x01\x02")
+    # zlib.error; NotImplementedError, an unknown compression; RuntimeError, encrypted.
+    for at, bytes_ in ((begin, b"\xff" * 8), (directory + 10, b"\x63"), (directory + 8, b"\x01")):
+        path.write_bytes(whole[:at] + bytes_ + whole[at + len(bytes_) :])
+        with pytest.raises(EvaluationError, match=r"not an \.npz of detections"):
+            load_detections(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("names", np.zeros(1)),
+        ("counts", np.array(["one"])),
+        ("counts", np.array([-1])),
+        ("counts", np.array(1)),
+        ("boxes", np.zeros((1, 4), complex)),
+        ("embeddings", np.zeros(1)),
+    ],
+)
+def test_parts_of_other_kinds(tmp_path: Path, part: str, value: np.ndarray) -> None:
+    parts = {
+        "names": np.array(["a"]),
+        "counts": np.array([1]),
+        "boxes": np.array([[0.0, 0.0, 1.0, 1.0]]),
+        "scores": np.ones(1),
+        "embeddings": np.ones((1, 3)),
+    }
+    np.savez(tmp_path / "d.npz", **parts | {part: value})
+    with pytest.raises(EvaluationError, match=rf"{part} are|a count is -1"):
+        load_detections(tmp_path / "d.npz")
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="no such file"):
         load_detections(tmp_path / "d.npz")

@@ -1,6 +1,7 @@
 """Camera and time out of names, whatever stands in them."""
 
 import datetime
+import time
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -73,3 +74,23 @@ def test_a_time_zone_by_its_name() -> None:
     for wrong in ("Mars/Olympus", "../etc/passwd", ""):
         with pytest.raises(DataError, match="is not a time zone of this machine"):
             time_zone(wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{any}{any}{camera}x/{any}{any}{any}{date}", "{any}{any}{camera}{date}/{any}-{any}1{any}y"],
+)
+def test_long_names_take_milliseconds(text: str) -> None:
+    pattern = NamePattern(text)
+    began = time.process_time()
+    for letter in "x1-":
+        assert pattern.read(Path(f"/{letter * 250}/{letter * 250}/b.jpg")) == (None, None)
+    assert time.process_time() - began < 0.5
+
+
+def test_free_placeholders_side_by_side_are_as_one() -> None:
+    pattern = NamePattern("{any}{any}{camera}-{date}")
+    day = NOON - 12.5 * 3600 - 15
+    assert pattern.read(Path("/v/gate 3-20261121.jpg"), UTC) == ("gate 3", day)
+    assert NamePattern("{camera}{any}-{date}").read(Path("gate-20261121.jpg"), UTC) == ("g", day)
+    assert NamePattern("{camera}/{any}/{date}").read(Path("x/20261121.jpg"), UTC) == (None, None)

@@ -145,7 +145,17 @@ def test_the_file_keeps_it_all_and_belongs_to_a_model(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="was made with model 'made'"):
         read_calibration(tmp_path, replace(MODEL, fingerprint="b" * 64))
     plain = json.loads((tmp_path / FILE).read_text(encoding="utf-8"))
-    for wrong in ("{", "[]", "{}", json.dumps(plain | {"log_ratios": [1, 2]})):
+    changed = (
+        {"log_ratios": [1, 2]},
+        {"log_ratios": [10**400] * 201},
+        {"losses": {"beta": float("nan")}},
+        {"counts": {"same": float("inf")}},
+        {"errors": {"1": 10**400}},
+        {"bins": [{"predicted": None, "found": 0.5, "weight": 1}]},
+        {"model": {"name": "made"}},
+        {"model": plain["model"] | {"more": 1}},
+    )
+    for wrong in ("{", "[]", "{}", "[" * 99_999, *(json.dumps(plain | one) for one in changed)):
         (tmp_path / FILE).write_text(wrong, encoding="utf-8")
         with pytest.raises(StoreError, match="is not a calibration of this version"):
             read_calibration(tmp_path, MODEL)

@@ -1,5 +1,6 @@
 """Export and import: nothing is lost, nothing damaged gets in."""
 
+import hashlib
 import json
 import random
 import resource
@@ -194,6 +195,31 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
             import_store(tmp_path / "out", tmp_path / "new")
     with pytest.raises(StoreError, match="written by: personsearch store export"):
         import_store(tmp_path, tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("dim", value) for value in (0, 2**17, 2**62, 2**63, 2**70)),
+        *(("embedding_rows", value) for value in (0, 2**63, 2**200)),
+        *(("retention", value) for value in (0.0, -1.0, float("nan"), float("inf"))),
+    ],
+    ids=str,
+)
+def test_a_manifest_of_impossible_numbers_is_refused(
+    tmp_path: Path, key: str, value: float
+) -> None:
+    folder = tmp_path / "out"
+    export_store(one(tmp_path / "store", FileStamp(1, 1), 1.0), folder)
+    plain = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    (plain["model"] if key == "dim" else plain)[key] = value
+    plain["sha256"] = ""
+    text = json.dumps({name: plain[name] for name in plain if name != "sha256"}, sort_keys=True)
+    plain["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps(plain), encoding="utf-8")
+    with pytest.raises(StoreError, match="is damaged"):
+        import_store(folder, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from personsearch.errors import RecipeError
+from personsearch.parsing import parse_toml
 
 FOLDER = Path(__file__).parent / "ablations"
 MAIN = "main"
@@ -239,7 +240,7 @@ def read_ablation(name: str) -> Ablation:
     """Read a shipped ablation by name, or a user's own by its .toml file."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ablation_names()
         near = get_close_matches(name, known, n=1, cutoff=0.5)

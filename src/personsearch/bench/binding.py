@@ -40,6 +40,7 @@ from pydantic import Field, ValidationError
 
 from personsearch.bench.ablation import MAIN, Ablation, Data, Figure, Table, Variant
 from personsearch.errors import RecipeError
+from personsearch.parsing import parse_toml
 
 FOLDER = Path(__file__).parent / "bindings"
 Scale = Literal["synthetic", "paper"]
@@ -99,7 +100,7 @@ def read_binding(paper: str) -> Binding:
     """Read the synthetic values of a paper's tables; RecipeError if there are none."""
     path = FOLDER / f"{paper}.toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8")) | {"name": paper}
+        values = parse_toml(path.read_text(encoding="utf-8")) | {"name": paper}
         return Binding.model_validate_json(json.dumps(values, default=str))
     except FileNotFoundError:
         raise RecipeError(f"no paper {paper!r}; there are {', '.join(papers())}") from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from personsearch.durable import replace_file
+from personsearch.parsing import parse_json
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -17,7 +18,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None if the file is missing or damaged."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return values if isinstance(values, dict) else None

@@ -12,6 +12,7 @@ from personsearch.bench.binding import HEADLINE, Scale
 from personsearch.bench.data import Drawn, Progress, Source
 from personsearch.bench.runs import Run
 from personsearch.errors import DataError, PersonSearchError, RecipeError
+from personsearch.parsing import parse_toml
 from personsearch.training.recipe import make_recipe
 from personsearch.training.renamed_keys import current_keys
 
@@ -51,7 +52,7 @@ class Planner:
         folder = self.recipes or recipes.find_set(self._trained_on(ablation, variant))
         path = folder / f"{variant.recipe or ablation.recipe}.toml"
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
+            return parse_toml(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             known = ", ".join(sorted(path.stem for path in folder.glob("*.toml"))) or "none"
             raise RecipeError(

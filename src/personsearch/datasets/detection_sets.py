@@ -10,7 +10,6 @@ Pictures of the last two are found by name, wherever they are below the folder. 
 `UNLABELLED`. Regions to ignore are `Scene.ignored`.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from personsearch.datasets.folder import pictures_below
 from personsearch.datasets.scenes import kept_in_picture
 from personsearch.errors import AnnotationError, PictureError
 from personsearch.media.pictures import picture_size
+from personsearch.parsing import parse_json
 from personsearch.types import UNLABELLED, FloatArray, Scene
 
 Box = Sequence[float]
@@ -151,7 +151,7 @@ def _crowdhuman_rows(path: Path) -> Iterator[tuple[str, list[Box], list[Box]]]:
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line)
+                    row = parse_json(line)
                     people: list[Box] = []
                     ignored: list[Box] = []
                     for box in row["gtboxes"]:
@@ -159,7 +159,7 @@ def _crowdhuman_rows(path: Path) -> Iterator[tuple[str, list[Box], list[Box]]]:
                         (people if person else ignored).append(_box(box["fbox"]))
                     # A name with half a character fails here, not where it is printed.
                     yield str(row["ID"]).encode().decode(), people, ignored
-                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                except (ValueError, KeyError, TypeError, AttributeError):
                     raise AnnotationError(
                         f"{path}, line {number}: {line[:80]!r}, expected a JSON object with ID and "
                         "gtboxes, each with tag and fbox [x, y, w, h]; unpack the file again"

@@ -35,6 +35,7 @@ from personsearch.datasets.protocols import derived_protocols
 from personsearch.durable import replace_file
 from personsearch.errors import AnnotationError, DataError, PictureError
 from personsearch.media.pictures import picture_size
+from personsearch.parsing import parse_json
 from personsearch.types import UNLABELLED, FloatArray, Scene
 
 FILE_NAME = "scenes.json"
@@ -157,13 +158,13 @@ def _is_coco(path: Path) -> bool:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        table = json.loads(path.read_bytes())
+        table = parse_json(path.read_bytes())
     except FileNotFoundError:
         wanted = f"{FILE_NAME} or a COCO file"
         raise AnnotationError(f"{path}: no such file; expected {wanted}") from None
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read ({error})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         empty = path.stat().st_size == 0
         what = "is empty (0 bytes)" if empty else f"is not JSON ({error})"
         raise AnnotationError(f"{path}: {what}; expected COCO style JSON") from None

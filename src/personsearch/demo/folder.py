@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from personsearch.durable import replace_file
 from personsearch.errors import DataError
+from personsearch.parsing import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -134,7 +135,7 @@ class _StageClock:
 
 def _read_record(file: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
         if not isinstance(record, dict):
             raise TypeError("no object")
         for part, keys in (("data", ("of", "seconds")), ("train", ("recipe", "seconds"))):

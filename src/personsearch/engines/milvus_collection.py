@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from personsearch.engines.engine import PersonRecord
 from personsearch.errors import StoreError
+from personsearch.parsing import parse_json
 from personsearch.store import Filters, ModelIdentity, StoredPerson, TrackSpan, check_fingerprint
 
 TOKEN = "PERSONSEARCH_MILVUS_TOKEN"
@@ -357,7 +358,7 @@ def file_row(files: Collection, row: int, **values: Any) -> dict[str, Any]:
 def _model(uri: str, files: Collection) -> ModelIdentity:
     rows = files.rows(Expression.ids([0]), ["note"])
     try:
-        about = json.loads(rows[0]["note"])
+        about = parse_json(rows[0]["note"])
         schema = int(about.pop("schema"))
         made_by = ModelIdentity(**about)
     except (IndexError, KeyError, TypeError, ValueError):

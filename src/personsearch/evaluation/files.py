@@ -18,7 +18,6 @@ found. Files of version 0.1 lack the two optional arrays.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -26,7 +25,15 @@ from personsearch.errors import EvaluationError
 from personsearch.evaluation.gallery import METRICS
 from personsearch.types import Detections, FloatArray
 
-_PARTS = ("names", "counts", "boxes", "scores", "embeddings")
+# Kinds of dtype, and number of axes, of each part.
+_KINDS = {
+    "names": ("U", 1),
+    "counts": ("iu", 1),
+    "boxes": ("fiu", 2),
+    "scores": ("fiu", 1),
+    "embeddings": ("fiu", 2),
+}
+_PARTS = tuple(_KINDS)
 _QUERIES = "queries/"
 _WEIGHTED = "confidence_weighted"
 _METRIC = "metric"
@@ -76,14 +83,24 @@ def load_detections(path: Path) -> SavedDetections:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise EvaluationError(f"{path}: no such file of detections") from None
-    except (OSError, EOFError, ValueError, BadZipFile, AttributeError) as error:
-        raise EvaluationError(f"{path}: not an .npz of detections ({error})") from None
+    except Exception as error:  # zipfile, zlib and NumPy raise what they like on damaged files
+        why = f"{type(error).__name__}: {error}"
+        raise EvaluationError(f"{path}: not an .npz of detections ({why})") from None
     missing = [part for part in _PARTS if part not in arrays]
     if missing:
         raise EvaluationError(
             f"{path}: lacks {', '.join(missing)}; expected the arrays {', '.join(_PARTS)}"
         )
+    wrong = [
+        f"{part} are {arrays[part].dtype} of shape {arrays[part].shape}"
+        for part, (kinds, axes) in _KINDS.items()
+        if arrays[part].dtype.kind not in kinds or arrays[part].ndim != axes
+    ]
+    if wrong:
+        raise EvaluationError(f"{path}: {wrong[0]}, expected the arrays of an .npz of detections")
     names, counts = arrays["names"], arrays["counts"]
+    if (counts < 0).any():
+        raise EvaluationError(f"{path}: a count is {counts.min()}, expected 0 or more")
     total = int(counts.sum())
     lengths = {part: len(arrays[part]) for part in ("boxes", "scores", "embeddings")}
     if len(names) != len(counts) or set(lengths.values()) != {total}:

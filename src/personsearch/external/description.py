@@ -26,6 +26,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from personsearch.errors import ModelError
+from personsearch.parsing import parse_toml
 
 Runtime = Literal["openvino", "onnxruntime"]
 Layout = Literal["ssd", "boxes", "yolo", "detr"]
@@ -152,7 +153,7 @@ def read_description(path: Path) -> NetworksDescription:
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; expected a TOML that names two networks") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -51,17 +51,19 @@ class NamePattern:
         if any(sum(name in ("camera", "any") for name in part) > _MAX_FREE for part in parts):
             free = f"more than {_MAX_FREE} of {{camera}} and {{any}}"
             raise DataError(f"{pattern!r}: {free} in one name")
-        # Split gives text and placeholders in turn.
-        pieces = _PLACEHOLDER.split(pattern.strip("/"))
-        text = "".join(_PARTS[p] if k % 2 else re.escape(p) for k, p in enumerate(pieces))
-        self._expression = re.compile(f"(?:^|.*/){text}", re.DOTALL)
+        # One expression for each name of the path, since together they would try all ways to match
+        # one with all ways to match the next.
+        self._expressions = [_expression(name) for name in pattern.strip("/").split("/")]
 
     def read(
         self, path: Path, zone: datetime.tzinfo | None = None
     ) -> tuple[str | None, float | None]:
         """Return camera and seconds since 1970 of a path; None for each that it does not state."""
-        match = self._expression.fullmatch(path.with_suffix("").as_posix())
-        found = match.groupdict() if match else {}
+        names = path.with_suffix("").as_posix().split("/")[-len(self._expressions) :]
+        matches = [e.fullmatch(name) for e, name in zip(self._expressions, names, strict=False)]
+        found: dict[str, str] = {}
+        if len(matches) == len(self._expressions) and all(matches):
+            found = {key: text for m in matches if m for key, text in m.groupdict().items()}
         time = None
         if found.get("epoch"):
             time = float(found["epoch"])
@@ -69,6 +71,16 @@ class NamePattern:
             names = ("year", "month", "day", "hour", "minute", "second")
             time = to_seconds([int(found.get(name) or 0) for name in names], zone)
         return found.get("camera"), time
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    """Return the expression of one name of a path."""
+    # What another free placeholder follows would only repeat its work: it matches no text.
+    pattern = re.sub(r"(?:\{any\})+(?=\{(?:any|camera)\})", "", pattern)
+    # Split gives text and placeholders in turn.
+    pieces = _PLACEHOLDER.split(pattern)
+    text = "".join(_PARTS[p] if k % 2 else re.escape(p) for k, p in enumerate(pieces))
+    return re.compile(text, re.DOTALL)
 
 
 def to_seconds(numbers: list[int], zone: datetime.tzinfo | None) -> float | None:

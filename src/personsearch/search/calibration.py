@@ -17,7 +17,7 @@ holds on average over queries and people like those of the labelled data.
 import datetime
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from personsearch.durable import replace_file
 from personsearch.errors import DataError, StoreError
+from personsearch.parsing import parse_json
 from personsearch.store import ModelIdentity
 
 if TYPE_CHECKING:
@@ -339,8 +340,8 @@ def read_calibration(folder: Path | str, model: ModelIdentity) -> Calibration | 
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read ({error})") from None
     try:
-        found = _from_json(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        found = _from_json(parse_json(text))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise StoreError(
             f"{path}: is not a calibration of this version ({error}); make it again with: "
             "personsearch calibrate, or delete it"
@@ -354,21 +355,41 @@ def read_calibration(folder: Path | str, model: ModelIdentity) -> Calibration | 
     return found
 
 
+_MODEL: dict[str, Callable[[Any], Any]] = {
+    "name": str,
+    "fingerprint": str,
+    "dim": int,
+    "weighted": bool,
+}
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    return float(value)
+
+
 def _from_json(plain: Any) -> Calibration:
     if plain["format"] != FORMAT:
         raise ValueError(f"format {plain['format']}")
     curves = [np.array(plain[name], float) for name in CURVES]
     if any(curve.shape != _KNOTS.shape or not np.isfinite(curve).all() for curve in curves):
         raise ValueError("a curve is not 201 numbers")
+    model = {key: kind(plain["model"][key]) for key, kind in _MODEL.items()}
+    if set(plain["model"]) != set(model):
+        raise ValueError(f"a model with {', '.join(plain['model'])}")
     return Calibration(
-        ModelIdentity(**plain["model"]),
-        tuple(plain["data"]),
+        ModelIdentity(**model),
+        tuple(map(str, plain["data"])),
         str(plain["made"]),
         str(plain["across"]),
         {str(key): int(value) for key, value in plain["counts"].items()},
         str(plain["method"]),
-        {str(key): float(value) for key, value in plain["losses"].items()},
-        {int(key): float(value) for key, value in plain["errors"].items()},
-        tuple(ReliabilityBin(**one) for one in plain["bins"]),
+        {str(key): _finite(value) for key, value in plain["losses"].items()},
+        {int(key): _finite(value) for key, value in plain["errors"].items()},
+        tuple(
+            ReliabilityBin(*(_finite(one[name]) for name in ("predicted", "found", "weight")))
+            for one in plain["bins"]
+        ),
         *curves,
     )

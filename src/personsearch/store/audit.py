@@ -24,6 +24,7 @@ from filelock import FileLock
 
 from personsearch.durable import replace_file
 from personsearch.errors import StoreError
+from personsearch.parsing import parse_json
 
 LOG, HEAD, LOCK = "audit.jsonl", "audit.head.json", "audit.lock"
 BEGINNING = "0" * 64  # the hash of the line before the first one
@@ -136,7 +137,7 @@ class AuditLog:
 
     def _read_head(self) -> _Head | None:
         try:
-            return _Head(**json.loads(self._head.read_bytes()))
+            return _Head(**parse_json(self._head.read_bytes()))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
@@ -203,7 +204,7 @@ def _parsed(line: bytes) -> AuditEntry | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        plain = json.loads(line)
+        plain = parse_json(line)
     except ValueError:
         return None
     fits = isinstance(plain, dict) and set(plain) == set(_FIELDS)

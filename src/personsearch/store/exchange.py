@@ -20,10 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from personsearch.durable import replace_file, sync
 from personsearch.errors import StoreError
+from personsearch.parsing import parse_json
 from personsearch.store import exchange_shards as shards
 from personsearch.store import exchange_tables as tables
 from personsearch.store import merge
@@ -36,12 +37,13 @@ from personsearch.types import FileStamp
 FORMAT, VERSION = "personsearch store", 1
 MANIFEST = "manifest.json"
 EMBEDDING_ROWS, THUMBNAIL_ROWS = 100_000, 10_000  # rows a file
+MAX_DIM, MAX_ROWS = 2**16, 2**31  # of an embedding, and rows a file
 
 
 class _Model(BaseModel, extra="forbid", strict=True):
     name: str
     fingerprint: str
-    dim: int
+    dim: int = Field(ge=1, le=MAX_DIM)
     weighted: bool
 
 
@@ -55,10 +57,10 @@ class _Manifest(BaseModel, extra="forbid", strict=True):
     version: int
     text: Literal["jsonl", "parquet"]
     model: _Model
-    retention: float | None
+    retention: float | None = Field(gt=0, allow_inf_nan=False)
     counts: dict[str, int]
-    embedding_rows: int
-    thumbnail_rows: int
+    embedding_rows: int = Field(ge=1, le=MAX_ROWS)
+    thumbnail_rows: int = Field(ge=1, le=MAX_ROWS)
     files: dict[str, _File]
     sha256: str = ""
 
@@ -213,13 +215,13 @@ def import_store(
 def _read_manifest(folder: Path) -> _Manifest:
     path = folder / MANIFEST
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be read ({error.strerror}); expected a folder that was written by: "
             "personsearch store export"
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise StoreError(f"{path}: is damaged, it is not JSON; export again") from None
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         raise StoreError(f"{path}: is not the manifest of a store's export")
@@ -236,13 +238,13 @@ def _read_manifest(folder: Path) -> _Manifest:
         key = ".".join(map(str, first["loc"]))
         raise StoreError(f"{path}: is damaged ({key}: {first['msg']}); export again") from None
     counts = manifest.counts
-    rows = (manifest.embedding_rows, manifest.thumbnail_rows, manifest.model.dim)
-    if manifest.sha256 != manifest.digest() or set(counts) != set(TABLES) or min(rows) < 1:
+    rows = (manifest.embedding_rows, manifest.thumbnail_rows)
+    if manifest.sha256 != manifest.digest() or set(counts) != set(TABLES):
         raise StoreError(f"{path}: is damaged, its own checksum is wrong; export again")
     if min(counts.values()) < 0 or max(counts.values()) > 2**40:
         raise StoreError(f"{path}: is damaged, it counts {counts}; export again")
     # Counted before the names are listed, so that no count fills the memory.
-    if counts["people"] > len(manifest.files) * max(rows[:2]) or (
+    if counts["people"] > len(manifest.files) * max(rows) or (
         manifest.expected_files() != set(manifest.files)
     ):
         raise StoreError(f"{path}: is damaged, its list of files is incomplete; export again")

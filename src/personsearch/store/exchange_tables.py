@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from personsearch.errors import StoreError
+from personsearch.parsing import parse_json
 from personsearch.store.people import PersonRow, PictureRow, TrackRow
 
 _BATCH = 10_000  # rows of a Parquet row group
@@ -91,8 +92,8 @@ def read_jsonl(path: Path, columns: tuple[Column, ...]) -> Iterator[Row]:
     with path.open("rb") as file:
         for number, line in enumerate(file):
             try:
-                plain = json.loads(line)
-            except (ValueError, RecursionError):
+                plain = parse_json(line)
+            except ValueError:
                 raise StoreError(f"{path}: row {number} is not JSON; export again") from None
             if not isinstance(plain, dict) or list(plain) != names:
                 raise StoreError(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from personsearch.durable import sync
 from personsearch.errors import StoreError
+from personsearch.parsing import parse_json
 
 FOLDER, LOCK = "index", "lock"
 ROWS, LISTS = ".rows", ".lists"
@@ -177,7 +178,7 @@ def read(path: Path) -> IndexFile | None:
         return None
     if (before.st_dev, before.st_ino) != (after.st_dev, after.st_ino):
         return None
-    about = json.loads(text)
+    about = parse_json(text)
     columns = {
         column: np.frombuffer(mapped, kind, int(np.prod(shape)), offset).reshape(shape)
         for column, kind, shape, offset in about.pop("columns")

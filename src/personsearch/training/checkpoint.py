@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from personsearch.durable import sync
 from personsearch.errors import CheckpointError, RecipeError
+from personsearch.parsing import parse_json
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training.recipe import Recipe, read_recipe
 from personsearch.training.renamed_keys import current_tensors
@@ -141,7 +142,7 @@ def find_checkpoint(folder: Path) -> Path:
 def load_progress(folder: Path) -> Progress:
     """Load the state of the run of this checkpoint."""
     try:
-        where = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        where = parse_json((folder / "training.json").read_text(encoding="utf-8"))
         optimizer = load_file(folder / "training.safetensors")
         progress = Progress(str(where["stage"]), int(where["iteration"]), where["best"], optimizer)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

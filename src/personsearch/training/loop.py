@@ -30,6 +30,7 @@ from personsearch.errors import CheckpointError, DataError, NonFiniteLossError
 from personsearch.evaluation.detection import evaluate_detection
 from personsearch.evaluation.runner import detect_scenes, embed_queries
 from personsearch.evaluation.search import evaluate_search
+from personsearch.parsing import parse_json
 from personsearch.precision import autocast
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training import checkpoint
@@ -372,7 +373,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     reports = []
     for line in path.read_text(encoding="utf-8").splitlines():
         with suppress(ValueError):
-            reports.append(json.loads(line))
+            reports.append(parse_json(line))
     return reports
 
 

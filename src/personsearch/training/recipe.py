@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from personsearch.errors import RecipeError
+from personsearch.parsing import parse_toml
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training.catalogue import STAGES, SYSTEMS
 from personsearch.training.renamed_keys import current_keys
@@ -190,7 +191,7 @@ def read_recipe(path: Path, *, trained: bool = False) -> Recipe:
     """
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(
             f"{path}: no such recipe; give a .toml file or a name from 'personsearch recipes list'"

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from personsearch.durable import replace_file
 from personsearch.errors import StoreError
+from personsearch.parsing import parse_json
 
 KEYS, LOCK = "keys.json", "keys.lock"
 SCOPES = ("search", "index", "erase", "audit")
@@ -106,7 +107,7 @@ class Keys:
 
     def _read(self) -> tuple[Key, ...]:
         try:
-            plain = json.loads(self._path.read_bytes())
+            plain = parse_json(self._path.read_bytes())
             return tuple(Key(**row | {"scopes": tuple(row["scopes"])}) for row in plain["keys"])
         except (ValueError, TypeError, KeyError):
             raise StoreError(
