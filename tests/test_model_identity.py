@@ -7,6 +7,7 @@ from blocks import Blocks
 
 from personsearch import zoo
 from personsearch.errors import ModelError
+from personsearch.external.onnx_data import external_files
 from personsearch.model_identity import identify
 
 TOML = """
@@ -62,3 +63,73 @@ def test_published_networks_count_by_their_checksums() -> None:
     assert found["omz"].fingerprint != found["omz-small"].fingerprint
     with pytest.raises(ModelError, match="expected omz, omz-small"):
         identify("omx", Blocks())
+
+
+def _with_external_data(folder: Path, seed: float) -> Path:
+    """An embedder whose weights lie in a file of their own, one of them in a node's attribute."""
+    import numpy as np
+    import onnx
+    from onnx import helper, numpy_helper
+
+    toml = pair(folder)
+    weights = numpy_helper.from_array(np.full((3, 5), seed, np.float32), "w")
+    constant = helper.make_node(
+        "Constant", [], ["c"], value=numpy_helper.from_array(np.full(5, seed, np.float32))
+    )
+    ports = [
+        helper.make_tensor_value_info("x", 1, [1, 3]),
+        helper.make_tensor_value_info("y", 1, [1, 5]),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        constant,
+        helper.make_node("Add", ["z", "c"], ["y"]),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", ports[:1], ports[1:], [weights]))
+    onnx.save_model(
+        *(model, folder / "emb.onnx"),
+        **{"save_as_external_data": True, "all_tensors_to_one_file": False},
+        **{"size_threshold": 0, "convert_attribute": True},
+    )
+    return toml
+
+
+def test_weights_outside_of_an_onnx_file_count(tmp_path: Path) -> None:
+    ones = _with_external_data(tmp_path / "a", 1.0)
+    outside = external_files(tmp_path / "a" / "emb.onnx")
+    assert len(outside) == 2
+    assert {file.parent for file in outside} == {tmp_path / "a"}
+    first = identify(str(ones), Blocks()).fingerprint
+    for file in outside:
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + b"\x41")
+        assert identify(str(ones), Blocks()).fingerprint != first
+        file.write_bytes(whole)
+    assert identify(str(ones), Blocks()).fingerprint == first
+
+
+def test_networks_in_one_file_keep_the_fingerprint_of_0_1(tmp_path: Path) -> None:
+    known = "6cf8c4ab4916cd985e398db647b7b41f7037711860cf9cdb36f6022b08a8f717"
+    assert identify(str(pair(tmp_path)), Blocks()).fingerprint == known
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x3a", b"\x3a\xff\xff\xff\xff\x0f", b"\x3a\x03\x2a\xff", b"\xff" * 99]
+)
+def test_a_file_that_is_no_network_has_no_data_outside(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "n.onnx").write_bytes(content)
+    assert external_files(tmp_path / "n.onnx") == []
+
+
+def test_only_regular_files_count_as_data(tmp_path: Path) -> None:
+    def field(number: int, content: bytes) -> bytes:
+        size = len(content)
+        return bytes([number << 3 | 2, size & 127 | 128, size >> 7]) + content
+
+    for location in (b"/dev/zero", b"..", b"a\0b", b"x" * 300, b"x" * 99):
+        entry = field(1, b"location") + field(2, location)
+        graph = field(5, field(13, entry))
+        (tmp_path / "n.onnx").write_bytes(field(7, graph))
+        assert external_files(tmp_path / "n.onnx") == []
+    (tmp_path / ("x" * 99)).write_bytes(b"weights")
+    assert external_files(tmp_path / "n.onnx") == [tmp_path / ("x" * 99)]

@@ -40,13 +40,16 @@ def identify(name: str, model: PersonSearchModel) -> ModelIdentity:
 
 
 def _of_networks(description: dict[str, object], folder: Path) -> str:
-    """Hash a description and every byte of the networks that it names."""
-    files = []
+    """Hash a description and every byte of the networks that it names, wherever they keep it."""
+    from personsearch.external.onnx_data import external_files
+
+    files: list[Path] = []
     for part in ("detector", "embedder"):
         table = description[part]
         assert isinstance(table, dict)
         file = folder / str(table.pop("file"))
-        files += [file, *([file.with_suffix(".bin")] if file.suffix == ".xml" else [])]
+        openvino = file.suffix.lower() == ".xml"
+        files += [file, *([file.with_suffix(".bin")] if openvino else external_files(file))]
     description.pop("name")
     text = json.dumps(description, sort_keys=True)
     return hashlib.sha256((text + _of_files(files)).encode()).hexdigest()
