@@ -3,32 +3,53 @@
     STORE/audit.jsonl       one JSON object a line, appended only
     STORE/audit.head.json   number and length of the lines, and the hash of the last one
     STORE/audit.lock        held while a line is appended
+    STORE/people.sqlite     number of the lines and hash of the last one, once more
 
-A line that is changed, removed, inserted or moved breaks the chain of hashes. Lines cut off the end
-are detected by the second file. Somebody who can write both files can write another log; a head
-hash noted elsewhere detects that, too.
+A line that is changed, removed, inserted or moved breaks the chain of hashes. Lines cut off the
+end, lines written behind it, another log and a deleted log differ from the second file or from the
+database. Somebody who can write all three can write another log; an anchor, which is the head as it
+was noted elsewhere, detects that, too.
+
+A line counts once the second file notes it. The database follows when it can be written: while an
+erasure rewrites it, it notes fewer lines than there are, never more.
 """
 
 import getpass
 import hashlib
 import json
 import os
+import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from filelock import FileLock
 
-from personsearch.durable import replace_file
+from personsearch.durable import sync
 from personsearch.errors import StoreError
 from personsearch.parsing import parse_json
+from personsearch.store.connection import DATABASE, connect, reported
 
 LOG, HEAD, LOCK = "audit.jsonl", "audit.head.json", "audit.lock"
 BEGINNING = "0" * 64  # the hash of the line before the first one
+RESTARTED = "log restarted"  # action of the first line of a log that replaces a damaged one
+DONE = {
+    "erase": "erased",
+    "expire": "expired",
+    "prune": "pruned",
+    "replace": "replaced",
+    "merge": "merged",
+    "import": "imported",
+}
+"""By action of the line before a change, that of the line after it."""
 
+_PATIENCE = 100  # milliseconds that a line waits for the database, which may be rewritten meanwhile
+_QUOTED = 2000  # characters of removed lines that are kept in the log
+_BLOCK = 1 << 16
+_HEAD_BYTES = 256
 _TEXTS = ("who", "action", "previous")
 _FIELDS: dict[str, Any] = {"time": (int, float), "details": dict} | dict.fromkeys(_TEXTS, str)
 
@@ -43,6 +64,23 @@ class AuditEntry:
     details: Mapping[str, Any]  # ids, counts and filters; never an embedding or a picture
     previous: str  # SHA-256 of the line before
     hash: str  # SHA-256 of this line
+
+
+class Noted(NamedTuple):
+    """Number of lines, and the hash of the last one."""
+
+    lines: int
+    head: str
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The head of a log at some time, as it is noted elsewhere."""
+
+    time: float  # seconds since 1970
+    lines: int
+    head: str  # hash of the last line
+    store: str = ""  # folder of the log, for the reader
 
 
 @dataclass(frozen=True)
@@ -66,19 +104,54 @@ class AuditLog:
     def append(self, action: str, who: str, details: Mapping[str, Any]) -> AuditEntry:
         """Append a line, which is on the disk when this returns.
 
-        A last line that was torn by a crash is removed first, which is logged, too. An end that was
-        changed, or a log that cannot be written, raises `StoreError`.
+        What stands behind the last line that was noted comes from a call that did not return: it is
+        removed first, and quoted in a line. An end that was changed, or a log that cannot be
+        written, raises `StoreError`.
         """
         try:
-            with self._locked() as log:
-                head = self._repair(log)
-                entry, _ = self._add(log, head, action, who, details)
+            with self._locked(), self._opened() as log, self._database() as database:
+                head = self._repair(log, _noted_in(database))
+                entry, head = self._add(log, head, action, who, details)
+                _note(database, Noted(head.count, head.hash))
                 return entry
         except OSError as error:
             raise StoreError(
                 f"{self._log}: cannot be written ({error.strerror}); nothing is searched or erased "
                 "without a line in it"
             ) from None
+
+    def logged(
+        self, action: str, who: str, details: Mapping[str, Any], change: Callable[[], int]
+    ) -> int:
+        """Make a change between two lines, the first of which has to be written; return its result.
+
+        `change` returns the number of views of people erased. `action` is a key of `DONE`.
+        """
+        self.append(action, who, details)
+        views = change()
+        self.append(DONE[action], who, {**details, "views": views})
+        return views
+
+    def restart(self, who: str) -> list[str]:
+        """Begin a new log instead of a damaged one; return the names of the files that are kept.
+
+        The first line of the new log says what was wrong, and what the database noted. A log that
+        is complete raises `StoreError`.
+        """
+        problem = self.verify()
+        if not problem:
+            raise StoreError(f"{self._log}: is complete; there is no reason to begin a new one")
+        with self._locked(), self._database() as database:
+            noted = _noted_in(database) or Noted(0, BEGINNING)
+            kept = []
+            for path in (self._log, self._head):
+                if path.exists():
+                    name = f"{path.name}.{time.time_ns()}.damaged"
+                    path.rename(path.with_name(name))
+                    kept.append(name)
+            _note(database, None)
+        self.append(RESTARTED, who, {"problem": problem, **noted._asdict(), "kept": kept})
+        return kept
 
     def entries(self) -> Iterator[AuditEntry]:
         """The lines, oldest first; `StoreError` at one that is damaged."""
@@ -88,6 +161,19 @@ class AuditLog:
                 raise StoreError(f"{self._log}: line {number} is damaged; run the audit check")
             yield entry
 
+    def has(self, action: str) -> bool:
+        """Whether there is a line of an action; `StoreError` if the line is damaged."""
+        quoted = json.dumps(action).encode()
+        for number, line in enumerate(self._lines(), start=1):
+            if quoted not in line:  # quicker than to parse each line
+                continue
+            entry = _parsed(line)
+            if entry is None:
+                raise StoreError(f"{self._log}: line {number} is damaged; run the audit check")
+            if entry.action == action:
+                return True
+        return False
+
     def head(self) -> str:
         """Hash of the last line, to note elsewhere."""
         found = BEGINNING
@@ -95,14 +181,33 @@ class AuditLog:
             found = _hash(line)
         return found
 
-    def verify(self, head: str | None = None) -> str:
-        """Return what is wrong with the log; empty if it is complete and has the line `head`."""
+    def anchor(self) -> Anchor:
+        """The head, to note elsewhere; `StoreError` unless the log is complete."""
+        if problem := self.verify():
+            raise StoreError(f"{self._log}: the audit log was changed: {problem}")
+        with self._locked():
+            head = self._read_head() or _Head(0, 0, BEGINNING, 0)
+        folder = str(self.folder.absolute())
+        return Anchor(round(time.time(), 3), head.count, head.hash, folder)
+
+    def verify(self, head: str | None = None, anchors: Sequence[Anchor] = ()) -> str:
+        """Return what is wrong with the log; empty if it is complete.
+
+        It has to have a line with the hash `head`, and the last lines of all anchors.
+        """
         try:
-            known = self._read_head()
+            known, noted, end = self._ends()
         except StoreError as error:
             return str(error)
+        # By number of a line, the hashes that it has to have, and where they are noted.
+        wanted = [(one.lines, one.head, "that was anchored") for one in anchors]
+        wanted += [(noted.lines, noted.head, "that the database notes")] if noted else []
+        wanted += [(known.count, known.hash, "that was written there")] if known else []
         previous, count, size, seen = BEGINNING, 0, 0, head in (None, BEGINNING)
-        for count, line in enumerate(self._lines(), start=1):
+        for line in self._lines():
+            if size >= end:
+                break  # written meanwhile
+            count += 1
             entry = _parsed(line)
             if entry is None:
                 return f"line {count} is damaged or torn"
@@ -111,15 +216,27 @@ class AuditLog:
             previous = entry.hash
             size += len(line)
             seen = seen or previous == head
-            if known and count == known.count and previous != known.hash:
-                return f"line {count} is not the line that was written there"
+            for number, expected, what in wanted:
+                if count == number and previous != expected:
+                    return f"line {count} is not the line {what}"
+        if known is None and not count and noted is not None and noted.lines:
+            return f"{LOG} and {HEAD} are missing; the database notes {noted.lines} lines"
         if known is None and count:
             return f"{HEAD} is missing"
-        if known is not None and count < known.count:
-            return f"{known.count - count} lines are missing at the end"
-        if not seen:
-            return f"no line has the hash {head}: it was noted from another log"
-        return ""
+        for number, _, what in sorted(wanted, reverse=True):
+            if count < number:
+                missing = number - count
+                return f"{missing} lines are missing at the end, up to line {number} {what}"
+        if known is not None and count > known.count:
+            more = count - known.count
+            return f"{more} lines are behind the noted end: of a crash, or of somebody else"
+        return "" if seen else f"no line has the hash {head}: it was noted from another log"
+
+    def _ends(self) -> tuple[_Head | None, Noted | None, int]:
+        """What the second file and the database note, and the length of the log."""
+        with self._locked(), self._database() as database:
+            size = self._log.stat().st_size if self._log.exists() else 0
+            return self._read_head(), _noted_in(database), size
 
     def _lines(self) -> Iterator[bytes]:
         try:
@@ -129,11 +246,30 @@ class AuditLog:
             return
 
     @contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
-        descriptor = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    def _locked(self) -> Iterator[None]:
         # Not a lock of the log itself: some versions of filelock empty the file that they lock.
-        with os.fdopen(descriptor, "r+b", buffering=0) as log, FileLock(self.folder / LOCK):
+        lock = FileLock(self.folder / LOCK, mode=0o600)
+        if not os.access(self.folder, os.W_OK):
+            yield  # missing, or on read-only media: nobody appends
+            return
+        with lock:
+            yield
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        descriptor = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "r+b", buffering=0) as log:
             yield log
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection | None]:
+        """The database of the store in the folder; None where people are kept elsewhere."""
+        if not (self.folder / DATABASE).is_file():
+            yield None
+            return
+        writable = os.access(self.folder, os.W_OK)
+        with reported(self.folder), closing(connect(self.folder, writable)) as database:
+            yield database
 
     def _read_head(self) -> _Head | None:
         try:
@@ -143,36 +279,31 @@ class AuditLog:
         except (ValueError, TypeError):
             raise StoreError(f"{self._head}: is damaged") from None
 
-    def _write_head(self, head: _Head) -> None:
-        replace_file(self._head, json.dumps(asdict(head)), mode=0o600)
-
-    def _repair(self, log: Any) -> _Head:
-        """Return the head, after the remains of a crash were repaired."""
+    def _repair(self, log: BinaryIO, noted: Noted | None) -> _Head:
+        """Return the head, after the remains of a crash were removed."""
         head, size = self._read_head(), log.seek(0, os.SEEK_END)
-        if head is None and not size:
+        if head is None and not size and not (noted and noted.lines):
             # Written before the first line, so that a missing head shows tampering.
             head = _Head(0, 0, BEGINNING, 0)
             self._write_head(head)
-        log.seek(0 if head is None else head.last)
-        if head is None or size < head.bytes or _changed(log, head):
+        if head is None or size < head.bytes or not _fits(log, head, noted):
             raise StoreError(
                 f"{self._log}: its end was changed since the last line was written; see: "
-                f"personsearch audit check. Keep {LOG} and {HEAD} as evidence; without them a new "
-                "log begins"
+                "personsearch audit check. Begin a new log, which says so, with: personsearch "
+                "audit restart"
             )
-        # Lines behind the noted end were written before a crash, but not noted.
+        if size == head.bytes:
+            return head
+        # The calls that wrote it did not return: nobody got an answer, and nobody was erased.
         log.seek(head.bytes)
-        for line in log.read().splitlines(keepends=True):
-            entry = _parsed(line)
-            if entry is None or entry.previous != head.hash:
-                os.ftruncate(log.fileno(), head.bytes)
-                torn = {"bytes": size - head.bytes}
-                return self._add(log, head, "torn line removed", "personsearch", torn)[1]
-            head = head.after(entry, len(line))
-        return head
+        rest = log.read()
+        os.ftruncate(log.fileno(), head.bytes)
+        action = "unnoted lines removed" if rest.endswith(b"\n") else "torn line removed"
+        quoted = rest[:_QUOTED].decode("utf-8", "replace")
+        return self._add(log, head, action, "personsearch", {"bytes": len(rest), "text": quoted})[1]
 
     def _add(
-        self, log: Any, head: _Head, action: str, who: str, details: Mapping[str, Any]
+        self, log: BinaryIO, head: _Head, action: str, who: str, details: Mapping[str, Any]
     ) -> tuple[AuditEntry, _Head]:
         plain = {
             "time": round(time.time(), 3),
@@ -182,18 +313,82 @@ class AuditLog:
             "previous": head.hash,
         }
         line = json.dumps(plain, allow_nan=False).encode() + b"\n"
-        log.write(line)
-        os.fsync(log.fileno())
         entry = _parsed(line)
         assert entry is not None
         now = head.after(entry, len(line))
-        self._write_head(now)
+        try:
+            left = memoryview(line)
+            while left:  # a full disk takes a part first
+                left = left[log.write(left) :]
+            os.fsync(log.fileno())
+            self._write_head(now)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(log.fileno(), head.bytes)
+                self._write_head(head)
+            raise
         return entry, now
 
+    def _write_head(self, head: _Head) -> None:
+        # In place and within one sector of a disk, which is written whole or not: renaming another
+        # file would need two more flushes, and every search waits for them.
+        text = json.dumps(asdict(head)).ljust(_HEAD_BYTES - 1) + "\n"
+        new = not self._head.exists()
+        descriptor = os.open(self._head, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(descriptor, text.encode(), 0)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        if new:
+            sync(self.folder)
 
-def _changed(log: Any, head: _Head) -> bool:
-    """Whether the last line was changed; `log` is positioned at its beginning."""
-    return bool(head.count) and _hash(log.read(head.bytes - head.last)) != head.hash
+
+def _fits(log: BinaryIO, head: _Head, noted: Noted | None) -> bool:
+    """Whether the log has the last line of its head, and the one that the database notes."""
+    if head.count and _hash_at(log, head, head.count) != head.hash:
+        return False
+    if noted is None or not noted.lines:
+        return True
+    return noted.lines <= head.count and _hash_at(log, head, noted.lines) == noted.head
+
+
+def _hash_at(log: BinaryIO, head: _Head, number: int) -> str:
+    """Hash of a line, searched from the end, near which it is."""
+    behind, window = head.count - number, _BLOCK
+    while True:
+        begin = max(0, head.bytes - window)
+        log.seek(begin)
+        lines = log.read(head.bytes - begin).split(b"\n")[:-1]
+        if len(lines) > behind + 1 or (begin == 0 and len(lines) > behind):
+            return _hash(lines[-1 - behind] + b"\n")
+        if begin == 0:
+            return ""
+        window *= 4
+
+
+def _noted_in(database: sqlite3.Connection | None) -> Noted | None:
+    """What the database notes; None if nothing, as before the first line."""
+    if database is None:
+        return None
+    try:
+        row = database.execute("SELECT audit_lines, audit_head FROM keeping").fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such" in str(error):  # an older schema
+            return None
+        raise
+    return None if row is None or row[0] is None else Noted(*row)
+
+
+def _note(database: sqlite3.Connection | None, noted: Noted | None) -> None:
+    """Note the end in the database, unless another process is writing to it for long."""
+    if database is None:
+        return
+    database.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
+    database.execute("PRAGMA synchronous = NORMAL")  # it may lag behind, so no sync of its own
+    with suppress(sqlite3.OperationalError):
+        values = (None, None) if noted is None else noted
+        database.execute("UPDATE keeping SET audit_lines = ?, audit_head = ?", values)
 
 
 def _hash(line: bytes) -> str:
