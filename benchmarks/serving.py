@@ -32,6 +32,7 @@ from personsearch.engines.sqlite import StoreEngine
 from personsearch.search.archive import Archive
 from personsearch.store import Filters
 from personsearch.web.app import create_app
+from personsearch.web.connections import server_config
 from personsearch.web.listening import listen
 from personsearch.web.service import Settings
 
@@ -62,7 +63,7 @@ def measure(place: Path, people: int, searches: int) -> dict[str, Any]:
     with Archive(StoreEngine(place)) as archive, listen("127.0.0.1", 0) as socket:
         # The thread of the network would report that there is no such model.
         app = create_app(archive, Settings(burst=1e9, rate=1e9))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        server = uvicorn.Server(server_config(app))
         thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{socket.getsockname()[1]}"

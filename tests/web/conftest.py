@@ -14,6 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from personsearch.web.app import create_app
+from personsearch.web.connections import server_config
 from personsearch.web.listening import listen
 from personsearch.web.service import Settings
 
@@ -46,7 +47,7 @@ def client(store: Path) -> Iterator[TestClient]:
 def _serving(store: Path, settings: Settings | None = None) -> Iterator[str]:
     with open_crowd(store) as archive, listen("127.0.0.1", 0) as socket:
         app = create_app(archive, settings)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        server = uvicorn.Server(server_config(app))
         thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
         thread.start()
         try:

@@ -48,6 +48,7 @@ def serve(
     from personsearch.engines.uri import scheme_of
     from personsearch.search.archive import open_archive
     from personsearch.search.state import state_folder
+    from personsearch.web.connections import server_config
     from personsearch.web.guard import is_loopback, known_names
     from personsearch.web.keys import Keys
     from personsearch.web.listening import listen
@@ -73,19 +74,10 @@ def serve(
         hosts = known_names(host, tuple(allow_host or ()))
         app = create_app(archive, Settings(hosts=hosts, keys_needed=remote))
         log_to_stderr(log_json)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=1024,
-            timeout_graceful_shutdown=10,
-        )
         with listen(host, port) as socket:
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             address = f"http://{f'[{shown}]' if ':' in shown else shown}:{socket.getsockname()[1]}"
             typer.echo(f"{uri}: served at {address} (Ctrl-C ends it)", err=True)
             if open_page:
                 webbrowser.open(address)
-            uvicorn.Server(config).run(sockets=[socket])
+            uvicorn.Server(server_config(app)).run(sockets=[socket])

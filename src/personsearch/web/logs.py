@@ -68,9 +68,8 @@ class Observe:
         self._note(scope, status, time.perf_counter() - began)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = str(getattr(scope.get("route"), "path", "other"))
-        self.metrics.requests.labels(route, scope["method"], str(status)).inc()
-        self.metrics.seconds.labels(route).observe(seconds)
+        route = getattr(scope.get("route"), "path", None)
+        self.metrics.count(route, scope["method"], status, seconds)
         caller = scope.get("state", {}).get("caller")
         facts = {
             "method": scope["method"],

@@ -1,6 +1,14 @@
 """Metrics in the text format of Prometheus, without names of people, files or keys."""
 
+from http import HTTPStatus
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+STATUSES = frozenset(str(int(status)) for status in HTTPStatus) | {"499"}
+"""499 stands for a client that left before its answer."""
+OTHER = "other"
+"""Label of every method, route and status that is not in these lists: a client invents them."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -37,6 +45,14 @@ class Metrics:
         self.uploads = Gauge(
             "personsearch_query_pictures", "Query pictures in memory.", registry=registry
         )
+
+    def count(self, route: str | None, method: str, status: int, seconds: float) -> None:
+        """Count a request; `route` is the path of a route as it is declared, None for no route."""
+        route = route or OTHER
+        method = method if method in METHODS else OTHER
+        code = str(status) if str(status) in STATUSES else OTHER
+        self.requests.labels(route, method, code).inc()
+        self.seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
