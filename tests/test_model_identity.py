@@ -111,25 +111,3 @@ def test_weights_outside_of_an_onnx_file_count(tmp_path: Path) -> None:
 def test_networks_in_one_file_keep_the_fingerprint_of_0_1(tmp_path: Path) -> None:
     known = "6cf8c4ab4916cd985e398db647b7b41f7037711860cf9cdb36f6022b08a8f717"
     assert identify(str(pair(tmp_path)), Blocks()).fingerprint == known
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\x3a", b"\x3a\xff\xff\xff\xff\x0f", b"\x3a\x03\x2a\xff", b"\xff" * 99]
-)
-def test_a_file_that_is_no_network_has_no_data_outside(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "n.onnx").write_bytes(content)
-    assert external_files(tmp_path / "n.onnx") == []
-
-
-def test_only_regular_files_count_as_data(tmp_path: Path) -> None:
-    def field(number: int, content: bytes) -> bytes:
-        size = len(content)
-        return bytes([number << 3 | 2, size & 127 | 128, size >> 7]) + content
-
-    for location in (b"/dev/zero", b"..", b"a\0b", b"x" * 300, b"x" * 99):
-        entry = field(1, b"location") + field(2, location)
-        graph = field(5, field(13, entry))
-        (tmp_path / "n.onnx").write_bytes(field(7, graph))
-        assert external_files(tmp_path / "n.onnx") == []
-    (tmp_path / ("x" * 99)).write_bytes(b"weights")
-    assert external_files(tmp_path / "n.onnx") == [tmp_path / ("x" * 99)]
