@@ -1,10 +1,10 @@
 """Who may ask: keys, scopes, revoking, and how often."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crowd import open_crowd
+from crowd import RED, open_crowd
 from starlette.testclient import TestClient
 
 from personsearch.store.audit import AuditLog
@@ -94,3 +94,21 @@ def test_what_one_sent_is_not_for_another(guarded: TestClient, store: Path) -> N
     address = f"/api/v1/results/{found['result']}/report"
     assert guarded.post(address, json={}, headers=key(other)).status_code == 404
     assert guarded.post(address, json={}, headers=key(one)).status_code == 200
+
+
+def test_a_key_named_local_gets_nothing_that_was_sent_without_a_key(
+    client: TestClient, store: Path, png: Callable[..., bytes]
+) -> None:
+    sent = {"content": png({20: RED}), "params": {"name": "a.png"}}
+    first = client.post("/api/v1/pictures", **sent)
+    upload = client.post("/api/v1/queries", content=png({20: RED})).json()["query"]
+    assert first.status_code == 201
+    secret = Keys(store).make("desk", ["search", "index"])
+    # Version 0.1 made keys of that name.
+    written = (store / KEYS).read_text(encoding="utf-8")
+    (store / KEYS).write_text(written.replace("desk", "local"), encoding="utf-8")
+    client.headers["authorization"] = f"Bearer {secret}"
+    again = client.post("/api/v1/pictures", **sent).json()
+    assert not again["skipped"]
+    assert set(again["people"]).isdisjoint(first.json()["people"])
+    assert client.get(f"/api/v1/queries/{upload}/picture").status_code == 404

@@ -46,6 +46,9 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
     for name in ("", "a b", "../x", "x" * 65, "-x", "<b>"):
         with pytest.raises(StoreError, match="not a name for a key"):
             keys.make(name, ["search"])
+    for name in ("local", "Local"):
+        with pytest.raises(StoreError, match="stands for requests without a key"):
+            keys.make(name, ["search"])
     with pytest.raises(StoreError, match="unknown scope 'all'"):
         keys.make("desk", ["search", "all"])
     with pytest.raises(StoreError, match="no scope"):

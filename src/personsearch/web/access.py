@@ -51,7 +51,9 @@ class Access:
         if kind.lower() == "bearer":
             key = self.service.keys.holder(secret.strip())
             if key is not None:
-                return Caller(key.name, key.scopes)
+                # Version 0.1 allowed the name that stands for requests without a key: what those
+                # sent is not this key's.
+                return Caller(f"key {key.name}" if key.name == LOCAL.name else key.name, key.scopes)
             # Only wrong keys count: a right key from the same address still works.
             if wait := self.service.wrong_keys.wait(address):
                 raise self._too_often(wait, "wrong keys")

@@ -25,6 +25,8 @@ KEYS, LOCK = "keys.json", "keys.lock"
 SCOPES = ("search", "index", "erase", "audit")
 """Permissions of keys."""
 PREFIX = "psk_"
+NO_KEY = "local"
+"""Name of callers without a key, so that of no key."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -82,6 +84,10 @@ class Keys:
             raise StoreError(
                 f"{name!r} is not a name for a key; expected up to 64 letters, digits, dots, "
                 "dashes or underscores"
+            )
+        if name.casefold() == NO_KEY:
+            raise StoreError(
+                f"{name!r} stands for requests without a key; choose another name for this one"
             )
         unknown = [f"unknown scope {scope!r}" for scope in scopes if scope not in SCOPES]
         if unknown or not scopes:

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 from personsearch.errors import PersonSearchError
 from personsearch.search.archive import Archive
-from personsearch.web.keys import SCOPES, Keys
+from personsearch.web.keys import NO_KEY, SCOPES, Keys
 from personsearch.web.limits import Buckets
 from personsearch.web.metrics import Metrics
 from personsearch.web.uploads import Result, ShortMemory, Upload
@@ -25,7 +25,7 @@ class Caller:
     scopes: tuple[str, ...]
 
 
-LOCAL = Caller("local", SCOPES)
+LOCAL = Caller(NO_KEY, SCOPES)
 """Everyone on this machine, as long as no key was made."""
 
 
