@@ -7,6 +7,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
+from personsearch.web.admission import Gate
 from personsearch.web.limits import MAX_BODY, MAX_UPLOAD, BodyLimit, Buckets
 
 
@@ -48,9 +49,12 @@ def ask(path: str, parts: list[bytes], **headers: str) -> int:
 
     given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope: dict[str, Any] = {"type": "http", "path": path, "headers": given}
-    limit = BodyLimit(_read_all, frozenset({"/upload"}))
+
+    async def limited() -> None:
+        await BodyLimit(_read_all, frozenset({"/upload"}), Gate(10**9))(scope, receive, send)
+
     try:
-        asyncio.run(limit(scope, receive, send))
+        asyncio.run(limited())
     except HTTPException as error:
         return error.status_code
     return int(sent[0]["status"])
@@ -78,7 +82,8 @@ def test_a_body_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     async def send(_: Message) -> None:
         raise AssertionError
 
-    scope: dict[str, Any] = {"type": "http", "path": "/", "headers": []}
+    length = [(b"content-length", b"9")]
+    scope: dict[str, Any] = {"type": "http", "path": "/", "headers": length}
     with pytest.raises(HTTPException) as caught:
-        asyncio.run(BodyLimit(_read_all, frozenset())(scope, never, send))
+        asyncio.run(BodyLimit(_read_all, frozenset(), Gate(10**9))(scope, never, send))
     assert caught.value.status_code == 408

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from personsearch.errors import DataError, PersonSearchError
@@ -36,7 +37,7 @@ _REFUSALS = {
     413: "The request is too large.",
     421: "Unknown host name; see --allow-host.",
     422: "The request has an invalid value.",
-    429: "Too many requests.",
+    429: "Too many requests, or no room for a picture now; see Retry-After.",
     503: "The archive or its network is not available.",
 }
 _ABOUT = (
@@ -84,7 +85,7 @@ def create_app(archive: Archive, settings: Settings | None = None) -> FastAPI:
     _answer_errors(app)
     _describe_keys(app, service)
     # The middleware added last is the outermost.
-    app.add_middleware(BodyLimit, uploads=UPLOADS)
+    app.add_middleware(BodyLimit, uploads=UPLOADS, gate=service.received)
     app.add_middleware(Access, service=service)
     app.add_middleware(Guard, hosts=settings.hosts)
     app.add_middleware(Observe, metrics=service.metrics)
@@ -97,6 +98,10 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
         return refusal(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> JSONResponse:
+        return refusal(499, "the client has left")  # for the log: nobody reads it
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -1,7 +1,6 @@
 """The route that adds a picture to the archive, for cameras and recorders."""
 
 import hashlib
-import threading
 import time
 from typing import Annotated
 
@@ -11,15 +10,19 @@ from starlette.exceptions import HTTPException
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.media.files import Frame
 from personsearch.media.pictures import decode_picture
-from personsearch.store import Store, open_store
+from personsearch.store import FoundPeople, Store, open_store
 from personsearch.types import FileStamp
 from personsearch.web.access import Indexer, Served
 from personsearch.web.schemas import Indexed
-from personsearch.web.upload_body import MAX_QUERY_PIXELS, PICTURE_BODY, read_upload
+from personsearch.web.service import Service
+from personsearch.web.upload_body import (
+    MAX_QUERY_PIXELS,
+    PICTURE_BODY,
+    likely_pixels,
+    read_upload,
+)
 
 router = APIRouter(prefix="/api/v1", tags=["index"])
-
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @router.post("/pictures", status_code=201, openapi_extra=PICTURE_BODY)
@@ -63,35 +66,42 @@ async def add_picture(
     if not isinstance(service.archive.engine, StoreEngine):
         raise HTTPException(409, "only a store in a folder takes pictures over the API")
 
-    def work() -> Indexed:
+    there = await service.run(lambda: _there(service, source, name, stamp))
+    if there is not None:
+        return there
+
+    def find() -> FoundPeople:
         from personsearch.indexing.finding import describe, surest
 
-        with open_store(service.folder) as store:
-            there = _there(store, source, name, stamp)
-        if there is not None:
-            return there
         pixels = decode_picture(data, "the picture", MAX_QUERY_PIXELS)
         people = surest(service.archive.find_people(pixels), min_score)
-        frame = Frame(pixels, None, None, time.time() if taken is None else taken)
-        with _ONE_AT_A_TIME, open_store(service.folder, write=True) as store:
-            there = _there(store, source, name, stamp)
-            if there is not None:
-                return there
+        return describe(Frame(pixels, None, None, time.time() if taken is None else taken), people)
+
+    pixels = await service.run(lambda: likely_pixels(data))
+    found = await service.heavy(request, caller, pixels, find)
+
+    def add() -> Indexed:
+        # Two requests may have sent the same picture; they are added one after the other.
+        if (there := _there(service, source, name, stamp)) is not None:
+            return there
+        with open_store(service.folder, write=True) as store:
             row = store.begin_file(source, name, stamp, camera)
-            store.add(row, [describe(frame, people)], finished=True)
+            store.add(row, [found], finished=True)
             return _indexed(store, row, skipped=False)
 
-    return await service.run(work, heavy=True)
+    return await service.write("add", add)
 
 
-def _there(store: Store, source: str, name: str, stamp: FileStamp) -> Indexed | None:
+def _there(service: Service, source: str, name: str, stamp: FileStamp) -> Indexed | None:
     """Return the people of the same picture, if it was added before; 409 if it was erased."""
-    known = store.known_file(source, name)
-    if known is not None and known.state == "erased":
-        raise HTTPException(409, "a picture of this name was erased; send it under another name")
-    if known is None or known.state != "whole" or known.stamp != stamp:
-        return None
-    return _indexed(store, known.id, skipped=True)
+    with open_store(service.folder) as store:
+        known = store.known_file(source, name)
+        if known is not None and known.state == "erased":
+            text = "a picture of this name was erased; send it under another name"
+            raise HTTPException(409, text)
+        if known is None or known.state != "whole" or known.stamp != stamp:
+            return None
+        return _indexed(store, known.id, skipped=True)
 
 
 def _indexed(store: Store, file: int, skipped: bool) -> Indexed:

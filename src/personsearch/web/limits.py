@@ -12,12 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from personsearch.web.admission import Gate
+
 MAX_UPLOAD = 20 * 1024 * 1024
 """The most bytes of a picture."""
 MAX_BODY = 1024 * 1024
 """The most bytes of any other request."""
-BODY_SECONDS = 60.0
-"""Seconds within which the body of a request has to arrive."""
+BODY_SECONDS, BODY_RATE = 15.0, 32 * 1024
+"""A body has to arrive in so many seconds, and one more for so many bytes."""
 
 _CLIENTS = 4096
 
@@ -48,38 +50,62 @@ class Buckets:
 class BodyLimit:
     """Middleware that refuses large requests: by their stated length, and while they arrive.
 
-    The paths `uploads` take a picture.
+    The paths `uploads` take a picture. A body waits for room in `gate` before it is read, and keeps
+    it until the answer.
     """
 
-    def __init__(self, app: ASGIApp, uploads: frozenset[str]) -> None:
-        self.app, self.uploads = app, uploads
+    def __init__(self, app: ASGIApp, uploads: frozenset[str], gate: Gate) -> None:
+        self.app, self.uploads, self.gate = app, uploads, gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         limit = MAX_UPLOAD + 4096 if scope["path"] in self.uploads else MAX_BODY
-        stated = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        stated = headers.get("content-length", "0")
         if not re.fullmatch("[0-9]{1,15}", stated) or int(stated) > limit:
             await refusal(413, too_large(limit), {"connection": "close"})(scope, receive, send)
             return
-        received, complete, until = 0, False, time.monotonic() + BODY_SECONDS
+        size = limit if "transfer-encoding" in headers else int(stated)
+        limited = _limited(receive, limit)
+        if not size:
+            await self.app(scope, limited, send)
+            return
+        caller = scope.get("state", {}).get("caller")
+        try:
+            # Twice: as it arrives in parts, and in one piece.
+            place = await self.gate.enter(caller.name if caller else "", 2 * size)
+        except HTTPException as error:
+            close = {**(error.headers or {}), "connection": "close"}
+            await refusal(error.status_code, error.detail, close)(scope, receive, send)
+            return
+        try:
+            await self.app(scope, limited, send)
+        finally:
+            place.release()
 
-        async def counted() -> Message:
-            nonlocal received, complete
-            if complete:  # only the end of the connection is left
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), max(until - time.monotonic(), 0.01))
-            except TimeoutError:
-                raise HTTPException(408, "the request did not arrive in time") from None
-            received += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if received > limit:
-                raise HTTPException(413, too_large(limit))
-            return message
 
-        await self.app(scope, counted, send)
+def _limited(receive: Receive, limit: int) -> Receive:
+    """Return `receive` with a limit on the bytes and on the time of a body."""
+    received, complete, began = 0, False, time.monotonic()
+
+    async def limited() -> Message:
+        nonlocal received, complete
+        if complete:  # only the end of the connection is left
+            return await receive()
+        left = began + BODY_SECONDS + received / BODY_RATE - time.monotonic()
+        try:
+            message = await asyncio.wait_for(receive(), max(left, 0.01))
+        except TimeoutError:
+            raise HTTPException(408, "the request did not arrive in time") from None
+        received += len(message.get("body", b""))
+        complete = not message.get("more_body", False)
+        if received > limit:
+            raise HTTPException(413, too_large(limit))
+        return message
+
+    return limited
 
 
 def refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -45,6 +45,9 @@ class Metrics:
         self.uploads = Gauge(
             "personsearch_query_pictures", "Query pictures in memory.", registry=registry
         )
+        self.waiting = Gauge(
+            "personsearch_waiting_pictures", "Pictures that wait for room.", registry=registry
+        )
 
     def count(self, route: str | None, method: str, status: int, seconds: float) -> None:
         """Count a request; `route` is the path of a route as it is declared, None for no route."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
@@ -13,7 +13,7 @@ from personsearch.web.access import Eraser, Searcher, Served
 from personsearch.web.footage import MAX_CLIP, as_jpeg, clip, whole_picture
 from personsearch.web.people import check_people_exist, to_person
 from personsearch.web.schemas import LAST_PERSON, Erased, EraseRequest, Person, file_answer
-from personsearch.web.service import Service
+from personsearch.web.service import Caller, Service
 
 router = APIRouter(prefix="/api/v1", tags=["people"])
 
@@ -38,6 +38,7 @@ async def get_thumbnail(person: PersonInPath, service: Served, caller: Searcher)
 @router.get("/people/{person}/picture", **file_answer("image/jpeg"))
 async def get_picture(
     person: PersonInPath,
+    request: Request,
     service: Served,
     caller: Searcher,
     longest: Annotated[
@@ -46,20 +47,23 @@ async def get_picture(
 ) -> Response:
     """The photo or video frame that shows a person."""
     found = await service.run(lambda: _find(service, person))
-    jpeg = await _from_file(service, lambda: as_jpeg(whole_picture(found), longest))
+    jpeg = await _from_file(
+        service, request, caller, found, lambda: as_jpeg(whole_picture(found), longest)
+    )
     return Response(jpeg, media_type="image/jpeg")
 
 
 @router.get("/people/{person}/clip", **file_answer("video/mp4"))
 async def get_clip(
     person: PersonInPath,
+    request: Request,
     service: Served,
     caller: Searcher,
     seconds: Annotated[float, Query(ge=0.5, le=MAX_CLIP, allow_inf_nan=False)] = 6.0,
 ) -> Response:
     """The video around the moment at which a person was seen, as MP4 without sound."""
     found = await service.run(lambda: _find(service, person))
-    mp4 = await _from_file(service, lambda: clip(found, seconds))
+    mp4 = await _from_file(service, request, caller, found, lambda: clip(found, seconds))
     return Response(mp4, media_type="video/mp4")
 
 
@@ -71,7 +75,7 @@ async def erase(body: EraseRequest, service: Served, caller: Eraser) -> Erased:
         check_people_exist(service.archive.engine, body.people)
         return service.archive.erase(Filters(people=body.people), caller=caller.name)
 
-    views = await service.run(work)
+    views = await service.write("erase", work)
     service.results.clear()
     service.metrics.erased.inc(views)
     return Erased(views=views)
@@ -82,9 +86,15 @@ def _find(service: Service, person: int) -> StoredPerson:
     return service.archive.engine.get([person])[0]
 
 
-async def _from_file(service: Service, work: Callable[[], bytes]) -> bytes:
-    """Return bytes made from a file; answer 404 if it is missing or cannot be read."""
+async def _from_file(
+    service: Service,
+    request: Request,
+    caller: Caller,
+    person: StoredPerson,
+    work: Callable[[], bytes],
+) -> bytes:
+    """Return bytes made from a person's file; answer 404 if it is missing or cannot be read."""
     try:
-        return await service.run(work, heavy=True)
+        return await service.heavy(request, caller, person.size[0] * person.size[1], work)
     except DataError as error:
         raise HTTPException(404, f"cannot be shown: {error}") from None

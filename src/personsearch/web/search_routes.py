@@ -28,7 +28,12 @@ from personsearch.web.schemas import (
     file_answer,
 )
 from personsearch.web.service import Caller, Service
-from personsearch.web.upload_body import MAX_QUERY_PIXELS, PICTURE_BODY, read_upload
+from personsearch.web.upload_body import (
+    MAX_QUERY_PIXELS,
+    PICTURE_BODY,
+    likely_pixels,
+    read_upload,
+)
 from personsearch.web.uploads import Result, Upload
 
 router = APIRouter(prefix="/api/v1", tags=["search"])
@@ -47,7 +52,8 @@ async def add_query(request: Request, service: Served, caller: Searcher) -> Quer
         height, width = pixels.shape[:2]
         return Upload(caller.name, data, (width, height), service.archive.find_people(pixels))
 
-    upload = await service.run(find, heavy=True)
+    pixels = await service.run(lambda: likely_pixels(data))
+    upload = await service.heavy(request, caller, pixels, find)
     people = upload.people
     order = np.argsort(-people.scores, kind="stable")
     return QueryPicture(
@@ -67,11 +73,16 @@ async def add_query(request: Request, service: Served, caller: Searcher) -> Quer
 
 
 @router.get("/queries/{query}/picture", **file_answer("image/jpeg"))
-async def query_picture(query: Token, service: Served, caller: Searcher) -> Response:
+async def query_picture(
+    query: Token, request: Request, service: Served, caller: Searcher
+) -> Response:
     """A query picture as JPEG, scaled down."""
     upload = _upload(service, query, caller)
 
-    jpeg = await service.run(lambda: as_jpeg(_pixels(upload.data), PREVIEW), heavy=True)
+    def preview() -> bytes:
+        return as_jpeg(_pixels(upload.data), PREVIEW)
+
+    jpeg = await service.heavy(request, caller, upload.pixels, preview)
     return Response(jpeg, media_type="image/jpeg")
 
 
@@ -83,14 +94,21 @@ async def forget_query(query: Token, service: Served, caller: Searcher) -> None:
 
 
 @router.post("/search")
-async def search(body: SearchBody, service: Served, caller: Searcher) -> SearchAnswer:
+async def search(
+    body: SearchBody, request: Request, service: Served, caller: Searcher
+) -> SearchAnswer:
     """Search for a person by examples; matches best first, each track of a video once."""
     began = time.perf_counter()
     if not body.examples and not body.people:
         raise HTTPException(422, "no person is given: send an example or a person's id")
     uploads = {one.query: _upload(service, one.query, caller) for one in body.examples}
-    embeddings = await service.run(lambda: _embeddings(service, uploads, body.examples), heavy=True)
-    request = SearchRequest(
+    embeddings = None
+    if body.examples:
+        pixels = max(upload.pixels for upload in uploads.values())
+        embeddings = await service.heavy(
+            request, caller, pixels, lambda: _embeddings(service, uploads, body.examples)
+        )
+    asked = SearchRequest(
         embeddings=embeddings,
         origins=[Origin(uploads[one.query].sha256, one.box) for one in body.examples],
         people=body.people,
@@ -98,7 +116,7 @@ async def search(body: SearchBody, service: Served, caller: Searcher) -> SearchA
         filters=Filters(**body.filters.model_dump()),
         top=body.top,
     )
-    result, reason = await service.run(lambda: _search(service, caller, request))
+    result, reason = await service.run(lambda: _search(service, caller, asked))
     service.metrics.searches.inc()
     return SearchAnswer(
         result=service.results.put(result),
@@ -147,10 +165,8 @@ def _upload(service: Service, query: str, caller: Caller) -> Upload:
 
 def _embeddings(
     service: Service, uploads: dict[str, Upload], examples: list[Example]
-) -> FloatArray | None:
+) -> FloatArray:
     """Return embeddings (N, D) of boxes in query pictures; each box is embedded once."""
-    if not examples:
-        return None
     wanted: dict[str, list[tuple[float, ...]]] = {}
     for example in examples:
         wanted.setdefault(example.query, []).append(_inside(example.box, uploads[example.query]))

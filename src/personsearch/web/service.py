@@ -3,18 +3,29 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from starlette.requests import Request
+
 from personsearch.errors import PersonSearchError
 from personsearch.search.archive import Archive
+from personsearch.web.admission import Gate, unless_gone
 from personsearch.web.keys import NO_KEY, SCOPES, Keys
 from personsearch.web.limits import Buckets
 from personsearch.web.metrics import Metrics
 from personsearch.web.uploads import Result, ShortMemory, Upload
 
 T = TypeVar("T")
+
+RECEIVED = 320 * 1024 * 1024
+"""Room for the bodies of requests while they arrive and are worked on, in bytes."""
+DECODED = 1024 * 1024 * 1024
+"""Room for decoded pictures, in bytes."""
+BYTES_A_PIXEL = 24  # as decoded, as sent on, and as the network's tensor
+_PICTURES = 4  # threads; each has at least its part of the room
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,11 @@ class Service:
         self.problem = ""
         # Each thread opens the store for itself, so the number of threads is fixed and small.
         self._store = ThreadPoolExecutor(4, thread_name_prefix="store")
-        self._heavy = ThreadPoolExecutor(2, thread_name_prefix="pictures")
+        self._writes = {
+            kind: ThreadPoolExecutor(1, thread_name_prefix=kind) for kind in ("erase", "add")
+        }
+        self._heavy = ThreadPoolExecutor(_PICTURES, thread_name_prefix="pictures")
+        self.received, self.decoded = Gate(RECEIVED), Gate(DECODED)
 
     def warm(self) -> None:
         """Load the network in the background."""
@@ -75,10 +90,35 @@ class Service:
         except PersonSearchError as error:
             self.network, self.problem = "failed", str(error)
 
-    async def run(self, work: Callable[[], T], *, heavy: bool = False) -> T:
-        """Run in a thread: store work, or (`heavy`) work with pictures and the network."""
-        pool = self._heavy if heavy else self._store
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run quick work with the store in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._store, work)
+
+    async def write(self, kind: Literal["erase", "add"], work: Callable[[], T]) -> T:
+        """Run work that waits for its turn to write; erasures do not wait behind pictures."""
+        return await asyncio.get_running_loop().run_in_executor(self._writes[kind], work)
+
+    async def heavy(
+        self, request: Request, caller: Caller, pixels: int, work: Callable[[], T]
+    ) -> T:
+        """Run work with a picture and the network in a thread, as soon as there is room for it.
+
+        Raises:
+            HTTPException: 429, if there is no room in time.
+            ClientDisconnect: the client has left; work that has not begun is not done.
+        """
+        size = max(pixels * BYTES_A_PIXEL, DECODED // _PICTURES)
+        place = await unless_gone(request, self.decoded.enter(caller.name, size))
+        loop = asyncio.get_running_loop()
+
+        def finished(_: object) -> None:
+            with suppress(RuntimeError):  # the server has stopped
+                loop.call_soon_threadsafe(place.release)
+
+        # The thread keeps its place until it ends, even if nobody waits for it any more.
+        running = self._heavy.submit(work)
+        running.add_done_callback(finished)
+        return await unless_gone(request, _result_of(running))
 
     def keys_needed(self) -> bool:
         """Return whether requests need a key: once one was made, even if it was revoked."""
@@ -88,5 +128,9 @@ class Service:
         """Delete everything in memory, and stop the threads."""
         self.uploads.clear()
         self.results.clear()
-        self._store.shutdown(cancel_futures=True)
-        self._heavy.shutdown(cancel_futures=True)
+        for pool in (self._store, self._heavy, *self._writes.values()):
+            pool.shutdown(cancel_futures=True)
+
+
+async def _result_of(running: Future[T]) -> T:
+    return await asyncio.wrap_future(running)

@@ -127,4 +127,5 @@ async def healthz(service: Served) -> JSONResponse:
 async def metrics(service: Served) -> Response:
     """Metrics for Prometheus."""
     service.metrics.uploads.set(len(service.uploads))
+    service.metrics.waiting.set(service.received.waiting + service.decoded.waiting)
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)

@@ -1,6 +1,9 @@
 """Bytes of an uploaded picture: the body, or a field of a form; never written to disk."""
 
+import io
+
 from fastapi import Request
+from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -41,6 +44,18 @@ async def read_upload(request: Request) -> bytes:
     if len(data) > MAX_UPLOAD:
         raise HTTPException(413, too_large(MAX_UPLOAD + 1))
     return data
+
+
+def likely_pixels(data: bytes) -> int:
+    """Return how many pixels a picture says that it has; the most there may be if it is not clear.
+
+    Only formats whose header is parsed in Python are parsed: the data is not trusted.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "BMP", "TIFF")) as image:
+            return min(image.width * image.height, MAX_QUERY_PIXELS)
+    except Exception:
+        return MAX_QUERY_PIXELS
 
 
 async def _body(request: Request) -> bytes:

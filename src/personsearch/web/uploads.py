@@ -44,6 +44,10 @@ class Upload:
         return len(self.data)
 
     @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
+
+    @property
     def sha256(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 
