@@ -83,7 +83,7 @@ def test_each_problem_is_said(folder: Path, change: str, expected: str) -> None:
 
 def test_damaged_pages_are_said(folder: Path) -> None:
     content = (folder / DATABASE).read_bytes()
-    (folder / DATABASE).write_bytes(content[:8192] + b"\x55" * (len(content) - 8192))
+    (folder / DATABASE).write_bytes(content[:16384] + b"\x55" * (len(content) - 16384))
     (problem,) = check(folder)
     assert "\n" not in problem
     assert "damaged" in problem or "malformed" in problem or "tree" in problem.lower()

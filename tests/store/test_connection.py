@@ -1,8 +1,8 @@
 """One process writes and others read; a kill or a full disk loses nothing."""
 
-import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,17 +18,12 @@ from personsearch.store import (
     Filters,
     open_store,
 )
-from personsearch.store.connection import write_lock
-from personsearch.store.index_files import locked
+from personsearch.store.locks import Turn
 
 
-def test_one_writes_and_others_read(folder: Path) -> None:
-    with open_store(folder, write=True) as store:
-        with (
-            pytest.raises(StoreError, match=rf"process {os.getpid()} is writing to this store"),
-            open_store(folder, write=True),
-        ):
-            pass
+def test_several_write_and_others_read(folder: Path) -> None:
+    with open_store(folder, write=True) as store, open_store(folder, write=True) as other:
+        other.finish_file(1)
         with open_store(folder) as reader:
             assert reader.counts()["people"] == 9
             store.add(store.begin_file("/photos", "c.jpg", STAMP), [found(1, 50)], finished=True)
@@ -125,38 +120,31 @@ def test_kill_loses_no_acknowledged_picture(tmp_path: Path) -> None:
     shutil.rmtree(folder)
 
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from personsearch.store.connection import write_lock
-from personsearch.store.index_files import locked
-folder = Path(sys.argv[1])
-with write_lock(folder), locked(folder) as held:
-    print(held, flush=True)
-    time.sleep(60)
-"""
+def test_copies_are_made_in_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_store(folder, write=True) as store:
+        seen: list[str] = []
+        run = Turn.run
+
+        def watched(turn: Turn, connection: sqlite3.Connection, statement: str) -> None:
+            (where,) = connection.execute("PRAGMA temp_store_directory").fetchone() or [""]
+            seen.append(f"{statement} {where}")
+            run(turn, connection, statement)
+
+        monkeypatch.setattr(Turn, "run", watched)
+        store.compact()
+        assert seen == ["BEGIN IMMEDIATE ", f"VACUUM {folder}"]
+        assert not store._one("PRAGMA temp_store_directory")
 
 
-def test_a_killed_process_holds_no_lock(folder: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "True\n"
-        for _ in range(2):  # a process that fails to get it leaves the holder's number
-            with (
-                pytest.raises(StoreError, match=rf"process {process.pid} is writing"),
-                write_lock(folder),
-            ):
-                pass
-        with locked(folder) as held:
-            assert not held
-        process.kill()
-    with write_lock(folder), locked(folder) as held:
-        assert held
-
-
-def test_a_folder_that_cannot_be_locked(folder: Path) -> None:
-    (folder / "writer.lock").unlink()
-    (folder / "writer.lock").mkdir()
-    with pytest.raises(StoreError, match=r"writer\.lock: cannot be locked"), write_lock(folder):
-        pass
+def test_too_little_room_is_said_before_anything_changes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = shutil._ntuple_diskusage(10**9, 10**9 - 4096, 4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: small)
+    with open_store(folder, write=True) as store:
+        before = store.revision()
+        for erase in (store.compact, lambda: store.erase(Filters(people=[1]))):
+            with pytest.raises(StoreError, match=r"0 MB left, .* needs 2 MB.*Nothing was changed"):
+                erase()
+        assert store.revision() == before
+        assert store.scrubbed()

@@ -102,19 +102,19 @@ class MilvusWriter:
     def known_files(self, source: str) -> dict[str, KnownFile]:
         return known_files(self.engine.files, source)
 
-    def write(self, item: Item) -> list[Ended]:
+    def write(self, item: Item) -> list[Item]:
         media = item.media
         if media not in self._open:
             self._open[media] = _File()
         file = self._open[media]
         if isinstance(item, Picture):
             file.add(media, item.found)
-            return []
+            return [item]
         with closing(self._open.pop(media)):
             records = file.records(self._tracks and media.kind == "video")
         self._waiting.append((item, records))
         people = sum(len(found) for _, found in self._waiting)
-        return self.flush() if len(self._waiting) >= TOGETHER or people >= _PEOPLE else []
+        return [*self.flush()] if len(self._waiting) >= TOGETHER or people >= _PEOPLE else []
 
     def flush(self) -> list[Ended]:
         if not self._waiting:

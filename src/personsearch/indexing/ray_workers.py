@@ -93,7 +93,8 @@ class _Worker:
             for item in items:
                 if isinstance(item, Picture):
                     people.setdefault(item.media, []).append(len(item.found.boxes))
-                yield from map(counted, writer.write(item))
+                ended = [one for one in writer.write(item) if isinstance(one, Ended)]
+                yield from map(counted, ended)
             yield from map(counted, writer.flush())
 
 
@@ -191,8 +192,7 @@ class RayProcess:
                 # It goes on while this piece is written.
                 at_work[worker.more.remote()] = (worker, shard)
                 for item in piece:
-                    ended = [item] if self.settings.uri else self.writer.write(item)
-                    self._count([item, *ended] if isinstance(item, Picture) else ended)
+                    self._count([item] if self.settings.uri else self.writer.write(item))
             self._count(self.writer.flush())
         finally:
             for worker in [*(worker for worker, _ in at_work.values()), *idle]:

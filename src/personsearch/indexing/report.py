@@ -71,8 +71,7 @@ class Tally:
 
     def write(self, writer: Writer, item: Item) -> None:
         """Write an item, then count it and the files that it completes."""
-        ended = writer.write(item)
-        self.count([item, *ended] if isinstance(item, Picture) else ended)
+        self.count(writer.write(item))
 
     def count(self, items: Iterable[Item]) -> None:
         """Count pictures and completed files that are written."""

@@ -46,8 +46,11 @@ class Writer(Protocol):
     def plan(self, media: Sequence[Media]) -> list[Task]:
         """Return the files that are new, changed or unfinished; erased ones stay erased."""
 
-    def write(self, item: Item) -> list[Ended]:
-        """Take an item; return the files that are now completely written."""
+    def write(self, item: Item) -> list[Item]:
+        """Take an item; return a picture that was taken, and files that are completely written.
+
+        Pictures and ends of a file that was erased meanwhile are dropped.
+        """
 
     def flush(self) -> list[Ended]:
         """Write what waits; return the files that are now completely written."""

@@ -9,6 +9,9 @@ from personsearch.indexing.tracks import link_detections
 from personsearch.indexing.writer import Ended, Item, Picture, Task, Writer, to_index
 from personsearch.media.files import Media
 from personsearch.store import KnownFile, ModelIdentity, Store, open_store
+from personsearch.store.locks import indexing_lock
+
+_PATIENCE = 600.0  # seconds that a run waits for others who write, such as an erasure from millions
 
 
 class StoreWriter:
@@ -32,22 +35,24 @@ class StoreWriter:
             tasks.append(Task(one, frozenset(frames)))
         return tasks
 
-    def write(self, item: Item) -> list[Ended]:
+    def write(self, item: Item) -> list[Item]:
+        """Write an item; nothing is returned of a file that was erased since it was begun."""
         one = item.media
         if one not in self._rows:
             row = self.store.begin_file(one.source, one.name, one.stamp, one.camera)
             self._rows[one] = row
         row = self._rows[one]
         if isinstance(item, Picture):
-            self.store.add(row, [item.found], finished=one.kind == "photo")
-            return []
+            written = self.store.add(row, [item.found], finished=one.kind == "photo")
+            return [item] if written else []
+        del self._rows[one]
+        written = True
         if one.kind == "video":
             detections = self.store.frame_detections(row) if self._tracks else []
-            self.store.finish_video(row, link_detections(detections))
+            written = self.store.finish_video(row, link_detections(detections))
         if item.reason:
-            self.store.finish_file(row, item.reason)
-        del self._rows[one]
-        return [item]
+            written = self.store.finish_file(row, item.reason)
+        return [item] if written else []
 
     def flush(self) -> list[Ended]:
         return []  # every item is written at once
@@ -61,10 +66,11 @@ def open_writer(uri: Path | str, model: ModelIdentity, *, tracks: bool = True) -
     """Open the writer of a store, which is created if it does not exist.
 
     Raises:
-        StoreError: it is another model's, or another process writes to the folder.
+        StoreError: it is another model's, or another run indexes into the folder.
     """
     if not scheme_of(uri):
-        with open_store(uri, model=model, write=True) as store:
+        with open_store(uri, model=model, write=True) as store, indexing_lock(Path(uri)):
+            store.patience = _PATIENCE
             yield StoreWriter(store, tracks=tracks)
         return
     check_scheme(uri)

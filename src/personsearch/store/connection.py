@@ -1,25 +1,37 @@
 """The connection to a store's database: opening, transactions, and SQLite's errors in one line."""
 
-import os
+import shutil
 import sqlite3
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
 from personsearch.store import index_files
+from personsearch.store.locks import BUSY, PATIENCE, Turn, impatient, poll
 from personsearch.store.people import ModelIdentity
 
-DATABASE, LOCK = "people.sqlite", "writer.lock"
+DATABASE = "people.sqlite"
+
+_READERS = 10.0  # seconds in which those who read the old pages of the log have to finish
+_MARGIN = 1 << 20  # bytes beyond what is computed
+_TEMPORARY_FOLDER = threading.Lock()  # SQLite has one for the whole process
 
 
 class Connection:
-    """An open database of a store; not for several threads at once."""
+    """An open database of a store; not for several threads at once.
+
+    Nothing is held between transactions: whatever was read may have changed when the next one
+    begins, so a transaction reads again what it relies on.
+    """
+
+    patience = PATIENCE  # seconds that a transaction waits for those of others
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, model: ModelIdentity) -> None:
         self.folder, self.model = folder, model
@@ -56,9 +68,14 @@ class Connection:
 
     @contextmanager
     def writing(self, erasing: bool = False) -> Iterator[None]:
-        """A transaction, all or nothing; `erasing` deletes all that was derived from the rows."""
+        """A transaction, all or nothing; `erasing` deletes all that was derived from the rows.
+
+        It waits for its turn among all who write, threads and processes; after `patience` seconds
+        it raises a `StoreError` that names the process that writes.
+        """
         with reported(self.folder):
-            self._connection.execute("BEGIN IMMEDIATE")
+            with Turn(self.folder, self.patience) as turn:
+                turn.begin(self._connection)
             try:
                 yield
                 touched = self.blocks_since(self.revision())
@@ -74,7 +91,7 @@ class Connection:
                     self._connection.execute("ROLLBACK")
                 raise
         if len(touched) and not erasing:
-            self._truncate_log()
+            self._truncate_log(0.0)
 
     def query(self, text: str, *values: Any) -> Iterator[Any]:
         """Rows of a query, one after the other."""
@@ -100,9 +117,57 @@ class Connection:
     def _column(self, text: str, *values: Any) -> list[Any]:
         return [value for (value,) in self._all(text, *values)]
 
-    def _truncate_log(self) -> bool:
-        """Empty the write-ahead log, which holds old pages; False while others read it."""
-        return not self._one("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+    def _truncate_log(self, patience: float = _READERS) -> bool:
+        """Empty the write-ahead log, which holds old pages; False while others read them."""
+
+        def attempt() -> bool:
+            return not self._one("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+
+        with impatient(self._connection):
+            return poll(attempt, time.monotonic() + patience)
+
+    def vacuum(self) -> None:
+        """Rewrite the database and empty its log, in one turn, so that no old page is left.
+
+        The temporary copy lies in the store's folder. Too little room there for it raises
+        `StoreError` before anything is changed; so does a reader that does not finish in 10 s,
+        after which the log still holds old pages.
+        """
+        self.check_room()
+        with reported(self.folder), Turn(self.folder, self.patience) as turn:
+            turn.begin(self._connection)  # others see who writes
+            self._connection.execute("ROLLBACK")
+            with self._temporary_files_here():
+                turn.run(self._connection, "VACUUM")
+            emptied = self._truncate_log()
+        if not emptied:
+            raise StoreError(
+                f"{self.folder}: another process is reading the store, so its log still holds "
+                "copies of erased people; end that process and run the same command again"
+            )
+
+    def check_room(self) -> None:
+        """Raise `StoreError` if the disk has no room for the two copies that `vacuum` makes."""
+        pages = self._one("PRAGMA page_count")[0] - self._one("PRAGMA freelist_count")[0]
+        needed = 2 * pages * self._one("PRAGMA page_size")[0] + _MARGIN
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise StoreError(
+                f"{self.folder}: the disk has {free >> 20} MB left, overwriting erased people "
+                f"needs {-(-needed >> 20)} MB; make room and run the same command again. Nothing "
+                "was changed"
+            )
+
+    @contextmanager
+    def _temporary_files_here(self) -> Iterator[None]:
+        # The environment's SQLITE_TMPDIR is read once, when SQLite is loaded.
+        where = str(self.folder.resolve()).replace("'", "''")
+        with _TEMPORARY_FOLDER:
+            self._connection.execute(f"PRAGMA temp_store_directory = '{where}'")
+            try:
+                yield
+            finally:
+                self._connection.execute("PRAGMA temp_store_directory = ''")
 
 
 def connect(folder: Path, write: bool) -> sqlite3.Connection:
@@ -111,37 +176,12 @@ def connect(folder: Path, write: bool) -> sqlite3.Connection:
         # A reader, too, opens for writing where it may: SQLite's log has an index in shared memory.
         # One thread at a time uses it, but another may close it.
         connection = sqlite3.connect(
-            folder / DATABASE, timeout=10.0, isolation_level=None, check_same_thread=False
+            folder / DATABASE, timeout=BUSY, isolation_level=None, check_same_thread=False
         )
         settings = ("foreign_keys = ON", "secure_delete = ON", "trusted_schema = OFF")
         for setting in (*settings, *([] if write else ["query_only = ON"])):
             connection.execute(f"PRAGMA {setting}")
     return connection
-
-
-@contextmanager
-def write_lock(folder: Path) -> Iterator[None]:
-    """Hold the right to write, which one process at a time has."""
-    path = folder / LOCK
-    # Read first: some versions of filelock empty the file that they fail to lock.
-    holder = path.read_text().strip() if path.is_file() else ""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StoreError(
-            f"{folder}: process {holder or 'unknown'} is writing to this store; wait until it has "
-            "finished, or end it"
-        ) from None
-    except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be locked ({error.strerror}); check the folder's owner and rights"
-        ) from None
-    try:
-        path.write_text(str(os.getpid()))
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -97,6 +97,7 @@ class Erasing(Reading):
 
     def _erase(self, delete: Callable[[], object]) -> int:
         """Delete in one transaction, then overwrite all copies; return the number of people."""
+        self.check_room()
         with self.writing(erasing=True):
             before = self.count()
             delete()
@@ -117,15 +118,5 @@ class Erasing(Reading):
 
         No room on the disk for a copy, or another process that reads, raises `StoreError`.
         """
-        try:
-            self.execute("VACUUM")
-        except StoreError as error:
-            raise StoreError(
-                f"{error}. Until then copies of erased people may be in free pages"
-            ) from None
-        if not self._truncate_log():
-            raise StoreError(
-                f"{self.folder}: erased, but another process is reading the store, so copies are "
-                "still in its log; end that process and run the same command again"
-            )
+        self.vacuum()
         self.execute("UPDATE keeping SET unscrubbed = 0")

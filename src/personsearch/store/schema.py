@@ -2,10 +2,12 @@
 
 import sqlite3
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personsearch.errors import StoreError
+from personsearch.store.locks import Turn, indexing_lock
 
 if TYPE_CHECKING:
     from personsearch.store.people import ModelIdentity
@@ -13,25 +15,29 @@ if TYPE_CHECKING:
 SCHEMA = 3  # older stores are migrated when opened for writing
 
 _APPLICATION = 0x70736561  # "psea", in the database's header
-# commits: a random token for each revision, so that derived files of another time line are
+# counter, one row: the revision, and the last ids of people and files; no id is given twice.
+# commits: a random token for each revision, by which files derived from another time line are
 # recognised. keeping, one row: days of the retention time; whether copies of erased people are
-# left; a random token that every erasure renews; number of lines and last hash of the audit log.
-# erased: SHA-256 of files whose people were erased. sources.here: 1 if indexed on this machine, 0
-# if imported or merged. files.content: SHA-256 of the bytes, NULL if unknown.
+# left; a random token that every erasure renews; number of lines and last hash of the audit log;
+# the clock when retention last trusted it, and since when it doubts it. erased: SHA-256 of files
+# whose people were erased. sources.here: 1 if indexed on this machine, 0 if imported or merged.
+# files.content: SHA-256 of the bytes, NULL if unknown.
 _TABLES = """
 CREATE TABLE model (
     name TEXT NOT NULL, fingerprint TEXT NOT NULL, dim INTEGER NOT NULL,
     weighted INTEGER NOT NULL, made REAL NOT NULL
 ) STRICT;
-CREATE TABLE counter (changes INTEGER NOT NULL, people INTEGER NOT NULL DEFAULT 0) STRICT;
-INSERT INTO counter VALUES (0, 0);
+CREATE TABLE counter (
+    changes INTEGER NOT NULL, people INTEGER NOT NULL DEFAULT 0, files INTEGER NOT NULL DEFAULT 0
+) STRICT;
+INSERT INTO counter VALUES (0, 0, 0);
 CREATE TABLE commits (changes INTEGER PRIMARY KEY, token BLOB NOT NULL) STRICT;
 INSERT INTO commits VALUES (0, randomblob(16));
 CREATE TABLE keeping (
     days REAL CHECK (days > 0), unscrubbed INTEGER NOT NULL,
-    erasure BLOB, audit_lines INTEGER, audit_head TEXT
+    erasure BLOB, audit_lines INTEGER, audit_head TEXT, clock REAL, doubted REAL
 ) STRICT;
-INSERT INTO keeping VALUES (NULL, 0, randomblob(16), NULL, NULL);
+INSERT INTO keeping VALUES (NULL, 0, randomblob(16), NULL, NULL, NULL, NULL);
 CREATE TABLE erased (content BLOB PRIMARY KEY, time REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE sources (
     id INTEGER PRIMARY KEY, place TEXT NOT NULL UNIQUE, here INTEGER NOT NULL DEFAULT 1
@@ -102,9 +108,13 @@ CREATE INDEX tracks_by_file ON tracks (file);
     2: """
 CREATE TABLE commits (changes INTEGER PRIMARY KEY, token BLOB NOT NULL) STRICT;
 INSERT INTO commits SELECT changes, randomblob(16) FROM counter;
+ALTER TABLE counter ADD COLUMN files INTEGER NOT NULL DEFAULT 0;
+UPDATE counter SET files = (SELECT coalesce(max(id), 0) FROM files);
 ALTER TABLE keeping ADD COLUMN erasure BLOB;
 ALTER TABLE keeping ADD COLUMN audit_lines INTEGER;
 ALTER TABLE keeping ADD COLUMN audit_head TEXT;
+ALTER TABLE keeping ADD COLUMN clock REAL;
+ALTER TABLE keeping ADD COLUMN doubted REAL;
 UPDATE keeping SET erasure = randomblob(16);
 CREATE TABLE erased (content BLOB PRIMARY KEY, time REAL NOT NULL) STRICT, WITHOUT ROWID;
 ALTER TABLE files ADD COLUMN content BLOB;
@@ -119,22 +129,26 @@ def prepare(folder: Path, connection: sqlite3.Connection, model: "ModelIdentity 
     if model is None or not _empty(connection):
         check_version(folder, connection, older=True)
     # Only now: a database of something else is left unchanged.
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     if not _empty(connection) and _version(connection) == SCHEMA:
+        connection.execute("PRAGMA journal_mode = WAL")
         return
-    connection.execute("BEGIN IMMEDIATE")
-    if _empty(connection):
-        assert model is not None
-        _run(connection, _TABLES + _BLOCKS)
-        about = (model.name, model.fingerprint, model.dim, int(model.weighted), time.time())
-        connection.execute("INSERT INTO model VALUES (?, ?, ?, ?, ?)", about)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-    else:
-        for number in range(_version(connection), SCHEMA):
-            _run(connection, _MIGRATIONS[number])
-    connection.execute(f"PRAGMA user_version = {SCHEMA}")
-    connection.execute("COMMIT")
+    # Version 0.1 holds the lock of indexing for whatever it writes.
+    alone = nullcontext() if _empty(connection) else indexing_lock(folder)
+    with alone, Turn(folder) as turn:
+        connection.execute("PRAGMA journal_mode = WAL")
+        turn.begin(connection)
+        if _empty(connection):
+            assert model is not None
+            _run(connection, _TABLES + _BLOCKS)
+            about = (model.name, model.fingerprint, model.dim, int(model.weighted), time.time())
+            connection.execute("INSERT INTO model VALUES (?, ?, ?, ?, ?)", about)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        else:
+            for number in range(_version(connection), SCHEMA):
+                _run(connection, _MIGRATIONS[number])
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.execute("COMMIT")
 
 
 def check_version(folder: Path, connection: sqlite3.Connection, older: bool = False) -> None:

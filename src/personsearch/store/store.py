@@ -1,7 +1,8 @@
 """The store: the people found in pictures, in one SQLite database, the one source of truth.
 
     STORE/people.sqlite    sources, files, pictures, people, embeddings, thumbnails
-    STORE/writer.lock      held by the one process that writes
+    STORE/writer.lock      held by the one run that indexes
+    STORE/turn.lock        held by whoever writes next
     STORE/index/           derived files for quick search, if there are many people
 
 A picture and the people in it are written in one transaction: after a kill or a power cut all of it
@@ -12,11 +13,11 @@ log and in derived files.
 import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from personsearch.errors import StoreError
-from personsearch.store.connection import DATABASE, connect, reported, write_lock
+from personsearch.store.connection import DATABASE, connect, reported
 from personsearch.store.erasing import Erasing
 from personsearch.store.people import ModelIdentity
 from personsearch.store.schema import check_version, prepare
@@ -41,11 +42,12 @@ def open_store(
     Args:
         model: that indexes or searches; a store of another model is refused. None to read or erase
             only.
-        write: whether to open for writing, which one process at a time may.
+        write: whether to open for writing. Several processes may: each transaction waits for its
+            turn, see `Connection.writing`. A run that indexes holds `locks.indexing_lock`, too.
 
     Raises:
         StoreError: there is none, it is no store, damaged, of a newer version, or made by another
-            model; or another process writes to it.
+            model; or an older one is to be migrated while another process writes to it.
     """
     folder = Path(folder)
     exists = (folder / DATABASE).is_file()
@@ -55,19 +57,18 @@ def open_store(
             f"{folder}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with write_lock(folder) if write else nullcontext():
-        connection = connect(folder, write)
-        try:
-            with reported(folder):
-                if write:
-                    prepare(folder, connection, model)
-                check_version(folder, connection)
-                made_by = _model(folder, connection)
-            if model is not None:
-                check_fingerprint(str(folder), made_by, model, "into another store")
-            yield Store(folder, connection, made_by)
-        finally:
-            connection.close()
+    connection = connect(folder, write)
+    try:
+        with reported(folder):
+            if write:
+                prepare(folder, connection, model)
+            check_version(folder, connection)
+            made_by = _model(folder, connection)
+        if model is not None:
+            check_fingerprint(str(folder), made_by, model, "into another store")
+        yield Store(folder, connection, made_by)
+    finally:
+        connection.close()
 
 
 def check_fingerprint(uri: str, made_by: ModelIdentity, model: ModelIdentity, where: str) -> None:

@@ -26,30 +26,44 @@ class Writing(Reading):
     def begin_file(
         self, source: str, name: str, stamp: FileStamp, camera: str | None = None
     ) -> int:
-        """Return the id of a file to be indexed; rows of another version of it are deleted."""
+        """Return the id of a file to be indexed; rows of another version of it are deleted.
+
+        A file that was erased stays erased: nothing that is added to it is written.
+        """
         with self.writing():
             where = self.source_id(source)
             old = self._one(
-                "SELECT id, bytes, changed FROM files WHERE source = ? AND name = ?", where, name
+                "SELECT id, state, bytes, changed FROM files WHERE source = ? AND name = ?",
+                *(where, name),
             )
-            if old and old[1:] == (stamp.bytes, stamp.changed):
+            if old and old[1] == FileState.ERASED:
+                return int(old[0])
+            if old and old[2:] == (stamp.bytes, stamp.changed):
                 self._set_state(old[0], FileState.OPEN)
                 return int(old[0])
             if old:
                 self.execute("DELETE FROM files WHERE id = ?", old[0])
             return self.insert_file(where, name, stamp, camera, FileState.OPEN)
 
-    def add(self, file: int, found: Sequence[FoundPeople], *, finished: bool = False) -> None:
+    def add(self, file: int, found: Sequence[FoundPeople], *, finished: bool = False) -> bool:
         """Write pictures of a file, `finished` with the last of them, and the people in them.
 
-        All are written or none. An embedding of another length, a picture that is there already, or
-        no room on the disk raises `StoreError`.
+        All are written or none: False if the file was erased since it was begun. An embedding of
+        another length, a picture that is there already, or no room on the disk raises `StoreError`.
         """
         with self.writing():
+            if not self._takes(file):
+                return False
             for one in found:
                 self._add(file, one)
             if finished:
-                self.execute("UPDATE files SET state = ? WHERE id = ?", FileState.COMPLETE, file)
+                self._set_state(file, FileState.COMPLETE)
+        return True
+
+    def _takes(self, file: int) -> bool:
+        """Whether a file that was begun is still there and not erased."""
+        row = self._one("SELECT state FROM files WHERE id = ?", file)
+        return row is not None and row[0] != FileState.ERASED
 
     def _add(self, file: int, found: FoundPeople) -> None:
         expected = (len(found.boxes), self.model.dim)
@@ -101,25 +115,39 @@ class Writing(Reading):
             return int(row[0])
         return self.insert_picture(file, _picture(person))
 
-    def finish_file(self, file: int, reason: str = "") -> None:
-        """Mark a file as complete, or as unreadable for a reason."""
+    def finish_file(self, file: int, reason: str = "") -> bool:
+        """Mark a file as complete, or as unreadable for a reason; False if it was erased."""
         with self.writing():
+            if not self._takes(file):
+                return False
             state = FileState.UNREADABLE if reason else FileState.COMPLETE
             self._set_state(file, state, reason)
+        return True
 
-    def finish_video(self, file: int, tracks: Sequence[Track], views: int = VIEWS) -> None:
-        """Mark a video as complete, write its tracks, and keep the best views of each."""
+    def finish_video(self, file: int, tracks: Sequence[Track], views: int = VIEWS) -> bool:
+        """Mark a video as complete, write its tracks, and keep the best views of each.
+
+        False if the video was erased. Detections that were erased since they were read are not
+        counted.
+        """
         with self.writing():
+            if not self._takes(file):
+                return False
             self.execute("DELETE FROM tracks WHERE file = ?", file)
+            there = set(self.people_of(file))
             for track in tracks:
-                first, last = track.detections[0].position, track.detections[-1].position
-                row = self.insert_track(file, TrackRow(first, last, len(track.detections)))
-                kept = {one.id for one in track.best_views(views)}
-                left = [(one.id,) for one in track.detections if one.id not in kept]
-                self._execute_many("DELETE FROM people WHERE id = ?", left)
+                left = [one for one in track.detections if one.id in there]
+                if not left:
+                    continue
+                span = TrackRow(left[0].position, left[-1].position, len(left))
+                row = self.insert_track(file, span)
+                kept = {one.id for one in Track(left).best_views(views)}
+                others = [(one.id,) for one in left if one.id not in kept]
+                self._execute_many("DELETE FROM people WHERE id = ?", others)
                 members = ((row, person) for person in kept)
                 self._execute_many("UPDATE people SET track = ? WHERE id = ?", members)
             self._set_state(file, FileState.COMPLETE)
+        return True
 
     def _set_state(self, file: int, state: FileState, reason: str = "") -> None:
         self.execute("UPDATE files SET state = ?, reason = ? WHERE id = ?", state, reason, file)
@@ -140,10 +168,12 @@ class Writing(Reading):
         state: FileState,
         reason: str = "",
     ) -> int:
-        """Insert a file and return its id."""
+        """Insert a file and return its id, which no other file ever had."""
+        self.execute("UPDATE counter SET files = files + 1")
+        (id,) = self._one("SELECT files FROM counter")
         stamped = {"bytes": stamp.bytes, "changed": stamp.changed, "camera": camera}
         return self._insert(
-            "files", source=source, name=name, **stamped, state=state, reason=reason
+            "files", id=id, source=source, name=name, **stamped, state=state, reason=reason
         )
 
     def insert_picture(self, file: int, row: PictureRow) -> int:

@@ -86,7 +86,8 @@ async def add_picture(
             return there
         with open_store(service.folder, write=True) as store:
             row = store.begin_file(source, name, stamp, camera)
-            store.add(row, [found], finished=True)
+            if not store.add(row, [found], finished=True):
+                raise _was_erased()
             return _indexed(store, row, skipped=False)
 
     return await service.write("add", add)
@@ -97,11 +98,14 @@ def _there(service: Service, source: str, name: str, stamp: FileStamp) -> Indexe
     with open_store(service.folder) as store:
         known = store.known_file(source, name)
         if known is not None and known.state == "erased":
-            text = "a picture of this name was erased; send it under another name"
-            raise HTTPException(409, text)
+            raise _was_erased()
         if known is None or known.state != "whole" or known.stamp != stamp:
             return None
         return _indexed(store, known.id, skipped=True)
+
+
+def _was_erased() -> HTTPException:
+    return HTTPException(409, "a picture of this name was erased; send it under another name")
 
 
 def _indexed(store: Store, file: int, skipped: bool) -> Indexed:
