@@ -19,7 +19,7 @@ from torch import Tensor
 from personsearch.errors import StoreError
 from personsearch.indexing.pipeline import WritingThread, index_media
 from personsearch.indexing.report import IndexReport
-from personsearch.indexing.writers import StoreWriter
+from personsearch.indexing.writers import StoreWriter, open_writer
 from personsearch.media.files import find_media
 from personsearch.store import Filters, ModelIdentity, open_store
 from personsearch.types import Detections
@@ -240,12 +240,12 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path, photos
     refused: list[str] = []
 
     def second(done: int, total: int, report: IndexReport) -> None:
-        with pytest.raises(StoreError) as caught, open_store(tmp_path / "store", write=True):
+        with pytest.raises(StoreError) as caught, open_writer(tmp_path / "store", MODEL):
             pass
         refused.append(str(caught.value))
 
-    with open_store(tmp_path / "store", model=MODEL, write=True) as store:
-        report = index_media(Blocks(), StoreWriter(store), media, progress=second)
+    with open_writer(tmp_path / "store", MODEL) as writer:
+        report = index_media(Blocks(), writer, media, progress=second)
     assert report.pictures == 3
     assert len(refused) >= 4
     assert all("is writing to this store" in one for one in refused)

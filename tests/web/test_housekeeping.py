@@ -7,7 +7,7 @@ from crowd import open_crowd
 
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import StoreError
-from personsearch.store import open_store
+from personsearch.store import Store, open_store
 from personsearch.store.audit import AuditLog
 from personsearch.web import housekeeping
 from personsearch.web.housekeeping import Housekeeping
@@ -45,12 +45,14 @@ def test_copies_that_an_erasing_left_are_overwritten(store: Path) -> None:
         service.close()
 
 
-def test_another_process_writes(store: Path) -> None:
+def test_another_process_writes(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "patience", 0.1)
     with open_crowd(store) as archive, open_store(store, write=True) as opened:
         opened.set_retention(0.5 / 86_400)
         service = Service(archive, Settings())
-        with pytest.raises(StoreError, match="is writing"):
+        with opened.writing(), pytest.raises(StoreError, match="is writing"):
             Housekeeping(service).once()
+        assert Housekeeping(service).once() > 0
         service.close()
 
 

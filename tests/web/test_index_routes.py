@@ -8,7 +8,7 @@ from crowd import BLUE, GREEN, RED, open_crowd, save
 from damaged import ODD_ENTRIES, damaged_avif, odd_photo
 from starlette.testclient import TestClient
 
-from personsearch.store import open_store
+from personsearch.store import Store, open_store
 from personsearch.web.app import create_app
 from personsearch.web.keys import Keys
 
@@ -111,8 +111,14 @@ def test_it_needs_the_scope(store: Path, png: Callable[..., bytes]) -> None:
 
 
 def test_while_another_process_writes(
-    client: TestClient, store: Path, png: Callable[..., bytes]
+    client: TestClient,
+    store: Path,
+    png: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with open_store(store, write=True):
-        status, told = send(client, png({20: RED}), name="a.png")
+    monkeypatch.setattr(Store, "patience", 0.1)
+    with open_store(store, write=True) as opened:
+        assert send(client, png({20: RED}), name="b.png")[0] == 201  # between two transactions
+        with opened.writing():
+            status, told = send(client, png({20: RED}), name="a.png")
     assert (status, "is writing to this store" in str(told["detail"])) == (503, True)
