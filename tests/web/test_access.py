@@ -101,7 +101,7 @@ def test_a_key_named_local_gets_nothing_that_was_sent_without_a_key(
 ) -> None:
     sent = {"content": png({20: RED}), "params": {"name": "a.png"}}
     first = client.post("/api/v1/pictures", **sent)
-    upload = client.post("/api/v1/queries", content=png({20: RED})).json()["query"]
+    upload = client.post("/api/v1/queries", content=png({20: RED})).json()["id"]
     assert first.status_code == 201
     secret = Keys(store).make("desk", ["search", "index"])
     # Version 0.1 made keys of that name.
