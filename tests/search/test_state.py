@@ -28,3 +28,15 @@ def test_a_store_on_a_server_has_a_folder_here(
     assert one.is_relative_to(tmp_path)
     with pytest.raises(StoreError, match="ftp"):
         state_folder("ftp://x")
+
+
+def test_a_store_on_read_only_media_has_a_folder_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "read_only", lambda _: True)
+    monkeypatch.setattr(state, "user_data_path", lambda name: tmp_path / name)
+    one = state_folder(tmp_path / "media")
+    assert one.is_relative_to(tmp_path / "personsearch")
+    assert one.stat().st_mode & 0o077 == 0
+    monkeypatch.chdir(tmp_path)
+    assert state_folder("media") == one

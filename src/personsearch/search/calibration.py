@@ -320,7 +320,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> Path:
     """Write the file into a store's folder atomically; raise `StoreError` if that fails."""
     path = Path(folder) / FILE
     try:
-        replace_file(path, json.dumps(calibration.as_json(), indent=1))
+        replace_file(path, json.dumps(calibration.as_json(), indent=1), mode=0o600)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror})") from None
     return path

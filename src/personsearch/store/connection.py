@@ -1,13 +1,15 @@
 """The connection to a store's database: opening, transactions, and SQLite's errors in one line."""
 
+import os
 import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from personsearch.errors import StoreError
 from personsearch.store import index_files
 from personsearch.store.locks import BUSY, PATIENCE, Turn, impatient, poll
 from personsearch.store.people import ModelIdentity
+from personsearch.store.rights import read_only
 
 DATABASE = "people.sqlite"
 
@@ -171,17 +174,41 @@ class Connection:
 
 
 def connect(folder: Path, write: bool) -> sqlite3.Connection:
-    """Open the database in a folder."""
+    """Open the database in a folder; on read-only media without its log and locks."""
+    path = Path.cwd() / folder / DATABASE  # SQLite would take a relative "file:x" for a URI
+    frozen = not write and read_only(folder)
+    if frozen and _size(path.with_name(f"{DATABASE}-wal")):
+        raise StoreError(
+            f"{folder}: its last changes are still in SQLite's log, which cannot be read on "
+            "read-only media; copy the folder to a disk that can be written to"
+        )
     with reported(folder):
+        if write:
+            _create(path)
         # A reader, too, opens for writing where it may: SQLite's log has an index in shared memory.
         # One thread at a time uses it, but another may close it.
         connection = sqlite3.connect(
-            folder / DATABASE, timeout=BUSY, isolation_level=None, check_same_thread=False
+            f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1" if frozen else path,
+            uri=frozen,
+            timeout=BUSY,
+            isolation_level=None,
+            check_same_thread=False,
         )
         settings = ("foreign_keys = ON", "secure_delete = ON", "trusted_schema = OFF")
         for setting in (*settings, *([] if write else ["query_only = ON"])):
             connection.execute(f"PRAGMA {setting}")
     return connection
+
+
+def _create(path: Path) -> None:
+    """Create a database that only its owner may read; SQLite gives its log the same rights."""
+    # Only if there is none: closing a file that SQLite has open would lose this process's locks.
+    with suppress(OSError):  # SQLite reports the others
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 @contextmanager

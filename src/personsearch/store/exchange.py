@@ -103,7 +103,7 @@ def export_store(
     with open_store(store) as opened, opened.snapshot():
         _remove_partial(partial)
         try:
-            partial.mkdir(parents=True)
+            partial.mkdir(mode=0o700, parents=True)
             counts = _write(opened, partial, format, progress or (lambda *_: None))
             partial.rename(folder)
             sync(folder.parent)

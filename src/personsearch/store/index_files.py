@@ -52,9 +52,9 @@ class IndexFile:
 @contextmanager
 def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
     """Hold the right to change the index files; False if it cannot be had in so many seconds."""
-    lock = FileLock(folder / FOLDER / LOCK)
+    lock = FileLock(folder / FOLDER / LOCK, mode=0o600)
     with suppress(OSError):  # of which a timeout is one
-        (folder / FOLDER).mkdir(exist_ok=True)
+        (folder / FOLDER).mkdir(mode=0o700, exist_ok=True)
         lock.acquire(timeout=patience, poll_interval=0.02)
     try:
         yield lock.is_locked
@@ -136,6 +136,7 @@ def write(path: Path, index: Any, columns: Mapping[str, NDArray[Any]], about: An
             faiss.write_index(index, str(unfinished))
         except RuntimeError as error:
             raise OSError(str(error)) from None
+        unfinished.chmod(0o600)
         with unfinished.open("r+b") as file:
             layout = []
             for column, values in columns.items():

@@ -119,7 +119,7 @@ def indexing_lock(folder: Path) -> Iterator[None]:
     path = folder / INDEXING
     # Read first: some versions of filelock empty the file that they fail to lock.
     holder = path.read_text().strip() if path.is_file() else ""
-    lock = FileLock(path)
+    lock = FileLock(path, mode=0o600)
     try:
         lock.acquire(timeout=0)
     except Timeout:

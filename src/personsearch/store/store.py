@@ -20,6 +20,7 @@ from personsearch.errors import StoreError
 from personsearch.store.connection import DATABASE, connect, reported
 from personsearch.store.erasing import Erasing
 from personsearch.store.people import ModelIdentity
+from personsearch.store.rights import private_folder
 from personsearch.store.schema import check_version, prepare
 from personsearch.store.writing import Writing
 
@@ -56,7 +57,8 @@ def open_store(
             f"{folder}: there is no store here; make one with: personsearch index SOURCE --store "
             f"{folder}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    if write:
+        private_folder(folder)
     connection = connect(folder, write)
     try:
         with reported(folder):

@@ -20,6 +20,7 @@ from filelock import FileLock
 from personsearch.durable import replace_file
 from personsearch.errors import StoreError
 from personsearch.parsing import parse_json
+from personsearch.store.rights import private_folder
 
 KEYS, LOCK = "keys.json", "keys.lock"
 SCOPES = ("search", "index", "erase", "audit")
@@ -122,7 +123,7 @@ class Keys:
 
     @contextmanager
     def _changing(self) -> Iterator[list[Key]]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         with FileLock(self.folder / LOCK, mode=0o600):
             keys = list(self.all())
             yield keys
