@@ -7,7 +7,7 @@ import pytest
 from crowd import RED, open_crowd
 from starlette.testclient import TestClient
 
-from personsearch.store.audit import AuditLog
+from personsearch.store.audit import HEAD, LOG, AuditLog
 from personsearch.web.app import create_app
 from personsearch.web.keys import KEYS, Keys
 from personsearch.web.service import Settings
@@ -50,7 +50,7 @@ def test_a_key_is_needed_and_its_scope(guarded: TestClient, store: Path) -> None
         assert "lacks the scope" in answer.json()["detail"]
     told = guarded.get("/api/v1/store", headers=key(audit)).json()
     assert (told["who"], told["place"], told["cameras"]) == ("auditor", "", [])
-    (entry,) = AuditLog(store).entries()
+    (entry,) = (one for one in AuditLog(store).entries() if one.action == "search")
     assert entry.who == "desk"
     Keys(store).revoke("desk")
     assert guarded.post("/api/v1/search", json=body, headers=key(search)).status_code == 401
@@ -112,3 +112,27 @@ def test_a_key_named_local_gets_nothing_that_was_sent_without_a_key(
     assert not again["skipped"]
     assert set(again["people"]).isdisjoint(first.json()["people"])
     assert client.get(f"/api/v1/queries/{upload}/picture").status_code == 404
+
+
+def test_a_server_whose_keys_were_deleted_does_not_open_again(store: Path) -> None:
+    Keys(store).make("desk", ["search"])
+    (store / KEYS).unlink()
+    with (
+        open_crowd(store) as archive,
+        TestClient(create_app(archive), base_url="http://localhost") as client,
+    ):
+        assert client.post("/api/v1/search", json={"people": [1]}).status_code == 401
+        new = Keys(store).make("table", ["search"])
+        body = {"people": [1]}
+        assert client.post("/api/v1/search", json=body, headers=key(new)).status_code == 200
+        for name in (LOG, HEAD):
+            (store / name).unlink()
+        (store / KEYS).unlink()
+        assert client.post("/api/v1/search", json=body).status_code == 401
+    with (
+        open_crowd(store) as archive,
+        TestClient(create_app(archive), base_url="http://localhost") as client,
+    ):
+        refused = client.get("/api/v1/store")
+        assert refused.status_code == 503
+        assert "its end was changed" in refused.json()["detail"]

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from personsearch.errors import StoreError
+from personsearch.store import DATABASE, ModelIdentity, open_store
+from personsearch.store.audit import HEAD, LOG, AuditLog
 from personsearch.web.keys import KEYS, PREFIX, Keys
 
 
@@ -57,3 +59,38 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
         (tmp_path / KEYS).write_text(text, encoding="utf-8")
         with pytest.raises(StoreError, match="is damaged"):
             Keys(tmp_path).all()
+
+
+def test_deleted_files_do_not_hide_that_keys_were_made(tmp_path: Path) -> None:
+    with open_store(tmp_path, model=ModelIdentity("m", "f" * 64, 4), write=True):
+        pass
+    AuditLog(tmp_path).append("search", "anna", {"text": "key made"})
+    serving = Keys(tmp_path)
+    assert not serving.were_made()
+    Keys(tmp_path).make("desk", ["search"])
+    assert serving.were_made()
+    (tmp_path / KEYS).unlink()
+    assert serving.were_made()
+    assert Keys(tmp_path).were_made()
+    head = (tmp_path / HEAD).read_bytes()
+    for path in (tmp_path / LOG, tmp_path / HEAD):
+        path.unlink()
+        with pytest.raises(StoreError, match="its end was changed"):
+            Keys(tmp_path).were_made()
+    (tmp_path / DATABASE).unlink()
+    assert not Keys(tmp_path).were_made()
+    (tmp_path / HEAD).write_bytes(head)
+    with pytest.raises(StoreError, match="its end was changed"):
+        Keys(tmp_path).were_made()
+
+
+def test_a_key_is_made_only_with_its_line_and_revoked_without(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    keys.make("desk", ["search"], caller="anna")
+    (tmp_path / LOG).write_bytes(b"")
+    with pytest.raises(StoreError, match="its end was changed"):
+        keys.make("door", ["search"])
+    assert [key.name for key in Keys(tmp_path).all()] == ["desk"]
+    with pytest.raises(StoreError, match="its end was changed"):
+        keys.revoke("desk")
+    assert Keys(tmp_path).valid() == []

@@ -1,6 +1,7 @@
-"""`personsearch audit`: read and check the audit log of searches and erasures."""
+"""`personsearch audit`: read, check and anchor the audit log of searches and erasures."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,9 +9,11 @@ import typer
 from personsearch.cli.options import JsonOption, StoreOption, print_json, show_time, store_uri
 
 if TYPE_CHECKING:
-    from personsearch.store.audit import AuditLog
+    from personsearch.store.audit import Anchor, AuditLog
 
-app = typer.Typer(help="The audit log of a store: read, check.", no_args_is_help=True)
+app = typer.Typer(
+    help="The audit log of a store: read, check, anchor, restart.", no_args_is_help=True
+)
 
 
 @app.command("read")
@@ -31,28 +34,104 @@ def read(store: StoreOption = None, json_output: JsonOption = False) -> None:
 @app.command("check")
 def check(
     store: StoreOption = None,
-    head: Annotated[
+    anchor: Annotated[
         str | None,
-        typer.Option(help="Hash of a line that was noted elsewhere and has to be in the log."),
+        typer.Option(
+            "--anchor",
+            "--head",
+            metavar="FILE|HASH",
+            help="File that 'audit anchor' wrote, or hash of a line that was noted elsewhere.",
+        ),
     ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Check whether a line was changed, moved or removed; exit status 1 if so.
 
-    Example: personsearch audit check --head 4f2d...
+    Example: personsearch audit check --anchor /mnt/elsewhere/anchors.jsonl
     """
+    from personsearch.store.audit import RESTARTED
+
     log = _log(store)
-    problem = log.verify(head)
-    count = 0 if problem else sum(1 for _ in log.entries())
+    head, anchors = _noted(anchor)
+    problem = log.verify(head, anchors)
+    count, head, restarts = 0, log.head(), []
+    for entry in () if problem else log.entries():
+        count += 1
+        restarts += [entry] if entry.action == RESTARTED else []
     if json_output:
-        state = {"whole": not problem, "problem": problem, "entries": count, "head": log.head()}
+        state = {"whole": not problem, "problem": problem, "entries": count, "head": head}
+        state |= {"anchors": len(anchors), "restarts": [vars(one) for one in restarts]}
         print_json(state)
     elif problem:
         typer.echo(f"error: {log.folder}: the audit log was changed: {problem}", err=True)
     else:
-        typer.echo(f"intact: {count} entries; head {log.head()}")
+        compared = f"; {len(anchors)} anchors are in it" if anchors else ""
+        typer.echo(f"intact: {count} entries{compared}; head {head}")
+        for entry in restarts:
+            why = json.dumps(entry.details.get("problem"))
+            typer.echo(f"a damaged log was replaced at {show_time(entry.time)}: {why}")
     if problem:
         raise typer.Exit(1)
+
+
+@app.command("anchor")
+def write_anchor(
+    store: StoreOption = None,
+    file: Annotated[Path | None, typer.Option(help="Append it to this file.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="POST it as JSON to this HTTPS address; no redirects.")
+    ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'PROGRAM ARGUMENTS'", help="Start this program, with JSON on its input."
+        ),
+    ] = None,
+) -> None:
+    """Note the number of lines and the hash of the last one elsewhere.
+
+    Whoever can write the store's files can write another log, but not one with the lines that were
+    anchored where they cannot write.
+
+    Example: personsearch audit anchor --file /mnt/elsewhere/anchors.jsonl
+    """
+    from personsearch.store import anchors
+
+    if file is None and url is None and command is None:
+        raise typer.BadParameter("names no place: use --file, --url or --command")
+    log = _log(store)
+    anchor = log.anchor()
+    if file is not None:
+        anchors.write_to_file(anchor, file)
+    if url is not None:
+        anchors.post(anchor, url)
+    if command is not None:
+        anchors.pipe(anchor, command)
+    typer.echo(f"{log.folder}: {anchor.lines} entries are anchored; head {anchor.head}")
+
+
+@app.command("restart")
+def restart(store: StoreOption = None) -> None:
+    """Begin a new log in place of a damaged one, which is kept under another name.
+
+    A damaged log stops every search and erasure. The first line of the new log says what was wrong.
+
+    Example: personsearch audit restart --store people
+    """
+    from personsearch.store.audit import user_of_this_machine
+
+    log = _log(store)
+    kept = log.restart(user_of_this_machine())
+    typer.echo(f"{log.folder}: a new log begins; kept: {', '.join(kept) or 'nothing'}")
+
+
+def _noted(anchor: str | None) -> "tuple[str | None, list[Anchor]]":
+    """A hash or the anchors in a file."""
+    from personsearch.store.anchors import is_hash, read_anchors
+
+    if anchor is None or is_hash(anchor):
+        return anchor, []
+    return None, read_anchors(Path(anchor))
 
 
 def _log(store: str | None) -> "AuditLog":

@@ -23,13 +23,9 @@ def make(
     Example: personsearch keys make --name desk --scope search --scope erase
     """
     from personsearch.search.state import state_folder
-    from personsearch.store.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
 
-    folder = state_folder(options.store_uri(store))
-    secret = Keys(folder).make(name, scope)
-    details = {"key": name, "scopes": scope}
-    AuditLog(folder).append("key made", user_of_this_machine(), details)
+    secret = Keys(state_folder(options.store_uri(store))).make(name, scope)
     if json_output:
         options.print_json({"name": name, "scopes": scope, "key": secret}, indent=None)
     else:
@@ -70,10 +66,7 @@ def revoke(
     Example: personsearch keys revoke desk
     """
     from personsearch.search.state import state_folder
-    from personsearch.store.audit import AuditLog, user_of_this_machine
     from personsearch.web.keys import Keys
 
-    folder = state_folder(options.store_uri(store))
-    Keys(folder).revoke(name)
-    AuditLog(folder).append("key revoked", user_of_this_machine(), {"key": name})
+    Keys(state_folder(options.store_uri(store))).revoke(name)
     typer.echo(f"{name} is revoked")

@@ -162,7 +162,15 @@ class AuditLog:
             yield entry
 
     def has(self, action: str) -> bool:
-        """Whether there is a line of an action; `StoreError` if the line is damaged."""
+        """Whether there is a line of an action; `StoreError` if lines are missing or damaged."""
+        if not self._log.exists():
+            with self._database() as database:
+                noted = _noted_in(database)
+            if self._head.exists() or (noted and noted.lines):
+                raise self._changed()
+            return False
+        with self._locked(), self._log.open("rb", buffering=0) as log, self._database() as database:
+            self._intact(log, _noted_in(database))
         quoted = json.dumps(action).encode()
         for number, line in enumerate(self._lines(), start=1):
             if quoted not in line:  # quicker than to parse each line
@@ -279,19 +287,26 @@ class AuditLog:
         except (ValueError, TypeError):
             raise StoreError(f"{self._head}: is damaged") from None
 
+    def _intact(self, log: BinaryIO, noted: Noted | None) -> _Head:
+        """Return the head; `StoreError` if lines that were noted are missing or changed."""
+        head, size = self._read_head(), log.seek(0, os.SEEK_END)
+        if head is None or size < head.bytes or not _fits(log, head, noted):
+            raise self._changed()
+        return head
+
+    def _changed(self) -> StoreError:
+        return StoreError(
+            f"{self._log}: its end was changed since the last line was written; see: personsearch "
+            "audit check. Begin a new log, which says so, with: personsearch audit restart"
+        )
+
     def _repair(self, log: BinaryIO, noted: Noted | None) -> _Head:
         """Return the head, after the remains of a crash were removed."""
-        head, size = self._read_head(), log.seek(0, os.SEEK_END)
-        if head is None and not size and not (noted and noted.lines):
+        size = log.seek(0, os.SEEK_END)
+        if not size and not (noted and noted.lines) and not self._head.exists():
             # Written before the first line, so that a missing head shows tampering.
-            head = _Head(0, 0, BEGINNING, 0)
-            self._write_head(head)
-        if head is None or size < head.bytes or not _fits(log, head, noted):
-            raise StoreError(
-                f"{self._log}: its end was changed since the last line was written; see: "
-                "personsearch audit check. Begin a new log, which says so, with: personsearch "
-                "audit restart"
-            )
+            self._write_head(_Head(0, 0, BEGINNING, 0))
+        head = self._intact(log, noted)
         if size == head.bytes:
             return head
         # The calls that wrote it did not return: nobody got an answer, and nobody was erased.

@@ -1,7 +1,8 @@
 """API keys of a store, kept as hashes in STORE/keys.json.
 
 A key is 256 random bits, so one SHA-256 is enough: it cannot be guessed. A revoked key stays in the
-file, so that its name is not used again.
+file, so that its name is not used again. Making and revoking are lines in the audit log, by which a
+store without its file of keys is known to have had some.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from filelock import FileLock
 from personsearch.durable import replace_file
 from personsearch.errors import StoreError
 from personsearch.parsing import parse_json
+from personsearch.store.audit import AuditLog, user_of_this_machine
 from personsearch.store.rights import private_folder
 
 KEYS, LOCK = "keys.json", "keys.lock"
@@ -51,6 +53,7 @@ class Keys:
         self._path = self.folder / KEYS
         self._read_at: tuple[int, int, int] | None = None
         self._keys: tuple[Key, ...] = ()
+        self._made: bool | None = None  # whether there ever were any, once it is known
 
     def all(self) -> tuple[Key, ...]:
         """Return every key, revoked ones included; `StoreError` if the file is damaged."""
@@ -64,6 +67,17 @@ class Keys:
             self._keys, self._read_at = self._read(), at
         return self._keys
 
+    def were_made(self) -> bool:
+        """Return whether there are keys or ever were: deleting the file opens nothing.
+
+        `StoreError` if the audit log was changed, so that nobody knows.
+        """
+        if self.all():
+            self._made = True
+        elif self._made is None:
+            self._made = AuditLog(self.folder).has("key made")
+        return self._made
+
     def valid(self) -> list[Key]:
         """Return the keys that are not revoked."""
         return [key for key in self.all() if key.revoked is None]
@@ -75,8 +89,10 @@ class Keys:
         found = [key for key in self.valid() if hmac.compare_digest(key.hash, given)]
         return found[0] if found else None
 
-    def make(self, name: str, scopes: Sequence[str]) -> str:
+    def make(self, name: str, scopes: Sequence[str], *, caller: str | None = None) -> str:
         """Make a key; return its secret, which is kept nowhere.
+
+        `caller` is for the audit log, by default the user of this machine.
 
         Raises:
             StoreError: an invalid or used name, an unknown scope, or no right to write.
@@ -99,18 +115,26 @@ class Keys:
             if any(key.name == name for key in keys):
                 raise StoreError(f"{self._path}: has a key named {name!r}; choose another name")
             ordered = tuple(scope for scope in SCOPES if scope in scopes)
+            self._log("key made", caller, {"key": name, "scopes": list(ordered)})
             keys.append(Key(name, ordered, _hash(secret), round(time.time(), 3)))
         return secret
 
-    def revoke(self, name: str) -> None:
-        """Revoke a key, from now on; `StoreError` if there is no valid key of that name."""
+    def revoke(self, name: str, *, caller: str | None = None) -> None:
+        """Revoke a key, from now on; `StoreError` if there is no valid key of that name.
+
+        The line in the audit log comes second: a key is revoked even if it cannot be written.
+        """
         with self._changing() as keys:
-            for row, key in enumerate(keys):
-                if key.name == name and key.revoked is None:
-                    keys[row] = replace(key, revoked=round(time.time(), 3))
-                    return
-            names = ", ".join(key.name for key in keys if key.revoked is None) or "none"
-            raise StoreError(f"{self._path}: has no valid key named {name!r}; it has: {names}")
+            valid = {key.name: row for row, key in enumerate(keys) if key.revoked is None}
+            if name not in valid:
+                names = ", ".join(valid) or "none"
+                raise StoreError(f"{self._path}: has no valid key named {name!r}; it has: {names}")
+            row = valid[name]
+            keys[row] = replace(keys[row], revoked=round(time.time(), 3))
+        self._log("key revoked", caller, {"key": name})
+
+    def _log(self, action: str, caller: str | None, details: dict[str, object]) -> None:
+        AuditLog(self.folder).append(action, caller or user_of_this_machine(), details)
 
     def _read(self) -> tuple[Key, ...]:
         try:

@@ -122,7 +122,7 @@ class Service:
 
     def keys_needed(self) -> bool:
         """Return whether requests need a key: once one was made, even if it was revoked."""
-        return self.settings.keys_needed or bool(self.keys.all())
+        return self.settings.keys_needed or self.keys.were_made()
 
     def close(self) -> None:
         """Delete everything in memory, and stop the threads."""
