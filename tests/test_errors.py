@@ -19,6 +19,7 @@ PARENTS = {
     "TrainingError": (errors.PersonSearchError,),
     "NonFiniteLossError": (errors.TrainingError,),
     "StoreError": (errors.PersonSearchError,),
+    "GoneError": (errors.StoreError,),
 }
 
 

@@ -17,6 +17,7 @@ EXPECTED = {
     "Detections",
     "EvaluationError",
     "Filters",
+    "GoneError",
     "Match",
     "ModelError",
     "NonFiniteLossError",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from personsearch.errors import CheckpointError as CheckpointError
     from personsearch.errors import DataError as DataError
     from personsearch.errors import EvaluationError as EvaluationError
+    from personsearch.errors import GoneError as GoneError
     from personsearch.errors import ModelError as ModelError
     from personsearch.errors import NonFiniteLossError as NonFiniteLossError
     from personsearch.errors import PersonSearchError as PersonSearchError
@@ -47,6 +48,7 @@ _MODULES = {
     "Detections": "types",
     "EvaluationError": "errors",
     "Filters": "store",
+    "GoneError": "errors",
     "Match": "search.people_search",
     "ModelError": "errors",
     "NonFiniteLossError": "errors",
@@ -83,6 +85,7 @@ __all__ = [
     "Detections",
     "EvaluationError",
     "Filters",
+    "GoneError",
     "Match",
     "ModelError",
     "NonFiniteLossError",

@@ -1,7 +1,8 @@
 """The exceptions of personsearch.
 
 All are a PersonSearchError: DataError (PictureError, AnnotationError), EvaluationError,
-RecipeError, ModelError (CheckpointError), TrainingError (NonFiniteLossError) and StoreError.
+RecipeError, ModelError (CheckpointError), TrainingError (NonFiniteLossError) and StoreError
+(GoneError).
 
 A message states what was received, what was expected, and what to do. The command line prints it
 as one line and exits with 1.
@@ -50,3 +51,7 @@ class NonFiniteLossError(TrainingError):
 
 class StoreError(PersonSearchError):
     """A store is missing, damaged, of another model, or in use."""
+
+
+class GoneError(StoreError):
+    """A person who is not in the store, or not any more."""

@@ -192,6 +192,7 @@ def test_every_search_and_erasure_is_a_line_in_the_audit_log(store: Path, tmp_pa
         "filters": {"cameras": ["gate"]},
         "top": 4,
         "hits": 1,
+        "shown": [1],
     }
     assert entries[1].details["embeddings"] == 1
     assert entries[3].details == {"people": [1], "views": 1}

@@ -1,6 +1,7 @@
 """Search of a store against the plain product, with filters, examples and negatives."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import DataError, StoreError
 from personsearch.search.people_search import combine, search_people
+from personsearch.search.reranking import Rerank
 from personsearch.store import (
     FileStamp,
     Filters,
@@ -80,6 +82,33 @@ def test_equal_similarities_come_in_the_order_of_ids(tmp_path: Path) -> None:
         store.add(file, [FoundPeople((64, 48), boxes, np.ones(50, np.float32), same, [b""] * 50)])
     with StoreEngine(tmp_path) as engine:
         assert [m.person.id for m in search_people(engine, QUERY, top=5)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("rerank", [None, "k-reciprocal", "expansion"])
+def test_who_is_erased_during_a_search_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rerank: Rerank | None
+) -> None:
+    model = ModelIdentity("made", "d" * 64, DIM)
+    with open_store(tmp_path, model=model, write=True) as store:
+        file = store.begin_file("/a.jpg", "", FileStamp(1, 1))
+        boxes = np.tile(np.array([[0, 0, 10, 20]], np.float32), (50, 1))
+        same = np.tile(VECTORS[:1], (50, 1))
+        store.add(file, [FoundPeople((64, 48), boxes, np.ones(50, np.float32), same, [b""] * 50)])
+    victims = iter([[1, 3], [2], [4]])
+    with StoreEngine(tmp_path) as engine:
+        for name in ("search", "find"):  # erased after the ranking, and after the people are read
+            asked = getattr(engine, name)
+
+            def then_erased(*args: Any, asked: Any = asked, **named: Any) -> Any:
+                answer = asked(*args, **named)
+                if ids := next(victims, None):
+                    engine.delete(ids)
+                return answer
+
+            monkeypatch.setattr(engine, name, then_erased)
+        found = [m.person.id for m in search_people(engine, QUERY, top=5, rerank=rerank)]
+    assert len(found) == 5
+    assert not {1, 3} & set(found)
 
 
 def test_several_examples_and_negatives() -> None:

@@ -57,6 +57,7 @@ def test_a_picture_is_sent_and_a_person_in_it_found(
         {"picture_sha256": query["sha256"], "box": [20, 60, 56, 150]}
     ]
     assert entry.details["hits"] == 4
+    assert entry.details["shown"] == [int(hit["person"]["id"]) for hit in hits]
 
 
 def test_several_examples_people_and_unlike(client: TestClient, png: Callable[..., bytes]) -> None:

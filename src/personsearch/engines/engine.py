@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.errors import StoreError
+from personsearch.errors import GoneError, StoreError
 from personsearch.store import EVERYONE, Filters, ModelIdentity, StoredPerson
 from personsearch.types import FloatArray
 
@@ -108,13 +108,20 @@ class Engine(ABC):
         self, queries: FloatArray, top: int, filters: Filters, without: Sequence[int]
     ) -> list[Ranking]: ...
 
-    @abstractmethod
     def get(self, ids: Sequence[int]) -> list[StoredPerson]:
-        """The people with these ids, in their order; `StoreError` if one is not there."""
+        """The people with these ids, in their order; `GoneError` if one is not there."""
+        found = self.find(ids)
+        if missing := [int(one) for one in ids if int(one) not in found]:
+            raise GoneError(f"{self.uri}: has no person {missing[0]}; they may be erased")
+        return [found[int(one)] for one in ids]
+
+    @abstractmethod
+    def find(self, ids: Sequence[int]) -> dict[int, StoredPerson]:
+        """Those of these people who are there, by id."""
 
     @abstractmethod
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
-        """Embeddings (N, D) of these ids, in their order; `StoreError` if one is not there."""
+        """Embeddings (N, D) of these ids, in their order; `GoneError` if one is not there."""
 
     @abstractmethod
     def thumbnail(self, person: int) -> bytes:

@@ -20,7 +20,7 @@ from personsearch.engines import milvus_collection as milvus
 from personsearch.engines.engine import Engine, PersonRecord, Ranking
 from personsearch.engines.milvus_collection import FIELDS, LIMIT, Expression, reported
 from personsearch.engines.milvus_files import erase_files
-from personsearch.errors import StoreError
+from personsearch.errors import GoneError, StoreError
 from personsearch.store import EVERYONE, Filters, ModelIdentity, StoredPerson
 from personsearch.types import FloatArray
 
@@ -176,21 +176,23 @@ class MilvusEngine(Engine):
             )
         return best
 
-    def get(self, ids: Sequence[int]) -> list[StoredPerson]:
-        return [milvus.person_of(row) for row in self._rows(ids, FIELDS)]
+    def find(self, ids: Sequence[int]) -> dict[int, StoredPerson]:
+        rows = self._rows_there(ids, FIELDS)
+        return {one: milvus.person_of(row) for one, row in rows.items()}
 
-    def _rows(self, ids: Sequence[int], fields: Sequence[str]) -> list[dict[str, Any]]:
+    def _rows_there(self, ids: Sequence[int], fields: Sequence[str]) -> dict[int, dict[str, Any]]:
         wanted = [int(one) for one in ids]
         found: dict[int, dict[str, Any]] = {}
         for begin in range(0, len(wanted), _PAGE):
             for row in self.people.rows(Expression.ids(wanted[begin : begin + _PAGE]), fields):
                 found[int(row["id"])] = row
-        if missing := [one for one in wanted if one not in found]:
-            raise StoreError(f"{self.uri}: has no person {missing[0]}; they may be erased")
-        return [found[one] for one in wanted]
+        return found
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
-        return milvus.vectors_of(self._rows(ids, ["id", "vector"]), self.model.dim)
+        found = self._rows_there(ids, ["id", "vector"])
+        if missing := [int(one) for one in ids if int(one) not in found]:
+            raise GoneError(f"{self.uri}: has no person {missing[0]}; they may be erased")
+        return milvus.vectors_of([found[int(one)] for one in ids], self.model.dim)
 
     def thumbnail(self, person: int) -> bytes:
         rows = self.people.rows(Expression.ids([person]), ["id", "thumbnail"])

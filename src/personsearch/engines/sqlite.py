@@ -87,8 +87,8 @@ class StoreEngine(Engine):
         """
         return self._index.prepare()
 
-    def get(self, ids: Sequence[int]) -> list[StoredPerson]:
-        return self.store.people(ids)
+    def find(self, ids: Sequence[int]) -> dict[int, StoredPerson]:
+        return self.store.find_people(ids)
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
         return self.store.vectors(ids)

@@ -199,7 +199,8 @@ class Archive:
         origins = [*request.origins]
         origins += [Origin(one.picture.sha256, one.box.tolist()) for one in shown]
         examples = [origin.as_json() for origin in origins]
-        details = {"examples": examples, **request.as_json(), "hits": len(matches)}
+        ids = [match.person.id for match in matches]
+        details = {"examples": examples, **request.as_json(), "hits": len(ids), "shown": ids}
         entry = self.audit.append("search", caller or self.caller, details)
         return ArchiveResult(query, matches, entry, next(iter(shown), None), searched, reason)
 

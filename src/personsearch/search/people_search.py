@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from personsearch.engines.engine import Engine, Ranking
-from personsearch.errors import DataError, StoreError
+from personsearch.errors import DataError, GoneError, StoreError
 from personsearch.search.reranking import CANDIDATES, NEIGHBOURS, Rerank, expand, k_reciprocal
 from personsearch.store import EVERYONE, Filters, StoredPerson
 from personsearch.store.tracks import VIEWS
@@ -81,8 +81,9 @@ def search_people(
 ) -> list[Match]:
     """Return the people who are most similar to a query (D,) of unit length, best first.
 
-    People named in `without` are left out. Options are those of `SearchRequest`; similarities stay
-    those to `query`, however `rerank` orders the matches.
+    People named in `without` are left out, and so is everyone who is erased meanwhile. Options are
+    those of `SearchRequest`; similarities stay those to `query`, however `rerank` orders the
+    matches.
 
     Raises:
         StoreError: a query of another length than the embeddings.
@@ -95,8 +96,8 @@ def search_people(
     rows = max(top * VIEWS if grouped else top, CANDIDATES if rerank == "k-reciprocal" else 0)
     while True:
         found = engine.search(expanded[None], top=rows, filters=filters, without=without)[0]
-        people = engine.get(found.ids.tolist())
-        ranking = _rank_again(engine, query, found, people, rerank)
+        there, people, vectors = _read(engine, found, vectors=rerank is not None)
+        ranking = _rank_again(engine, query, there, people, vectors, rerank)
         kept = _best_of_each(people, ranking, grouped, one_a_file)[:top]
         if len(kept) == top or len(found.ids) < rows:
             break
@@ -110,9 +111,28 @@ def _expand(
 ) -> FloatArray:
     """The query with its nearest neighbours added, one view of a track."""
     near = engine.search(query[None], top=NEIGHBOURS * VIEWS, filters=filters, without=without)[0]
-    kept = _best_of_each(engine.get(near.ids.tolist()), near, True, False)[:NEIGHBOURS]
-    vectors = engine.vectors(near.ids[kept].tolist()).astype(np.float32)
-    return expand(query, vectors, near.similarities[kept])
+    near, people, vectors = _read(engine, near, vectors=True)
+    kept = _best_of_each(people, near, True, False)[:NEIGHBOURS]
+    return expand(query, vectors[kept], near.similarities[kept])
+
+
+def _read(
+    engine: Engine, found: Ranking, *, vectors: bool
+) -> tuple[Ranking, list[StoredPerson], FloatArray]:
+    """The people of a ranking with their embeddings (N, D); D is 0 if those are not wanted.
+
+    Whoever was erased since is left out, of the ranking, too.
+    """
+    while True:
+        people = engine.find(found.ids.tolist())
+        there = np.array([one in people for one in found.ids.tolist()], bool)
+        found = Ranking(found.ids[there], found.similarities[there], found.rank_scores[there])
+        ids = found.ids.tolist()
+        try:
+            read = engine.vectors(ids) if vectors else np.zeros((len(ids), 0))
+            return found, [people[one] for one in ids], read.astype(np.float32)
+        except GoneError:
+            continue  # erased just now, and not found again
 
 
 def _rank_again(
@@ -120,12 +140,12 @@ def _rank_again(
     query: FloatArray,
     found: Ranking,
     people: Sequence[StoredPerson],
+    vectors: FloatArray,
     rerank: Rerank | None,
 ) -> Ranking:
     """The ranking with similarities to the query itself, and the scores of ranking again."""
     if rerank is None or not len(found.ids):
         return found
-    vectors = engine.vectors(found.ids.tolist()).astype(np.float32)
     similarities = (vectors @ query).round(6)
     if rerank == "expansion":
         return Ranking(found.ids, similarities, found.rank_scores)

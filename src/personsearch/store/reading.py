@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.errors import StoreError
+from personsearch.errors import GoneError, StoreError
 from personsearch.store.connection import Connection
 from personsearch.store.filters import EVERYONE, Filters
 from personsearch.store.people import EmbeddingRows, FileState, KnownFile, StoredPerson, TrackSpan
@@ -123,10 +123,14 @@ class Reading(Connection):
         return int(self._one(f"SELECT count(*) FROM {tables} {where}", *values)[0])
 
     def people(self, ids: Sequence[int]) -> list[StoredPerson]:
-        """The people with these ids, in their order; `StoreError` if one is not there."""
+        """The people with these ids, in their order; `GoneError` if one is not there."""
+        return self._in_order(ids, self.find_people(ids))
+
+    def find_people(self, ids: Sequence[int]) -> dict[int, StoredPerson]:
+        """Those of these people who are there, by id."""
         query = f"{_PERSON} WHERE h.id {_ANY_OF}"
         rows = self._all(query, json.dumps([int(one) for one in ids]))
-        return self._in_order(ids, {row[0]: _person(row) for row in rows})
+        return {row[0]: _person(row) for row in rows}
 
     def people_of(self, file: int) -> list[int]:
         """Ids of the people in the pictures of a file, ascending."""
@@ -190,7 +194,7 @@ class Reading(Connection):
         )
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
-        """Embeddings (N, D) of these ids, in their order; `StoreError` if one is not there."""
+        """Embeddings (N, D) of these ids, in their order; `GoneError` if one is not there."""
         return self.matrix(self._in_order(ids, self._blobs("embeddings", "vector", ids)))
 
     def thumbnails(self, ids: Sequence[int]) -> list[bytes]:
@@ -208,7 +212,7 @@ class Reading(Connection):
 
     def _in_order(self, ids: Sequence[int], found: dict[int, Any]) -> list[Any]:
         if missing := [int(one) for one in ids if int(one) not in found]:
-            raise StoreError(f"{self.folder}: has no person {missing[0]}; they may be erased")
+            raise GoneError(f"{self.folder}: has no person {missing[0]}; they may be erased")
         return [found[int(one)] for one in ids]
 
     def matrix(self, vectors: Sequence[bytes]) -> NDArray[np.float16]:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
-from personsearch.errors import DataError, PersonSearchError
+from personsearch.errors import DataError, GoneError, PersonSearchError
 from personsearch.search.archive import Archive
 from personsearch.web import index_routes, people_routes, search_routes, store_routes
 from personsearch.web.access import Access
@@ -115,6 +115,8 @@ def _answer_errors(app: FastAPI) -> None:
     async def failed(request: Request, error: PersonSearchError) -> JSONResponse:
         if isinstance(error, DataError):
             return refusal(422, str(error))
+        if isinstance(error, GoneError):
+            return refusal(404, "a person of this request was erased just now")
         logger.warning("%s", error, extra={"facts": {"path": request.url.path}})
         return refusal(503, str(error))
 

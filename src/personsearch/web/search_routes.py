@@ -192,5 +192,7 @@ def _search(service: Service, caller: Caller, request: SearchRequest) -> tuple[R
     """Search; return what a report needs, and why there are no matches."""
     check_people_exist(service.archive.engine, [*request.people, *request.unlike])
     found = service.archive.search_by(request, caller=caller.name)
-    query = {name: value for name, value in found.entry.details.items() if name != "hits"}
+    query = {
+        name: value for name, value in found.entry.details.items() if name not in ("hits", "shown")
+    }
     return Result(caller.name, found.entry.time, query, found.matches), found.reason
