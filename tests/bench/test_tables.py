@@ -122,7 +122,15 @@ def test_the_claims_of_all_sections_are_one_family() -> None:
 def test_models_near_color_alone_are_named() -> None:
     lines = remarks(section(KNOWN, floor=0.2))
     assert lines[0] == "Colour alone on true boxes: mAP 20.0 %."
-    assert lines[1].endswith("colour, too little to compare: without.")
+    assert lines[1].endswith("colour there, too little to compare: without.")
+
+
+def test_a_model_is_near_color_on_true_boxes_where_those_are_known() -> None:
+    far = {
+        name: [replace(one, metrics=one.metrics | {"mean_ap@truth": 0.5}) for one in ours]
+        for name, ours in KNOWN.items()
+    }
+    assert not any("too little to compare" in line for line in remarks(section(far, floor=0.2)))
 
 
 def test_a_document_holds_everything() -> None:
