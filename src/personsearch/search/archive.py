@@ -258,6 +258,10 @@ class Archive:
         details = {"format": kind, "hits": [match.person.id for match in matches]}
         self.audit.append("report", caller or self.caller, details)
 
+    def log_views(self, people: Mapping[str, Sequence[int]], *, caller: str | None = None) -> None:
+        """Write the audit line of views outside of a search, by kind such as ``thumbnails``."""
+        self.audit.append("view", caller or self.caller, people)
+
     def _erase(
         self, details: Mapping[str, Any], erase: Callable[[], int], caller: str | None
     ) -> int:

@@ -118,6 +118,7 @@ async def search(
     )
     result, reason = await service.run(lambda: _search(service, caller, asked))
     service.metrics.searches.inc()
+    service.views.returned(caller.name, (one.person.id for one in result.matches))
     return SearchAnswer(
         result=service.results.put(result),
         hits=to_hits(result.matches),
