@@ -83,6 +83,7 @@ class StoredPerson:
     camera: str | None
     size: tuple[int, int]  # (width, height) of the picture
     track: TrackSpan | None = None  # when the person was seen in a video; None for a photo
+    here: bool = True  # whether the source was indexed on this machine, not imported or merged
 
     @property
     def path(self) -> Path:
@@ -96,8 +97,11 @@ class StoredPerson:
 
     @property
     def has_file(self) -> bool:
-        """Whether the picture came from a file, which may be gone by now."""
-        return Path(self.source).is_absolute()
+        """Whether the picture came from a file of this machine, which may be gone by now.
+
+        What an import or a merge says about files proves nothing, so none of them is opened.
+        """
+        return self.here and Path(self.source).is_absolute()
 
 
 class PictureRow(NamedTuple):

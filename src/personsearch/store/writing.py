@@ -97,7 +97,7 @@ class Writing(Reading):
 
     def _picture_of(self, person: StoredPerson) -> int:
         """The picture of a person; inserted, with file and track, if needed."""
-        where = self.source_id(person.source)
+        where = self.source_id(person.source, here=person.here)
         row = self._one("SELECT id FROM files WHERE source = ? AND name = ?", where, person.name)
         file = row[0] if row else None
         if file is None:
@@ -154,10 +154,20 @@ class Writing(Reading):
 
     # Rows of a transaction.
 
-    def source_id(self, source: str) -> int:
-        """The row of a source, inserted if needed."""
-        self.execute("INSERT OR IGNORE INTO sources (place) VALUES (?)", source)
-        return int(self._one("SELECT id FROM sources WHERE place = ?", source)[0])
+    def source_id(self, source: str, *, here: bool = True) -> int:
+        """The row of a source, inserted if needed; `here`: indexed on this machine, not imported.
+
+        A source that was imported becomes one of this machine when it is indexed here. Its files
+        lose their stamps, so that they are indexed again: what others said about them, true or not,
+        is replaced. Only erased files stay as they are.
+        """
+        self.execute("INSERT OR IGNORE INTO sources (place, here) VALUES (?, ?)", source, int(here))
+        row, known = self._one("SELECT id, here FROM sources WHERE place = ?", source)
+        if here and not known:
+            self.execute("UPDATE sources SET here = 1 WHERE id = ?", row)
+            unknown = "UPDATE files SET bytes = -1 WHERE source = ? AND state != ?"
+            self.execute(unknown, row, FileState.ERASED)
+        return int(row)
 
     def insert_file(
         self,

@@ -112,7 +112,7 @@ def _copy(frames: Any, made: Any, begin: float, end: float) -> int:
 
 def _file(person: StoredPerson) -> Path:
     if not person.has_file:
-        raise PictureError(f"{person.uri}: has no file; only its thumbnail is kept")
+        raise PictureError(f"{person.uri}: has no file on this machine; only its thumbnail is kept")
     return person.path
 
 
