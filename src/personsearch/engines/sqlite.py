@@ -65,12 +65,14 @@ class StoreEngine(Engine):
         with open_store(self.folder, write=True) as store:
             store.put([(one.person, one.vector, one.thumbnail) for one in records])
 
-    def erase(self, filters: Filters) -> int:
-        with open_store(self.folder, write=True) as store:
+    def erase(self, filters: Filters, *, caller: str | None = None) -> int:
+        with open_store(self.folder, write=True, caller=caller) as store:
             return store.erase(filters)
 
-    def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
-        with open_store(self.folder, write=True) as store:
+    def erase_files(
+        self, source: str, names: Sequence[str] | None = None, *, caller: str | None = None
+    ) -> int:
+        with open_store(self.folder, write=True, caller=caller) as store:
             return store.erase_files(source, names)
 
     def _search(

@@ -39,6 +39,7 @@ class KnownFile:
     stamp: FileStamp  # size and modification time when it was indexed
     state: FileState
     frames: int  # number of a video's frames in the store; 0 for a photo
+    content: bytes | None = None  # SHA-256 of its bytes; None if unknown
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,8 @@ _EMBEDDINGS = (
 )
 _FILES = (  # without a stamp where the source was imported: see `Writing.source_id`
     "SELECT f.name, f.id, CASE WHEN s.here THEN f.bytes ELSE -1 END, f.changed, f.state, "
-    f"count(p.frame) FROM {_SOURCES} LEFT JOIN pictures p ON p.file = f.id WHERE s.place = ?"
+    f"count(p.frame), f.content FROM {_SOURCES} LEFT JOIN pictures p ON p.file = f.id "
+    "WHERE s.place = ?"
 )
 _PERSON = (
     "SELECT h.id, s.place, f.name, h.x1, h.y1, h.x2, h.y2, h.score, p.frame, p.position, p.time, "
@@ -241,6 +242,18 @@ class Reading(Connection):
         query = f"SELECT count(*) FROM people h JOIN pictures p ON p.id = h.picture WHERE {OLDER}"
         return int(self._one(query, self._oldest(now))[0])
 
+    def erasure(self) -> bytes:
+        """Random token that every erasure renews."""
+        return bytes(self._one("SELECT erasure FROM keeping")[0])
+
+    def erased_contents(self) -> frozenset[bytes]:
+        """SHA-256 of the files whose people were erased."""
+        return frozenset(self._column("SELECT content FROM erased"))
+
+    def is_erased(self, content: bytes) -> bool:
+        """Whether people in files of this content, a SHA-256, were erased."""
+        return self._one("SELECT 1 FROM erased WHERE content = ?", content) is not None
+
     def scrubbed(self) -> bool:
         """Whether no copy of an erased person is left; if not, `compact` overwrites them."""
         return not self._one("SELECT unscrubbed FROM keeping")[0]
@@ -251,8 +264,10 @@ class Reading(Connection):
         return None if days is None else (time.time() if now is None else now) - days * DAY
 
 
-def _known(file: int, size: int, changed: int, state: str, frames: int) -> KnownFile:
-    return KnownFile(file, FileStamp(size, changed), FileState(state), frames)
+def _known(
+    file: int, size: int, changed: int, state: str, frames: int, content: bytes | None
+) -> KnownFile:
+    return KnownFile(file, FileStamp(size, changed), FileState(state), frames, content)
 
 
 def _person(row: Any) -> StoredPerson:

@@ -66,7 +66,7 @@ async def add_picture(
     if not isinstance(service.archive.engine, StoreEngine):
         raise HTTPException(409, "only a store in a folder takes pictures over the API")
 
-    there = await service.run(lambda: _there(service, source, name, stamp))
+    there = await service.run(lambda: _there(service, source, name, stamp, digest))
     if there is not None:
         return there
 
@@ -82,10 +82,10 @@ async def add_picture(
 
     def add() -> Indexed:
         # Two requests may have sent the same picture; they are added one after the other.
-        if (there := _there(service, source, name, stamp)) is not None:
+        if (there := _there(service, source, name, stamp, digest)) is not None:
             return there
-        with open_store(service.folder, write=True) as store:
-            row = store.begin_file(source, name, stamp, camera)
+        with open_store(service.folder, write=True, caller=caller.name) as store:
+            row = store.begin_file(source, name, stamp, camera, digest)
             if not store.add(row, [found], finished=True):
                 raise _was_erased()
             return _indexed(store, row, skipped=False)
@@ -93,15 +93,19 @@ async def add_picture(
     return await service.write("add", add)
 
 
-def _there(service: Service, source: str, name: str, stamp: FileStamp) -> Indexed | None:
+def _there(
+    service: Service, source: str, name: str, stamp: FileStamp, content: bytes
+) -> Indexed | None:
     """Return the people of the same picture, if it was added before; 409 if it was erased."""
     with open_store(service.folder) as store:
         known = store.known_file(source, name)
         if known is not None and known.state == "erased":
             raise _was_erased()
-        if known is None or known.state != "whole" or known.stamp != stamp:
-            return None
-        return _indexed(store, known.id, skipped=True)
+        if known is not None and known.state == "whole" and known.stamp == stamp:
+            return _indexed(store, known.id, skipped=True)
+        if store.is_erased(content):
+            raise HTTPException(409, "people in this picture were erased; it is not added again")
+        return None
 
 
 def _was_erased() -> HTTPException:
