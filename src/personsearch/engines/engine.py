@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -123,6 +124,15 @@ class Engine(ABC):
     def _search(
         self, queries: FloatArray, top: int, filters: Filters, without: Sequence[int]
     ) -> list[Ranking]: ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """A block in which all reads of this thread see one state of the archive.
+
+        So whoever a search finds can be read. Keep it short: in a store, copies of erased people
+        are overwritten after it. This engine may have none: then a person who is erased between
+        two calls is there in the first and not in the second.
+        """
+        return nullcontext()
 
     def get(self, ids: Sequence[int]) -> list[StoredPerson]:
         """The people with these ids, in their order; `GoneError` if one is not there."""

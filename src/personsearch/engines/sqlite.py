@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ class StoreEngine(Engine):
         self._stack = ExitStack()
         self._lock = threading.Lock()
         self._local = threading.local()
-        self._groups: tuple[int, dict[str, int], dict[str, int]] | None = None
+        self._groups: tuple[tuple[int, bytes], dict[str, int], dict[str, int]] | None = None
         self.model = self.store.model
         self._index = PeopleIndex(self.folder, lambda: self.store, exact=exact)
 
@@ -55,6 +55,9 @@ class StoreEngine(Engine):
                 found = self._stack.enter_context(open_store(self.folder, model=self._given))
             self._local.store = found
         return found
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._index.pinned()
 
     def close(self) -> None:
         self._index.close()
@@ -118,21 +121,25 @@ class StoreEngine(Engine):
 
     def _grouped(self) -> tuple[dict[str, int], dict[str, int]]:
         """Number of people by camera and by source, counted again when the store has changed."""
-        revision = self.store.revision()
         with self._lock:
-            if self._groups is not None and self._groups[0] == revision:
+            if self._groups is not None and self._groups[0] == self.store.head():
                 return self._groups[1:]
-        people = self._index.by_file()
+        with self.snapshot():
+            head, people, files = (
+                self.store.head(),
+                self._index.by_file(),
+                self.store.file_sources(),
+            )
         cameras: Counter[str] = Counter()
         sources: Counter[str] = Counter()
-        for file, camera, source in self.store.file_sources():
+        for file, camera, source in files:
             if count := people.get(file):
                 sources[source] += count
                 if camera is not None:
                     cameras[camera] += count
         found = dict(sorted(cameras.items())), dict(sorted(sources.items()))
         with self._lock:
-            self._groups = (revision, *found)
+            self._groups = (head, *found)
         return found
 
     def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:

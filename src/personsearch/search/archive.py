@@ -164,12 +164,26 @@ class Archive:
 
     def search_by(self, request: SearchRequest, *, caller: str | None = None) -> ArchiveResult:
         """Answer a request; `caller` is for the audit log, by default the archive's."""
+        shown = [self._query_person(*example) for example in request.pictures]
+        with self.engine.snapshot():
+            query, matches, searched, reason = self._answer(request, shown)
+        origins = [*request.origins]
+        origins += [Origin(one.picture.sha256, one.box.tolist()) for one in shown]
+        examples = [origin.as_json() for origin in origins]
+        ids = [match.person.id for match in matches]
+        details = {"examples": examples, **request.as_json(), "hits": len(ids), "shown": ids}
+        entry = self.audit.append("search", caller or self.caller, details)
+        return ArchiveResult(query, matches, entry, next(iter(shown), None), searched, reason)
+
+    def _answer(
+        self, request: SearchRequest, shown: Sequence[QueryPerson]
+    ) -> tuple[FloatArray, list[Match], int | None, str]:
+        """The query, its matches, the number of people searched, and why nobody was found."""
         engine = self.engine
         given = [] if request.embeddings is None else [request.embeddings]
         if len(request.people):
             given.append(engine.vectors(request.people).astype(np.float32))
         without = self._views_of([*request.people, *request.unlike])
-        shown = [self._query_person(*example) for example in request.pictures]
         for one in shown:
             given.append(one.embedding[None])
             without += engine.people_in(one.path)
@@ -196,13 +210,7 @@ class Archive:
             pairs = zip(matches, found.tolist(), strict=True)
             matches = [replace(match, probability=value) for match, value in pairs]
         reason = "" if matches else self._why_nobody(request.filters)
-        origins = [*request.origins]
-        origins += [Origin(one.picture.sha256, one.box.tolist()) for one in shown]
-        examples = [origin.as_json() for origin in origins]
-        ids = [match.person.id for match in matches]
-        details = {"examples": examples, **request.as_json(), "hits": len(ids), "shown": ids}
-        entry = self.audit.append("search", caller or self.caller, details)
-        return ArchiveResult(query, matches, entry, next(iter(shown), None), searched, reason)
+        return query, matches, searched, reason
 
     def _why_nobody(self, filters: Filters) -> str:
         if empty := [name for name, value in filters.described().items() if value == []]:
