@@ -106,6 +106,10 @@ class MilvusWriter:
 
     def write(self, item: Item) -> list[Item]:
         media = item.media
+        if isinstance(item, Ended) and item.later:
+            if media in self._open:
+                self._open.pop(media).close()
+            return [item]
         if media not in self._open:
             self._open[media] = _File()
         file = self._open[media]

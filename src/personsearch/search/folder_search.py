@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from personsearch.errors import DataError, PictureError
+from personsearch.media.apart import read_picture
 from personsearch.media.files import Skipped
-from personsearch.media.pictures import SUFFIXES, read_picture
+from personsearch.media.pictures import SUFFIXES
 from personsearch.search.query import QueryPerson
 from personsearch.types import FloatArray
 

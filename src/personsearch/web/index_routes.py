@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 
 from personsearch.engines.sqlite import StoreEngine
+from personsearch.media.apart import decode_picture
 from personsearch.media.files import Frame
-from personsearch.media.pictures import decode_picture
 from personsearch.store import FoundPeople, Store, open_store
 from personsearch.types import FileStamp
 from personsearch.web.access import Indexer, Served
@@ -18,6 +18,7 @@ from personsearch.web.service import Service
 from personsearch.web.upload_body import (
     MAX_QUERY_PIXELS,
     PICTURE_BODY,
+    QUERY_SECONDS,
     likely_pixels,
     read_upload,
 )
@@ -73,7 +74,7 @@ async def add_picture(
     def find() -> FoundPeople:
         from personsearch.indexing.finding import describe, surest
 
-        pixels = decode_picture(data, "the picture", MAX_QUERY_PIXELS)
+        pixels = decode_picture(data, "the picture", MAX_QUERY_PIXELS, patience=QUERY_SECONDS)
         people = surest(service.archive.find_people(pixels), min_score)
         return describe(Frame(pixels, None, None, time.time() if taken is None else taken), people)
 
