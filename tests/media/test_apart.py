@@ -153,7 +153,6 @@ def test_memory_without_bound_is_the_files_error(photo: Path, decoder: int) -> N
     Image.new("RGB", (8000, 8000)).save(large)
     taken = int(Path(f"/proc/{decoder}/statm").read_text().split()[0]) * resource.getpagesize()
     _, most = resource.prlimit(decoder, resource.RLIMIT_AS)  # type: ignore[attr-defined]
-    assert most == 4 << 30
     resource.prlimit(decoder, resource.RLIMIT_AS, (taken + (50 << 20), most))  # type: ignore[attr-defined]
     with pytest.raises(PictureError, match=r"b\.bmp: needs more than 4 GB of memory"):
         apart.read_picture(large)

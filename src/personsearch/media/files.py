@@ -28,6 +28,7 @@ _DATE = re.compile(
     r"(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]{0,3}"
     r"([01]\d|2[0-3])[-_.:h]?([0-5]\d)[-_.:m]?([0-5]\d)(?!\d)"
 )
+_SHOWN = 200  # characters of a name
 # Pictures that the user should hear of, because they cannot be read.
 _NOT_READ = frozenset(
     {".svg", ".gif", ".jxl", ".jp2", ".psd"}
@@ -90,8 +91,8 @@ def find_media(
     skipped: list[Skipped] = []
     for source in sources:
         folder = Path.cwd() / Path(source).expanduser()
-        if not folder.exists():
-            raise DataError(f"{source}: no such file or folder")
+        if not os.path.exists(folder):  # noqa: PTH110  (Path.exists raises for too long a name)
+            raise DataError(f"{str(source)[:_SHOWN]}: no such file or folder")
         paths = _walk(folder, skipped) if folder.is_dir() else [folder]
         for path in paths:
             try:

@@ -17,7 +17,7 @@ def open_regular(path: Path, what: str = "picture", inside: Path | str | None = 
     """Open a regular file for reading.
 
     Args:
-        what: expected content, for messages.
+        what: expected kind of file, for messages.
         inside: a folder that links must not lead out of; None to follow every link. A file that a
             user named is its own folder.
 
@@ -53,10 +53,10 @@ def leads_out(path: Path, inside: Path) -> bool:
 
 
 def _check_kind(path: Path, mode: int, what: str) -> None:
-    if stat.S_ISDIR(mode):
-        raise PictureError(f"{path}: is a folder, expected a {what} file")
     if not stat.S_ISREG(mode):
-        raise PictureError(f"{path}: is not a regular file, expected a {what} file")
+        received = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        expected = what if what.endswith("file") else f"{what} file"
+        raise PictureError(f"{path}: is {received}, expected a {expected}")
 
 
 def _refusal(path: Path, what: str, error: OSError | ValueError) -> BaseException:
