@@ -97,6 +97,13 @@ def read_frame(path: Path, index: int, *, inside: Path | str | None = None) -> N
     return pixels
 
 
+def first_frame(path: Path) -> tuple[NDArray[np.uint8], int]:
+    """Return the first frame of a video, and how many frames it has."""
+    with open_regular(path, "video") as file:
+        ((facts, pixels),) = _ask("counted", path, file, {})
+    return pixels, facts["index"]
+
+
 def play(
     path: Path,
     sampling: Sampling,

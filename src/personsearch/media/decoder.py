@@ -51,6 +51,12 @@ def _frame(path: Path, file: BinaryIO, *, index: int, max_pixels: int) -> Iterat
         opened.close()
 
 
+def _counted(path: Path, file: BinaryIO) -> Iterator[Answer]:
+    count = video.frame_count(path, file)
+    for _, pixels in _frame(path, file, index=0, max_pixels=MAX_PIXELS):
+        yield {"index": count}, pixels
+
+
 def _video(
     path: Path,
     file: BinaryIO,
@@ -78,6 +84,7 @@ def _clip(path: Path, file: BinaryIO, **part: Any) -> Iterator[Answer]:
 OPERATIONS: dict[str, Callable[..., Iterator[Answer]]] = {
     "photo": _photo,
     "frame": _frame,
+    "counted": _counted,
     "video": _video,
     "clip": _clip,
 }

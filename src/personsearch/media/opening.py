@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +14,9 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _SHOWN = 120  # characters of a name that is too long
 
 
-def open_regular(path: Path, what: str = "picture", inside: Path | str | None = None) -> BinaryIO:
+def open_regular(
+    path: Path, what: str = "picture", inside: Path | str | None = None
+) -> BufferedReader:
     """Open a regular file for reading.
 
     Args:

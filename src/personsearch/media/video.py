@@ -261,9 +261,9 @@ def thumbnail(frame: Any) -> NDArray[np.uint8]:
     return np.asarray(frame.reformat(80, 45, "gray", interpolation="AREA").to_ndarray())
 
 
-def frame_count(path: Path) -> int:
+def frame_count(path: Path, file: BinaryIO | None = None) -> int:
     """Count the frames of a video, without decoding them: headers may be wrong."""
-    with decoding(path), open_video(Path(path)) as container:
+    with decoding(path), open_video(Path(path), file) as container:
         return sum(1 for _ in _shown_packets(container))
 
 
