@@ -1,6 +1,7 @@
 """Write files atomically, so that they survive a power cut."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -25,6 +26,13 @@ def replace_file(path: Path, text: str, *, mode: int = 0o666) -> None:
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder if it is missing, and write a byte there; OSError if that is not possible."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(b"x")
 
 
 def sync(path: Path) -> None:

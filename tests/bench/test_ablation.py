@@ -82,6 +82,16 @@ def test_an_unknown_name_lists_what_there_is() -> None:
         ('[[variant]]\nname = "c"\npaper = {top_1 = 1.0}', "no column 'top_1'"),
         ('[[claim]]\nsays = "s"\nbetter = "a"\nworse = "z"', "no variant 'z'"),
         ('[[variant]]\nname = "A b"', "pattern"),
+        ('[[variant]]\nname = "c"\nset = {seed = 7}', "sets 'seed', which each run gets"),
+        ('[[variant]]\nname = "c"\npaper = {mean_ap = nan}', "finite"),
+        ('set = {init = "run:z"}', "starts from 'z', no other variant"),
+        ('set = {init = "data:z"}', "unknown data set 'z'"),
+        (
+            '[[variant]]\nname = "c"\nset = {init = "run:d"}\n'
+            '[[variant]]\nname = "d"\nset = {init = "run:e"}\n'
+            '[[variant]]\nname = "e"\nset = {reid_init = "run:c"}',
+            "variants start from each other: (c -> d -> e -> c|d -> e -> c -> d|e -> c -> d -> e)",
+        ),
         ("unheard = 1", "unheard"),
         ("title = [", "TOML"),
     ],
@@ -90,6 +100,13 @@ def test_contradictions_are_named(tmp_path: Path, more: str, message: str) -> No
     path = tmp_path / "own.toml"
     path.write_text(f"{more}\n{MINIMAL}" if "=" in more.split("\n")[0] else f"{MINIMAL}\n{more}\n")
     with pytest.raises(RecipeError, match=message):
+        read_ablation(str(path))
+
+
+def test_columns_without_rows_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(MINIMAL.partition("[[variant]]")[0])
+    with pytest.raises(RecipeError, match="has columns but no row"):
         read_ablation(str(path))
 
 
@@ -110,6 +127,15 @@ def test_every_recipe_is_a_row_and_the_baseline_is_first(tmp_path: Path) -> None
     measures = [column.measure for column in table.column]
     assert measures[0] == "mean_ap"
     assert {"mean_ap@truth", "detection_ap", "parameters", "peak_memory_mb"} <= set(measures)
+
+
+def test_recipes_whose_names_are_no_rows_are_rows(tmp_path: Path) -> None:
+    (tmp_path / "My recipe (2).toml").touch()
+    (row,) = systems_table(tmp_path).shown
+    assert (row.name, row.label) == ("my-recipe-2", "My recipe (2)")
+    (tmp_path / "my_recipe_2.toml").touch()
+    with pytest.raises(RecipeError, match="do not differ in letters and digits; rename one"):
+        systems_table(tmp_path)
 
 
 def test_a_folder_without_recipes_says_where_to_look(tmp_path: Path) -> None:

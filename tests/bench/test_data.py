@@ -1,10 +1,13 @@
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from personsearch.bench import data
 from personsearch.bench.data import Drawn, Source
 from personsearch.errors import DataError
+from personsearch.synthetic import benchmark
 
 Drawing = tuple[Path, Source, list[tuple[int, int]]]
 
@@ -25,6 +28,32 @@ def test_a_data_set_is_drawn_once(drawn: Drawing) -> None:
     assert len(calls) == 40
     assert source.folder == runs / "data" / "tiny-person-0"
     assert data.at(source.folder) == source
+
+
+def test_two_processes_do_not_draw_one_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data" / "tiny-person-0"
+    folder.mkdir(parents=True)
+    began, waited = threading.Event(), threading.Event()
+
+    def draw(*_: object, **__: object) -> None:
+        began.set()
+
+    monkeypatch.setattr(benchmark, "make_benchmark", draw)
+    monkeypatch.setattr(data, "at", lambda folder: waited.set())
+    with FileLock(folder.with_name(".tiny-person-0.lock")):
+        threading.Thread(target=data.drawn, args=(Drawn("tiny"), tmp_path), daemon=True).start()
+        assert not began.wait(0.3)
+        (folder / "scenes.json").touch()
+    assert waited.wait(10)
+    assert not began.is_set()
+
+
+def test_a_folder_in_which_nothing_can_be_drawn_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot be drawn .*Not a directory.*; choose another"):
+        data.drawn(Drawn("tiny"), tmp_path / "file")
 
 
 def test_without_leave_nothing_is_drawn(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from personsearch.bench.data import Source
 from personsearch.bench.execute import State, execute
 from personsearch.bench.plan import Planner
 from personsearch.bench.runs import SPEED, Run, result
+from personsearch.errors import DataError
 
 WORKER = """
 import json, os, signal, sys, time
@@ -35,12 +36,16 @@ note("began")
 if recipe["lr"] == 2.0:
     (folder / "failure.json").write_text(json.dumps({"error": "LossError: it broke"}))
     sys.exit(1)
+if recipe["lr"] == 5.0:
+    (folder / "failure.json").write_text(json.dumps({"error": "OSError: No space left on device"}))
+    sys.exit(74)
 if recipe["lr"] == 3.0:
     os.kill(os.getpid(), signal.SIGKILL)
 (folder / "progress.json").write_text(json.dumps({"step": "scenes", "done": 3, "total": 9}))
 time.sleep(30 if recipe["lr"] == 4.0 else 0.3)
 note("ended")
 metrics = {"figures": {"mean_ap": recipe["lr"]}, "checkpoint": "last"}
+(folder / "last").mkdir(exist_ok=True)
 (folder / "metrics.json").write_text(json.dumps(metrics))
 """
 
@@ -107,6 +112,35 @@ def test_a_failure_stops_nothing_but_what_starts_from_it(
     execute(list(runs.values()), tmp_path, poll=0.02, command=command)
     tried = [line[1] for line in log(tmp_path) if line[0] == "began"]
     assert (tried.count("2.0"), tried.count("0.2")) == (2, 1)
+
+
+def test_damaged_results_are_made_again(
+    make: Callable[..., dict[str, Run]], tmp_path: Path, command: tuple[str, str]
+) -> None:
+    (run,) = make(a=0.1).values()
+    run.folder(tmp_path).mkdir()
+    (run.folder(tmp_path) / "metrics.json").write_text('{"figures": ')
+    assert execute([run], tmp_path, poll=0.02, command=command) == {}
+    assert result(run.folder(tmp_path)).metrics == {"mean_ap": 0.1}
+
+
+def test_a_full_disk_ends_all_runs(
+    make: Callable[..., dict[str, Run]], tmp_path: Path, command: tuple[str, str]
+) -> None:
+    runs = list(make(long=4.0, full=5.0, later=0.1).values())
+    with pytest.raises(DataError, match=r"No space left on device.*; free space or choose"):
+        execute(runs, tmp_path, jobs=2, poll=0.02, command=command)
+    noted = [line[:2] for line in log(tmp_path)]
+    assert ["began", "0.1"] not in noted
+    assert noted.count(["stopped", "4.0"]) == noted.count(["began", "4.0"])
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    make: Callable[..., dict[str, Run]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/runs: cannot be written \(Not a directory\)"):
+        execute(list(make(a=0.1).values()), tmp_path / "file" / "runs")
 
 
 def test_what_is_timed_runs_alone_and_last(

@@ -52,7 +52,11 @@ def test_a_run_that_starts_from_another_changes_with_it(
     assert [one.name for one in with_needs([run, run])] == [needed.name, run.name]
     with pytest.raises(DataError, match="is not a finished run"):
         run.recipe(tmp_path)
-    write_json(needed.folder(tmp_path) / "metrics.json", {"figures": {}, "checkpoint": "last"})
+    metrics = {"figures": {"mean_ap": 0.5}, "checkpoint": "last"}
+    write_json(needed.folder(tmp_path) / "metrics.json", metrics)
+    with pytest.raises(DataError, match="the checkpoint of a finished run is gone; restore it"):
+        run.recipe(tmp_path)
+    (needed.folder(tmp_path) / "last").mkdir()
     assert run.recipe(tmp_path).init == str(checkpoint(needed.folder(tmp_path)))
     assert run.recipe(tmp_path).data == str(drawn.root)
 

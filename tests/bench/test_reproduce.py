@@ -44,6 +44,24 @@ def test_too_small_a_disk_is_an_error(tmp_path: Path) -> None:
         reproduce.check_disk(Estimate(1, 1.0, 1e18, {}), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["page.html", "page.md"])
+def test_no_page_but_its_own_is_replaced(tmp_path: Path, name: str) -> None:
+    paper = Binding(name="some", title="Someone & Co 2020")
+    reproduce.check_place(paper, tmp_path / "new" / "folder")
+    reproduce.write_page(Planner(None, tmp_path), paper, [SECTION], 1, tmp_path)
+    reproduce.check_place(paper, tmp_path)
+    (tmp_path / name).write_bytes(b"\xff my notes")
+    with pytest.raises(DataError, match="is not a page of 'some' and would be replaced"):
+        reproduce.check_place(paper, tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=r"cannot be written .* give --out another folder"):
+        reproduce.check_place(paper, tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="Not a directory"):
+        reproduce.check_place(paper, tmp_path / "file" / "out")
+
+
 def test_the_page_says_how_it_was_made(tmp_path: Path) -> None:
     planner, paper = Planner(None, tmp_path / "runs"), Binding(name="some", title="Someone 2020")
     page = reproduce.write_page(planner, paper, [SECTION], 2, tmp_path / "out")

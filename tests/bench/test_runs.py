@@ -85,4 +85,27 @@ def test_a_folder_says_what_became_of_the_run(tmp_path: Path) -> None:
     assert (known.finished, known.failure) == (True, "")
     assert known.metrics == {"mean_ap": 0.5}
     assert known.curves == ({"stage": "scenes"},)
+    (tmp_path / "best").mkdir()
     assert checkpoint(tmp_path) == tmp_path / "best"
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"figures": {}, "checkpoint": "best"}',
+        '{"figures": {"mean_ap": "x"}, "checkpoint": "best"}',
+        '{"figures": {"mean_ap": 0.5}, "checkpoint": 3}',
+        '{"figures": [0.5], "checkpoint": "best"}',
+    ],
+)
+def test_damaged_results_are_no_results(tmp_path: Path, damaged: str) -> None:
+    folder = RUN.folder(tmp_path)
+    folder.mkdir()
+    (folder / "metrics.json").write_text(damaged)
+    assert not result(folder).finished
+    assert not found(RUN, tmp_path, any_code=True).finished
+    with pytest.raises(DataError, match="is not a finished run"):
+        checkpoint(folder)

@@ -1,5 +1,6 @@
 """A run's process: trains, measures, writes all of it, goes on where it was stopped."""
 
+import errno
 import fcntl
 import signal
 import subprocess
@@ -15,7 +16,9 @@ from personsearch.bench.data import Source
 from personsearch.bench.files import read_json, write_json
 from personsearch.bench.fingerprint import of_code
 from personsearch.bench.runs import checkpoint, result
+from personsearch.errors import CheckpointError
 from personsearch.loading import load
+from personsearch.training import loop
 from personsearch.training.recipe import read_recipe
 
 
@@ -76,6 +79,42 @@ def test_a_failure_is_one_line_and_goes_when_the_run_succeeds(
     job(folder, recipes, source)
     assert worker.main([str(folder), "cpu"]) == 0
     assert not (folder / "failure.json").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        CheckpointError("not written (I/O error: No space left on device (os error 28))"),
+    ],
+)
+def test_a_full_disk_has_a_status_of_its_own(
+    tmp_path: Path,
+    recipes: Path,
+    source: Source,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        try:
+            raise error
+        except Exception:
+            raise CheckpointError("cannot be written") from None
+
+    monkeypatch.setattr(loop.checkpoint, "save_checkpoint", full)
+    folder = job(tmp_path / "run", recipes, source)
+    assert worker.main([str(folder), "cpu"]) == worker.DISK
+
+
+def test_a_full_disk_needs_no_room_for_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(worker, "_make", full)
+    monkeypatch.setattr(worker, "write_json", full)
+    assert worker.main([str(tmp_path), "cpu"]) == worker.DISK
 
 
 def test_code_that_changed_meanwhile_makes_no_run(

@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from personsearch.cli.bench_runs import folders
+from personsearch.bench.ablation import Ablation, Data
+from personsearch.cli.bench_runs import check_tables, folders
+from personsearch.errors import DataError
 
 
 @pytest.fixture
@@ -29,7 +31,8 @@ def test_at_the_papers_scale_each_has_the_name_of_its_format(data: Path) -> None
         "prw": data / "frames",
         "cuhk-sysu": data / "photos",
     }
-    assert folders(["nowhere"], "paper") == {"main": Path("nowhere")}
+    with pytest.raises(DataError, match="nowhere: no such data set"):
+        folders(["nowhere"], "paper")
 
 
 def test_a_folder_whose_name_has_an_equals_sign_is_a_folder(data: Path) -> None:
@@ -42,3 +45,15 @@ def test_a_name_is_given_once(data: Path, scale: str) -> None:
     twice = [str(data / "frames"), str(data / "frames")]
     with pytest.raises(typer.BadParameter, match="given twice"):
         folders(twice, scale)  # type: ignore[arg-type]
+
+
+def test_a_data_set_that_no_table_names_is_refused() -> None:
+    tables = [Ablation(name="a", title="a", data={"more": Data()})]
+    check_tables(["more=x", "main=x", "prw=x", "FOLDER"], tables)
+    with pytest.raises(typer.BadParameter, match=r"no table has a data set 'moer'; .*main, .*more"):
+        check_tables(["moer=x"], tables)
+
+
+def test_tables_of_one_name_are_refused() -> None:
+    with pytest.raises(typer.BadParameter, match="table 'a' is given twice"):
+        check_tables(None, [Ablation(name="a", title="1"), Ablation(name="a", title="2")])

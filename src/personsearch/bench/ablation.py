@@ -31,8 +31,8 @@ A recipe key whose value is ``"run:NAME"`` gets the checkpoint of the variant NA
 
 import json
 import re
-import tomllib
 from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -72,7 +72,7 @@ _NUMBERS = {
 class Table(BaseModel):
     """A table of a TOML file: strict, and frozen once read."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Column(Table):
@@ -203,13 +203,23 @@ class Ablation(Table):
         measures = [column.measure for column in self.column]
         if len(set(measures)) < len(measures):
             raise ValueError("two columns have the same measure")
+        if self.column and not self.shown:
+            raise ValueError("has columns but no row; add a [[variant]] that is not hidden")
+        starts: dict[str, set[str]] = {}
         for variant in self.variant:
             if not (variant.recipe or self.recipe):
                 raise ValueError(f"variant {variant.name!r} has no recipe, nor has the ablation")
-            wanted = {variant.train, variant.test or MAIN, *_references(variant.set, "data:")}
+            values = self.set | variant.set
+            if given := {"data", "seed"} & set(values):
+                raise ValueError(
+                    f"variant {variant.name!r} sets {min(given)!r}, which each run gets from its "
+                    "data set and seed; remove the key"
+                )
+            wanted = {variant.train, variant.test or MAIN, *_references(values, "data:")}
             if strangers := wanted - {MAIN, *self.data}:
                 raise ValueError(f"variant {variant.name!r}: unknown data set {min(strangers)!r}")
-            for other in _references(variant.set, "run:"):
+            starts[variant.name] = _references(values, "run:")
+            for other in starts[variant.name]:
                 if other not in names or other == variant.name:
                     raise ValueError(
                         f"variant {variant.name!r} starts from {other!r}, no other variant"
@@ -221,6 +231,11 @@ class Ablation(Table):
                 raise ValueError(f"claim {claim.says!r}: no variant {min(strangers)!r}")
             if claim.cause and (strangers := set(claim.cause.rows) - set(names)):
                 raise ValueError(f"cause of {claim.says!r}: no variant {min(strangers)!r}")
+        try:
+            tuple(TopologicalSorter(starts).static_order())
+        except CycleError as error:
+            circle = " -> ".join(reversed(error.args[1]))
+            raise ValueError(f"variants start from each other: {circle}; one must not") from None
         return self
 
 
@@ -248,7 +263,7 @@ def read_ablation(name: str) -> Ablation:
         raise RecipeError(
             f"no ablation {name!r}{hint} The ablations are {', '.join(known)}; or give a .toml file"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: cannot be read as TOML ({error})") from None
     try:
         # Strict validation accepts a list for a tuple only from JSON.
@@ -267,7 +282,15 @@ def systems_table(recipes: Path) -> Ablation:
         raise RecipeError(
             f"{recipes}: holds no recipes; give a folder of .toml files with --recipes"
         )
-    variants = [Variant(name=name.replace("_", "-"), label=name, recipe=name) for name in names]
+    plain = [re.sub("[^a-z0-9]+", "-", name.lower()).strip("-") for name in names]
+    if "" in plain or len(set(plain)) < len(plain):
+        raise RecipeError(
+            f"{recipes}: the recipes {', '.join(names)} do not differ in letters and digits; "
+            "rename one"
+        )
+    variants = [
+        Variant(name=row, label=name, recipe=name) for row, name in zip(plain, names, strict=True)
+    ]
     columns = (
         *(Column(measure=m, title=t, difference=m == "mean_ap") for m, t in _METRICS.items()),
         *(Column(measure=m, title=t, unit="number", difference=False) for m, t in _NUMBERS.items()),

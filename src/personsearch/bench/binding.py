@@ -31,7 +31,6 @@ listed below the printed table.
 """
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -104,7 +103,7 @@ def read_binding(paper: str) -> Binding:
         return Binding.model_validate_json(json.dumps(values, default=str))
     except FileNotFoundError:
         raise RecipeError(f"no paper {paper!r}; there are {', '.join(papers())}") from None
-    except (ValidationError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise RecipeError(f"{path}: {' '.join(str(error).split())}") from None
 
 

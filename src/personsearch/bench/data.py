@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from filelock import FileLock
+
 from personsearch.bench.fingerprint import of_dataset
 from personsearch.datasets import open_dataset
 from personsearch.datasets.dataset import Dataset
@@ -46,11 +48,17 @@ def drawn(
     from personsearch.synthetic.benchmark import make_benchmark
 
     folder = (runs / "data" / wanted.name).resolve()
-    if not (folder / "scenes.json").is_file():
+    complete = folder / "scenes.json"  # written last
+    if not complete.is_file():
         if not draw:
             return Source(folder, NOT_DRAWN)
-        # scenes.json is written last, so a folder that has one is complete.
-        make_benchmark(folder, **asdict(wanted), progress=progress)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_name(f".{folder.name}.lock")):  # others may draw it, too
+                if not complete.is_file():
+                    make_benchmark(folder, **asdict(wanted), progress=progress)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be drawn ({error}); choose another folder") from None
     return at(folder)
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from personsearch.bench import fingerprint, worker
-from personsearch.bench.files import read_json, write_json
+from personsearch.bench.files import read_json, read_metrics, write_json
 from personsearch.bench.runs import RATE, SPEED, Run
-from personsearch.errors import PersonSearchError
+from personsearch.durable import make_writable
+from personsearch.errors import DataError, PersonSearchError
 from personsearch.processors import usable_processors
 
 PATIENCE = 60.0
@@ -64,10 +65,15 @@ def execute(
     The processes of `jobs` runs, whose commands are `command` with a run's folder and the device
     appended, share the processors. The listener is called every `poll` seconds. Return the names of
     the runs that failed, and why. On Ctrl-C the runs in progress write their checkpoints first.
+
+    Raises:
+        DataError: the folder cannot be written or its disk is full; the other runs are stopped.
     """
     pool = _Pool(runs, folder.resolve(), jobs, (*command,), device)
     with _terminated_as_interrupted():
         try:
+            if pool.waiting:
+                make_writable(folder)
             while pool.waiting or pool.active:
                 pool.start()
                 pool.collect()
@@ -75,6 +81,8 @@ def execute(
                     listener(pool.state())
                 if pool.active:
                     time.sleep(poll)
+        except OSError as error:
+            raise _unwritable(folder, error.strerror or str(error)) from None
         finally:
             pool.stop()
     return pool.failed
@@ -89,8 +97,8 @@ class _Pool:
         self.folder, self.jobs, self.command, self.device = folder, jobs, command, device
         everything = with_needs(runs)
         self.total = len(everything)
-        self.waiting = [run for run in everything if not _is_finished(run, folder)]
-        self.finished = self.total - len(self.waiting)
+        self.waiting = [run for run in everything if not read_metrics(run.folder(folder))]
+        self.finished = {run.name for run in everything} - {run.name for run in self.waiting}
         self.active: dict[str, subprocess.Popen[bytes]] = {}
         self.failed: dict[str, str] = {}
         self.timing = False
@@ -109,7 +117,7 @@ class _Pool:
                 why = f"starts from {broken[0]}, which failed: {self.failed[broken[0]]}"
                 self.failed[run.name] = _fail(place, why)
                 self.waiting.remove(run)
-            elif all(_is_finished(need, self.folder) for need in run.needs.values()):
+            elif all(need.name in self.finished for need in run.needs.values()):
                 self.waiting.remove(run)
                 try:
                     self.active[run.name] = self._process(run, place)
@@ -126,11 +134,14 @@ class _Pool:
                 continue
             del self.active[name]
             self.timing = False
-            if (self.folder / name / "metrics.json").is_file():
-                self.finished += 1
+            if read_metrics(self.folder / name):
+                self.finished.add(name)
                 self.took.append(time.monotonic() - self.began[name])
             elif status == worker.STOPPED:
                 raise KeyboardInterrupt
+            elif status == worker.DISK:
+                known = read_json(self.folder / name / "failure.json") or {}
+                raise _unwritable(self.folder, str(known.get("error", "the disk is full")))
             else:
                 self.failed[name] = _why(self.folder / name, status)
 
@@ -142,7 +153,7 @@ class _Pool:
         # Those that are running are half done on average.
         rounds = (len(self.waiting) + len(running) / 2) / self.jobs
         left = rounds * sum(self.took) / len(self.took) if self.took else None
-        return State(self.total, self.finished, dict(self.failed), running, left)
+        return State(self.total, len(self.finished), dict(self.failed), running, left)
 
     def stop(self) -> None:
         """Interrupt all runs, which then write a checkpoint; kill those that do not end."""
@@ -182,8 +193,11 @@ class _Pool:
             )
 
 
-def _is_finished(run: Run, folder: Path) -> bool:
-    return (run.folder(folder) / "metrics.json").is_file()
+def _unwritable(folder: Path, why: str) -> DataError:
+    return DataError(
+        f"{folder}: cannot be written ({why}); free space or choose another folder. The same "
+        "command resumes from the last checkpoints"
+    )
 
 
 def _why(place: Path, status: int) -> str:

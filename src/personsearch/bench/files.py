@@ -1,4 +1,4 @@
-"""Small JSON files, replaced atomically."""
+"""Small JSON files of runs, replaced atomically."""
 
 import json
 from collections.abc import Mapping
@@ -22,3 +22,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return values if isinstance(values, dict) else None
+
+
+def read_metrics(folder: Path) -> dict[str, Any] | None:
+    """Read ``metrics.json`` of a run; None if it is missing or damaged: the run is not finished."""
+    known = read_json(folder / "metrics.json") or {}
+    figures = known.get("figures")
+    if not isinstance(figures, dict) or not isinstance(known.get("checkpoint"), str):
+        return None
+    numbers = all(isinstance(value, int | float) for value in figures.values())
+    return known if figures and numbers else None

@@ -1,6 +1,5 @@
 """Plans the runs of ablations."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,8 +58,8 @@ class Planner:
                 f"{path}: no such recipe; that folder has {known}. Name one of them or give "
                 "another folder with --recipes"
             ) from None
-        except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{path}: is not TOML ({error})") from None
+        except (OSError, ValueError) as error:
+            raise RecipeError(f"{path}: cannot be read as TOML ({error})") from None
 
     def values(self, ablation: Ablation, variant: Variant, seed: int) -> dict[str, Any]:
         """Return a variant's complete recipe, references unresolved; RecipeError if not valid."""

@@ -1,6 +1,7 @@
 """All tables and figures of one paper: their cost, and a page that shows them."""
 
 import base64
+import html
 import os
 import platform
 import shutil
@@ -16,6 +17,7 @@ from personsearch.bench.estimate import Estimate
 from personsearch.bench.plan import Planner
 from personsearch.bench.runs import Run, found
 from personsearch.bench.tables import Section
+from personsearch.durable import make_writable
 from personsearch.errors import DataError
 from personsearch.plots import pages
 from personsearch.plots.tables import comparison_tables
@@ -54,6 +56,20 @@ def plan(planner: Planner, paper: str, seeds: int) -> Plan:
 def of_other_code(runs: Sequence[Run], folder: Path) -> int:
     """Return how many runs are finished in a folder by another version of the code alone."""
     return sum(found(run, folder, any_code=True).other_code for run in runs)
+
+
+def check_place(paper: Binding, out: Path) -> None:
+    """Raise DataError unless a paper's page can be written into a folder, over none but its own."""
+    try:
+        make_writable(out)
+        for page in filter(Path.exists, (out / "page.html", out / "page.md")):
+            if paper.title not in html.unescape(page.read_text("utf-8", errors="replace")):
+                raise DataError(
+                    f"{page}: is not a page of {paper.name!r} and would be replaced; give --out "
+                    "another folder"
+                )
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error}); give --out another folder") from None
 
 
 def check_disk(cost: Estimate, folder: Path) -> None:
@@ -119,7 +135,7 @@ def write_page(
         one.ablation.name: charts.draw(one.ablation, one.results, out / "images")
         for one in sections
     }
-    html = pages.render(
+    text = pages.render(
         "personsearch.bench",
         {},
         title=paper.title,
@@ -137,7 +153,7 @@ def write_page(
         lines.append(tables.document(one, 2, pictures))
     lines += [f"## {one.title}\n\n{tables.markdown(one)}" for one in compared]
     page = out / "page.html"
-    pages.write(page, html, parents=True)
+    pages.write(page, text, parents=True)
     pages.write(page.with_suffix(".md"), "\n\n".join(lines))
     return page
 

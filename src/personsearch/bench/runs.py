@@ -20,7 +20,7 @@ from typing import Any
 
 from personsearch.bench import fingerprint
 from personsearch.bench.data import Source
-from personsearch.bench.files import read_json
+from personsearch.bench.files import read_json, read_metrics
 from personsearch.errors import DataError
 from personsearch.training.recipe import Recipe, make_recipe
 
@@ -88,10 +88,16 @@ class Run:
 
 def checkpoint(folder: Path) -> Path:
     """Return the checkpoint of a finished run."""
-    metrics = read_json(folder / "metrics.json")
+    metrics = read_metrics(folder)
     if metrics is None:
         raise DataError(f"{folder}: is not a finished run; run it first")
-    return folder.resolve() / str(metrics["checkpoint"])
+    saved = folder.resolve() / str(metrics["checkpoint"])
+    if not saved.is_dir():
+        raise DataError(
+            f"{saved}: the checkpoint of a finished run is gone; restore it, or delete {folder} to "
+            "make the run again"
+        )
+    return saved
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Result:
 
 def result(folder: Path) -> Result:
     """Read the outcome from a run's folder."""
-    metrics = read_json(folder / "metrics.json")
+    metrics = read_metrics(folder)
     if metrics is not None:
         curves, machine = tuple(metrics.get("curves", ())), metrics.get("machine", {})
         return Result(metrics["figures"], curves, machine=machine)
@@ -124,6 +130,6 @@ def found(run: Run, runs: Path, *, any_code: bool = False) -> Result:
     known = result(run.folder(runs))
     if known.finished or not any_code:
         return known
-    others = runs.glob(f"{run.task}-*/metrics.json")
+    others = [path for path in runs.glob(f"{run.task}-*/metrics.json") if read_metrics(path.parent)]
     latest = max(others, key=lambda path: path.stat().st_mtime_ns, default=None)
     return replace(result(latest.parent), other_code=True) if latest else known

@@ -4,6 +4,7 @@ It reads ``run.json``, trains or resumes training, measures, and writes ``metric
 Ctrl-C, or when its parent process is gone, it stops after a checkpoint.
 """
 
+import errno
 import os
 import platform
 import resource
@@ -13,15 +14,19 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from personsearch.bench.files import read_json, write_json
+from personsearch.bench.files import read_json, read_metrics, write_json
 
 STOPPED = 130
 """Exit status of a run that was interrupted and can resume."""
+DISK = 74
+"""Exit status of a run that a full or broken disk ended; it would end others, too."""
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
 
 def main(arguments: list[str]) -> int:
@@ -31,20 +36,31 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _stop_with_parent()
     with FileLock(folder / ".lock"):  # another process may work on the same run
-        if (folder / "metrics.json").is_file():
+        if read_metrics(folder):
             return 0
         try:
-            metrics = _make(folder, device)
+            write_json(folder / "metrics.json", _make(folder, device))
+            (folder / "failure.json").unlink(missing_ok=True)
         except KeyboardInterrupt:
             return STOPPED
         except Exception as error:
-            traceback.print_exc()
-            line = " ".join(str(error).split()) or "no message"
-            write_json(folder / "failure.json", {"error": f"{type(error).__name__}: {line}"})
-            return 1
-        write_json(folder / "metrics.json", metrics)
-        (folder / "failure.json").unlink(missing_ok=True)
+            with suppress(OSError):
+                traceback.print_exc()
+                line = " ".join(str(error).split()) or "no message"
+                write_json(folder / "failure.json", {"error": f"{type(error).__name__}: {line}"})
+            return DISK if _of_disk(error) else 1
     return 0
+
+
+def _of_disk(error: BaseException) -> bool:
+    """Whether an error, or one behind it, says that the disk is full or broken."""
+    behind = error.__cause__ or error.__context__
+    return (
+        (isinstance(error, OSError) and error.errno in _DISK_ERRORS)
+        # safetensors only has the text of the operating system's error
+        or any(f"(os error {number})" in str(error) for number in _DISK_ERRORS)
+        or (behind is not None and _of_disk(behind))
+    )
 
 
 def _make(folder: Path, device: str) -> dict[str, Any]:

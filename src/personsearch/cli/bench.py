@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from personsearch.cli.bench_runs import drawing, execute_runs, exit_failed, folders, measured_cost
+from personsearch.cli.bench_runs import (
+    check_tables,
+    drawing,
+    execute_runs,
+    exit_failed,
+    folders,
+    measured_cost,
+)
 from personsearch.cli.options import JsonOption, print_json, print_table
 
 if TYPE_CHECKING:
@@ -37,7 +44,9 @@ _Show = Annotated[bool, typer.Option("--show", help="Run nothing; print the fini
 _AnyCode = Annotated[
     bool, typer.Option("--any-code", help="Also show results of another version of the code.")
 ]
-_Out = Annotated[Path | None, typer.Option(help="Write Markdown, and pictures beside it.")]
+_Out = Annotated[
+    Path | None, typer.Option(help="Write Markdown, and pictures beside it.", dir_okay=False)
+]
 
 
 @app.command("list")
@@ -96,10 +105,12 @@ def ablation(
     from personsearch.bench import charts, report
     from personsearch.bench.ablation import ablation_names, read_ablation
     from personsearch.bench.binding import bound
+    from personsearch.training.devices import choose_device
 
     planner = _planner(recipes, runs, size, data, show, any_code, scale)
     every = ablation_names() if names == ["all"] else names
     chosen = [bound(read_ablation(name), scale) for name in every]
+    check_tables(data, chosen)
     if len(chosen) > 1:
         with drawing(planner):
             possible, problems = planner.possible_of(chosen)
@@ -107,7 +118,9 @@ def ablation(
         for name, problem in problems.items():
             typer.echo(f"left out: {name}: {problem}", err=True)
     failed = {}
+    _check_out(out)
     if not show:
+        device = str(choose_device(device))
         with drawing(planner):
             runs_wanted = report.wanted(planner, chosen, seeds)
         if dry_run or len(chosen) > 1:
@@ -147,11 +160,14 @@ def systems(
     from personsearch.bench.ablation import ablation_names, read_ablation, systems_table
     from personsearch.bench.binding import bound
     from personsearch.recipes import find_set
+    from personsearch.training.devices import choose_device
 
     planner = _planner(recipes, runs, set_name, data, show, any_code)
     table = systems_table(recipes or find_set(f"synthetic-{set_name}"))
     failed = {}
+    _check_out(out)
     if not show:
+        device = str(choose_device(device))
         with drawing(planner):
             wanted = report.wanted(planner, [table], seeds)
         failed = execute_runs(wanted, planner.runs, jobs, device)
@@ -159,11 +175,11 @@ def systems(
     _print(sections, json_output)
     parts = []
     if out is not None:
+        parts = [report.HEAD, *(report.document(one, out) for one in sections)]
         ablations = _planner(None, runs, "ablation", None, True, any_code)
         shown = [] if set_name == "ablation" else [systems_table(find_set("synthetic-ablation"))]
         shown += [bound(read_ablation(name), "synthetic") for name in ablation_names()]
-        sections += report.sections(ablations, shown, seeds)
-        parts = report.whole(sections, out)
+        parts += [report.document(one, out) for one in report.sections(ablations, shown, seeds)]
     _finish(failed, out, parts)
 
 
@@ -205,10 +221,23 @@ def _print(sections: "list[Section]", json_output: bool) -> None:
             typer.echo(line)
 
 
+def _check_out(out: Path | None) -> None:
+    """Raise DataError unless the Markdown can be written, before hours of runs."""
+    from personsearch.durable import make_writable
+    from personsearch.errors import DataError
+
+    try:
+        if out is not None:
+            make_writable(out.parent)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error}); choose another --out") from None
+
+
 def _finish(failed: dict[str, str], out: Path | None, parts: list[str]) -> None:
     """Write the Markdown; exit with an error if runs failed."""
+    from personsearch.plots import pages
+
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text("\n".join(parts), encoding="utf-8")
+        pages.write(out, "\n".join(parts))
         typer.echo(f"written: {out}", err=True)
     exit_failed(failed)

@@ -13,6 +13,7 @@ from personsearch.cli.progress import StepProgress, detail_bars
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from personsearch.bench.ablation import Ablation
     from personsearch.bench.binding import Scale
     from personsearch.bench.estimate import Estimate
     from personsearch.bench.execute import State
@@ -26,21 +27,46 @@ def folders(data: list[str] | None, scale: "Scale") -> dict[str, Path]:
     The first without a name is ``main``; at the scale of the paper, each has that of its format.
     """
     from personsearch.datasets.formats import detect_format
+    from personsearch.errors import DataError
 
     known: dict[str, Path] = {}
     for given in data or ():
-        name, equals, folder = given.partition("=")
+        name, folder = _named(given)
+        if not folder.exists():
+            raise DataError(f"{folder}: no such data set; give its folder with --data")
         names = [name]
-        if not equals or Path(given).exists():
-            folder = given
+        if not name:
             names = [] if "main" in known and scale == "paper" else ["main"]
-            if scale == "paper" and Path(folder).exists():
-                names.append(detect_format(Path(folder)))
+            if scale == "paper":
+                names.append(detect_format(folder))
         for one in names:
             if one in known:
                 raise typer.BadParameter(f"{one!r} is given twice", param_hint="--data")
-            known[one] = Path(folder)
+            known[one] = folder
     return known
+
+
+def _named(given: str) -> tuple[str, Path]:
+    """Split ``NAME=FOLDER``; the name is empty for a folder alone."""
+    name, equals, folder = given.partition("=")
+    return (name, Path(folder)) if equals and not Path(given).exists() else ("", Path(given))
+
+
+def check_tables(data: list[str] | None, tables: "Sequence[Ablation]") -> None:
+    """Raise BadParameter for a data set that no table names, or two tables of one name."""
+    from personsearch.bench.ablation import MAIN
+    from personsearch.datasets.formats import FORMATS
+
+    known = {MAIN, *FORMATS, *(name for table in tables for name in table.data)}
+    for name in filter(None, (_named(given)[0] for given in data or ())):
+        if name not in known:
+            raise typer.BadParameter(
+                f"no table has a data set {name!r}; they name {', '.join(sorted(known))}",
+                param_hint="--data",
+            )
+    names = [table.name for table in tables]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise typer.BadParameter(f"table {min(twice)!r} is given twice; give or name it once")
 
 
 @contextmanager

@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from personsearch.cli.bench_runs import drawing, execute_runs, exit_failed, folders, measured_cost
+from personsearch.cli.bench_runs import (
+    check_tables,
+    drawing,
+    execute_runs,
+    exit_failed,
+    folders,
+    measured_cost,
+)
 
 
 def reproduce(
@@ -66,6 +73,7 @@ def reproduce(
     planner = Planner(recipes, runs, size, folders(data, scale), scale, any_code=any_code)
     with drawing(planner):
         plan = bench.plan(planner, paper, count)
+    check_tables(data, plan.ablations)
     for problem in plan.problems.values():
         typer.echo(f"left out: {problem}", err=True)
     if old := bench.of_other_code(plan.runs, runs):
@@ -74,12 +82,13 @@ def reproduce(
             "again, and --any-code shows them meanwhile",
             err=True,
         )
+    bench.check_place(plan.paper, out)
     cost = measured_cost(plan.runs, runs, jobs, device)
     bench.check_disk(cost, runs)
     if dry_run:
         return
     if cost.runs and not yes:
-        typer.confirm("Begin?", abort=True, err=True)
+        typer.confirm("Begin? (--yes does not ask)", abort=True, err=True)
     failed: dict[str, str] = {}
     try:
         failed = execute_runs(plan.runs, runs, jobs, device)

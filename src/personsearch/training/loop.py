@@ -26,6 +26,7 @@ from torch import Tensor
 from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.validation import split_validation
 from personsearch.distributed import any_process, average_, barrier, rank, world_size
+from personsearch.durable import make_writable
 from personsearch.errors import CheckpointError, DataError, NonFiniteLossError
 from personsearch.evaluation.detection import evaluate_detection
 from personsearch.evaluation.runner import detect_scenes, embed_queries
@@ -298,10 +299,7 @@ class Trainer:
 
     def _make_folder(self, resume: bool) -> None:
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            probe = self.out / ".writable"
-            probe.touch()
-            probe.unlink()
+            make_writable(self.out)
         except OSError as error:
             raise CheckpointError(
                 f"{self.out}: cannot be written ({error}); choose another folder"
