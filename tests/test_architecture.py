@@ -54,6 +54,7 @@ WITHOUT_SOURCE = {
     "recipes/test_paper_sizes.py": "the numbers in recipes/cuhk-sysu and recipes/prw",
     "systems/test_published_code.py": "NAE and SeqNet beside the published programs",
     "systems/test_region_systems.py": "what all systems on proposals have in common",
+    "web/test_imported_places.py": "pictures of what an import names",
     "web/test_over_milvus.py": "the API on another engine",
     "web/test_page.py": "web/static/, in a browser",
     "web/test_web_doc.py": "docs/web.md",

@@ -1,5 +1,6 @@
 """The index finds whom the plain product finds, keeps up with the store, and forgets the erased."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -18,6 +19,7 @@ from personsearch.engines import index_lists, index_parts
 from personsearch.engines.engine import PersonRecord, Ranking
 from personsearch.engines.sqlite import StoreEngine, write_index
 from personsearch.errors import StoreError
+from personsearch.search.people_search import search_people
 from personsearch.store import (
     DATABASE,
     EVERYONE,
@@ -373,7 +375,129 @@ def test_files_of_another_store_or_time_are_not_trusted(folder: Path, tmp_path: 
     connection.close()
     with open_store(folder) as store:
         span = index_files.spans(folder)[0]
-        assert index_parts._mapped(folder, store, span, store.revision()) is None
+        assert index_parts._mapped(folder, store, span) is None
+
+
+def test_a_restored_backup_misses_nobody(folder: Path) -> None:
+    """Only the database is put back; two commits later its revision is that of the index files."""
+    backup = (folder / DATABASE).read_bytes()
+    lost = people_like(600, 70)
+    with open_store(folder, write=True) as store:
+        add(store, "lost.mp4", lost, "other")
+    write_index(folder)
+    kept = lost.copy()
+    strangers = [3, 5, 598]
+    kept[strangers] = people_like(60, 71)[::20]
+    (folder / DATABASE).write_bytes(backup)
+    with open_store(folder, write=True) as store:
+        add(store, "kept.mp4", kept, "other")
+    with StoreEngine(folder) as engine:
+        found = engine.search(kept[strangers], top=1)
+        assert [one.ids.tolist() for one in found] == [[COUNT + 1 + row] for row in strangers]
+        assert_same(engine.search(queries()), plainly(folder, queries(), 20))
+
+
+def test_files_of_a_copied_folder_are_not_taken(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for number, one in enumerate((folder, copy)):
+        with open_store(one, write=True) as store:
+            add(store, "more.mp4", people_like(600, 80 + number), "other")
+        write_index(one)
+    shutil.rmtree(folder / "index")
+    shutil.copytree(copy / "index", folder / "index")
+    asked = people_like(600, 80)[::50]
+    with StoreEngine(folder) as engine:
+        assert_same(engine.search(asked), plainly(folder, asked, 20))
+
+
+@pytest.mark.parametrize("now", [0.0, 4e9])
+def test_a_clock_that_jumps_changes_nothing(
+    folder: Path, now: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_index(folder)
+    before = files(folder)
+    monkeypatch.setattr("time.time", lambda: now)
+    with StoreEngine(folder) as engine:
+        with open_store(folder, write=True) as store:
+            add(store, "more.mp4", people_like(60, 80), "other")
+        asked = people_like(60, 80)[::20]
+        assert_same(engine.search(asked), plainly(folder, asked, 20))
+    assert before <= files(folder)
+
+
+def test_memory_of_another_time_line_is_read_again(folder: Path) -> None:
+    with StoreEngine(folder) as engine:
+        engine.search(queries(2))
+        with sqlite3.connect(folder / DATABASE) as connection:
+            connection.execute("DROP TRIGGER embedding_deleted")
+            connection.execute("DELETE FROM people WHERE id <= 100")
+            connection.execute("DELETE FROM embeddings WHERE person <= 100")
+            connection.execute("UPDATE commits SET token = randomblob(16)")
+        connection.close()
+        assert_same(engine.search(queries(2)), plainly(folder, queries(2), 20))
+
+
+def test_tokens_that_files_note_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("personsearch.store.connection._TOKENS", 8)
+    write_index(folder)
+    noted = index_files.noted_revisions(folder)
+    before = files(folder)
+    with open_store(folder, write=True) as store:
+        for number in range(40):
+            store.begin_file("/more", str(number), FileStamp(1, 1))
+        assert all(store.token(one) for one in noted)
+        (tokens,) = next(store.query("SELECT count(*) FROM commits"))
+        assert tokens <= 16 + len(set(noted))
+    with StoreEngine(folder) as engine:
+        assert engine.count() == COUNT
+        assert all(part.span for part in engine._index.current().parts[:2])
+    assert files(folder) == before
+
+
+def test_one_state_for_several_reads(folder: Path) -> None:
+    with StoreEngine(folder) as engine:
+        with engine.snapshot():
+            (found,) = engine.search(queries(1))
+            with open_store(folder, write=True) as store:
+                ids = json.dumps(found.ids.tolist())
+                with store.writing(erasing=True):
+                    store.execute(
+                        "DELETE FROM people WHERE id IN (SELECT value FROM json_each(?))", ids
+                    )
+            assert len(engine.get(found.ids.tolist())) == 20
+            assert engine.search(queries(1))[0].ids.tolist() == found.ids.tolist()
+            assert engine.count() == COUNT
+            assert sum(engine.cameras().values()) == COUNT
+            with engine.snapshot():  # one inside of another is the same
+                assert len(engine.vectors(found.ids.tolist())) == 20
+        assert engine.count() == COUNT - 20
+        assert_same(engine.search(queries(1)), plainly(folder, queries(1), 20))
+
+
+def test_whoever_is_found_can_be_read_while_others_erase(folder: Path) -> None:
+    asked = queries(1)[0]
+    stop = threading.Event()
+    with StoreEngine(folder) as engine:
+
+        def search() -> int:
+            done = 0
+            while not stop.is_set():
+                with engine.snapshot():
+                    done += len(search_people(engine, asked, rerank="expansion"))
+            return done
+
+        with ThreadPoolExecutor(2) as pool:
+            running = [pool.submit(search) for _ in range(2)]
+            try:
+                with open_store(folder, write=True) as store:
+                    for step in range(25):
+                        (found,) = engine.search(asked[None], top=3)
+                        store.erase(Filters(people=found.ids[:2].tolist()))
+                        add(store, f"step{step}.mp4", people_like(20, step), "new")
+            finally:
+                stop.set()
+            assert all(one.result() for one in running)
 
 
 def erased_by(store: Store, how: str, person: int) -> None:

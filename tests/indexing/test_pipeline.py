@@ -1,8 +1,10 @@
 """From folders to a store with a model whose answers are known: everyone once, whatever happens."""
 
+import errno
 import io
 import json
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -20,6 +22,8 @@ from personsearch.errors import StoreError
 from personsearch.indexing.pipeline import WritingThread, index_media
 from personsearch.indexing.report import IndexReport
 from personsearch.indexing.writers import StoreWriter, open_writer
+from personsearch.media import apart
+from personsearch.media.damage import UnreadNowError
 from personsearch.media.files import find_media
 from personsearch.store import Filters, ModelIdentity, open_store
 from personsearch.types import Detections
@@ -308,3 +312,65 @@ def test_nothing_is_done_after_a_failure() -> None:
     assert done == []
     with pytest.raises(OSError, match="the disk"), WritingThread() as writer:
         writer.do(fail)
+
+
+def test_a_file_whose_decoder_is_killed_by_others_is_left_for_the_next_run(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a system that is short of memory: it says nothing about the file."""
+
+    def killed(path: Path, *_: object, **__: object) -> object:
+        if path.name == "a.png":
+            raise UnreadNowError(f"{path}: its decoder was ended by signal 9 (Killed)")
+        return read(path, *_, **__)
+
+    read = apart.read_photo
+    with monkeypatch.context() as patched:
+        patched.setattr(apart, "read_photo", killed)
+        report = run(tmp_path / "store", photos)
+    assert [one.path.name for one in report.unreadable] == ["a.png", "c.jpg"]
+    assert (report.pictures, report.files) == (2, 2)
+    with open_store(tmp_path / "store") as store:
+        assert [name for _, name, _ in store.unreadable()] == ["c.jpg"]
+    report = run(tmp_path / "store", photos)
+    assert (report.pictures, report.people, report.skipped) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), MemoryError("full")], ids=str
+)
+def test_what_the_machine_lacks_ends_the_run_and_marks_no_file(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr("personsearch.media.apart.open_regular", fail)
+        with pytest.raises(type(error), match=r"Too many open files|full"):
+            run(tmp_path / "store", photos)
+    with open_store(tmp_path / "store") as store:
+        assert store.unreadable() == []
+    assert run(tmp_path / "store", photos).pictures == 3
+
+
+@pytest.mark.timeout(60)
+def test_a_decoder_that_dies_costs_its_file_alone(tmp_path: Path, photos: Path) -> None:
+    apart.stop_decoders()
+    apart.read_picture(photos / "a.png")
+    (decoder,) = apart.idle_decoders()
+    os.kill(decoder, signal.SIGSTOP)
+
+    def end() -> None:
+        time.sleep(0.5)
+        os.kill(decoder, signal.SIGSEGV)
+        os.kill(decoder, signal.SIGCONT)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    report = run(tmp_path / "store", photos)
+    ending.join()
+    died, text = report.unreadable
+    assert (died.path.name, text.path.name) == ("a.png", "c.jpg")
+    assert died.reason == "its decoder was ended by signal 11 (Segmentation fault)"
+    assert (report.pictures, report.files) == (2, 2)

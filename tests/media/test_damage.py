@@ -1,5 +1,6 @@
 """Whatever a decoder raises is an error of one file, which names the file and the cause."""
 
+import errno
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from damaged import (
 )
 
 from personsearch.errors import PictureError
-from personsearch.media.damage import cause, decoding
+from personsearch.media.damage import cause, decoding, is_of_machine
 from personsearch.media.files import decode, find_media
 from personsearch.media.pictures import decode_picture, picture_size, read_picture
 from personsearch.media.video import frame_count, play, read_frame, video_size
@@ -30,7 +31,7 @@ PATH = Path("a.jpg")
     "raised",
     [
         *(struct.error("short"), RuntimeError("short"), TypeError("short"), KeyError("short")),
-        *(OverflowError("short"), AttributeError("short"), MemoryError("short")),
+        *(OverflowError("short"), AttributeError("short")),
         *(EOFError("short"), SyntaxError("short"), OSError("short")),
         av.error.PatchWelcomeError(1, "short"),
         av.error.EOFError(1, "short"),
@@ -49,6 +50,18 @@ def test_its_own_errors_and_interruptions_pass() -> None:
     for ending in (KeyboardInterrupt, SystemExit):
         with pytest.raises(ending), decoding(PATH):
             raise ending
+
+
+@pytest.mark.parametrize(
+    "raised", [MemoryError("full"), *(OSError(n, "short") for n in (errno.EMFILE, errno.EIO, 28))]
+)
+def test_errors_of_the_machine_pass(raised: Exception) -> None:
+    with pytest.raises(type(raised)) as caught, decoding(PATH):
+        raise raised
+    assert caught.value is raised
+    assert is_of_machine(raised)
+    assert not is_of_machine(av.error.FFmpegError(errno.EIO, "damaged"))
+    assert not is_of_machine(PermissionError(errno.EACCES, "no"))
 
 
 def test_a_cause_is_one_short_line() -> None:

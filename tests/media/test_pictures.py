@@ -1,6 +1,7 @@
 """Pictures are untrusted: every kind becomes RGB, or one clear error."""
 
 import contextlib
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from personsearch.errors import PictureError
+from personsearch.media import apart
 from personsearch.media import pictures as pictures_module
 from personsearch.media.pictures import picture_size, read_picture, read_scene, save_scene
 from personsearch.types import Scene
@@ -263,3 +265,43 @@ def test_what_is_missing_for_pictures_of_phones_is_named(
     monkeypatch.setattr(pictures_module, "_formats", lambda: ["JPEG", "PNG"])
     with pytest.raises(PictureError, match=r"is HEIC, which needs pillow-heif: pip install .*heic"):
         read_picture(path)
+
+
+def _many_scans(count: int, *, progressive: bool) -> bytes:
+    """A JPEG of 64 x 64 whose first scan is repeated."""
+    written = io.BytesIO()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(written, "JPEG", progressive=progressive)
+    whole = written.getvalue()
+    if not progressive:  # its scan has all colors: a scan of one follows
+        begin = whole.index(b"\xff\xda")
+        whole = whole[:begin] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" + whole[begin + 14 :]
+    first = whole.index(b"\xff\xda")
+    second = whole.find(b"\xff\xda", first + 2)
+    scan = whole[first : second if progressive else -2]
+    return whole[:first] + scan * count + (whole[second:] if progressive else whole[-2:])
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("progressive", [True, False])
+def test_thousands_of_scans_are_refused_before_they_are_decoded(
+    progressive: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(_many_scans(10_000, progressive=progressive))
+    for read in (read_picture, apart.read_picture):
+        with pytest.raises(PictureError, match=r"a\.jpg: has more than 100 scans, which no camera"):
+            read(path)
+    with pytest.raises(PictureError, match="it: has more than 100 scans"):
+        apart.decode_picture(path.read_bytes(), "it")
+    path.write_bytes(_many_scans(3, progressive=progressive))
+    assert read_picture(path).shape == (64, 64, 3)
+
+
+def test_scans_are_counted_in_the_picture_alone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "\xff\xda" * 200
+    path = tmp_path / "a.jpg"
+    _picture().save(path, progressive=True, exif=exif, comment=b"\xff\xda" * 200)
+    # Phones put a video behind a photo.
+    path.write_bytes(path.read_bytes() + b"\xff\xda" * 200)
+    assert read_picture(path).shape == (16, 32, 3)

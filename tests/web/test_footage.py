@@ -1,6 +1,7 @@
 """Pictures and clips of hits, from the indexed files alone."""
 
 import io
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -67,3 +68,38 @@ def test_what_is_gone_or_is_another_file(people: list[StoredPerson], tmp_path: P
     shutil.copy(photo.path, broken)
     with pytest.raises(PictureError):
         clip(replace(walker, source=str(tmp_path), position=1000.0))
+
+
+@pytest.mark.timeout(60)
+def test_what_was_put_in_place_of_a_file(people: list[StoredPerson], tmp_path: Path) -> None:
+    photo = next(one for one in people if one.position is None)
+    walker = next(one for one in people if one.position is not None)
+    for person, works in ((photo, [whole_picture]), (walker, [whole_picture, clip])):
+        source = tmp_path / Path(person.name).stem
+        path = source / person.name
+        path.parent.mkdir(parents=True)
+        moved = replace(person, source=str(source))
+        for work in works:
+            path.symlink_to(person.path)
+            with pytest.raises(PictureError, match="is a link out of its source"):
+                work(moved)
+            path.unlink()
+            os.mkfifo(path)
+            with pytest.raises(PictureError, match="is not a regular file"):
+                work(moved)
+            path.unlink()
+    with pytest.raises(PictureError, match="no file name"):
+        whole_picture(replace(photo, name="a\0b.png"))
+
+
+def test_an_error_of_the_encoder_is_ours(
+    people: list[StoredPerson], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walker = next(one for one in people if one.position is not None)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no such encoder")
+
+    monkeypatch.setattr(av, "open", fail)
+    with pytest.raises(RuntimeError, match="no such encoder"):
+        clip(walker)

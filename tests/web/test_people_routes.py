@@ -97,7 +97,7 @@ def test_nothing_is_done_without_a_line_in_the_log(client: TestClient, store: Pa
         answer = client.post(path, json={"people": [1]})
         assert answer.status_code == 503
         assert "its end was changed" in answer.json()["detail"]
-    assert client.get("/api/v1/people/1").status_code == 200
+    assert client.get("/api/v1/people/2").status_code == 503
     assert not client.get("/api/v1/audit/check").json()["whole"]
     with pytest.raises(StoreError):
         AuditLog(store).append("search", "a", {})

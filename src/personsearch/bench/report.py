@@ -113,3 +113,11 @@ def document(one: Section, out: Path | None, level: int = 2) -> str:
     """
     drawn = charts.draw(one.ablation, one.results, out.parent / "images") if out else []
     return tables.document(one, level, [f"images/{picture.name}" for picture in drawn])
+
+
+def whole(sections: Sequence[Section], out: Path) -> list[str]:
+    """Return the parts of `out`: what was run, and a list of what was not."""
+    parts = [HEAD, *(document(one, out) for one in sections if one.done or one.problem)]
+    if missing := [one.ablation for one in sections if not (one.done or one.problem)]:
+        parts += ["## Not run\n", *(f"- {one.name}: {one.title}" for one in missing), ""]
+    return parts

@@ -135,7 +135,7 @@ def _noted(anchor: str | None) -> "tuple[str | None, list[Anchor]]":
 
 
 def _log(store: str | None) -> "AuditLog":
-    from personsearch.search.state import state_folder
+    from personsearch.engines.state import state_folder
     from personsearch.store.audit import AuditLog
 
     return AuditLog(state_folder(store_uri(store)))

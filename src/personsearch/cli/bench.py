@@ -175,11 +175,11 @@ def systems(
     _print(sections, json_output)
     parts = []
     if out is not None:
-        parts = [report.HEAD, *(report.document(one, out) for one in sections)]
         ablations = _planner(None, runs, "ablation", None, True, any_code)
         shown = [] if set_name == "ablation" else [systems_table(find_set("synthetic-ablation"))]
         shown += [bound(read_ablation(name), "synthetic") for name in ablation_names()]
-        parts += [report.document(one, out) for one in report.sections(ablations, shown, seeds)]
+        sections += report.sections(ablations, shown, seeds)
+        parts = report.whole(sections, out)
     _finish(failed, out, parts)
 
 

@@ -22,7 +22,7 @@ def make(
 
     Example: personsearch keys make --name desk --scope search --scope erase
     """
-    from personsearch.search.state import state_folder
+    from personsearch.engines.state import state_folder
     from personsearch.web.keys import Keys
 
     secret = Keys(state_folder(options.store_uri(store))).make(name, scope)
@@ -39,7 +39,7 @@ def list_keys(store: options.StoreOption = None, json_output: options.JsonOption
 
     Example: personsearch keys list
     """
-    from personsearch.search.state import state_folder
+    from personsearch.engines.state import state_folder
     from personsearch.web.keys import Keys
 
     keys = Keys(state_folder(options.store_uri(store))).all()
@@ -65,7 +65,7 @@ def revoke(
 
     Example: personsearch keys revoke desk
     """
-    from personsearch.search.state import state_folder
+    from personsearch.engines.state import state_folder
     from personsearch.web.keys import Keys
 
     Keys(state_folder(options.store_uri(store))).revoke(name)

@@ -155,7 +155,7 @@ def show_folder_result(result: "FolderResult", out: Path | None, as_json: bool) 
 
 
 def _draw_hits(result: "FolderResult", out: Path) -> None:
-    from personsearch.media.pictures import read_picture
+    from personsearch.media.apart import read_picture
     from personsearch.plots.rankings import Panel, draw_ranking, write_picture
 
     def panel(rank: int, hit: "Hit") -> Panel:

@@ -45,9 +45,9 @@ def serve(
         ) from None
     import webbrowser
 
+    from personsearch.engines.state import state_folder
     from personsearch.engines.uri import scheme_of
     from personsearch.search.archive import open_archive
-    from personsearch.search.state import state_folder
     from personsearch.web.connections import server_config
     from personsearch.web.guard import is_loopback, known_names
     from personsearch.web.keys import Keys

@@ -143,13 +143,11 @@ def expire(store: StoreOption = None, json_output: JsonOption = False) -> None:
     Example: personsearch store expire --store people
     """
     from personsearch.store import open_store
-    from personsearch.store.audit import log_expired, user_of_this_machine
 
     folder = store_folder(store)
     with open_store(folder, write=True) as opened:
         count = opened.expire()
         days = opened.retention()
-        log_expired(folder, user_of_this_machine(), count)
     if json_output:
         print_json({"store": str(folder), "erased": count, "retention_days": days}, indent=None)
     elif days is None:

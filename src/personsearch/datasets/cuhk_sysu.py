@@ -190,7 +190,7 @@ def _asked(path: Path, key: str) -> Iterator[_Asked]:
             encoded = matlab.rows_of(row["Gallery"], order, ("imname", "idlocate"))
             for name_bytes, box_bytes in encoded:
                 if name_bytes not in names:
-                    names[name_bytes] = matlab.parse(name_bytes, order)
+                    names[name_bytes] = matlab.text(matlab.parse(name_bytes, order))
                 if box_bytes not in boxes:
                     boxes[box_bytes] = _usable(matlab.parse(box_bytes, order))
                 name, box = names[name_bytes], boxes[box_bytes]
@@ -199,11 +199,14 @@ def _asked(path: Path, key: str) -> Iterator[_Asked]:
                     positives.append((name, box))
             own = _usable(query["idlocate"])
             if own is None:
+                given = np.asarray(query["idlocate"]).tolist()
                 raise AnnotationError(
-                    f"{path}: query {count} has box {query['idlocate'].tolist()}, expected "
-                    "x, y, w, h with w and h above zero"
+                    f"{path}: query {count} has box {given}, expected x, y, w, h with w and h "
+                    "above zero"
                 )
-            yield _Asked(query["imname"], own, str(query["idname"]), gallery, positives)
+            yield _Asked(
+                matlab.text(query["imname"]), own, str(query["idname"]), gallery, positives
+            )
             count += 1
     except (KeyError, TypeError, ValueError, struct.error) as error:
         if isinstance(error, AnnotationError):
@@ -213,9 +216,9 @@ def _asked(path: Path, key: str) -> Iterator[_Asked]:
         ) from None
 
 
-def _usable(box: NDArray[Any]) -> _Row | None:
+def _usable(box: Any) -> _Row | None:
     """Return x, y, w, h; None for an empty box (the scene lacks the person) or one of zero size."""
-    if box.size != 4:
+    if not isinstance(box, np.ndarray) or box.size != 4:
         return None
     values = tuple(float(side) for side in box.ravel())
     return values if values[2] > 0 and values[3] > 0 and math.isfinite(sum(values)) else None
@@ -228,7 +231,7 @@ def _all_boxes(path: Path, dropped: list[Dropped]) -> dict[str, NDArray[np.float
         picture = matlab.text(name)
         rows = []
         for k, (box,) in enumerate(matlab.fields(people, ("idlocate",), path)):
-            row = _usable(np.asarray(box))
+            row = _usable(box)
             if row is None:
                 dropped.append(Dropped(f"{picture}, box {k}", "box of zero or negative size"))
             else:
@@ -243,12 +246,12 @@ def _all_boxes(path: Path, dropped: list[Dropped]) -> dict[str, NDArray[np.float
 def _train_rows(path: Path) -> Iterator[list[_Place]]:
     """Yield the (picture, box) pairs of each identity; the box is None if it is not usable."""
     cells = matlab.load(path, "Train")
-    if cells.dtype != object:
+    if not isinstance(cells, list):
         raise AnnotationError(f"{path}: 'Train' is not a cell array; is it CUHK-SYSU's Train.mat?")
-    for cell in cells.ravel():
+    for cell in cells:
         people = matlab.fields(cell, ("scene",), path)
         yield [
-            (matlab.text(name), _usable(np.asarray(box)))
+            (matlab.text(name), _usable(box))
             for (scene,) in people
             for name, box in matlab.fields(scene, ("imname", "idlocate"), path)
         ]

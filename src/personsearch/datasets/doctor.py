@@ -8,13 +8,14 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from personsearch.datasets.copying import Progress
 from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.stats import split_statistics
 from personsearch.errors import PictureError
-from personsearch.media import video
-from personsearch.media.pictures import picture_size, read_picture
+from personsearch.media import apart
+from personsearch.media.pictures import picture_size
 from personsearch.types import UNLABELLED, Scene
 
 EXAMPLES = 5
@@ -127,7 +128,7 @@ def _pictures(dataset: Dataset, decode: bool, progress: Progress | None, cases: 
     if not scenes:
         cases["no pictures"].append(str(dataset.root))
     by_content: dict[bytes, list[tuple[str, str]]] = {}
-    read_video = cache(lambda path: (video.video_size(path), video.frame_count(path)))
+    read_video = cache(_video)
     for done, (split, scene) in enumerate(scenes, start=1):
         if not scene.path.is_file():
             cases["missing picture"].append(scene.name)
@@ -156,13 +157,22 @@ def _size(
 ) -> tuple[int, int]:
     """Return the real size of a scene's picture; raise `PictureError` if it cannot be read."""
     if scene.frame is None:
-        if decode:
-            read_picture(scene.path)
-        return picture_size(scene.path)
+        return _shown(apart.read_picture(scene.path)) if decode else picture_size(scene.path)
     size, frames = read_video(scene.path)
     if scene.frame >= frames:
         raise PictureError(scene.name)
     return size
+
+
+def _video(path: Path) -> tuple[tuple[int, int], int]:
+    """Return the size of a video's frames, and their number."""
+    first, frames = apart.first_frame(path)
+    return _shown(first), frames
+
+
+def _shown(pixels: NDArray[np.uint8]) -> tuple[int, int]:
+    height, width = pixels.shape[:2]
+    return width, height
 
 
 def _digest(path: Path) -> bytes:

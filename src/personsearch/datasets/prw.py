@@ -123,7 +123,7 @@ def _scene(
             size = picture_size(root / FRAMES / file)
         except PictureError:
             dropped.append(Dropped(name, "picture unreadable: its size is that of its camera"))
-    rows = matlab.load(path, *KEYS)
+    rows = matlab.numbers(matlab.load(path, *KEYS), path)
     if rows.size == 0:
         rows = np.zeros((0, 5))
     if rows.ndim != 2 or rows.shape[1] != 5 or not np.issubdtype(rows.dtype, np.number):
@@ -163,7 +163,7 @@ def _train_ids(path: Path, scenes: Sequence[Scene], dropped: list[Dropped]) -> l
     """Return the files' numbers of the train ids, ascending."""
     seen = {id_ for scene in scenes for id_ in scene.ids.tolist() if id_ != UNLABELLED}
     if path.is_file():
-        listed = {int(id_) for id_ in matlab.load(path, "ID_train").ravel()}
+        listed = {int(id_) for id_ in matlab.numbers(matlab.load(path, "ID_train"), path).ravel()}
         for id_ in sorted(listed ^ seen):
             where = "not in the frames" if id_ in listed else "not in ID_train.mat"
             dropped.append(Dropped(f"train id {id_}", f"identity {where}"))

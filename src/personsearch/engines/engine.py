@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -9,8 +10,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from personsearch.engines.state import state_folder
 from personsearch.errors import GoneError, StoreError
 from personsearch.store import EVERYONE, Filters, ModelIdentity, StoredPerson
+from personsearch.store.audit import AuditLog
 from personsearch.types import FloatArray
 
 
@@ -45,6 +48,18 @@ class Engine(ABC):
 
     uri: str  # the folder, server or file, as the user named it
     model: ModelIdentity  # makes the embeddings
+    _audit: AuditLog | None = None
+
+    @property
+    def audit(self) -> AuditLog:
+        """The log to which every erasure is written; by default in the `state_folder`."""
+        if self._audit is None:
+            self._audit = AuditLog(state_folder(self.uri))
+        return self._audit
+
+    @audit.setter
+    def audit(self, log: AuditLog) -> None:
+        self._audit = log
 
     def upsert(self, records: Sequence[PersonRecord]) -> int:
         """Add people, or replace those of the same id; return their number.
@@ -63,20 +78,22 @@ class Engine(ABC):
     @abstractmethod
     def _upsert(self, records: Sequence[PersonRecord]) -> None: ...
 
-    def delete(self, ids: Sequence[int]) -> int:
+    def delete(self, ids: Sequence[int], *, caller: str | None = None) -> int:
         """Erase people with every view of their tracks; return the number of views."""
-        return self.erase(Filters(people=ids)) if len(ids) else 0
+        return self.erase(Filters(people=ids), caller=caller) if len(ids) else 0
 
     @abstractmethod
-    def erase(self, filters: Filters) -> int:
+    def erase(self, filters: Filters, *, caller: str | None = None) -> int:
         """Erase the matching people; return the number of views.
 
-        Selecting one view of a track by id erases the whole track. Filters that restrict nothing
-        raise `StoreError`.
+        Selecting one view of a track by id erases the whole track. `caller` is for the audit log,
+        by default the user of this machine. Filters that restrict nothing raise `StoreError`.
         """
 
     @abstractmethod
-    def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
+    def erase_files(
+        self, source: str, names: Sequence[str] | None = None, *, caller: str | None = None
+    ) -> int:
         """Erase files of a source with everyone in them; return the number of views.
 
         `names` None stands for all files, an empty list for none; an unknown source or file raises
@@ -107,6 +124,15 @@ class Engine(ABC):
     def _search(
         self, queries: FloatArray, top: int, filters: Filters, without: Sequence[int]
     ) -> list[Ranking]: ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """A block in which all reads of this thread see one state of the archive.
+
+        So whoever a search finds can be read. Keep it short: in a store, copies of erased people
+        are overwritten after it. This engine may have none: then a person who is erased between
+        two calls is there in the first and not in the second.
+        """
+        return nullcontext()
 
     def get(self, ids: Sequence[int]) -> list[StoredPerson]:
         """The people with these ids, in their order; `GoneError` if one is not there."""

@@ -7,8 +7,9 @@ near the query. When the store changes, only what changed is read again.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,8 +57,9 @@ class PeopleIndex:
         self.folder, self.exact = folder, exact
         self._opened = opened
         self._snapshot: Snapshot | None = None
+        self._pinned = threading.local()
         self._lock, self._preparing = threading.Lock(), threading.Lock()
-        self._files: dict[Filters, tuple[int, NDArray[np.int64] | None]] = {}
+        self._files: dict[Filters, tuple[bytes, NDArray[np.int64] | None]] = {}
         self._threads = usable_processors()
         self._pool = ThreadPoolExecutor(self._threads, initializer=_limit_faiss_threads)
         self._loading: threading.Thread | None = None
@@ -124,8 +126,8 @@ class PeopleIndex:
         if key is None:
             return None
         known = self._files.get(key)
-        if known is None or known[0] != snapshot.revision:
-            known = (snapshot.revision, self._opened().matching_files(key))
+        if known is None or known[0] != snapshot.token:
+            known = (snapshot.token, self._opened().matching_files(key))
             self._files = dict([*self._files.items()][1 - _CACHED :]) | {key: known}
         return known[1]
 
@@ -162,20 +164,38 @@ class PeopleIndex:
     # Keeping up with the store.
 
     def current(self) -> Snapshot:
-        """The store at its current revision."""
+        """The store at its last commit, or at the one that this thread has pinned."""
+        pinned: Snapshot | None = getattr(self._pinned, "snapshot", None)
+        if pinned is not None:
+            return pinned
         store = self._opened()
         snapshot = self._snapshot
-        if snapshot is not None and snapshot.revision == store.revision():
+        if snapshot is not None and snapshot.head == store.head():
             return snapshot
         with self._lock:
-            snapshot, revision = self._snapshot, store.revision()
-            if snapshot is None or snapshot.revision > revision:
+            snapshot = self._snapshot
+            if snapshot is None or store.token(snapshot.revision) != snapshot.token:
                 snapshot = load(self.folder, store)
-            elif snapshot.revision < revision:
-                snapshot = refreshed(snapshot, store, revision)
+            else:
+                with store.snapshot():
+                    snapshot = refreshed(snapshot, store)
                 self._load_again(snapshot)
             self._snapshot = snapshot
             return snapshot
+
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Hold the calling thread's store and this index at one commit."""
+        if getattr(self._pinned, "snapshot", None) is not None:
+            yield
+            return
+        store, snapshot = self._opened(), self.current()
+        with store.snapshot():
+            self._pinned.snapshot = refreshed(snapshot, store)
+            try:
+                yield
+            finally:
+                self._pinned.snapshot = None
 
     def _load_again(self, snapshot: Snapshot) -> None:
         """Load in the background, where too many people are in memory only."""

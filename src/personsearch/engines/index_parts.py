@@ -53,11 +53,18 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A store at some revision."""
+    """A store at some commit."""
 
-    revision: int  # of the store
+    # revision, token: of the store's commit
+    revision: int
+    token: bytes
     # all people, ascending by id except for those inserted among older ones since
     parts: tuple[Part, ...]
+
+    @property
+    def head(self) -> tuple[int, bytes]:
+        """Revision and token, as `Store.head` gives them."""
+        return self.revision, self.token
 
     @property
     def last(self) -> int:
@@ -74,14 +81,15 @@ class Snapshot:
 def load(folder: Path, store: Store) -> Snapshot:
     """Load a store's people: from files that are up to date, else from the database.
 
-    Missing files are written, if the folder is writable.
+    Missing files are written, if the folder is writable. Call it outside of a transaction: people
+    who were erased since it began would be written, too.
     """
-    revision = store.revision()
+    head = store.head()
     writable = _may_write(folder) and len(store.ids_after(NO_ID, SMALL)) == SMALL
     mapped: list[Part] = []
     useless: list[Span] = []
     for span in index_files.spans(folder):
-        part = _mapped(folder, store, span, revision)
+        part = _mapped(folder, store, span)
         if part is None or (mapped and span[0] < _span(mapped[-1])[1]):
             useless.append(span)
         else:
@@ -109,7 +117,7 @@ def load(folder: Path, store: Store) -> Snapshot:
         parts.append(in_memory(_joined(loose), store.model.weighted))
     if writable and useless:
         _delete(folder, set(useless) - {part.span for part in parts if part.span})
-    return Snapshot(revision, _with_common_centroids(parts))
+    return Snapshot(*head, _with_common_centroids(parts))
 
 
 def _read(
@@ -118,20 +126,27 @@ def _read(
     """The first people of a span without a file, and the last id that was read."""
     # With the lock nobody is erased before the file is written; without it, there is no file.
     with locked(folder) if writable else nullcontext(False) as held:
-        revision = store.revision()
-        rows = store.rows(after=span[0], last=span[1], limit=PART)
+        with store.snapshot():
+            head = store.head()
+            rows = store.rows(after=span[0], last=span[1], limit=PART)
         complete = len(rows.ids) < PART
         if held and len(rows.ids) >= min(SMALL, PART):
             end = span[1] if complete and span[1] < LAST_ID else int(rows.ids[-1])
-            part = _written(folder, store, rows, (span[0], end), revision)
+            part = _written(folder, store, rows, (span[0], end), head)
             return part, span[1] if complete else end
     if complete:
         return rows, span[1]
     return in_memory(rows, store.model.weighted), int(rows.ids[-1])
 
 
-def refreshed(snapshot: Snapshot, store: Store, revision: int) -> Snapshot:
-    """Bring a snapshot up to date, reading only what changed."""
+def refreshed(snapshot: Snapshot, store: Store) -> Snapshot:
+    """Bring a snapshot up to the commit that a transaction sees, reading only what changed.
+
+    The snapshot has to be of an earlier commit of the same database, see `Store.token`.
+    """
+    head = store.head()
+    if head == snapshot.head:
+        return snapshot
     touched = store.blocks_since(snapshot.revision)
     parts: list[Part] = []
     loose: list[EmbeddingRows] = []
@@ -157,7 +172,7 @@ def refreshed(snapshot: Snapshot, store: Store, revision: int) -> Snapshot:
     same = [part for part in snapshot.parts if len(loose) == 1 and part.rows is loose[0]]
     if loose:
         parts += same or [in_memory(_joined(loose), store.model.weighted)]
-    return Snapshot(revision, tuple(parts))
+    return Snapshot(*head, tuple(parts))
 
 
 def worth_loading(folder: Path, snapshot: Snapshot) -> bool:
@@ -223,59 +238,58 @@ def _span(part: Part) -> Span:
     return part.span
 
 
-# Files. Their descriptions keep the keys of version 0.1: "changes" is the store's revision, "made"
-# its creation time, "means" the checksum of the centroids.
+# Files. Their descriptions keep the keys of version 0.1: "changes" is the store's revision, "means"
+# the checksum of the centroids. "token" is that of the revision: a file is used only by a database
+# that has this commit, which a restored backup or another copy of the store may not have.
 
 
 def _about(store: Store, span: Span) -> dict[str, Any]:
     """The description of a file that holds these people of this store."""
     model = store.model
     about = {"fingerprint": model.fingerprint, "dim": model.dim, "weighted": model.weighted}
-    return {**about, "made": store.created_at(), "span": list(span)}
+    return {**about, "span": list(span)}
 
 
-def _written(folder: Path, store: Store, rows: EmbeddingRows, span: Span, revision: int) -> Part:
+def _written(
+    folder: Path, store: Store, rows: EmbeddingRows, span: Span, head: tuple[int, bytes]
+) -> Part:
     """Write rows to a file and map it, with the lock only; in memory if that fails."""
     weighted = store.model.weighted
     # Where the file's codes are weighted, the embeddings themselves are beside them.
     columns = {name: getattr(rows, name) for name in _COLUMNS if name != "vectors" or weighted}
     scanner = _scanner(rows, rows.scores.astype(np.float32) if weighted else None)
-    about = {**_about(store, span), "changes": revision}
+    about = {**_about(store, span), "changes": head[0], "token": head[1].hex()}
     with suppress(OSError):
         index_files.write(index_files.path_of(folder, span, ROWS), scanner, columns, about)
         del scanner
-        part = _mapped(folder, store, span, revision)
+        part = _mapped(folder, store, span)
         if part is not None:
             return part
     return in_memory(rows, weighted)
 
 
-def _mapped(folder: Path, store: Store, span: Span, revision: int) -> Part | None:
+def _mapped(folder: Path, store: Store, span: Span) -> Part | None:
     """Map a file; None if it does not hold the store's people."""
     file = index_files.read(index_files.path_of(folder, span, ROWS))
     if file is None:
         return None
-    about, written = _about(store, span), int(file.about.get("changes", LAST_ID))
-    if written > revision or any(file.about.get(key) != value for key, value in about.items()):
+    about, written = _about(store, span), int(file.about.get("changes", -1))
+    token = store.token(written)
+    if token is None or token.hex() != file.about.get("token"):
+        return None
+    if any(file.about.get(key) != value for key, value in about.items()):
         return None
     if index_files.touches(span, store.blocks_since(written)):
         return None
     columns: dict[str, Any] = {"vectors": _codes(file.index), **file.columns}
     rows = EmbeddingRows(**columns)
-    if not len(rows.ids) or not _same(store, rows):
+    if not len(rows.ids):
         return None
     weights = rows.scores.astype(np.float32) if store.model.weighted else None
     lists = index_files.read(index_files.path_of(folder, span, LISTS))
     if lists is not None and lists.about.get("rows") != file.checksum:
         lists = None
     return Part(rows, weights, file.index, None, span, file.checksum, lists)
-
-
-def _same(store: Store, rows: EmbeddingRows) -> bool:
-    """Whether a sample of people equals the database's, which may come from a backup."""
-    some = np.unique(np.linspace(0, len(rows.ids) - 1, 32).astype(int))
-    ids, vectors = store.embeddings(Filters(people=rows.ids[some].tolist()))
-    return np.array_equal(ids, rows.ids[some]) and np.array_equal(vectors, rows.vectors[some])
 
 
 def _may_write(folder: Path) -> bool:

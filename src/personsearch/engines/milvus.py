@@ -10,6 +10,7 @@ matching people are read and scored here.
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from personsearch.engines import milvus_collection as milvus
 from personsearch.engines.engine import Engine, PersonRecord, Ranking
 from personsearch.engines.milvus_collection import FIELDS, LIMIT, Expression, reported
-from personsearch.engines.milvus_files import erase_files
+from personsearch.engines.milvus_files import erase_files, files_of
 from personsearch.errors import GoneError, StoreError
 from personsearch.store import EVERYONE, Filters, ModelIdentity, StoredPerson
+from personsearch.store.audit import user_of_this_machine
 from personsearch.types import FloatArray
 
 _PAGE = 512  # people with thumbnails in one answer
@@ -63,7 +65,7 @@ class MilvusEngine(Engine):
         rows = {record.person.id: milvus.row_of(self.people, record) for record in records}
         self.people.upsert(list(rows.values()))
 
-    def erase(self, filters: Filters) -> int:
+    def erase(self, filters: Filters, *, caller: str | None = None) -> int:
         """Delete the matching people, and the whole track of those selected by id.
 
         No search or read finds them from then on. Their bytes leave Milvus's disks later: see
@@ -74,6 +76,11 @@ class MilvusEngine(Engine):
                 f"{self.uri}: no person, picture, source or time was named; to erase everyone, "
                 "drop the collection in Milvus"
             )
+        who = caller or user_of_this_machine()
+        details = filters.described()
+        return self.audit.logged("erase", who, details, lambda: self._erase(filters))
+
+    def _erase(self, filters: Filters) -> int:
         found = list(self.people.every(Expression.of(filters), ["id", "track"]))
         ids = {int(row["id"]) for row in found}
         if filters.people is not None:
@@ -84,8 +91,14 @@ class MilvusEngine(Engine):
         self.people.delete(sorted(ids))
         return len(ids)
 
-    def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
-        return erase_files(self.uri, self.people, self.files, source, names)
+    def erase_files(
+        self, source: str, names: Sequence[str] | None = None, *, caller: str | None = None
+    ) -> int:
+        known = files_of(self.uri, self.people, self.files, source, names)
+        details = {"source": source} | ({} if names is None else {"pictures": list(known)})
+        who = caller or user_of_this_machine()
+        erase = partial(erase_files, self.people, self.files, source, known)
+        return self.audit.logged("erase", who, details, erase)
 
     def compact(self, timeout: float = 300.0) -> bool:
         """Ask Milvus to rewrite the segments of deleted people; return whether it has finished.

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from personsearch.engines.milvus_collection import Collection, Expression, file_row
 from personsearch.errors import StoreError
@@ -44,22 +44,30 @@ def people_of(people: Collection, source: str, names: Sequence[str]) -> set[int]
     return {int(row["id"]) for row in people.every(matching, ["id"])}
 
 
-def erase_files(
+def files_of(
     uri: str, people: Collection, files: Collection, source: str, names: Sequence[str] | None = None
-) -> int:
-    """Erase files of a source with the people in them; return the number of people.
-
-    See `Engine.erase_files`. The files stay known as erased, so that indexing leaves them out.
-    """
-    known = known_files(files, source)
+) -> dict[str, FileStamp]:
+    """Return the stamps of files of a source, or of all; `StoreError` if one is unknown."""
+    known = {name: one.stamp for name, one in known_files(files, source).items()}
     matching = Expression("source == {source}", {"source": source})
     for row in people.every(matching, ["id", "name"]):  # people who were migrated have no file
-        known.setdefault(row["name"], KnownFile(0, FileStamp(-1, 0), FileState.COMPLETE, 0))
+        known.setdefault(row["name"], FileStamp(-1, 0))
     if not known:
         raise StoreError(f"{uri}: has no source {source!r}")
     chosen = list(selection("names", known if names is None else names) or ())
     if unknown := [name for name in chosen if name not in known]:
         raise StoreError(f"{uri}: source {source!r} has no file {unknown[0]!r}")
+    return {name: known[name] for name in chosen}
+
+
+def erase_files(
+    people: Collection, files: Collection, source: str, stamps: Mapping[str, FileStamp]
+) -> int:
+    """Erase files of a source with the people in them; return the number of people.
+
+    See `Engine.erase_files`. The files stay known as erased, so that indexing leaves them out.
+    """
+    chosen = list(stamps)
     erased = 0
     for begin in range(0, len(chosen), TOGETHER):
         some = chosen[begin : begin + TOGETHER]
@@ -68,7 +76,7 @@ def erase_files(
                 files,
                 file_id(source, name),
                 **{"source": source, "name": name, "state": FileState.ERASED},
-                **{"bytes": known[name].stamp.bytes, "changed": known[name].stamp.changed},
+                **{"bytes": stamps[name].bytes, "changed": stamps[name].changed},
             )
             for name in some
         ]

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ class StoreEngine(Engine):
         self._stack = ExitStack()
         self._lock = threading.Lock()
         self._local = threading.local()
-        self._groups: tuple[int, dict[str, int], dict[str, int]] | None = None
+        self._groups: tuple[tuple[int, bytes], dict[str, int], dict[str, int]] | None = None
         self.model = self.store.model
         self._index = PeopleIndex(self.folder, lambda: self.store, exact=exact)
 
@@ -56,6 +56,9 @@ class StoreEngine(Engine):
             self._local.store = found
         return found
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._index.pinned()
+
     def close(self) -> None:
         self._index.close()
         self._stack.close()
@@ -65,12 +68,14 @@ class StoreEngine(Engine):
         with open_store(self.folder, write=True) as store:
             store.put([(one.person, one.vector, one.thumbnail) for one in records])
 
-    def erase(self, filters: Filters) -> int:
-        with open_store(self.folder, write=True) as store:
+    def erase(self, filters: Filters, *, caller: str | None = None) -> int:
+        with open_store(self.folder, write=True, caller=caller) as store:
             return store.erase(filters)
 
-    def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
-        with open_store(self.folder, write=True) as store:
+    def erase_files(
+        self, source: str, names: Sequence[str] | None = None, *, caller: str | None = None
+    ) -> int:
+        with open_store(self.folder, write=True, caller=caller) as store:
             return store.erase_files(source, names)
 
     def _search(
@@ -116,21 +121,25 @@ class StoreEngine(Engine):
 
     def _grouped(self) -> tuple[dict[str, int], dict[str, int]]:
         """Number of people by camera and by source, counted again when the store has changed."""
-        revision = self.store.revision()
         with self._lock:
-            if self._groups is not None and self._groups[0] == revision:
+            if self._groups is not None and self._groups[0] == self.store.head():
                 return self._groups[1:]
-        people = self._index.by_file()
+        with self.snapshot():
+            head, people, files = (
+                self.store.head(),
+                self._index.by_file(),
+                self.store.file_sources(),
+            )
         cameras: Counter[str] = Counter()
         sources: Counter[str] = Counter()
-        for file, camera, source in self.store.file_sources():
+        for file, camera, source in files:
             if count := people.get(file):
                 sources[source] += count
                 if camera is not None:
                     cameras[camera] += count
         found = dict(sorted(cameras.items())), dict(sorted(sources.items()))
         with self._lock:
-            self._groups = (revision, *found)
+            self._groups = (head, *found)
         return found
 
     def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:

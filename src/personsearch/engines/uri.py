@@ -1,20 +1,12 @@
 """Opens the engine that a URI names: a folder's store, or a Milvus collection."""
 
-import re
 from contextlib import closing
 from pathlib import Path
 
 from personsearch.engines.engine import Engine
-from personsearch.errors import StoreError
+from personsearch.engines.state import check_scheme as check_scheme
+from personsearch.engines.state import scheme_of as scheme_of
 from personsearch.store import DATABASE, ModelIdentity, open_store
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//)|(milvus-lite):")
-
-
-def scheme_of(uri: Path | str) -> str:
-    """Return the scheme, such as ``milvus`` or ``milvus-lite``; empty for a folder."""
-    match = None if isinstance(uri, Path) else _SCHEME.match(uri)
-    return "" if match is None else match[1] or match[2]
 
 
 def open_engine(
@@ -43,17 +35,6 @@ def open_engine(
     from personsearch.engines.milvus import MilvusEngine
 
     return MilvusEngine(str(uri), model, create=create)
-
-
-def check_scheme(uri: Path | str) -> None:
-    """Raise `StoreError` for an unknown scheme."""
-    scheme = scheme_of(uri)
-    if scheme in ("", "milvus", "milvus+https", "milvus-lite"):
-        return
-    raise StoreError(
-        f"{uri}: unknown store scheme {scheme!r}; expected a folder, "
-        "milvus://HOST:PORT/COLLECTION, milvus+https://HOST:PORT/COLLECTION or milvus-lite:PATH.db"
-    )
 
 
 def made_by(uri: Path | str) -> ModelIdentity | None:

@@ -10,6 +10,7 @@ from typing import Self
 
 from personsearch.errors import PictureError
 from personsearch.indexing.writer import Ended, Task
+from personsearch.media.damage import UnreadNowError
 from personsearch.media.files import Frame, Media, decode
 from personsearch.media.sampling import Sampling
 
@@ -79,14 +80,15 @@ class FileFrames:
     def _decode_files(self) -> None:
         try:
             while (task := self._next_file()) is not None:
-                one, reason = task.media, ""
+                one, reason, later = task.media, "", False
                 try:
                     for frame in decode(one, every=self._every, known=task.known):
                         if not self._put((one, frame)):
                             return
                 except PictureError as error:
                     reason = str(error).removeprefix(f"{one.path}: ")
-                if not self._put(Ended(one, reason)):
+                    later = isinstance(error, UnreadNowError)
+                if not self._put(Ended(one, reason, later=later)):
                     return
             self._put(None)
         except BaseException as error:  # the thread of the network has to raise it

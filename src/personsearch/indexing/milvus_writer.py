@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from personsearch.indexing.tracks import link_detections
 from personsearch.indexing.writer import Ended, Item, Picture, Task, to_index
 from personsearch.media.files import Media
 from personsearch.store import FileState, FoundPeople, KnownFile, StoredPerson, TrackSpan
+from personsearch.store.audit import user_of_this_machine
 from personsearch.store.tracks import FrameDetection
 
 _PEOPLE = 2048  # the most that wait until files are written
@@ -104,6 +106,10 @@ class MilvusWriter:
 
     def write(self, item: Item) -> list[Item]:
         media = item.media
+        if isinstance(item, Ended) and item.later:
+            if media in self._open:
+                self._open.pop(media).close()
+            return [item]
         if media not in self._open:
             self._open[media] = _File()
         file = self._open[media]
@@ -143,8 +149,16 @@ class MilvusWriter:
         for one, _ in self._waiting:
             names.setdefault(one.media.source, []).append(one.media.name)
         for source, some in names.items():
-            there = people_of(self.engine.people, source, some)
-            self.engine.people.delete(sorted(there - new))
+            gone = sorted(people_of(self.engine.people, source, some) - new)
+            if gone:
+                details = {"source": source, "pictures": some}
+                self.engine.audit.logged(
+                    *("replace", user_of_this_machine(), details), partial(self._delete, gone)
+                )
+
+    def _delete(self, people: Sequence[int]) -> int:
+        self.engine.people.delete(people)
+        return len(people)
 
     def close(self) -> None:
         """Drop files that were indexed in part."""

@@ -25,7 +25,6 @@ from personsearch.media.name_pattern import NamePattern
 from personsearch.media.sampling import Sampling
 from personsearch.media.streams import Stream
 from personsearch.store import ModelIdentity
-from personsearch.store.audit import log_expired, user_of_this_machine
 from personsearch.systems.base import PersonSearchModel
 
 
@@ -123,7 +122,6 @@ def index(request: IndexRequest, progress: Progress | None = None) -> IndexResul
             run.report.add(cameras)
         if store:
             expired += store.expire()  # indexed pictures may be old, too
-            log_expired(store.folder, user_of_this_machine(), expired)
         counts = writer.counts()
     if store:
         write_index(request.uri)

@@ -32,6 +32,7 @@ class Ended:
     reason: str = ""  # why it could not be read to its end; empty if it was
     pictures: int = 0  # that a Ray worker wrote by itself
     people: int = 0  # in those pictures
+    later: bool = False  # it is not to blame: the next run reads it again
 
 
 Item = Picture | Ended

@@ -38,6 +38,9 @@ class StoreWriter:
     def write(self, item: Item) -> list[Item]:
         """Write an item; nothing is returned of a file that was erased since it was begun."""
         one = item.media
+        if isinstance(item, Ended) and item.later:
+            self._rows.pop(one, None)
+            return [item]
         if one not in self._rows:
             row = self.store.begin_file(one.source, one.name, one.stamp, one.camera)
             self._rows[one] = row

@@ -8,28 +8,27 @@ import datetime
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import DataError, PictureError
-from personsearch.media import pictures, video
-from personsearch.media.damage import decoding
+from personsearch.media import apart, pictures, video
 from personsearch.media.name_pattern import NamePattern, to_seconds
+from personsearch.media.opening import LINK_OUT, leads_out
 from personsearch.media.sampling import Sampling
 from personsearch.types import FileStamp
 
-# EXIF tags of when a picture was taken, and when it was made digital: time, offset, part of second.
-_TAKEN = ((0x9003, 0x9011, 0x9291), (0x9004, 0x9012, 0x9292))
 _DATE = re.compile(
     r"(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]{0,3}"
     r"([01]\d|2[0-3])[-_.:h]?([0-5]\d)[-_.:m]?([0-5]\d)(?!\d)"
 )
+_SHOWN = 200  # characters of a name
 # Pictures that the user should hear of, because they cannot be read.
 _NOT_READ = frozenset(
     {".svg", ".gif", ".jxl", ".jp2", ".psd"}
@@ -92,8 +91,8 @@ def find_media(
     skipped: list[Skipped] = []
     for source in sources:
         folder = Path.cwd() / Path(source).expanduser()
-        if not folder.exists():
-            raise DataError(f"{source}: no such file or folder")
+        if not os.path.exists(folder):  # noqa: PTH110  (Path.exists raises for too long a name)
+            raise DataError(f"{str(source)[:_SHOWN]}: no such file or folder")
         paths = _walk(folder, skipped) if folder.is_dir() else [folder]
         for path in paths:
             try:
@@ -135,6 +134,8 @@ def _identify(path: Path, source: Path) -> tuple[str, FileStamp]:
         raise PictureError(error.strerror or "cannot be read") from None
     if not stat.S_ISREG(status.st_mode):
         raise PictureError("is not a regular file")
+    if path.is_symlink() and leads_out(path, source):
+        raise PictureError(LINK_OUT)
     name = "" if path == source else path.relative_to(source).as_posix()
     try:
         f"{source}/{name}".encode()
@@ -153,28 +154,22 @@ def decode(
 
     Raises:
         PictureError: it cannot be read, whatever the file holds; a video that breaks in the middle
-            raises after the frames that can be read.
+            raises after the frames that can be read. If the file is not to blame, `UnreadNowError`.
+        OSError, MemoryError: of the machine, such as too many open files.
     """
-    with decoding(media.path):
-        start = named_time(media.path, media.zone) if media.time is None else media.time
-        if media.kind == "photo":
-            pixels, exif = pictures.read_photo(media.path)
-            taken = _taken(exif, media.zone)
-            yield Frame(pixels, None, None, start if taken is None else taken)
-            return
-        sampled = (every if isinstance(every, Sampling) else Sampling(every)).chooser()
-
-        def wanted(index: int, seconds: float, small: Callable[[], NDArray[np.uint8]]) -> bool:
-            # Known frames are asked for, too: the choice of the next depends on them.
-            return sampled(index, seconds, small) and index not in known
-
-        for index, seconds, pixels in video.play(media.path, wanted):
-            yield Frame(pixels, index, seconds, None if start is None else start + seconds)
+    start = named_time(media.path, media.zone) if media.time is None else media.time
+    if media.kind == "photo":
+        pixels, texts = apart.read_photo(media.path, inside=media.source)
+        taken = _taken(texts, media.zone)
+        yield Frame(pixels, None, None, start if taken is None else taken)
+        return
+    sampling = every if isinstance(every, Sampling) else Sampling(every)
+    for index, seconds, pixels in apart.play(media.path, sampling, known, inside=media.source):
+        yield Frame(pixels, index, seconds, None if start is None else start + seconds)
 
 
-def _taken(exif: Mapping[int, Any], zone: datetime.tzinfo | None) -> float | None:
-    for tags in _TAKEN:
-        text, offset, part = (str(exif.get(tag, "")).strip("\0 ") for tag in tags)
+def _taken(texts: Sequence[Sequence[str]], zone: datetime.tzinfo | None) -> float | None:
+    for text, offset, part in texts:
         second = float(f"0.{part}") if part.isascii() and part.isdecimal() else 0.0
         for stated, form in ((text + offset, "%z"), (text, "")):
             with suppress(ValueError, OverflowError, OSError):

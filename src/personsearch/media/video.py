@@ -7,16 +7,18 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import PictureError
-from personsearch.media.damage import cause, decoding
+from personsearch.media.damage import cause, decoding, is_of_machine
+from personsearch.media.opening import open_regular
 from personsearch.media.picture_limit import MAX_PIXELS, check_pixels
 
 SUFFIXES = frozenset(
@@ -39,6 +41,7 @@ _LIMITS = {
     "format_whitelist": "asf,avi,flv,h264,hevc,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,webm",
 }
 _DISORDER = 0.5  # seconds by which a timestamp may lie before the one before it
+_MOST_IN_PART = 3000  # frames from the keyframe before a part of a video to its end
 _MAX_DAMAGE = 1000  # places in one video, so that a reader that fails for ever ends
 
 
@@ -49,9 +52,10 @@ class Video:
     timestamps that can be trusted (AVI, MPEG streams) is decoded from its start instead.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
+        self.path, self._file = Path(path), file
         self._container: Any = None
+        self._opened = ExitStack()
         self._timestamps: list[int] | None = None
         self._restart()
 
@@ -61,12 +65,12 @@ class Video:
         return _stored_size(self._container)
 
     def close(self) -> None:
-        self._container.close()
+        self._opened.close()
 
     def timestamps(self) -> list[int]:
         """Return the timestamps of all frames in playing order; [] where they are not reliable."""
         if self._timestamps is None:
-            with open_video(self.path) as container:
+            with open_video(self.path, self._file) as container:
                 packets = list(_shown_packets(container))
                 indexed = any(name in container.format.name for name in _INDEXED)
             shown = [packet.pts for packet in packets if packet.pts is not None]
@@ -74,8 +78,9 @@ class Video:
             self._timestamps = sorted(shown) if trusted else []
         return self._timestamps
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def read(self, index: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """Return a frame as `read_frame` does."""
+        check_pixels(self.path, self.size, max_pixels, " a frame")
         if index < 0:
             raise PictureError(f"{self.path}: frame {index}, expected an index from zero")
         try:
@@ -87,9 +92,8 @@ class Video:
             raise
 
     def _restart(self) -> None:
-        if self._container is not None:
-            self.close()
-        self._container = open_video(self.path)
+        self.close()
+        self._container = self._opened.enter_context(open_video(self.path, self._file))
         stream = self._container.streams.video[0]
         # Without threads, because an open decoder must survive a fork of its process.
         stream.thread_type = "NONE"
@@ -133,23 +137,22 @@ def read_frame(path: Path, index: int, max_pixels: int = MAX_PIXELS) -> NDArray[
 
     A few videos stay open in each thread, so that frames read in order are decoded once.
     """
-    video = _open_videos.open(Path(path))
-    check_pixels(video.path, video.size, max_pixels, " a frame")
-    return video.read(index)
+    return _open_videos.open(Path(path)).read(index, max_pixels)
 
 
 def play(
-    path: Path, wanted: Wanted, max_pixels: int = MAX_PIXELS
+    path: Path, wanted: Wanted, max_pixels: int = MAX_PIXELS, file: BinaryIO | None = None
 ) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """Yield index, seconds and RGB (H, W, 3) uint8 of the wanted frames, in one pass.
 
     Seconds count from the first frame, by the frames' own timestamps; where those start over in the
     middle, as in recordings that were joined, they go on from the frame before. Damaged parts in
     the middle are left out, and raise `PictureError` after all the frames that could be read.
+    Pixels are views, which need not be contiguous. `file` is the open file; None to open it.
     """
     path, index = Path(path), -1
     broken: list[tuple[int, Exception]] = []
-    with decoding(path), open_video(path) as container:
+    with decoding(path), open_video(path, file) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         check_pixels(path, _stored_size(container), max_pixels, " a frame")
@@ -164,6 +167,8 @@ def play(
             except EOFError:
                 continue
             except Exception as error:
+                if is_of_machine(error):
+                    raise
                 broken.append((index, error))
                 continue
             for frame in frames:
@@ -171,7 +176,7 @@ def play(
                 seconds = clock.read(timestamp(container, frame))
                 if wanted(index, seconds, partial(thumbnail, frame)):
                     check_pixels(path, (frame.width, frame.height), max_pixels, " a frame")
-                    yield index, seconds, upright(frame)
+                    yield index, seconds, _shown(frame)
     first = f" ({cause(broken[0][1])})" if broken else ""
     if index < 0:
         raise PictureError(f"{path}: has no frames that can be decoded{first}")
@@ -180,6 +185,41 @@ def play(
             f"{path}: is damaged in {len(broken)} places, first after frame "
             f"{broken[0][0]}{first}; the rest was read"
         )
+
+
+def play_part(
+    path: Path, begin: float, end: float, *, rate: int, width: int, file: BinaryIO | None = None
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield seconds and RGB (H, W, 3) uint8 of the frames between two positions, for a clip.
+
+    At most `rate` frames a second, scaled down to `width`, with even sides, as H.264 needs.
+    """
+    with decoding(path), open_video(path, file) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        check_pixels(path, _stored_size(container), MAX_PIXELS, " a frame")
+        # Positions count from the first frame, whose stamp need not be zero.
+        start = float((stream.start_time or 0) * (stream.time_base or 0))
+        if begin > 0 and stream.time_base:
+            container.seek(int((begin + start) / stream.time_base), stream=stream, backward=True)
+        due = begin
+        for number, frame in enumerate(container.decode(stream)):
+            stamp = timestamp(container, frame)
+            seconds = number / 25 if stamp is None else stamp - start
+            if seconds >= end or number >= _MOST_IN_PART:
+                break
+            if seconds + 1e-6 < due:
+                continue
+            due = max(due + 1 / rate, seconds)
+            check_pixels(path, (frame.width, frame.height), MAX_PIXELS, " a frame")
+            turned = round(frame.rotation / 90) % 2
+            shown = (frame.height, frame.width) if turned else (frame.width, frame.height)
+            scale = min(1.0, width / shown[0])
+            even = [max(round(side * scale / 2) * 2, 2) for side in shown]
+            small = frame.reformat(*(even[::-1] if turned else even), "rgb24")
+            # `rotation` is of the frame that was decoded, not of its copy.
+            pixels = np.rot90(small.to_ndarray(), round(frame.rotation / 90) % 4)
+            yield seconds, np.ascontiguousarray(pixels)
 
 
 class _Clock:
@@ -221,9 +261,9 @@ def thumbnail(frame: Any) -> NDArray[np.uint8]:
     return np.asarray(frame.reformat(80, 45, "gray", interpolation="AREA").to_ndarray())
 
 
-def frame_count(path: Path) -> int:
+def frame_count(path: Path, file: BinaryIO | None = None) -> int:
     """Count the frames of a video, without decoding them: headers may be wrong."""
-    with decoding(path), open_video(Path(path)) as container:
+    with decoding(path), open_video(Path(path), file) as container:
         return sum(1 for _ in _shown_packets(container))
 
 
@@ -245,22 +285,46 @@ def frame_rate(path: Path) -> float | None:
         return float(rate) if rate else None
 
 
-def open_video(path: Path) -> Any:
-    """Open a video file with PyAV, which may read nothing but that file."""
-    try:
-        container = av.open(str(path), options=_LIMITS)
-    except FileNotFoundError:
-        raise PictureError(f"{path}: no such video") from None
-    except Exception as error:
-        empty = path.is_file() and path.stat().st_size == 0
-        problem = "is empty (0 bytes)" if empty else "is not a video that can be read"
-        raise PictureError(f"{path}: {problem} ({cause(error)})") from None
-    streams = container.streams.video
-    if not streams or streams[0].codec_context is None:
-        container.close()
-        problem = "is in an unknown codec" if streams else "has no pictures in it"
-        raise PictureError(f"{path}: {problem}, expected a video")
-    return container
+@contextmanager
+def open_video(path: Path, file: BinaryIO | None = None) -> Iterator[Any]:
+    """Open a video with PyAV, which reads nothing but that file: `file`, or else `path`."""
+    with ExitStack() as opened:
+        if file is None:
+            file = opened.enter_context(open_regular(path, "video"))
+        try:
+            container = opened.enter_context(av.open(_Readable(file, path), options=_LIMITS))
+        except Exception as error:
+            if is_of_machine(error):
+                raise
+            empty = os.fstat(file.fileno()).st_size == 0
+            problem = "is empty (0 bytes)" if empty else "is not a video that can be read"
+            raise PictureError(f"{path}: {problem} ({cause(error)})") from None
+        streams = container.streams.video
+        if not streams or streams[0].codec_context is None:
+            problem = "is in an unknown codec" if streams else "has no pictures in it"
+            raise PictureError(f"{path}: {problem}, expected a video")
+        yield container
+
+
+class _Readable:
+    """What PyAV reads; two of them may read one open file, each at a position of its own."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._descriptor, self._at = file.fileno(), 0
+        self.name = str(path)  # whose ending helps to tell the format
+
+    def read(self, size: int) -> bytes:
+        data = os.pread(self._descriptor, size, self._at)
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        ends = os.fstat(self._descriptor).st_size if whence == os.SEEK_END else 0
+        self._at = max(0, offset + (self._at if whence == os.SEEK_CUR else ends))
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
 
 
 def _stored_size(container: Any) -> tuple[int, int]:
@@ -270,9 +334,16 @@ def _stored_size(container: Any) -> tuple[int, int]:
 
 def upright(frame: Any) -> NDArray[np.uint8]:
     """Return a decoded frame as RGB (H, W, 3) uint8, turned as the video asks for."""
-    picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return np.array(_shown(frame), order="C")
+
+
+def _shown(frame: Any) -> NDArray[np.uint8]:
+    """Return an `upright` frame without a copy."""
+    plane = frame.reformat(format="rgb24").planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
+    picture = rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
     turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    return np.rot90(picture, turns) if turns else picture
 
 
 class _OpenVideos(threading.local):
@@ -284,8 +355,9 @@ class _OpenVideos(threading.local):
     def open(self, path: Path) -> Video:
         try:
             status = path.stat()
-        except OSError:
-            raise PictureError(f"{path}: no such video") from None
+        except (OSError, ValueError):
+            open_regular(path, "video").close()  # its error says why
+            raise
         videos = self._by_process.setdefault(os.getpid(), OrderedDict())
         key = (str(path), status.st_size, status.st_mtime_ns)
         if key not in videos:

@@ -6,7 +6,7 @@ with personsearch.open("store") as archive:
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.engines.engine import Engine
+from personsearch.engines.state import state_folder
 from personsearch.engines.uri import open_engine
 from personsearch.errors import StoreError
 from personsearch.search.people_search import Match, combine, search_people
 from personsearch.search.query import QueryPerson, query_person
 from personsearch.search.request import Box, Example, Origin, SearchRequest
 from personsearch.search.reranking import Rerank
-from personsearch.search.state import state_folder
 from personsearch.store import EVERYONE, Filters, check_fingerprint
 from personsearch.store.audit import AuditEntry, AuditLog, user_of_this_machine
 from personsearch.store.filters import selection
@@ -52,8 +52,8 @@ class ArchiveResult:
 class Archive:
     """People who were indexed, open for searching; made by `open_archive`.
 
-    Every search and erasure is a line in the audit log, written before a search returns and before
-    anyone is erased. If it cannot be written, nothing is returned and nobody is erased.
+    Every search and erasure is a line in the audit log, written before a search returns and, by the
+    engine, before anyone is erased. If it cannot be written, nothing is returned and nobody erased.
 
     May be used from several threads, of which one at a time uses the network.
 
@@ -76,7 +76,7 @@ class Archive:
     ) -> None:
         self.engine = engine
         self.state = state_folder(engine.uri) if state is None else Path(state)
-        self.audit = AuditLog(self.state)
+        self.audit = engine.audit = AuditLog(self.state)
         self.caller = caller or f"{user_of_this_machine()} (python)"
         self._named, self._device = model or engine.model.name, device
         self._network: PersonSearchModel | None = None
@@ -164,12 +164,26 @@ class Archive:
 
     def search_by(self, request: SearchRequest, *, caller: str | None = None) -> ArchiveResult:
         """Answer a request; `caller` is for the audit log, by default the archive's."""
+        shown = [self._query_person(*example) for example in request.pictures]
+        with self.engine.snapshot():
+            query, matches, searched, reason = self._answer(request, shown)
+        origins = [*request.origins]
+        origins += [Origin(one.picture.sha256, one.box.tolist()) for one in shown]
+        examples = [origin.as_json() for origin in origins]
+        ids = [match.person.id for match in matches]
+        details = {"examples": examples, **request.as_json(), "hits": len(ids), "shown": ids}
+        entry = self.audit.append("search", caller or self.caller, details)
+        return ArchiveResult(query, matches, entry, next(iter(shown), None), searched, reason)
+
+    def _answer(
+        self, request: SearchRequest, shown: Sequence[QueryPerson]
+    ) -> tuple[FloatArray, list[Match], int | None, str]:
+        """The query, its matches, the number of people searched, and why nobody was found."""
         engine = self.engine
         given = [] if request.embeddings is None else [request.embeddings]
         if len(request.people):
             given.append(engine.vectors(request.people).astype(np.float32))
         without = self._views_of([*request.people, *request.unlike])
-        shown = [self._query_person(*example) for example in request.pictures]
         for one in shown:
             given.append(one.embedding[None])
             without += engine.people_in(one.path)
@@ -196,13 +210,7 @@ class Archive:
             pairs = zip(matches, found.tolist(), strict=True)
             matches = [replace(match, probability=value) for match, value in pairs]
         reason = "" if matches else self._why_nobody(request.filters)
-        origins = [*request.origins]
-        origins += [Origin(one.picture.sha256, one.box.tolist()) for one in shown]
-        examples = [origin.as_json() for origin in origins]
-        ids = [match.person.id for match in matches]
-        details = {"examples": examples, **request.as_json(), "hits": len(ids), "shown": ids}
-        entry = self.audit.append("search", caller or self.caller, details)
-        return ArchiveResult(query, matches, entry, next(iter(shown), None), searched, reason)
+        return query, matches, searched, reason
 
     def _why_nobody(self, filters: Filters) -> str:
         if empty := [name for name, value in filters.described().items() if value == []]:
@@ -235,7 +243,7 @@ class Archive:
                 f"{self.engine.uri}: no person, camera, source or time was named; to erase "
                 "everyone, delete the whole store"
             )
-        return self._erase(filters.described(), lambda: self.engine.erase(filters), caller)
+        return self.engine.erase(filters, caller=caller or self.caller)
 
     def erase_files(
         self, source: str, pictures: Sequence[str] | None = None, *, caller: str | None = None
@@ -250,22 +258,16 @@ class Archive:
         if not source:
             raise StoreError("the source is an empty text; expected a folder, file or camera")
         pictures = selection("pictures", pictures)
-        details = {"source": source} | ({} if pictures is None else {"pictures": list(pictures)})
-        return self._erase(details, lambda: self.engine.erase_files(source, pictures), caller)
+        return self.engine.erase_files(source, pictures, caller=caller or self.caller)
 
     def log_report(self, kind: str, matches: Sequence[Match], *, caller: str | None = None) -> None:
         """Write the audit line of a report, such as ``html``, before it is handed out."""
         details = {"format": kind, "hits": [match.person.id for match in matches]}
         self.audit.append("report", caller or self.caller, details)
 
-    def _erase(
-        self, details: Mapping[str, Any], erase: Callable[[], int], caller: str | None
-    ) -> int:
-        # The wish and its result are two lines: whatever happens in between, the first is there.
-        self.audit.append("erase", caller or self.caller, details)
-        views = erase()
-        self.audit.append("erased", caller or self.caller, {**details, "views": views})
-        return views
+    def log_views(self, people: Mapping[str, Sequence[int]], *, caller: str | None = None) -> None:
+        """Write the audit line of views outside of a search, by kind such as ``thumbnails``."""
+        self.audit.append("view", caller or self.caller, people)
 
     def close(self) -> None:
         """Close the engine."""

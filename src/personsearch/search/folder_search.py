@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from personsearch.errors import DataError, PictureError
+from personsearch.media.apart import read_picture
 from personsearch.media.files import Skipped
-from personsearch.media.pictures import SUFFIXES, read_picture
+from personsearch.media.pictures import SUFFIXES
 from personsearch.search.query import QueryPerson
 from personsearch.types import FloatArray
 
@@ -132,7 +133,7 @@ def search_folder(
             if path.resolve() == own:
                 result.excluded = path
             else:
-                _search_picture(model, path, path.relative_to(folder), score_threshold, result)
+                _search_picture(model, folder, path, score_threshold, result)
             if top is not None and len(result.hits) > 4 * top + 1000:
                 result.hits = _best(result.hits, top)
             if progress:
@@ -144,12 +145,12 @@ def search_folder(
 
 
 def _search_picture(
-    model: "PersonSearchModel", path: Path, name: Path, threshold: float, result: FolderResult
+    model: "PersonSearchModel", folder: Path, path: Path, threshold: float, result: FolderResult
 ) -> None:
     from personsearch.systems.inference import detect
 
     try:
-        pixels = read_picture(path)
+        pixels = read_picture(path, inside=folder)
     except PictureError as error:
         result.unreadable.append(Skipped(path, str(error).removeprefix(f"{path}: ")))
         return
@@ -160,7 +161,9 @@ def _search_picture(
         similarity, score = float(similarities[row]), float(found.scores[row])
         rank_score = similarity * score if model.confidence_weighted else similarity
         box = found.boxes[row]
-        result.hits.append(Hit(name.as_posix(), path, box, similarity, score, rank_score))
+        result.hits.append(
+            Hit(path.relative_to(folder).as_posix(), path, box, similarity, score, rank_score)
+        )
         result.people += 1
 
 

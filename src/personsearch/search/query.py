@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.errors import DataError, PictureError
-from personsearch.media.pictures import decode_picture
+from personsearch.errors import DataError
+from personsearch.media.apart import decode_picture
+from personsearch.media.opening import open_regular
 from personsearch.types import Detections, FloatArray
 
 if TYPE_CHECKING:
@@ -29,14 +30,8 @@ class QueryPicture:
     def read(cls, path: Path | str) -> "QueryPicture":
         """Read a file; raise `PictureError` if it is missing, damaged, no picture or too large."""
         path = Path(path)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise PictureError(f"{path}: no such picture") from None
-        except IsADirectoryError:
-            raise PictureError(f"{path}: is a folder, expected a picture file") from None
-        except OSError as error:
-            raise PictureError(f"{path}: cannot be opened ({error.strerror})") from None
+        with open_regular(path) as file:
+            data = file.read()
         return cls(path, decode_picture(data, str(path)), hashlib.sha256(data).hexdigest())
 
     @property

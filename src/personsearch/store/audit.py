@@ -429,9 +429,3 @@ def user_of_this_machine() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in containers
         return f"uid {os.getuid()}"
-
-
-def log_expired(folder: Path | str, who: str, views: int) -> None:
-    """Log that people older than the retention time were erased, unless there were none."""
-    if views:
-        AuditLog(folder).append("expired", who, {"views": views})

@@ -1,5 +1,6 @@
 """The connection to a store's database: opening, transactions, and SQLite's errors in one line."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -23,6 +24,7 @@ from personsearch.store.rights import read_only
 DATABASE = "people.sqlite"
 
 _READERS = 10.0  # seconds in which those who read the old pages of the log have to finish
+_TOKENS = 65_536  # of so many commits at least
 _MARGIN = 1 << 20  # bytes beyond what is computed
 _TEMPORARY_FOLDER = threading.Lock()  # SQLite has one for the whole process
 
@@ -43,6 +45,14 @@ class Connection:
     def revision(self) -> int:
         """Number of the last committed transaction."""
         return int(self._one("SELECT changes FROM counter")[0])
+
+    def head(self) -> tuple[int, bytes]:
+        """Revision and token of the last committed transaction."""
+        revision, token = self._one(
+            "SELECT c.changes, coalesce(t.token, x'') FROM counter c "
+            "LEFT JOIN commits t ON t.changes = c.changes"
+        )
+        return int(revision), bytes(token)
 
     def token(self, revision: int) -> bytes | None:
         """Random token of a commit; None if this database never had it, or no longer notes it.
@@ -86,6 +96,7 @@ class Connection:
                 self._connection.execute(
                     "INSERT INTO commits SELECT changes, randomblob(16) FROM counter"
                 )
+                self._thin_tokens()
                 # Before the rows are gone from here, so that no copy can outlive them.
                 with index_files.without_blocks(self.folder, touched, centroids_too=erasing):
                     self._connection.execute("COMMIT")
@@ -95,6 +106,17 @@ class Connection:
                 raise
         if len(touched) and not erasing:
             self._truncate_log(0.0)
+
+    def _thin_tokens(self) -> None:
+        """Delete tokens of old commits that no index file notes."""
+        revision = self.revision()
+        if revision % _TOKENS == 0:
+            noted = json.dumps(index_files.noted_revisions(self.folder))
+            self._connection.execute(
+                "DELETE FROM commits WHERE changes <= ? "
+                "AND changes NOT IN (SELECT value FROM json_each(?))",
+                (revision - _TOKENS, noted),
+            )
 
     def query(self, text: str, *values: Any) -> Iterator[Any]:
         """Rows of a query, one after the other."""

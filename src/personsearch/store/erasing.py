@@ -1,27 +1,57 @@
 """Erasing people from a store for good, and retention.
 
+Whatever removes people is one path, `Erasing._erase`: a line in the audit log, without which nobody
+is erased; the transaction; overwriting of all copies; a line with the number of views.
+
 SQLite overwrites a row that is deleted, but not the copies that it left in free pages when it moved
 the row, nor those in its write-ahead log. Every erasure therefore ends with `compact`.
+
+The SHA-256 of the files whose people were erased is kept, so that a copy under another name is left
+out, too.
 """
 
 import json
-from collections.abc import Callable, Sequence
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from personsearch.errors import StoreError
+from personsearch.errors import PictureError, StoreError
+from personsearch.media.contents import content_of
+from personsearch.store.audit import DONE, AuditLog, user_of_this_machine
 from personsearch.store.filters import Filters, selection
-from personsearch.store.people import FileState
+from personsearch.store.people import FileState, ModelIdentity
 from personsearch.store.reading import JOINED, OLDER, Reading
+from personsearch.types import FileStamp
+
+_AMONG = "IN (SELECT value FROM json_each(?))"
 
 
 class Erasing(Reading):
-    """What can be erased from a store that is open for writing."""
+    """What can be erased from a store that is open for writing; `caller` is for the audit log."""
+
+    def __init__(
+        self,
+        folder: Path,
+        connection: sqlite3.Connection,
+        model: ModelIdentity,
+        caller: str | None = None,
+    ) -> None:
+        super().__init__(folder, connection, model)
+        self.audit, self.caller = AuditLog(folder), caller or user_of_this_machine()
+
+    def log(self, action: str, details: Mapping[str, Any]) -> None:
+        """Write a line to the audit log, or raise `StoreError`."""
+        self.audit.append(action, self.caller, details)
 
     def erase(self, filters: Filters) -> int:
         """Erase the matching people with embeddings and thumbnails; return the number of views.
 
         Nothing of them stays in the store's folder. Selecting one view of a track by id erases the
         whole track. Their files count as indexed, so that they do not come back unless a file
-        changes. Filters that restrict nothing raise `StoreError`.
+        changes, and copies of the files are left out. Filters that restrict nothing raise
+        `StoreError`.
         """
         if filters.everyone:
             raise StoreError(
@@ -29,46 +59,132 @@ class Erasing(Reading):
                 "delete the folder"
             )
         where, values = filters.sql()
+        self._learn_contents(self._column(f"SELECT DISTINCT p.file FROM {JOINED} {where}", *values))
 
         def delete() -> None:
-            ids = self._column(f"SELECT h.id FROM {JOINED} {where}", *values)
-            named = "(SELECT value FROM json_each(?1))"
-            tracks = f"SELECT track FROM people WHERE id IN {named}"
-            whole = "" if filters.people is None else f" OR track IN ({tracks})"
-            self.execute(f"DELETE FROM people WHERE id IN {named}{whole}", json.dumps(ids))
+            ids = json.dumps(self._column(f"SELECT h.id FROM {JOINED} {where}", *values))
+            if filters.people is not None:
+                tracks = f"(SELECT track FROM people WHERE id {_AMONG})"
+                query = f"SELECT id FROM people WHERE id {_AMONG} OR track IN {tracks}"
+                ids = json.dumps(self._column(query, ids, ids))
+            query = (
+                "SELECT DISTINCT p.file FROM people h JOIN pictures p ON p.id = h.picture "
+                f"WHERE h.id {_AMONG}"
+            )
+            self._note_contents(self._column(query, ids))
+            self.execute(f"DELETE FROM people WHERE id {_AMONG}", ids)
 
-        return self._erase(delete)
+        return self._erase(delete, "erase", filters.described())
 
     def erase_files(self, source: str, names: Sequence[str] | None = None) -> int:
         """Erase files of a source and the people in them; return the number of people.
 
-        The files stay known by name as erased, so that indexing leaves them out from then on.
-        `names` None stands for all files, an empty list for none; an unknown source or file raises
-        `StoreError`.
+        The files stay known by name and content as erased, so that indexing leaves them out from
+        then on, under any name; see `unerase`. `names` None stands for all files, an empty list for
+        none; an unknown source or file raises `StoreError`.
         """
+        details: dict[str, Any] = {"source": source}
+        if names is not None:
+            details["pictures"] = list(selection("names", names) or ())
+        files = self._files(source, names)
+        self._learn_contents(files)
+
+        def delete() -> None:
+            self._note_contents(files)
+            self._execute_many("DELETE FROM pictures WHERE file = ?", ((one,) for one in files))
+            state = f"UPDATE files SET state = '{FileState.ERASED}', reason = '' WHERE id = ?"
+            self._execute_many(state, ((one,) for one in files))
+
+        return self._erase(delete, "erase", details)
+
+    def _files(self, source: str, names: Sequence[str] | None) -> list[int]:
+        """Ids of files of a source; `StoreError` if one is unknown."""
         known = self.known_files(source)
         if not known:
             raise StoreError(f"{self.folder}: has no source {source!r}")
         chosen = selection("names", known if names is None else names) or ()
         if unknown := [name for name in chosen if name not in known]:
             raise StoreError(f"{self.folder}: source {source!r} has no file {unknown[0]!r}")
-        files = [(known[name].id,) for name in chosen]
+        return [known[name].id for name in chosen]
 
-        def delete() -> None:
-            self._execute_many("DELETE FROM pictures WHERE file = ?", files)
-            state = f"UPDATE files SET state = '{FileState.ERASED}', reason = '' WHERE id = ?"
-            self._execute_many(state, files)
+    def unerase(self, source: str, names: Sequence[str] | None = None) -> int:
+        """Let indexing add erased files again; return their number.
 
-        return self._erase(delete)
+        These are files that were erased, copies of them, and files of which people were erased;
+        for `names` and errors see `erase_files`. Nobody comes back before the files are indexed.
+        """
+        files = json.dumps(self._files(source, names))
+        noted = "content IN (SELECT content FROM erased)"
+        erased = self._column(
+            f"SELECT id FROM files WHERE id {_AMONG} AND (state = 'erased' OR {noted})", files
+        )
+        if not erased:
+            raise StoreError(f"{self.folder}: nothing of source {source!r} was erased")
+        details = {"source": source} | ({} if names is None else {"pictures": list(names)})
+        self.log("unerase", details)
+        contents = f"(SELECT content FROM files WHERE id {_AMONG})"
+        these = json.dumps(erased)
+        with self.writing():
+            every = f"(id {_AMONG} OR content IN {contents})"
+            self.execute(f"DELETE FROM erased WHERE content IN {contents}", these)
+            # Without a stamp, a file that still shows others counts as changed.
+            reset = "UPDATE files SET bytes = -1, changed = 0, content = NULL"
+            self.execute(
+                f"{reset} WHERE state != 'erased' AND {every}",
+                *(these, these),
+            )
+            self.execute(f"DELETE FROM files WHERE state = 'erased' AND {every}", these, these)
+        return len(erased)
 
-    def forget_files(self, source: str, names: Sequence[str]) -> int:
+    def _learn_contents(self, files: Sequence[int]) -> None:
+        """Note the contents of files that version 0.1 indexed, as far as they are there as then."""
+        rows = self._all(
+            "SELECT f.id, s.place, f.name, f.bytes, f.changed FROM files f "
+            "JOIN sources s ON s.id = f.source "
+            f"WHERE f.content IS NULL AND s.here AND s.place LIKE '/%' AND f.id {_AMONG}",
+            json.dumps([int(one) for one in files]),
+        )
+        found = []
+        for file, source, name, size, changed in rows:
+            path = Path(source, name) if name else Path(source)
+            try:
+                status = path.stat()
+                if FileStamp(status.st_size, status.st_mtime_ns) == FileStamp(size, changed):
+                    found.append((content_of(path), file))
+            except (OSError, PictureError):
+                continue
+        if found:
+            with self.writing():
+                self._execute_many("UPDATE files SET content = ? WHERE id = ?", found)
+
+    def _note_contents(self, files: Iterable[int]) -> None:
+        """Note in this transaction that the contents of files were erased."""
+        query = (
+            "INSERT OR IGNORE INTO erased SELECT content, ? FROM files "
+            "WHERE id = ? AND content NOT NULL"
+        )
+        now = time.time()
+        self._execute_many(query, ((now, one) for one in files))
+
+    def forget_files(self, source: str, names: Sequence[str], action: str = "prune") -> int:
         """Erase files as if they had never been indexed; return the number of people.
 
-        Unlike after `erase_files`, indexing adds them again if they come back.
+        Unlike after `erase_files`, indexing adds them again if they come back. `action` is that of
+        the line in the audit log, of which there is none where the files show nobody.
         """
         known = self.known_files(source)
-        files = [(known[name].id,) for name in names if name in known]
-        return self._erase(lambda: self._execute_many("DELETE FROM files WHERE id = ?", files))
+        there = [name for name in names if name in known]
+        files = [(known[name].id,) for name in there]
+
+        def delete() -> None:
+            self._execute_many("DELETE FROM files WHERE id = ?", files)
+
+        query = f"SELECT count(*) FROM {JOINED} WHERE f.id {_AMONG}"
+        if self._one(query, json.dumps([one for (one,) in files]))[0]:
+            return self._erase(delete, action, {"source": source, "pictures": there})
+        with self.writing():
+            delete()
+        return 0
 
     def set_retention(self, days: float | None) -> None:
         """Set the days, above zero, after which `expire` erases pictures; None to keep them."""
@@ -76,6 +192,7 @@ class Erasing(Reading):
             raise StoreError(
                 f"{self.folder}: the retention is {days} days, expected a number above 0"
             )
+        self.log("retention", {"days": days, "before": self.retention()})
         with self.writing():
             self.execute("UPDATE keeping SET days = ?", days)
 
@@ -88,16 +205,32 @@ class Erasing(Reading):
         raises `StoreError`. `now` is in seconds since 1970; None for this moment.
         """
         oldest = self._oldest(now)
+        text = f"DELETE FROM pictures AS p WHERE {OLDER}"
+        if self.outdated(now):
+            details = {"days": self.retention(), "before": oldest}
+            return self._erase(lambda: self.execute(text, oldest), "expire", details)
         if self._one(f"SELECT count(*) FROM pictures p WHERE {OLDER}", oldest)[0]:
-            text = f"DELETE FROM pictures AS p WHERE {OLDER}"
-            return self._erase(lambda: self.execute(text, oldest))
+            with self.writing():  # pictures that show nobody
+                self.execute(text, oldest)
         if not self.scrubbed():
             self.compact()
         return 0
 
-    def _erase(self, delete: Callable[[], object]) -> int:
-        """Delete in one transaction, then overwrite all copies; return the number of people."""
-        self.check_room()
+    def _erase(
+        self,
+        delete: Callable[[], object],
+        action: str,
+        details: Mapping[str, Any],
+        *,
+        compact: bool = True,
+    ) -> int:
+        """Delete in one transaction between two lines of the audit log, then overwrite all copies.
+
+        Returns the number of views of people. Without `compact` copies stay until the next erasure.
+        """
+        if compact:
+            self.check_room()
+        self.log(action, details)
         with self.writing(erasing=True):
             before = self.count()
             delete()
@@ -106,12 +239,16 @@ class Erasing(Reading):
             )
             erased = before - self.count()
             self.mark_erased()
-        self.compact()
+        try:
+            if compact:
+                self.compact()
+        finally:
+            self.log(DONE[action], {**details, "views": erased})
         return erased
 
     def mark_erased(self) -> None:
-        """Note in this transaction that `compact` has to follow, if need be in another process."""
-        self.execute("UPDATE keeping SET unscrubbed = 1")
+        """Note in this transaction that people were erased, and that `compact` has to follow."""
+        self.execute("UPDATE keeping SET unscrubbed = 1, erasure = randomblob(16)")
 
     def compact(self) -> None:
         """Rewrite the database without copies of erased people, and give room back to the disk.

@@ -126,6 +126,19 @@ def spans(folder: Path) -> list[Span]:
     return sorted(one for one in found if one is not None)
 
 
+def noted_revisions(folder: Path) -> list[int]:
+    """Return the store's revisions that the descriptions of index files note."""
+    found = []
+    for span in spans(folder):
+        damaged = suppress(OSError, ValueError, KeyError, TypeError)
+        with damaged, path_of(folder, span, ROWS).open("rb") as file:
+            file.seek(-_TAIL, os.SEEK_END)
+            length = int.from_bytes(file.read()[4:12], "little")
+            file.seek(-_TAIL - length, os.SEEK_END)
+            found.append(int(json.loads(file.read(length))["changes"]))
+    return found
+
+
 def write(path: Path, index: Any, columns: Mapping[str, NDArray[Any]], about: Any) -> None:
     """Write a file completely or not at all; call it with the lock only."""
     import faiss

@@ -182,7 +182,7 @@ def take(
 
 
 def _take_one(store: Store, unit: FileUnit, report: ExchangeReport) -> None:
-    source = store.source_id(unit.source)
+    source = store.source_id(unit.source, here=False)
     for row, size, changed, state, pictures in store.query(
         "SELECT id, bytes, changed, state, (SELECT count(*) FROM pictures WHERE file = f.id) "
         "FROM files f WHERE source = ? AND name = ?",

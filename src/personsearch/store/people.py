@@ -39,6 +39,7 @@ class KnownFile:
     stamp: FileStamp  # size and modification time when it was indexed
     state: FileState
     frames: int  # number of a video's frames in the store; 0 for a photo
+    content: bytes | None = None  # SHA-256 of its bytes; None if unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,7 @@ class StoredPerson:
     camera: str | None
     size: tuple[int, int]  # (width, height) of the picture
     track: TrackSpan | None = None  # when the person was seen in a video; None for a photo
+    here: bool = True  # whether the source was indexed on this machine, not imported or merged
 
     @property
     def path(self) -> Path:
@@ -96,8 +98,11 @@ class StoredPerson:
 
     @property
     def has_file(self) -> bool:
-        """Whether the picture came from a file, which may be gone by now."""
-        return Path(self.source).is_absolute()
+        """Whether the picture came from a file of this machine, which may be gone by now.
+
+        What an import or a merge says about files proves nothing, so none of them is opened.
+        """
+        return self.here and Path(self.source).is_absolute()
 
 
 class PictureRow(NamedTuple):

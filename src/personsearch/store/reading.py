@@ -35,14 +35,15 @@ _EMBEDDINGS = (
     "JOIN people h ON h.id = e.person JOIN pictures p ON p.id = h.picture "
     "WHERE e.person > ? AND e.person <= ? ORDER BY e.person LIMIT ?"
 )
-_FILES = (
-    f"SELECT f.name, f.id, f.bytes, f.changed, f.state, count(p.frame) FROM {_SOURCES} "
-    "LEFT JOIN pictures p ON p.file = f.id WHERE s.place = ?"
+_FILES = (  # without a stamp where the source was imported: see `Writing.source_id`
+    "SELECT f.name, f.id, CASE WHEN s.here THEN f.bytes ELSE -1 END, f.changed, f.state, "
+    f"count(p.frame), f.content FROM {_SOURCES} LEFT JOIN pictures p ON p.file = f.id "
+    "WHERE s.place = ?"
 )
 _PERSON = (
     "SELECT h.id, s.place, f.name, h.x1, h.y1, h.x2, h.y2, h.score, p.frame, p.position, p.time, "
-    f"f.camera, p.width, p.height, t.id, t.first, t.last, t.views FROM {JOINED} "
-    "LEFT JOIN tracks t ON t.id = h.track"
+    f"f.camera, p.width, p.height, s.here, t.id, t.first, t.last, t.views "
+    f"FROM {JOINED} LEFT JOIN tracks t ON t.id = h.track"
 )
 
 
@@ -241,6 +242,18 @@ class Reading(Connection):
         query = f"SELECT count(*) FROM people h JOIN pictures p ON p.id = h.picture WHERE {OLDER}"
         return int(self._one(query, self._oldest(now))[0])
 
+    def erasure(self) -> bytes:
+        """Random token that every erasure renews."""
+        return bytes(self._one("SELECT erasure FROM keeping")[0])
+
+    def erased_contents(self) -> frozenset[bytes]:
+        """SHA-256 of the files whose people were erased."""
+        return frozenset(self._column("SELECT content FROM erased"))
+
+    def is_erased(self, content: bytes) -> bool:
+        """Whether people in files of this content, a SHA-256, were erased."""
+        return self._one("SELECT 1 FROM erased WHERE content = ?", content) is not None
+
     def scrubbed(self) -> bool:
         """Whether no copy of an erased person is left; if not, `compact` overwrites them."""
         return not self._one("SELECT unscrubbed FROM keeping")[0]
@@ -251,15 +264,18 @@ class Reading(Connection):
         return None if days is None else (time.time() if now is None else now) - days * DAY
 
 
-def _known(file: int, size: int, changed: int, state: str, frames: int) -> KnownFile:
-    return KnownFile(file, FileStamp(size, changed), FileState(state), frames)
+def _known(
+    file: int, size: int, changed: int, state: str, frames: int, content: bytes | None
+) -> KnownFile:
+    return KnownFile(file, FileStamp(size, changed), FileState(state), frames, content)
 
 
 def _person(row: Any) -> StoredPerson:
-    score, frame, position, seconds, camera, width, height = row[7:14]
+    score, frame, position, seconds, camera, width, height, here = row[7:15]
     return StoredPerson(
         *(row[0], row[1], row[2], np.array(row[3:7], np.float32)),
         *(score, frame, position, seconds, camera),
         size=(width, height),
-        track=None if row[14] is None else TrackSpan(*row[14:18]),
+        track=None if row[15] is None else TrackSpan(*row[15:19]),
+        here=bool(here),
     )

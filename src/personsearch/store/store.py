@@ -18,14 +18,13 @@ from pathlib import Path
 
 from personsearch.errors import StoreError
 from personsearch.store.connection import DATABASE, connect, reported
-from personsearch.store.erasing import Erasing
 from personsearch.store.people import ModelIdentity
 from personsearch.store.rights import private_folder
 from personsearch.store.schema import check_version, prepare
 from personsearch.store.writing import Writing
 
 
-class Store(Writing, Erasing):
+class Store(Writing):
     """An open store. Opened by `open_store`; not for several threads at once."""
 
     def changes(self) -> int:
@@ -36,7 +35,11 @@ class Store(Writing, Erasing):
 
 @contextmanager
 def open_store(
-    folder: Path | str, *, model: ModelIdentity | None = None, write: bool = False
+    folder: Path | str,
+    *,
+    model: ModelIdentity | None = None,
+    write: bool = False,
+    caller: str | None = None,
 ) -> Iterator[Store]:
     """Open a store; created, if it is opened for writing and there is none.
 
@@ -45,6 +48,7 @@ def open_store(
             only.
         write: whether to open for writing. Several processes may: each transaction waits for its
             turn, see `Connection.writing`. A run that indexes holds `locks.indexing_lock`, too.
+        caller: who erases, for the audit log; None for the user of this machine.
 
     Raises:
         StoreError: there is none, it is no store, damaged, of a newer version, or made by another
@@ -68,7 +72,7 @@ def open_store(
             made_by = _model(folder, connection)
         if model is not None:
             check_fingerprint(str(folder), made_by, model, "into another store")
-        yield Store(folder, connection, made_by)
+        yield Store(folder, connection, made_by, caller)
     finally:
         connection.close()
 

@@ -1,12 +1,14 @@
 """Writing to a store: files, the people in their pictures, and tracks."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
+from personsearch.store.erasing import Erasing
 from personsearch.store.people import (
     FileState,
     FoundPeople,
@@ -15,35 +17,104 @@ from personsearch.store.people import (
     StoredPerson,
     TrackRow,
 )
-from personsearch.store.reading import Reading
 from personsearch.store.tracks import VIEWS, Track
 from personsearch.types import FileStamp
 
 
-class Writing(Reading):
+class Writing(Erasing):
     """What can be written to a store that is open for writing."""
 
     def begin_file(
-        self, source: str, name: str, stamp: FileStamp, camera: str | None = None
+        self,
+        source: str,
+        name: str,
+        stamp: FileStamp,
+        camera: str | None = None,
+        content: bytes | None = None,
     ) -> int:
-        """Return the id of a file to be indexed; rows of another version of it are deleted.
+        """Return the id of a file to be indexed; the people of another version of it are erased.
 
-        A file that was erased stays erased: nothing that is added to it is written.
+        Their copies are overwritten by the next `expire` or `compact`. A file that was erased stays
+        erased, and so does a file whose `content`, a SHA-256, was: nothing that is added is
+        written.
         """
+        self._erase_version(source, name, lambda there: there[2:4] == (stamp.bytes, stamp.changed))
         with self.writing():
-            where = self.source_id(source)
-            old = self._one(
-                "SELECT id, state, bytes, changed FROM files WHERE source = ? AND name = ?",
-                *(where, name),
-            )
+            where, old = self.source_id(source), self._file(source, name)
             if old and old[1] == FileState.ERASED:
                 return int(old[0])
-            if old and old[2:] == (stamp.bytes, stamp.changed):
-                self._set_state(old[0], FileState.OPEN)
+            if old and old[2:4] == (stamp.bytes, stamp.changed):
+                self.execute(
+                    "UPDATE files SET state = ?, content = coalesce(?, content) WHERE id = ?",
+                    *(FileState.OPEN, content, old[0]),
+                )
                 return int(old[0])
             if old:
                 self.execute("DELETE FROM files WHERE id = ?", old[0])
-            return self.insert_file(where, name, stamp, camera, FileState.OPEN)
+            erased = content is not None and self.is_erased(content)
+            state = FileState.ERASED if erased else FileState.OPEN
+            return self.insert_file(where, name, stamp, camera, state, content=content)
+
+    def leave_out(
+        self, source: str, name: str, stamp: FileStamp, camera: str | None, content: bytes
+    ) -> None:
+        """Note that a file has a content whose people were erased, and is not indexed.
+
+        A file that is known with that content keeps the people who were not erased.
+        """
+
+        def same(there: Any) -> bool:
+            known = there[2:4] == (stamp.bytes, stamp.changed) and there[4] is None
+            return known or there[4] == content
+
+        self._erase_version(source, name, same)
+        with self.writing():
+            where, old = self.source_id(source), self._file(source, name)
+            if old and old[1] == FileState.ERASED:
+                return
+            if old and same(old):
+                self._keep(old[0], stamp, content)
+                return
+            if old:
+                self.execute("DELETE FROM files WHERE id = ?", old[0])
+            self.insert_file(where, name, stamp, camera, FileState.ERASED, content=content)
+
+    def keep_file(self, source: str, name: str, stamp: FileStamp, content: bytes) -> None:
+        """Note another stamp of a complete file whose content is the same."""
+        with self.writing():
+            old = self._file(source, name)
+            if old and old[4] == content and old[1] == FileState.COMPLETE:
+                self._keep(old[0], stamp, content)
+
+    def _keep(self, file: int, stamp: FileStamp, content: bytes) -> None:
+        self.execute(
+            "UPDATE files SET state = ?, reason = '', bytes = ?, changed = ?, content = ? "
+            "WHERE id = ?",
+            *(FileState.COMPLETE, stamp.bytes, stamp.changed, content, file),
+        )
+
+    def _file(self, source: str, name: str) -> Any:
+        """Id, state, bytes, changed, content and number of people of a file; None if unknown."""
+        return self._one(
+            # Without a stamp where the source was imported: see `source_id`.
+            "SELECT f.id, f.state, CASE WHEN s.here THEN f.bytes ELSE -1 END, f.changed, "
+            "f.content, (SELECT count(*) FROM pictures p JOIN people h ON h.picture = p.id "
+            "WHERE p.file = f.id) FROM files f JOIN sources s ON s.id = f.source "
+            "WHERE s.place = ? AND f.name = ?",
+            *(source, name),
+        )
+
+    def _erase_version(self, source: str, name: str, same: Callable[[Any], bool]) -> None:
+        """Erase the people in another version of a file."""
+        old = self._file(source, name)
+        if old is None or not old[5] or same(old):
+            return
+        details = {"source": source, "pictures": [name]}
+        self._erase(
+            lambda: self.execute("DELETE FROM files WHERE id = ?", old[0]),
+            *("replace", details),
+            compact=False,  # the database would be rewritten for each file
+        )
 
     def add(self, file: int, found: Sequence[FoundPeople], *, finished: bool = False) -> bool:
         """Write pictures of a file, `finished` with the last of them, and the people in them.
@@ -97,7 +168,7 @@ class Writing(Reading):
 
     def _picture_of(self, person: StoredPerson) -> int:
         """The picture of a person; inserted, with file and track, if needed."""
-        where = self.source_id(person.source)
+        where = self.source_id(person.source, here=person.here)
         row = self._one("SELECT id FROM files WHERE source = ? AND name = ?", where, person.name)
         file = row[0] if row else None
         if file is None:
@@ -154,10 +225,20 @@ class Writing(Reading):
 
     # Rows of a transaction.
 
-    def source_id(self, source: str) -> int:
-        """The row of a source, inserted if needed."""
-        self.execute("INSERT OR IGNORE INTO sources (place) VALUES (?)", source)
-        return int(self._one("SELECT id FROM sources WHERE place = ?", source)[0])
+    def source_id(self, source: str, *, here: bool = True) -> int:
+        """The row of a source, inserted if needed; `here`: indexed on this machine, not imported.
+
+        A source that was imported becomes one of this machine when it is indexed here. Its files
+        lose their stamps, so that they are indexed again: what others said about them, true or not,
+        is replaced. Only erased files stay as they are.
+        """
+        self.execute("INSERT OR IGNORE INTO sources (place, here) VALUES (?, ?)", source, int(here))
+        row, known = self._one("SELECT id, here FROM sources WHERE place = ?", source)
+        if here and not known:
+            self.execute("UPDATE sources SET here = 1 WHERE id = ?", row)
+            unknown = "UPDATE files SET bytes = -1 WHERE source = ? AND state != ?"
+            self.execute(unknown, row, FileState.ERASED)
+        return int(row)
 
     def insert_file(
         self,
@@ -167,13 +248,21 @@ class Writing(Reading):
         camera: str | None,
         state: FileState,
         reason: str = "",
+        content: bytes | None = None,
     ) -> int:
         """Insert a file and return its id, which no other file ever had."""
         self.execute("UPDATE counter SET files = files + 1")
         (id,) = self._one("SELECT files FROM counter")
-        stamped = {"bytes": stamp.bytes, "changed": stamp.changed, "camera": camera}
+        stamped = {"bytes": stamp.bytes, "changed": stamp.changed, "content": content}
         return self._insert(
-            "files", id=id, source=source, name=name, **stamped, state=state, reason=reason
+            "files",
+            id=id,
+            source=source,
+            name=name,
+            camera=camera,
+            state=state,
+            reason=reason,
+            **stamped,
         )
 
     def insert_picture(self, file: int, row: PictureRow) -> int:

@@ -6,7 +6,6 @@ from personsearch.engines.index import MANY
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import PersonSearchError
 from personsearch.store import open_store
-from personsearch.store.audit import log_expired
 from personsearch.web.logs import logger
 from personsearch.web.service import Service
 
@@ -42,9 +41,8 @@ class Housekeeping:
             due = store.outdated() > 0 or not store.scrubbed()
         erased = 0
         if due:
-            with open_store(self.service.folder, write=True) as store:
+            with open_store(self.service.folder, write=True, caller="retention") as store:
                 erased = store.expire()
-            log_expired(self.service.folder, "retention", erased)
             self.service.results.clear()
             self.service.metrics.erased.inc(erased)
         if engine.count() >= MANY:

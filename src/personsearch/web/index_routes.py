@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 
 from personsearch.engines.sqlite import StoreEngine
+from personsearch.media.apart import decode_picture
 from personsearch.media.files import Frame
-from personsearch.media.pictures import decode_picture
 from personsearch.store import FoundPeople, Store, open_store
 from personsearch.types import FileStamp
 from personsearch.web.access import Indexer, Served
@@ -18,6 +18,7 @@ from personsearch.web.service import Service
 from personsearch.web.upload_body import (
     MAX_QUERY_PIXELS,
     PICTURE_BODY,
+    QUERY_SECONDS,
     likely_pixels,
     read_upload,
 )
@@ -66,14 +67,14 @@ async def add_picture(
     if not isinstance(service.archive.engine, StoreEngine):
         raise HTTPException(409, "only a store in a folder takes pictures over the API")
 
-    there = await service.run(lambda: _there(service, source, name, stamp))
+    there = await service.run(lambda: _there(service, source, name, stamp, digest))
     if there is not None:
         return there
 
     def find() -> FoundPeople:
         from personsearch.indexing.finding import describe, surest
 
-        pixels = decode_picture(data, "the picture", MAX_QUERY_PIXELS)
+        pixels = decode_picture(data, "the picture", MAX_QUERY_PIXELS, patience=QUERY_SECONDS)
         people = surest(service.archive.find_people(pixels), min_score)
         return describe(Frame(pixels, None, None, time.time() if taken is None else taken), people)
 
@@ -82,10 +83,10 @@ async def add_picture(
 
     def add() -> Indexed:
         # Two requests may have sent the same picture; they are added one after the other.
-        if (there := _there(service, source, name, stamp)) is not None:
+        if (there := _there(service, source, name, stamp, digest)) is not None:
             return there
-        with open_store(service.folder, write=True) as store:
-            row = store.begin_file(source, name, stamp, camera)
+        with open_store(service.folder, write=True, caller=caller.name) as store:
+            row = store.begin_file(source, name, stamp, camera, digest)
             if not store.add(row, [found], finished=True):
                 raise _was_erased()
             return _indexed(store, row, skipped=False)
@@ -93,15 +94,19 @@ async def add_picture(
     return await service.write("add", add)
 
 
-def _there(service: Service, source: str, name: str, stamp: FileStamp) -> Indexed | None:
+def _there(
+    service: Service, source: str, name: str, stamp: FileStamp, content: bytes
+) -> Indexed | None:
     """Return the people of the same picture, if it was added before; 409 if it was erased."""
     with open_store(service.folder) as store:
         known = store.known_file(source, name)
         if known is not None and known.state == "erased":
             raise _was_erased()
-        if known is None or known.state != "whole" or known.stamp != stamp:
-            return None
-        return _indexed(store, known.id, skipped=True)
+        if known is not None and known.state == "whole" and known.stamp == stamp:
+            return _indexed(store, known.id, skipped=True)
+        if store.is_erased(content):
+            raise HTTPException(409, "people in this picture were erased; it is not added again")
+        return None
 
 
 def _was_erased() -> HTTPException:

@@ -23,7 +23,9 @@ PersonInPath = Annotated[int, Path(ge=1, le=LAST_PERSON)]
 @router.get("/people/{person}")
 async def get_person(person: PersonInPath, service: Served, caller: Searcher) -> Person:
     """A person in the archive."""
-    return to_person(await service.run(lambda: _find(service, person)))
+    found = await service.run(lambda: _find(service, person))
+    await service.views.see(caller.name, person, "records")
+    return to_person(found)
 
 
 @router.get("/people/{person}/thumbnail", **file_answer("image/jpeg"))
@@ -32,6 +34,7 @@ async def get_thumbnail(person: PersonInPath, service: Served, caller: Searcher)
     jpeg = await service.run(lambda: service.archive.engine.thumbnail(person))
     if not jpeg:
         raise HTTPException(404, f"person {person} has no thumbnail; they may have been erased")
+    await service.views.see(caller.name, person, "thumbnails")
     return Response(jpeg, media_type="image/jpeg")
 
 
@@ -50,6 +53,7 @@ async def get_picture(
     jpeg = await _from_file(
         service, request, caller, found, lambda: as_jpeg(whole_picture(found), longest)
     )
+    await service.views.see(caller.name, person, "pictures")
     return Response(jpeg, media_type="image/jpeg")
 
 
@@ -64,6 +68,7 @@ async def get_clip(
     """The video around the moment at which a person was seen, as MP4 without sound."""
     found = await service.run(lambda: _find(service, person))
     mp4 = await _from_file(service, request, caller, found, lambda: clip(found, seconds))
+    await service.views.see(caller.name, person, "clips")
     return Response(mp4, media_type="video/mp4")
 
 

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
-from personsearch.media.pictures import decode_picture
+from personsearch.media.apart import decode_picture
 from personsearch.search.query import check_box
 from personsearch.search.request import Origin, SearchRequest
 from personsearch.store import Filters
@@ -31,6 +31,7 @@ from personsearch.web.service import Caller, Service
 from personsearch.web.upload_body import (
     MAX_QUERY_PIXELS,
     PICTURE_BODY,
+    QUERY_SECONDS,
     likely_pixels,
     read_upload,
 )
@@ -118,6 +119,7 @@ async def search(
     )
     result, reason = await service.run(lambda: _search(service, caller, asked))
     service.metrics.searches.inc()
+    service.views.returned(caller.name, (one.person.id for one in result.matches))
     return SearchAnswer(
         result=service.results.put(result),
         hits=to_hits(result.matches),
@@ -153,7 +155,7 @@ _GONE = "this query picture is not kept any more; send it again"
 
 
 def _pixels(data: bytes) -> NDArray[np.uint8]:
-    return decode_picture(data, "the picture", MAX_QUERY_PIXELS)
+    return decode_picture(data, "the picture", MAX_QUERY_PIXELS, patience=QUERY_SECONDS)
 
 
 def _upload(service: Service, query: str, caller: Caller) -> Upload:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from personsearch.web.keys import NO_KEY, SCOPES, Keys
 from personsearch.web.limits import Buckets
 from personsearch.web.metrics import Metrics
 from personsearch.web.uploads import Result, ShortMemory, Upload
+from personsearch.web.views import Views
 
 T = TypeVar("T")
 
@@ -67,6 +68,7 @@ class Service:
         self.keys, self.metrics = Keys(archive.state), Metrics()
         self.uploads: ShortMemory[Upload] = ShortMemory()
         self.results: ShortMemory[Result] = ShortMemory(count=256)
+        self.views = Views(self._log_views)
         self.requests = Buckets(settings.burst, settings.rate)
         self.wrong_keys = Buckets(settings.wrong_burst, settings.wrong_rate)
         self.network: Literal["loading", "ready", "failed"] = "loading"
@@ -97,6 +99,9 @@ class Service:
     async def write(self, kind: Literal["erase", "add"], work: Callable[[], T]) -> T:
         """Run work that waits for its turn to write; erasures do not wait behind pictures."""
         return await asyncio.get_running_loop().run_in_executor(self._writes[kind], work)
+
+    async def _log_views(self, caller: str, people: Mapping[str, list[int]]) -> None:
+        await self.run(lambda: self.archive.log_views(people, caller=caller))
 
     async def heavy(
         self, request: Request, caller: Caller, pixels: int, work: Callable[[], T]

@@ -13,6 +13,8 @@ from personsearch.web.schemas import BINARY
 
 MAX_QUERY_PIXELS = 40_000_000
 """The most pixels of an uploaded picture."""
+QUERY_SECONDS = 20.0
+"""The longest that an uploaded picture may take to be decoded."""
 PICTURE_BODY = {
     "requestBody": {
         "required": True,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from personsearch.engines import state
+from personsearch.engines.state import VARIABLE, state_folder
 from personsearch.errors import StoreError
-from personsearch.search import state
-from personsearch.search.state import VARIABLE, state_folder
 
 
 def test_a_store_in_a_folder_keeps_its_own() -> None:
