@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from personsearch.cli.options import JsonOption, StoreOption, print_json, show_time, store_uri
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from personsearch.store.audit import Anchor, AuditLog
@@ -28,7 +29,7 @@ def read(store: StoreOption = None, json_output: JsonOption = False) -> None:
         else:
             # JSON also escapes control characters of terminals.
             action = f"{json.dumps(entry.who)[1:-1]}: {json.dumps(entry.action)[1:-1]}"
-            typer.echo(f"{show_time(entry.time)}  {action} {json.dumps(entry.details)}")
+            echo(f"{show_time(entry.time)}  {action} {json.dumps(entry.details)}")
 
 
 @app.command("check")
@@ -63,13 +64,13 @@ def check(
         state |= {"anchors": len(anchors), "restarts": [vars(one) for one in restarts]}
         print_json(state)
     elif problem:
-        typer.echo(f"error: {log.folder}: the audit log was changed: {problem}", err=True)
+        echo(f"error: {log.folder}: the audit log was changed: {problem}", err=True)
     else:
         compared = f"; {len(anchors)} anchors are in it" if anchors else ""
-        typer.echo(f"intact: {count} entries{compared}; head {head}")
+        echo(f"intact: {count} entries{compared}; head {head}")
         for entry in restarts:
             why = json.dumps(entry.details.get("problem"))
-            typer.echo(f"a damaged log was replaced at {show_time(entry.time)}: {why}")
+            echo(f"a damaged log was replaced at {show_time(entry.time)}: {why}")
     if problem:
         raise typer.Exit(1)
 
@@ -107,7 +108,7 @@ def write_anchor(
         anchors.post(anchor, url)
     if command is not None:
         anchors.pipe(anchor, command)
-    typer.echo(f"{log.folder}: {anchor.lines} entries are anchored; head {anchor.head}")
+    echo(f"{log.folder}: {anchor.lines} entries are anchored; head {anchor.head}")
 
 
 @app.command("restart")
@@ -122,7 +123,7 @@ def restart(store: StoreOption = None) -> None:
 
     log = _log(store)
     kept = log.restart(user_of_this_machine())
-    typer.echo(f"{log.folder}: a new log begins; kept: {', '.join(kept) or 'nothing'}")
+    echo(f"{log.folder}: a new log begins; kept: {', '.join(kept) or 'nothing'}")
 
 
 def _noted(anchor: str | None) -> "tuple[str | None, list[Anchor]]":

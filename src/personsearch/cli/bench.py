@@ -14,6 +14,7 @@ from personsearch.cli.bench_runs import (
     measured_cost,
 )
 from personsearch.cli.options import JsonOption, print_json, print_table
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from personsearch.bench.binding import Scale
@@ -116,7 +117,7 @@ def ablation(
             possible, problems = planner.possible_of(chosen)
         chosen = list(possible.values())
         for name, problem in problems.items():
-            typer.echo(f"left out: {name}: {problem}", err=True)
+            echo(f"left out: {name}: {problem}", err=True)
     failed = {}
     _check_out(out)
     if not show:
@@ -132,7 +133,7 @@ def ablation(
     _print(sections, json_output)
     for section in sections:
         for picture in charts.draw(section.ablation, section.results, planner.runs / "figures"):
-            typer.echo(f"drawn: {picture}", err=True)
+            echo(f"drawn: {picture}", err=True)
     _finish(failed, out, [report.document(section, out) for section in sections if out])
 
 
@@ -202,10 +203,9 @@ def _planner(
 
 
 def _print(sections: "list[Section]", json_output: bool) -> None:
-    from rich.console import Console
-
     from personsearch.bench import tables
     from personsearch.plots.tables import print_tables
+    from personsearch.terminal import console
 
     if json_output:
         printed = [tables.as_json(one) for one in sections]
@@ -213,12 +213,12 @@ def _print(sections: "list[Section]", json_output: bool) -> None:
         return
     for one in sections:
         if one.problem:
-            typer.echo(f"{one.ablation.name}: not run: {one.problem}")
+            echo(f"{one.ablation.name}: not run: {one.problem}")
             continue
-        print_tables(*tables.narrowed(tables.rows(one), Console().width), tables.claims(one))
+        print_tables(*tables.narrowed(tables.rows(one), console().width), tables.claims(one))
         lines = [f"Synthetic: {line}" for line in one.ablation.here]
         for line in (*lines, *tables.remarks(one)):
-            typer.echo(line)
+            echo(line)
 
 
 def _check_out(out: Path | None) -> None:
@@ -239,5 +239,5 @@ def _finish(failed: dict[str, str], out: Path | None, parts: list[str]) -> None:
 
     if out is not None:
         pages.write(out, "\n".join(parts))
-        typer.echo(f"written: {out}", err=True)
+        echo(f"written: {out}", err=True)
     exit_failed(failed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from personsearch.cli.progress import StepProgress, detail_bars
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -88,7 +89,7 @@ def execute_runs(
         with progress.bars:
             return execute(runs, folder, jobs=jobs, device=device, listener=progress.show)
     except KeyboardInterrupt:
-        typer.echo("interrupted: the same command resumes from the last checkpoints", err=True)
+        echo("interrupted: the same command resumes from the last checkpoints", err=True)
         raise typer.Exit(130) from None
 
 
@@ -101,20 +102,20 @@ def measured_cost(runs: "Sequence[Run]", folder: Path, jobs: int, device: str) -
     cost = estimate(runs, folder, jobs)
     kind = "GPU" if device.startswith("cuda") else "CPU"
     hours = f"about {cost.seconds / 3600:.1f} {kind} hours at the rate measured here"
-    typer.echo(
+    echo(
         f"{cost.runs} runs to make, {hours}, at most {cost.bytes / 1e9:.1f} GB in {folder}; runs "
         "that others start from are included",
         err=True,
     )
     for system, why in cost.unknown.items():
-        typer.echo(f"{system} is not included: its rate could not be measured: {why}", err=True)
+        echo(f"{system} is not included: its rate could not be measured: {why}", err=True)
     return cost
 
 
 def exit_failed(failed: Mapping[str, str]) -> None:
     """Exit with status 1 if runs failed."""
     if failed:
-        typer.echo(f"error: {len(failed)} runs failed; the same command tries them again", err=True)
+        echo(f"error: {len(failed)} runs failed; the same command tries them again", err=True)
         raise typer.Exit(1)
 
 

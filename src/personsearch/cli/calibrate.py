@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from personsearch.cli import options
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from personsearch.search.calibration import Calibration
@@ -100,11 +101,11 @@ def _metrics(found: "Calibration") -> dict[str, Any]:
 
 def _print(found: "Calibration", path: Path) -> None:
     counts = found.counts
-    typer.echo(
+    echo(
         f"{counts['same']} pairs of {counts['identities']} people and {counts['other']} pairs of "
         f"two people, in different {found.across}"
     )
-    typer.echo(
+    echo(
         f"map: {found.method}; calibration error on held-out people "
         f"{100 * found.errors[1]:.1f} points at even odds"
     )
@@ -114,4 +115,4 @@ def _print(found: "Calibration", path: Path) -> None:
         shown = ["never" if limit is None else f"{limit:.2f}" for limit in limits]
         rows.append([f"{crowd:,}", f"{100 * found.wrong_first(crowd):.0f} %", *shown])
     options.print_table(("others", "someone else comes first", "50 % from", "95 % from"), rows)
-    typer.echo(f"written to {path}")
+    echo(f"written to {path}")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from personsearch.cli.options import JsonOption, print_json
+from personsearch.terminal import echo
 
 
 def convert_weights(
@@ -37,10 +38,10 @@ def convert_weights(
         print_json({"out": str(out), **vars(done)}, indent=1)
         return
     for name, own in done.matched.items():
-        typer.echo(f"{name} -> {own}")
+        echo(f"{name} -> {own}")
     for name, why in done.left_out.items():
-        typer.echo(f"{name}: left out, {why}")
-    typer.echo(
+        echo(f"{name}: left out, {why}")
+    echo(
         f"{len(done.matched)} tensors matched, {len(done.left_out)} left out; "
         f"{out} holds recipe {done.recipe}"
     )

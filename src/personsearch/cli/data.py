@@ -9,6 +9,7 @@ import typer
 
 from personsearch.cli.options import JsonOption, print_json
 from personsearch.cli.progress import StepProgress
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from personsearch.datasets.dataset import Dataset, Dropped
@@ -94,11 +95,11 @@ def doctor(
         print_json(report, indent=None)
     else:
         for finding in findings:
-            typer.echo(f"{finding.severity}: {finding.what} ({finding.count:,})")
+            echo(f"{finding.severity}: {finding.what} ({finding.count:,})")
             for example in finding.examples:
-                typer.echo(f"    {example}")
-            typer.echo(f"    -> {finding.advice}")
-        typer.echo(f"{dataset.name}: {_verdict(dataset, Counter(f.severity for f in findings))}")
+                echo(f"    {example}")
+            echo(f"    -> {finding.advice}")
+        echo(f"{dataset.name}: {_verdict(dataset, Counter(f.severity for f in findings))}")
     if errors:
         raise typer.Exit(1)
 
@@ -128,8 +129,8 @@ def convert(
         return
     for kind, reasons in counts.items():
         for reason, count in reasons.items():
-            typer.echo(f"{kind}: {reason} ({count:,})")
-    typer.echo(f"{dataset.name}: {sum(map(len, dataset.splits.values())):,} pictures in {out}")
+            echo(f"{kind}: {reason} ({count:,})")
+    echo(f"{dataset.name}: {sum(map(len, dataset.splits.values())):,} pictures in {out}")
 
 
 @app.command("stats")
@@ -180,8 +181,9 @@ def _print_statistics(
         report = {"name": dataset.name, "splits": rows, "protocols": protocols, "dropped": dropped}
         print_json(report, indent=None)
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from personsearch.terminal import console
 
     table = Table(title=dataset.name)
     table.add_column("")
@@ -189,11 +191,11 @@ def _print_statistics(
         table.add_column(str(row.pop("split")), justify="right")
     for key in rows[0] if rows else ():
         table.add_row(key.replace("_", " "), *(_text(row[key]) for row in rows))
-    console = Console()
-    console.print(table)
-    console.print(f"protocols: {', '.join(protocols) or 'none'}")
+    screen = console()
+    screen.print(table)
+    screen.print(f"protocols: {', '.join(protocols) or 'none'}")
     for reason, count in dropped.items():
-        console.print(f"not read: {reason} ({count:,})")
+        screen.print(f"not read: {reason} ({count:,})")
 
 
 def _text(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from personsearch.cli.options import JsonOption, print_json
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from personsearch.demo.page import Page, Step
@@ -69,7 +70,7 @@ def demo(
             page = trained_page(folder, size, seed or 0, wanted, command, show)
         steps = write_page(page, folder.page)
     except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again to resume", err=True)
+        echo("interrupted: run the same command again to resume", err=True)
         raise typer.Exit(130) from None
     (_print_json if json_output else _print)(page, steps, folder.page)
 
@@ -83,8 +84,8 @@ def _print(page: "Page", steps: "list[Step]", path: Path) -> None:
         print_tables(search_table(*shown), detection_table(*shown))
     for step in steps:
         earlier = ", in an earlier run" if step.earlier else ""
-        typer.echo(f"{step.name}: {duration(step.seconds)}{earlier}")
-    typer.echo(f"page: {path}")
+        echo(f"{step.name}: {duration(step.seconds)}{earlier}")
+    echo(f"page: {path}")
 
 
 def _print_json(page: "Page", steps: "list[Step]", path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from personsearch.cli.options import StoreOption, make_filters, not_empty, source_uri, store_uri
+from personsearch.terminal import echo
 
 
 def erase(
@@ -62,10 +63,10 @@ def erase(
             count = archive.erase_files(source, picture or None)
         else:
             count = archive.erase(filters)
-        typer.echo(f"{count} people erased")
+        echo(f"{count} people erased")
         if isinstance(archive.engine, MilvusEngine):
             done = "has rewritten" if archive.engine.compact() else "has not yet rewritten"
-            typer.echo(
+            echo(
                 f"Milvus {done} what they were in; its old files and logs go when the server's "
                 "settings say so",
                 err=True,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from personsearch.cli.options import JsonOption, print_json
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from personsearch.datasets.dataset import Dataset
@@ -82,7 +83,7 @@ def evaluate(
         if confidence_weighted is not None:
             saved = replace(saved, confidence_weighted=confidence_weighted)
         elif saved.confidence_weighted is None:
-            typer.echo(
+            echo(
                 f"{model}: does not say whether similarities are weighted by scores; they are not. "
                 "Choose with --confidence-weighted or --no-confidence-weighted",
                 err=True,

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-import typer
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from personsearch.indexing.report import IndexReport
@@ -16,8 +16,9 @@ class IndexBar:
     """Files done, people found, pictures a second, time left."""
 
     def __init__(self, hidden: bool) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from personsearch.terminal import console
 
         self.bars = Progress(
             TextColumn("indexing"),
@@ -25,7 +26,7 @@ class IndexBar:
             TextColumn("{task.fields[files]}"),
             TextColumn("{task.fields[found]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console(stderr=True),
             transient=True,
             disable=hidden,
         )
@@ -50,29 +51,29 @@ class IndexBar:
 def print_report(result: "IndexResult", uri: str) -> None:
     """Print the summary; errors go to stderr."""
     report = result.report
-    typer.echo(
+    echo(
         f"{report.people} people in {report.pictures} pictures of {report.files} files, "
         f"{report.rate:.1f} pictures/s; {report.skipped} files were there already"
     )
     for one in report.streams:
-        typer.echo(
+        echo(
             f"{one.camera}: {one.pictures} pictures, {one.dropped} dropped for newer ones, "
             f"{one.connections} connections, {one.breaks} breaks"
         )
         for reason, count in one.reasons.items():
-            typer.echo(f"  {count} x {reason}", err=True)
+            echo(f"  {count} x {reason}", err=True)
     if report.pruned:
-        typer.echo(f"{report.pruned} people erased, whose files are gone")
+        echo(f"{report.pruned} people erased, whose files are gone")
     if report.unreadable:
-        typer.echo(f"{len(report.unreadable)} could not be read:", err=True)
+        echo(f"{len(report.unreadable)} could not be read:", err=True)
         for left in report.unreadable[:_SHOWN]:
-            typer.echo(f"  {left.path}: {left.reason}", err=True)
+            echo(f"  {left.path}: {left.reason}", err=True)
         if more := report.unreadable[_SHOWN:]:
-            typer.echo(f"  and {len(more)} more, which --json lists", err=True)
+            echo(f"  and {len(more)} more, which --json lists", err=True)
     if not result.complete:
-        typer.echo("interrupted: the same command resumes from here", err=True)
+        echo("interrupted: the same command resumes from here", err=True)
     tracks = result.counts.get("tracks")
     tracks_too = f", {tracks} tracks in videos" if tracks else ""
-    typer.echo(f"{uri}: {result.counts['people']} views of people{tracks_too}")
+    echo(f"{uri}: {result.counts['people']} views of people{tracks_too}")
     if result.expired:
-        typer.echo(f"{result.expired} people older than the store keeps were erased")
+        echo(f"{result.expired} people older than the store keeps were erased")

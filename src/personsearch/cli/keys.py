@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from personsearch.cli import options
+from personsearch.terminal import echo
 
 app = typer.Typer(help="API keys of a store: make, list, revoke.", no_args_is_help=True)
 
@@ -29,7 +30,7 @@ def make(
     if json_output:
         options.print_json({"name": name, "scopes": scope, "key": secret}, indent=None)
     else:
-        typer.echo("this key is shown once; store it safely:", err=True)
+        echo("this key is shown once; store it safely:", err=True)
         print(secret)
 
 
@@ -69,4 +70,4 @@ def revoke(
     from personsearch.web.keys import Keys
 
     Keys(state_folder(options.store_uri(store))).revoke(name)
-    typer.echo(f"{name} is revoked")
+    echo(f"{name} is revoked")

@@ -27,6 +27,7 @@ from personsearch.cli import (
     train,
 )
 from personsearch.errors import PersonSearchError
+from personsearch.terminal import echo
 
 app = typer.Typer(
     name="personsearch",
@@ -60,7 +61,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"personsearch {version('personsearch')}")
+        echo(f"personsearch {version('personsearch')}")
         raise typer.Exit
 
 
@@ -87,8 +88,8 @@ def main() -> None:
     except (PersonSearchError, OSError) as error:
         if debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         sys.exit(130)

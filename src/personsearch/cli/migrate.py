@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from personsearch.cli.options import JsonOption, print_json
+from personsearch.terminal import echo
 
 
 def migrate(
@@ -45,7 +46,7 @@ def migrate(
     if json_output:
         print_json({"from": source, "to": target, **report.as_json()})
     else:
-        typer.echo(
+        echo(
             f"{report.people} people in {target}: {report.copied} written now, {report.compared} "
             "read back from both sides and equal in everything"
         )

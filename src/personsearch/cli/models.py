@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from personsearch.cli.options import JsonOption, print_json
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from personsearch.zoo import Pair
@@ -90,7 +91,7 @@ def pull_pairs(
     folder = folder or models_folder()
     for pair in _chosen(pairs):
         where = source or mirror or zoo().base
-        typer.echo(
+        echo(
             f"{pair.name}: {pair.title}, {pair.size / 1e6:.1f} MB, {pair.license}, from {where}",
             err=True,
         )
@@ -99,7 +100,7 @@ def pull_pairs(
         else:
             with StepProgress() as progress:
                 pull(pair, folder, base=mirror, progress=progress)
-        typer.echo(f"{pair.name} is in {folder}; use it as --model {pair.name}")
+        echo(f"{pair.name} is in {folder}; use it as --model {pair.name}")
 
 
 @app.command("check")
@@ -123,9 +124,9 @@ def check_pairs(
     else:
         for name, problems in found.items():
             for problem in problems:
-                typer.echo(f"{name}: {problem.path}: {problem.reason}")
+                echo(f"{name}: {problem.path}: {problem.reason}")
             mend = f"download it with: personsearch models pull {name}"
-            typer.echo(f"{name}: {mend if problems else f'complete, in {folder}'}")
+            echo(f"{name}: {mend if problems else f'complete, in {folder}'}")
     if any(found.values()):
         raise typer.Exit(1)
 

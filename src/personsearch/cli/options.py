@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from personsearch.terminal import echo, printable
+
 if TYPE_CHECKING:
     from personsearch.search.archive import Archive
     from personsearch.search.query import QueryPicture
@@ -265,22 +267,23 @@ def print_json(value: object, indent: int | None = 2) -> None:
 def echo_first(lines: Sequence[str], limit: int = 20) -> None:
     """Print the first lines, and how many more ``--json`` shows."""
     for line in lines[:limit]:
-        typer.echo(line)
+        echo(line)
     if len(lines) > limit:
-        typer.echo(f"  and {len(lines) - limit} more, see --json")
+        echo(f"  and {len(lines) - limit} more, see --json")
 
 
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], no_wrap: Sequence[str] = ()
 ) -> None:
     """Print cells of plain text as a table."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from personsearch.terminal import console
 
     table = Table()
     for column in columns:
         table.add_column(column, no_wrap=column in no_wrap, overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
-    Console().print(table)
+        table.add_row(*(escape(printable(cell)) for cell in row))
+    console().print(table)

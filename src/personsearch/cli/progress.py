@@ -9,15 +9,16 @@ if TYPE_CHECKING:
 
 def detail_bars(*, transient: bool = False) -> "Progress":
     """Return bars on stderr, each with its count and a text, the field ``detail``."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from personsearch.terminal import console
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[detail]}"),
-        console=Console(stderr=True),
+        console=console(stderr=True),
         transient=transient,
     )
 
@@ -26,10 +27,11 @@ class StepProgress:
     """Shows the progress of several steps, unless hidden; call it with (step, done, total)."""
 
     def __init__(self, hidden: bool = False) -> None:
-        from rich.console import Console
         from rich.progress import Progress
 
-        self._bars = Progress(console=Console(stderr=True), transient=True)
+        from personsearch.terminal import console
+
+        self._bars = Progress(console=console(stderr=True), transient=True)
         self._hidden = hidden
         self._tasks: dict[str, TaskID] = {}
 

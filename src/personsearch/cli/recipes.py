@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from personsearch.cli.options import JsonOption, print_json
+from personsearch.terminal import echo
 
 app = typer.Typer(
     help="List, show and copy the recipes that come with the package.", no_args_is_help=True
@@ -25,7 +26,8 @@ def list_recipes(json_output: JsonOption = False) -> None:
     if json_output:
         print_json(names(), indent=None)
     else:
-        typer.echo("\n".join(names()))
+        for name in names():
+            echo(name)
 
 
 @app.command("show")
@@ -60,4 +62,4 @@ def copy(
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    typer.echo(f"written: {target}; train it with: personsearch train {target} --data FOLDER")
+    echo(f"written: {target}; train it with: personsearch train {target} --data FOLDER")

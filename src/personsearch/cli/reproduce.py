@@ -13,6 +13,7 @@ from personsearch.cli.bench_runs import (
     folders,
     measured_cost,
 )
+from personsearch.terminal import echo
 
 
 def reproduce(
@@ -75,9 +76,9 @@ def reproduce(
         plan = bench.plan(planner, paper, count)
     check_tables(data, plan.ablations)
     for problem in plan.problems.values():
-        typer.echo(f"left out: {problem}", err=True)
+        echo(f"left out: {problem}", err=True)
     if old := bench.of_other_code(plan.runs, runs):
-        typer.echo(
+        echo(
             f"{old} finished runs in {runs} are of another version of the code; they are made "
             "again, and --any-code shows them meanwhile",
             err=True,
@@ -95,5 +96,5 @@ def reproduce(
     finally:
         sections = report.sections(planner, plan.ablations, count)
         page = bench.write_page(planner, plan.paper, sections, count, out)
-        typer.echo(f"page: {page}")
+        echo(f"page: {page}")
     exit_failed(failed)

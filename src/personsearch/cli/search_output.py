@@ -53,9 +53,9 @@ def print_query(query: "QueryPerson") -> None:
 
 
 def _note(text: str) -> None:
-    from rich.console import Console
+    from personsearch.terminal import console, printable
 
-    Console(stderr=True).print(text, soft_wrap=True, markup=False, highlight=False)
+    console(stderr=True).print(printable(text), soft_wrap=True, markup=False, highlight=False)
 
 
 def _comma(box: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from personsearch.cli.options import DeviceOption, StoreOption, choose_device, store_uri
+from personsearch.terminal import echo
 
 
 def serve(
@@ -77,7 +78,7 @@ def serve(
         with listen(host, port) as socket:
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             address = f"http://{f'[{shown}]' if ':' in shown else shown}:{socket.getsockname()[1]}"
-            typer.echo(f"{uri}: served at {address} (Ctrl-C ends it)", err=True)
+            echo(f"{uri}: served at {address} (Ctrl-C ends it)", err=True)
             if open_page:
                 webbrowser.open(address)
             uvicorn.Server(server_config(app)).run(sockets=[socket])

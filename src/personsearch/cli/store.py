@@ -14,6 +14,7 @@ from personsearch.cli.options import (
     show_time,
     store_folder,
 )
+from personsearch.terminal import echo
 
 app = typer.Typer(
     help="Maintain a store: contents, checks, export, import, merging, retention.",
@@ -50,16 +51,16 @@ def info(store: StoreOption = None, json_output: JsonOption = False) -> None:
     if json_output:
         print_json(found)
         return
-    typer.echo(f"{folder}: {found['bytes'] / 1e6:.1f} MB, of model {found['model']['name']}")
-    typer.echo(", ".join(f"{count} {what}" for what, count in found["counts"].items()))
+    echo(f"{folder}: {found['bytes'] / 1e6:.1f} MB, of model {found['model']['name']}")
+    echo(", ".join(f"{count} {what}" for what, count in found["counts"].items()))
     for camera, count in found["cameras"].items():
-        typer.echo(f"  camera {camera}: {count} people")
+        echo(f"  camera {camera}: {count} people")
     if first is not None:
-        typer.echo(f"taken from {show_time(first)} to {show_time(last)}")
+        echo(f"taken from {show_time(first)} to {show_time(last)}")
     days = found["retention_days"]
-    typer.echo("kept forever" if days is None else f"kept for {days:g} days")
+    echo("kept forever" if days is None else f"kept for {days:g} days")
     if found["outdated"]:
-        typer.echo(f"{found['outdated']} people are older: personsearch store expire")
+        echo(f"{found['outdated']} people are older: personsearch store expire")
     failed = [(Path(one["source"]) / one["name"], one["reason"]) for one in found["unreadable"]]
     echo_first([f"  unreadable: {path}: {reason}" for path, reason in failed])
 
@@ -98,7 +99,7 @@ def compact(store: StoreOption = None) -> None:
         before = (folder / DATABASE).stat().st_size
         opened.compact()
         after = (folder / DATABASE).stat().st_size
-    typer.echo(f"{folder}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now")
+    echo(f"{folder}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now")
 
 
 app.command("export")(store_exchange.export_store)
@@ -131,9 +132,9 @@ def keep(
     with open_store(folder, write=True) as opened:
         opened.set_retention(number)
         older = opened.outdated()
-    typer.echo(f"{folder}: " + ("kept forever" if number is None else f"kept for {number:g} days"))
+    echo(f"{folder}: " + ("kept forever" if number is None else f"kept for {number:g} days"))
     if older:
-        typer.echo(f"{older} people are older; erase them now with: personsearch store expire")
+        echo(f"{older} people are older; erase them now with: personsearch store expire")
 
 
 @app.command("expire")
@@ -151,9 +152,9 @@ def expire(store: StoreOption = None, json_output: JsonOption = False) -> None:
     if json_output:
         print_json({"store": str(folder), "erased": count, "retention_days": days}, indent=None)
     elif days is None:
-        typer.echo(f"{folder}: keeps forever; set a time with: personsearch store keep DAYS")
+        echo(f"{folder}: keeps forever; set a time with: personsearch store keep DAYS")
     else:
-        typer.echo(f"{count} people older than {days:g} days erased")
+        echo(f"{count} people older than {days:g} days erased")
 
 
 @app.command("prepare")
@@ -174,6 +175,6 @@ def prepare(store: StoreOption = None) -> None:
         people, prepared = engine.count(), engine.prepare()
     if prepared:
         more = "" if people >= MANY else f"; below {MANY:,} people search stays exact"
-        typer.echo(f"{folder}: prepared for {people:,} people{more}")
+        echo(f"{folder}: prepared for {people:,} people{more}")
     else:
-        typer.echo(f"{folder}: {people:,} people are searched exactly, which is fast enough")
+        echo(f"{folder}: {people:,} people are searched exactly, which is fast enough")

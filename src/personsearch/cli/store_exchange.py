@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from personsearch.cli.options import JsonOption, StoreOption, echo_first, print_json, store_folder
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from personsearch.store.merge import ExchangeReport
@@ -39,7 +40,7 @@ def export_store(
     if json_output:
         print_json({"folder": str(folder), "counts": counts})
     else:
-        typer.echo(f"{folder}: {counts['people']} people in {counts['files']} files")
+        echo(f"{folder}: {counts['people']} people in {counts['files']} files")
 
 
 def import_store(
@@ -84,13 +85,13 @@ def _finish(report: "ExchangeReport", folder: Path, json_output: bool) -> None:
     if json_output:
         print_json({"store": str(folder), **report.as_json()})
         return
-    typer.echo(
+    echo(
         f"{folder}: {report.people} people in {report.files} files are new; {report.skipped} files "
         "were there already"
     )
     echo_first([f"  replaced by a newer version: {name}" for name in report.replaced])
     echo_first([f"  newer here, kept: {name}" for name in report.kept])
     if report.erased:
-        typer.echo(f"{report.erased} files were erased there and are erased here, too")
+        echo(f"{report.erased} files were erased there and are erased here, too")
     if report.expired:
-        typer.echo(f"{report.expired} people were older than this store keeps, and are erased")
+        echo(f"{report.expired} people were older than this store keeps, and are erased")

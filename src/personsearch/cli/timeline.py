@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from personsearch.cli import options
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from personsearch.search.people_search import Match
@@ -56,7 +57,7 @@ def timeline(
 
     options.check_suffix(out, (".svg", ".png"), "--out")
     if min_chance is not None:
-        typer.echo("warning: --min-chance is deprecated; use --min-probability", err=True)
+        echo("warning: --min-chance is deprecated; use --min-probability", err=True)
         min_probability = min_chance if min_probability is None else min_probability
     filters = options.make_filters(camera, source, since, until, min_score=score_threshold)
     request = options.make_request(
@@ -92,13 +93,13 @@ def timeline(
     elif not found:
         limits = {"probability": min_probability, "similarity": min_similarity}
         least = " and ".join(f"{k} {v:g}" for k, v in limits.items() if v is not None)
-        typer.echo(f"no match reaches {least}; the best has {_best(result.matches)}")
+        echo(f"no match reaches {least}; the best has {_best(result.matches)}")
     else:
         _print(found, result.searched is not None)
         if sum(len(one.matches) for one in found) == top:
-            typer.echo(f"the {top} best matches are all in it; --top may show more", err=True)
+            echo(f"the {top} best matches are all in it; --top may show more", err=True)
         if out is not None:
-            typer.echo(f"drawn to {out}", err=True)
+            echo(f"drawn to {out}", err=True)
 
 
 def _best(matches: "Sequence[Match]") -> str:

@@ -7,6 +7,7 @@ import typer
 
 from personsearch.cli.options import print_json
 from personsearch.cli.progress import detail_bars
+from personsearch.terminal import echo
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -58,15 +59,15 @@ def train(
     with joined_processes(device) as where, ProgressListener(json_output) as listener:
         trainer = Trainer(updated, dataset, out, device=where, listener=listener)
         if trainer.start:
-            typer.echo(f"{updated.init} initialises {trainer.start}", err=True)
+            echo(f"{updated.init} initialises {trainer.start}", err=True)
         try:
             best = trainer.run(resume=resume)
         except KeyboardInterrupt:
             last = f": a checkpoint is in {out / 'last'}; resume with --resume"
             kept = (out / "last").is_dir()
-            typer.echo("interrupted" + (last if kept else " before the first checkpoint"), err=True)
+            echo("interrupted" + (last if kept else " before the first checkpoint"), err=True)
             raise typer.Exit(130) from None
-    typer.echo(f"best checkpoint: {best}", err=json_output)
+    echo(f"best checkpoint: {best}", err=json_output)
 
 
 class ProgressListener:

@@ -59,8 +59,8 @@ class NamePattern:
         self, path: Path, zone: datetime.tzinfo | None = None
     ) -> tuple[str | None, float | None]:
         """Return camera and seconds since 1970 of a path; None for each that it does not state."""
-        names = path.with_suffix("").as_posix().split("/")[-len(self._expressions) :]
-        matches = [e.fullmatch(name) for e, name in zip(self._expressions, names, strict=False)]
+        last = path.with_suffix("").as_posix().split("/")[-len(self._expressions) :]
+        matches = [e.fullmatch(name) for e, name in zip(self._expressions, last, strict=False)]
         found: dict[str, str] = {}
         if len(matches) == len(self._expressions) and all(matches):
             found = {key: text for m in matches if m for key, text in m.groupdict().items()}

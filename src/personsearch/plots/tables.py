@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from personsearch.evaluation.comparison import Comparison
 from personsearch.evaluation.published import PublishedResult, published_results
+from personsearch.terminal import console
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _published(title: str, results: Sequence[PublishedResult]) -> TextTable:
 
 def print_tables(*tables: TextTable) -> None:
     """Print tables to standard output; empty ones are left out."""
-    console = Console()
+    screen = console()
     for table in tables:
         if not table.rows:
             continue
@@ -134,6 +134,6 @@ def print_tables(*tables: TextTable) -> None:
             drawn.add_column(name, justify="left" if column == 0 else "right")
         for row in table.rows:
             drawn.add_row(*row)
-        console.print(drawn)
+        screen.print(drawn)
         for note in table.notes:
-            console.print(note)
+            screen.print(note)

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from personsearch.terminal import printable
 from personsearch.web.limits import refusal
 from personsearch.web.metrics import Metrics
 
@@ -29,10 +30,17 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+class Lines(logging.Formatter):
+    """Format log records as text that cannot control a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)
+
+
 def log_to_stderr(as_json: bool) -> None:
     """Send the log of this server and of uvicorn to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(message)s"))
+    handler.setFormatter(JsonLines() if as_json else Lines("%(message)s"))
     for name in ("personsearch.web", "uvicorn.error"):
         found = logging.getLogger(name)
         found.handlers, found.propagate = [handler], False
