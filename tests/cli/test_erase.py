@@ -92,6 +92,8 @@ def test_errors_of_the_store_are_passed_on(place: Path) -> None:
         (["--source", "nowhere"], "has no source"),
         (["--source", "gate", "--picture", "none.png"], "has no file 'none.png'"),
         (["--person", "1", "--store", "none"], "there is no store here"),
+        (["--person", "99999"], "has no person 99999"),
+        (["--person", "1", "--person", "99999"], "has no person 99999"),
     ):
         failed = erase(*arguments, "--yes")
         assert failed.exit_code == 1

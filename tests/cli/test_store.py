@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from personsearch.store import open_store
+from personsearch.store.audit import AuditLog
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -58,3 +59,34 @@ def test_keep_and_expire(cli: Run, small_store: Path) -> None:
     with open_store(small_store) as opened:
         assert opened.embeddings()[0].tolist() == [2]
         assert (opened.times()[0] or time.time()) > 1e9
+
+
+def test_an_erasure_that_is_not_finished_shows(cli: Run, small_store: Path) -> None:
+    with open_store(small_store, write=True) as opened, opened.writing():
+        opened.mark_erased()
+    assert "an erasure is not finished" in cli("store", "info")[1]
+    assert json.loads(cli("store", "info", "--json")[1])["scrubbed"] is False
+    status, out, _ = cli("store", "check")
+    assert (status, "an erasure is not finished" in out) == (1, True)
+    assert cli("store", "compact")[0] == 0
+    assert "not finished" not in cli("store", "info")[1]
+    assert cli("store", "check")[0] == 0
+
+
+def test_erased_files_are_allowed_again(cli: Run, small_store: Path) -> None:
+    assert cli("erase", "--source", "/photos", "--picture", "old.jpg", "--yes")[0] == 0
+    status, out, _ = cli("store", "unerase", "--source", "/photos", "--picture", "old.jpg")
+    assert (status, out.startswith("1 files may be indexed again")) == (0, True)
+    status, _, err = cli("store", "unerase", "--source", "/photos")
+    assert (status, "nothing of source '/photos' was erased" in err) == (1, True)
+    assert cli("store", "unerase", "--source", "")[0] == 2
+    assert AuditLog(small_store).has("unerase")
+
+
+def test_a_change_of_the_retention_is_logged(cli: Run, small_store: Path) -> None:
+    assert cli("store", "keep", "30")[0] == 0
+    assert cli("store", "expire")[0] == 0
+    assert cli("store", "expire")[0] == 0
+    entries = list(AuditLog(small_store).entries())
+    assert [one.action for one in entries] == ["retention", "expire", "expired"]
+    assert entries[0].details == {"days": 30.0, "before": None}

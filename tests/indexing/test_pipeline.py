@@ -15,6 +15,7 @@ import indexer
 import numpy as np
 import pytest
 from blocks import GREEN, ORANGE, RED, Blocks, paint
+from footage import film
 from PIL import Image
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from personsearch.media import apart
 from personsearch.media.damage import UnreadNowError
 from personsearch.media.files import find_media
 from personsearch.store import Filters, ModelIdentity, open_store
+from personsearch.store.audit import AuditLog
 from personsearch.types import Detections
 
 WRITING = ["personsearch.indexing.pipeline", "personsearch.indexing.writers"]
@@ -374,3 +376,68 @@ def test_a_decoder_that_dies_costs_its_file_alone(tmp_path: Path, photos: Path) 
     assert (died.path.name, text.path.name) == ("a.png", "c.jpg")
     assert died.reason == "its decoder was ended by signal 11 (Segmentation fault)"
     assert (report.pictures, report.files) == (2, 2)
+
+
+class Counted(Blocks):
+    """Counts the pictures that it sees."""
+
+    pictures = 0
+
+    def detect(self, images: list[Tensor]) -> list[Detections]:
+        self.pictures += len(images)
+        return super().detect(images)
+
+
+def test_a_renamed_copy_of_an_erased_file_is_left_out_and_said(
+    tmp_path: Path, photos: Path
+) -> None:
+    clip = photos / "clip.mp4"
+    film(clip, 4)
+    run(tmp_path / "store", photos)
+    copies = {name: (photos / name).read_bytes() for name in ("a.png", "clip.mp4")}
+    with open_store(tmp_path / "store", write=True) as store:
+        store.erase_files(str(photos), list(copies))
+        people = store.counts()["people"]
+    looked = Counted()
+    for name, data in copies.items():
+        (photos / f"renamed {name}").write_bytes(data)
+    report = run(tmp_path / "store", photos, model=looked)
+    reasons = {one.path.name: one.reason for one in report.unreadable}
+    assert reasons.keys() == {"renamed a.png", "renamed clip.mp4"}
+    assert all("were erased; to add them again" in reason for reason in reasons.values())
+    assert looked.pictures == 0
+    assert run(tmp_path / "store", photos).skipped == 7
+    with open_store(tmp_path / "store", write=True) as store:
+        assert store.counts()["people"] == people
+        store.unerase(str(photos), ["renamed a.png"])
+    assert run(tmp_path / "store", photos).people == 4  # under both names
+
+
+def test_a_file_that_was_only_touched_is_not_indexed_again(tmp_path: Path, photos: Path) -> None:
+    run(tmp_path / "store", photos)
+    with open_store(tmp_path / "store", write=True) as store:
+        (person, *_), _ = store.embeddings(Filters(names=["a.png"]))
+        store.erase(Filters(people=[int(person)]))
+    before = contents(tmp_path / "store")
+    os.utime(photos / "a.png", (5, 5))
+    looked = Counted()
+    report = run(tmp_path / "store", photos, model=looked)
+    assert (report.skipped, report.unreadable, looked.pictures) == (4, [], 0)
+    assert contents(tmp_path / "store") == before
+    assert run(tmp_path / "store", photos).skipped == 4
+
+
+def test_who_a_changed_file_showed_is_erased_by_the_one_path(tmp_path: Path, photos: Path) -> None:
+    run(tmp_path / "store", photos)
+    paint(photos / "a.png", ORANGE)
+    with open_store(tmp_path / "store") as store:
+        token = store.erasure()
+    run(tmp_path / "store", photos)
+    entries = list(AuditLog(tmp_path / "store").entries())
+    assert [one.action for one in entries] == ["replace", "replaced"]
+    assert entries[1].details == {"source": str(photos), "pictures": ["a.png"], "views": 2}
+    with open_store(tmp_path / "store", write=True) as store:
+        assert store.erasure() != token
+        assert not store.scrubbed()
+        store.expire()
+        assert store.scrubbed()

@@ -13,6 +13,7 @@ from personsearch.indexing.watching import Scan, prune, watch
 from personsearch.indexing.writers import StoreWriter
 from personsearch.media.files import find_media
 from personsearch.store import ModelIdentity, Store, open_store
+from personsearch.store.audit import AuditLog
 
 MODEL = ModelIdentity("blocks", "c" * 64, 3)
 
@@ -96,6 +97,9 @@ def test_people_of_files_that_are_gone(tmp_path: Path, photos: Path) -> None:
         shutil.rmtree(photos / "deep")
         assert prune(store, [photos]) == 4
         assert list(store.known_files(str(photos))) == ["c.png"]
+        wish, done = AuditLog(store.folder).entries()
+        assert (wish.action, done.action, done.details["views"]) == ("prune", "pruned", 4)
+        assert wish.details == {"source": str(photos), "pictures": ["a.png", "deep/b.png"]}
         assert store.counts()["people"] == 2
         # It comes back, and so do its people.
         (tmp_path / "elsewhere.png").rename(photos / "a.png")

@@ -19,6 +19,7 @@ from personsearch.search.calibration import (
 )
 from personsearch.search.labelled_pairs import Pairs
 from personsearch.store import ModelIdentity
+from personsearch.store.audit import HEAD, LOCK, LOG, AuditLog
 
 MODEL = ModelIdentity("made", "a" * 64, 8)
 SAME, OTHER, SPREAD = 0.65, 0.25, 0.12
@@ -141,7 +142,10 @@ def test_the_file_keeps_it_all_and_belongs_to_a_model(tmp_path: Path) -> None:
     read = read_calibration(tmp_path, MODEL)
     assert read is not None
     assert read.as_json() == made.as_json()
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    left = {path.name for path in tmp_path.iterdir()} - {LOG, HEAD, LOCK}
+    assert left == {FILE}
+    (entry,) = AuditLog(tmp_path).entries()
+    assert (entry.action, entry.details["identities"]) == ("calibrate", made.counts["identities"])
     with pytest.raises(StoreError, match="was made with model 'made'"):
         read_calibration(tmp_path, replace(MODEL, fingerprint="b" * 64))
     plain = json.loads((tmp_path / FILE).read_text(encoding="utf-8"))

@@ -10,10 +10,9 @@ import pytest
 from few_people import MODEL, STAMP, everything, found, vectors
 
 from personsearch.errors import StoreError
-from personsearch.store import (
-    Filters,
-    open_store,
-)
+from personsearch.media.contents import content_of
+from personsearch.store import FileStamp, Filters, Store, open_store
+from personsearch.store.audit import LOG, AuditLog
 
 
 @pytest.mark.parametrize(
@@ -163,3 +162,149 @@ def test_who_is_too_old_is_erased(folder: Path) -> None:
                 store.set_retention(days)
         store.set_retention(None)
         assert store.expire(1e12) == 0
+
+
+def actions(folder: Path) -> list[str]:
+    return [entry.action for entry in AuditLog(folder).entries()]
+
+
+def expire(store: Store) -> int:
+    store.execute("UPDATE keeping SET days = 1")
+    return store.expire(300 + 86_400.0)
+
+
+def replace_version(store: Store) -> int:
+    store.begin_file("/photos", "a.jpg", FileStamp(1, 1))
+    return 2
+
+
+WAYS = {
+    "erase": lambda store: store.erase(Filters(people=[1])),
+    "erase a camera": lambda store: store.erase(Filters(cameras=["door"])),
+    "erase files": lambda store: store.erase_files("/photos", ["a.jpg"]),
+    "expire": expire,
+    "prune": lambda store: store.forget_files("/photos", ["a.jpg"]),
+    "replace": replace_version,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nobody_is_erased_without_a_line_before(folder: Path, way: str) -> None:
+    with open_store(folder, write=True, caller="anna") as store:
+        before = store.erasure()
+        (folder / LOG).mkdir()
+        with pytest.raises(StoreError, match=r"audit\.jsonl: cannot be written"):
+            WAYS[way](store)
+        assert (store.counts()["people"], store.erasure()) == (9, before)
+        (folder / LOG).rmdir()
+        views = WAYS[way](store)
+        assert store.counts()["people"] == 9 - views < 9
+        assert store.erasure() != before
+    wish, done = AuditLog(folder).entries()
+    action = way.partition(" ")[0]
+    assert (wish.action, wish.who) == (action, "anna")
+    assert (done.action, done.who, done.details["views"]) == (
+        action.rstrip("e") + "ed",
+        "anna",
+        views,
+    )
+    assert done.details == {**wish.details, "views": views}
+
+
+def test_where_nobody_is_erased_there_is_no_line(folder: Path) -> None:
+    with open_store(folder, write=True) as store:
+        assert store.expire() == 0
+        store.begin_file("/photos", "new.jpg", STAMP)
+        assert store.forget_files("/photos", ["new.jpg", "none.jpg"]) == 0
+        store.begin_file("/photos", "a.jpg", STAMP)
+        store.erase_files("/photos", ["a.jpg"])
+        store.begin_file("/photos", "a.jpg", FileStamp(1, 1))
+        assert store.forget_files("/photos", ["a.jpg"]) == 0
+    assert actions(folder) == ["erase", "erased"]
+
+
+def test_the_result_is_logged_even_if_copies_are_left(folder: Path) -> None:
+    with open_store(folder, write=True) as store, open_store(folder) as reader:
+        store.execute("PRAGMA busy_timeout = 20")
+        with reader.snapshot():
+            reader.counts()
+            with pytest.raises(StoreError, match="another process is reading"):
+                store.erase(Filters(people=(2,)))
+    assert actions(folder) == ["erase", "erased"]
+
+
+def test_the_retention_is_logged_before_it_is_changed(folder: Path) -> None:
+    with open_store(folder, write=True, caller="anna") as store:
+        store.set_retention(30)
+        store.set_retention(None)
+        (folder / LOG).write_bytes(b"")
+        with pytest.raises(StoreError, match="its end was changed"):
+            store.set_retention(1)
+        assert store.retention() is None
+
+
+CONTENT = b"c" * 32
+
+
+def add(store: Store, name: str, content: bytes | None, stamp: FileStamp = STAMP) -> bool:
+    file = store.begin_file("/photos", name, stamp, None, content)
+    return store.add(file, [found(2, 50)], finished=True)
+
+
+@pytest.mark.parametrize("by_person", [False, True])
+def test_a_renamed_copy_stays_out_until_it_is_allowed(folder: Path, by_person: bool) -> None:
+    with open_store(folder, write=True) as store:
+        assert add(store, "c.jpg", CONTENT)
+        person = store.people_of(store.known_files("/photos")["c.jpg"].id)[0]
+        if by_person:
+            store.erase(Filters(people=[person]))
+        else:
+            store.erase_files("/photos", ["c.jpg"])
+        assert store.is_erased(CONTENT)
+        people = store.counts()["people"]
+        assert not add(store, "copy.jpg", CONTENT)
+        assert store.known_files("/photos")["copy.jpg"].state == "erased"
+        assert add(store, "other.jpg", b"d" * 32)
+        assert store.counts()["people"] == people + 2
+        with pytest.raises(StoreError, match=r"nothing of source '/door\.mp4' was erased"):
+            store.unerase("/door.mp4")
+        assert store.unerase("/photos", ["copy.jpg"]) == 1
+        assert not store.is_erased(CONTENT)
+        assert "copy.jpg" not in store.known_files("/photos")
+        assert add(store, "copy.jpg", CONTENT)
+        # The file itself comes back with everyone when it is indexed.
+        assert add(store, "c.jpg", CONTENT)
+        assert store.counts()["people"] == people + 2 + 2 + (1 if by_person else 2)
+    assert "unerase" in actions(folder)
+
+
+def test_a_file_that_is_left_out_keeps_who_was_not_erased(folder: Path) -> None:
+    touched = FileStamp(1000, 77)
+    with open_store(folder, write=True) as store:
+        add(store, "c.jpg", CONTENT)
+        file = store.known_files("/photos")["c.jpg"].id
+        gone, stays = store.people_of(file)
+        store.erase(Filters(people=[gone]))
+        store.leave_out("/photos", "c.jpg", touched, None, CONTENT)
+        store.keep_file("/photos", "a.jpg", touched, CONTENT)  # of another content
+        known = store.known_files("/photos")
+        assert (known["c.jpg"].state, known["c.jpg"].stamp) == ("whole", touched)
+        assert store.people_of(file) == [stays]
+        assert known["a.jpg"].stamp == STAMP
+        # Another file became a copy: the people of the earlier version are erased.
+        store.leave_out("/photos", "a.jpg", touched, None, CONTENT)
+        assert store.known_files("/photos")["a.jpg"].state == "erased"
+    assert actions(folder)[-2:] == ["replace", "replaced"]
+
+
+def test_files_of_version_0_1_are_hashed_when_they_are_erased(folder: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("same.jpg", "changed.jpg")]
+    with open_store(folder, write=True) as store:
+        for number, path in enumerate(paths):
+            path.write_bytes(b"picture %d" % number)
+            status = path.stat()
+            stamp = FileStamp(status.st_size, status.st_mtime_ns - number)
+            file = store.begin_file(str(tmp_path), path.name, stamp)
+            store.add(file, [found(1, 60 + number)], finished=True)
+        store.erase_files(str(tmp_path))
+        assert store.erased_contents() == {content_of(paths[0])}

@@ -276,8 +276,9 @@ def test_an_import_that_was_stopped_goes_on(
     with open_store(tmp_path / "new", write=True) as opened, open_store(store) as origin:
         (pages,) = next(opened.query("PRAGMA page_count"))
         opened.execute(f"PRAGMA max_page_count = {pages}")
+        exchange = store_merge.Exchange("import", tmp_path, lambda: units_of(origin), whole)
         with pytest.raises(StoreError, match="the disk is full; make room"):
-            store_merge.take(opened, units_of(origin), whole)
+            store_merge.take(opened, exchange)
     there = contents(tmp_path / "new")
     assert all(unit in contents(store) for unit in there)
     report = import_store(tmp_path / "out", tmp_path / "new")

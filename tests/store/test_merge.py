@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import few_people
 import pytest
 from odd_stores import DIM, MODEL, contents, files, one
 
@@ -11,8 +12,9 @@ from personsearch.store import (
     ModelIdentity,
     open_store,
 )
+from personsearch.store.audit import LOG, AuditLog
 from personsearch.store.exchange import export_store, import_store
-from personsearch.store.merge import merge_stores
+from personsearch.store.merge import Removal, merge_stores
 
 
 def test_what_was_erased_stays_erased_on_both_sides(tmp_path: Path) -> None:
@@ -23,8 +25,10 @@ def test_what_was_erased_stays_erased_on_both_sides(tmp_path: Path) -> None:
     export_store(there, tmp_path / "whole")
     with open_store(there, write=True) as store:
         store.erase_files("/photos")
-    # Erased where it comes from: erased here, bytes and all.
-    assert merge_stores(there, here).erased == 1
+    # Erased where it comes from: erased here when that is asked for, bytes and all.
+    assert merge_stores(there, here).left == ["/photos/a.jpg"]
+    assert any(secret in content for content in files(here).values())
+    assert merge_stores(there, here, apply_erasures=True).erased == 1
     assert not any(secret in content for content in files(here).values())
     # Erased here: does not come back, not even with another stamp.
     assert import_store(tmp_path / "whole", there).skipped == 1
@@ -42,7 +46,10 @@ def test_the_newer_stamp_wins_and_is_named(tmp_path: Path) -> None:
     before = contents(new)
     assert merge_stores(old, new).kept == ["/photos/a.jpg"]
     assert contents(new) == before
-    assert merge_stores(new, old).replaced == ["/photos/a.jpg"]
+    assert merge_stores(new, old).left == ["/photos/a.jpg"]
+    assert contents(old) != before
+    report = merge_stores(new, old, apply_erasures=True)
+    assert (report.replaced, report.removed) == (["/photos/a.jpg"], 3)
     assert contents(old) == before
 
 
@@ -97,3 +104,92 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(StoreError, match=r"model 'b' .* cannot be compared. Use another store"):
             call()
+
+
+def forged(tmp_path: Path, erased: bool) -> Path:
+    """A store that says of your photo that it is erased, or that a newer version shows nobody."""
+    folder = tmp_path / f"forged-{erased}"
+    with open_store(folder, model=MODEL, write=True) as store:
+        for name in ("a.jpg", "later.jpg"):
+            store.begin_file("/photos", name, FileStamp(9, 99))
+            if erased:
+                store.erase_files("/photos", [name])
+    return folder
+
+
+@pytest.mark.parametrize("erased", [True, False])
+def test_another_store_erases_nobody_unless_asked_and_says_whom(
+    tmp_path: Path, erased: bool
+) -> None:
+    here = one(tmp_path / "here", FileStamp(9, 9), 1.0)
+    other = forged(tmp_path, erased)
+    export_store(other, tmp_path / "out")
+    for bring, origin in ((merge_stores, other), (import_store, tmp_path / "out")):
+        report = bring(origin, here)
+        assert report.left[0] == "/photos/a.jpg"
+        with open_store(here) as store:
+            assert store.counts()["people"] == 3
+            known = store.known_files("/photos")
+            assert known["a.jpg"].state == "whole"
+            # A file that was never seen here may still be indexed.
+            assert "later.jpg" not in known or known["later.jpg"].state == "open"
+    asked: list[Removal] = []
+
+    def refuse(removals: object) -> None:
+        asked.extend(removals)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_store(tmp_path / "out", here, apply_erasures=True, confirm=refuse)
+    reason = "erased there" if erased else "newer there"
+    assert asked == [Removal("/photos", "a.jpg", 3, reason)]
+    with open_store(here) as store:
+        assert store.counts()["people"] == 3
+    report = import_store(tmp_path / "out", here, apply_erasures=True, caller="anna")
+    assert report.removed == 3
+    *_, wish, done = AuditLog(here).entries()
+    assert (wish.action, wish.who, wish.details["erases"]) == ("import", "anna", [vars(asked[0])])
+    assert (done.action, done.details["views"]) == ("imported", 3)
+
+
+def test_people_who_came_after_the_question_are_not_erased(tmp_path: Path) -> None:
+    here = one(tmp_path / "here", FileStamp(9, 9), 1.0)
+    with open_store(here, write=True) as store:
+        store.begin_file("/photos", "later.jpg", FileStamp(1, 1))
+
+    def confirm(_: object) -> None:
+        one(here, FileStamp(2, 2), 1.0, "later.jpg")
+
+    report = merge_stores(forged(tmp_path, True), here, apply_erasures=True, confirm=confirm)
+    assert (report.removed, report.left) == (3, ["/photos/later.jpg"])
+
+
+@pytest.mark.parametrize("expired", [True, False])
+def test_without_its_line_nothing_comes_and_nobody_goes(tmp_path: Path, expired: bool) -> None:
+    here = one(tmp_path / "here", FileStamp(1, 1), 4e9, "here.jpg")
+    with open_store(here, write=True) as store:
+        store.set_retention(30)
+    there = one(tmp_path / "there", FileStamp(2, 2), 1e9 if expired else 4e9, "there.jpg")
+    assert merge_stores(there, here).expired == (3 if expired else 0)
+    actions = [entry.action for entry in AuditLog(here).entries()]
+    assert actions == ["retention", "merge", "merged"] + ["expire", "expired"] * expired
+    (here / LOG).write_bytes(b"")
+    before = contents(here)
+    with pytest.raises(StoreError, match="its end was changed"):
+        merge_stores(one(tmp_path / "third", FileStamp(3, 3), 4e9, "third.jpg"), here)
+    with pytest.raises(StoreError, match="its end was changed"):
+        export_store(here, tmp_path / "stolen")
+    assert not (tmp_path / "stolen").exists()
+    assert contents(here) == before
+
+
+def test_a_copy_of_an_erased_file_is_not_merged(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        with open_store(tmp_path / name, model=MODEL, write=True) as store:
+            file = store.begin_file("/photos", f"{name}.jpg", FileStamp(1, 1), None, b"c" * 32)
+            store.add(file, [few_people.found(2)], finished=True)
+    with open_store(tmp_path / "here", write=True) as store:
+        store.erase_files("/photos")
+    assert merge_stores(tmp_path / "there", tmp_path / "here").skipped == 1
+    with open_store(tmp_path / "here") as store:
+        assert store.counts()["people"] == 0

@@ -62,6 +62,9 @@ def test_what_was_erased_stays_out(
         opened.erase_files("api:local", ["a.png"])
     status, told = send(client, png({20: RED}), name="a.png")
     assert (status, "was erased" in str(told["detail"])) == (409, True)
+    # Nor under another name.
+    status, told = send(client, png({20: RED}), name="b.png")
+    assert (status, "people in this picture were erased" in str(told["detail"])) == (409, True)
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a\\b", "a\nb", "", "x" * 256])

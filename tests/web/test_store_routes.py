@@ -19,6 +19,15 @@ def test_what_is_in_it(client: TestClient, store: Path) -> None:
     assert told["people"] == sum(one["people"] for one in cameras)
 
 
+def test_an_erasure_that_is_not_finished_shows(client: TestClient, store: Path) -> None:
+    with open_store(store, write=True) as opened:
+        opened.compact()
+        assert client.get("/api/v1/store").json()["scrubbed"] is True
+        with opened.writing():
+            opened.mark_erased()
+    assert client.get("/api/v1/store").json()["scrubbed"] is False
+
+
 def test_the_audit_log(client: TestClient, store: Path) -> None:
     for _ in range(3):
         client.post("/api/v1/search", json={"people": [1], "filters": {"cameras": ["gate"]}})

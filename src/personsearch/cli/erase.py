@@ -57,6 +57,7 @@ def erase(
             if source is not None and not opened.known_files(source):
                 source = source_uri(source)
     with open_archive(uri, caller=user_of_this_machine()) as archive:
+        archive.engine.get(filters.people or ())  # an error, if one is not there
         if not yes:
             typer.confirm(f"Erase from {uri} for good?", abort=True)
         if source is not None:

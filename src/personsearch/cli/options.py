@@ -264,12 +264,12 @@ def print_json(value: object, indent: int | None = 2) -> None:
     typer.echo(json.dumps(value, indent=indent))
 
 
-def echo_first(lines: Sequence[str], limit: int = 20) -> None:
+def echo_first(lines: Sequence[str], limit: int = 20, *, err: bool = False) -> None:
     """Print the first lines, and how many more ``--json`` shows."""
     for line in lines[:limit]:
-        echo(line)
+        echo(line, err=err)
     if len(lines) > limit:
-        echo(f"  and {len(lines) - limit} more, see --json")
+        echo(f"  and {len(lines) - limit} more, see --json", err=err)
 
 
 def print_table(

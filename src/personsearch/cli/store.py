@@ -10,8 +10,10 @@ from personsearch.cli.options import (
     JsonOption,
     StoreOption,
     echo_first,
+    not_empty,
     print_json,
     show_time,
+    source_uri,
     store_folder,
 )
 from personsearch.terminal import echo
@@ -29,6 +31,7 @@ def info(store: StoreOption = None, json_output: JsonOption = False) -> None:
     Example: personsearch store info --store people
     """
     from personsearch.store import open_store
+    from personsearch.store.check import UNSCRUBBED
 
     folder = store_folder(store)
     with open_store(folder) as opened, opened.snapshot():
@@ -41,6 +44,7 @@ def info(store: StoreOption = None, json_output: JsonOption = False) -> None:
             "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
             "retention_days": opened.retention(),
             "outdated": opened.outdated(),
+            "scrubbed": opened.scrubbed(),
             "unreadable": [
                 dict(zip(("source", "name", "reason"), one, strict=True))
                 for one in opened.unreadable()
@@ -57,6 +61,8 @@ def info(store: StoreOption = None, json_output: JsonOption = False) -> None:
         echo(f"  camera {camera}: {count} people")
     if first is not None:
         echo(f"taken from {show_time(first)} to {show_time(last)}")
+    if not found["scrubbed"]:
+        echo(f"{UNSCRUBBED}; overwrite them with: personsearch store compact")
     days = found["retention_days"]
     echo("kept forever" if days is None else f"kept for {days:g} days")
     if found["outdated"]:
@@ -84,6 +90,31 @@ def check(store: StoreOption = None, json_output: JsonOption = False) -> None:
         echo_first([f"{folder}: {problem}" for problem in problems] or [f"{folder}: no problems"])
     if problems:
         raise typer.Exit(1)
+
+
+@app.command("unerase")
+def unerase(
+    source: Annotated[str, typer.Option(help="A source as it was indexed.")],
+    picture: Annotated[
+        list[str] | None, typer.Option(help="A photo or video inside of --source; repeatable.")
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Let 'index' add erased files again, and files of which people were erased.
+
+    An erasure is not undone: it takes the files, and who they show is found anew.
+
+    Example: personsearch store unerase --source ~/photos --picture party/12.jpg
+    """
+    from personsearch.store import open_store
+
+    not_empty([source], "--source")
+    not_empty(picture, "--picture")
+    with open_store(store_folder(store), write=True) as opened:
+        if not opened.known_files(source):
+            source = source_uri(source)
+        count = opened.unerase(source, picture or None)
+    echo(f"{count} files may be indexed again; do so with: personsearch index")
 
 
 @app.command("compact")

@@ -6,13 +6,21 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Self
 
 from personsearch.errors import PictureError
 from personsearch.indexing.writer import Ended, Task
+from personsearch.media.contents import content_of
 from personsearch.media.damage import UnreadNowError
 from personsearch.media.files import Frame, Media, decode
 from personsearch.media.sampling import Sampling
+
+ERASED = (
+    "people in this file, or in a copy of it, were erased; to add them again, use: personsearch "
+    "store unerase"
+)
+"""Reason why a file is left out."""
 
 _AHEAD = 6  # decoded pictures that wait for the network
 _Item = tuple[Media, Frame] | Ended | BaseException | None  # None when a thread is done
@@ -74,8 +82,18 @@ class FileFrames:
         return False
 
     def _next_file(self) -> Task | None:
-        with self._turn:
-            return next(self._tasks, None)
+        """Return the next file to decode; others end here, by their content."""
+        while True:
+            with self._turn:
+                task = next(self._tasks, None)
+            if task is None:
+                return None
+            task = _identified(task)
+            ended = _end_by_content(task)
+            if ended is None:
+                return task
+            if not self._put(ended):
+                return None
 
     def _decode_files(self) -> None:
         try:
@@ -93,3 +111,22 @@ class FileFrames:
             self._put(None)
         except BaseException as error:  # the thread of the network has to raise it
             self._put(error)
+
+
+def _identified(task: Task) -> Task:
+    """The task with the SHA-256 of its file, which decoding then reads from memory."""
+    try:
+        content = content_of(task.media.path, task.media.source)
+    except PictureError:  # decoding says why
+        return task
+    return replace(task, media=replace(task.media, content=content))
+
+
+def _end_by_content(task: Task) -> Ended | None:
+    """The end of a file that is not indexed because of its content."""
+    content = task.media.content
+    if content is None:
+        return None
+    if content == task.content:
+        return Ended(task.media, unchanged=True)
+    return Ended(task.media, ERASED, erased=True) if content in task.erased else None

@@ -85,7 +85,9 @@ class Tally:
                 continue
             self.report.pictures += item.pictures
             self.report.people += item.people
-            if item.reason:
+            if item.unchanged:
+                self.report.skipped += 1
+            elif item.reason:
                 self.report.unreadable.append(Skipped(item.media.path, item.reason))
             else:
                 self.report.files += 1

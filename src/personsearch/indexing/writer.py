@@ -14,6 +14,8 @@ class Task:
 
     media: Media
     known: frozenset[int] = frozenset()  # indices of its frames that were written before
+    content: bytes | None = None  # SHA-256 of its bytes when it was indexed completely
+    erased: frozenset[bytes] = frozenset()  # contents that are left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,8 @@ class Ended:
     pictures: int = 0  # that a Ray worker wrote by itself
     people: int = 0  # in those pictures
     later: bool = False  # it is not to blame: the next run reads it again
+    unchanged: bool = False  # whether it has the content with which it was indexed
+    erased: bool = False  # whether its content was erased, perhaps under another name
 
 
 Item = Picture | Ended

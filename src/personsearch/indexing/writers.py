@@ -8,7 +8,7 @@ from personsearch.engines.uri import check_scheme, scheme_of
 from personsearch.indexing.tracks import link_detections
 from personsearch.indexing.writer import Ended, Item, Picture, Task, Writer, to_index
 from personsearch.media.files import Media
-from personsearch.store import KnownFile, ModelIdentity, Store, open_store
+from personsearch.store import FileState, KnownFile, ModelIdentity, Store, open_store
 from personsearch.store.locks import indexing_lock
 
 _PATIENCE = 600.0  # seconds that a run waits for others who write, such as an erasure from millions
@@ -28,11 +28,13 @@ class StoreWriter:
         return self.store.known_files(source)
 
     def plan(self, media: Sequence[Media]) -> list[Task]:
-        tasks = []
+        tasks, erased = [], self.store.erased_contents()
         for one, known in to_index(self, media):
             resumed = known is not None and known.stamp == one.stamp and known.frames
             frames = self.store.frames(known.id) if known is not None and resumed else ()
-            tasks.append(Task(one, frozenset(frames)))
+            complete = known is not None and known.state == FileState.COMPLETE
+            content = known.content if known is not None and complete else None
+            tasks.append(Task(one, frozenset(frames), content, erased))
         return tasks
 
     def write(self, item: Item) -> list[Item]:
@@ -41,8 +43,15 @@ class StoreWriter:
         if isinstance(item, Ended) and item.later:
             self._rows.pop(one, None)
             return [item]
+        file = (one.source, one.name, one.stamp)
+        if isinstance(item, Ended) and one.content and (item.unchanged or item.erased):
+            if item.unchanged:
+                self.store.keep_file(*file, one.content)
+            else:
+                self.store.leave_out(*file, one.camera, one.content)
+            return [item]
         if one not in self._rows:
-            row = self.store.begin_file(one.source, one.name, one.stamp, one.camera)
+            row = self.store.begin_file(*file, one.camera, one.content)
             self._rows[one] = row
         row = self._rows[one]
         if isinstance(item, Picture):

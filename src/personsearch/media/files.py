@@ -10,7 +10,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +48,8 @@ class Media:
     camera: str
     time: float | None = None  # seconds since 1970 of its start, if its name states it
     zone: datetime.tzinfo | None = None  # of times without an offset; None for this machine's
+    # SHA-256 of its bytes, once it is read; two are the same file without it
+    content: bytes | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

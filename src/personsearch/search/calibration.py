@@ -29,6 +29,7 @@ from personsearch.durable import replace_file
 from personsearch.errors import DataError, StoreError
 from personsearch.parsing import parse_json
 from personsearch.store import ModelIdentity
+from personsearch.store.audit import AuditLog, user_of_this_machine
 
 if TYPE_CHECKING:
     from personsearch.search.labelled_pairs import Pairs
@@ -316,9 +317,14 @@ def show_probability(probability: float | None) -> str:
     return "> 99 %" if probability > 0.99 else "< 1 %"
 
 
-def write_calibration(calibration: Calibration, folder: Path) -> Path:
-    """Write the file into a store's folder atomically; raise `StoreError` if that fails."""
+def write_calibration(calibration: Calibration, folder: Path, *, caller: str | None = None) -> Path:
+    """Write the file into a store's folder atomically, after a line in its audit log.
+
+    `caller` is for that line; None for the user of this machine. `StoreError` if either fails.
+    """
     path = Path(folder) / FILE
+    about = {"data": list(calibration.data), **calibration.counts, "method": calibration.method}
+    AuditLog(folder).append("calibrate", caller or user_of_this_machine(), about)
     try:
         replace_file(path, json.dumps(calibration.as_json(), indent=1), mode=0o600)
     except OSError as error:

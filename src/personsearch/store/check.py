@@ -9,6 +9,8 @@ from personsearch.errors import StoreError
 from personsearch.store.merge import UNIT_TOLERANCE, Progress
 from personsearch.store.store import Store
 
+UNSCRUBBED = "an erasure is not finished: copies of erased people may be in free pages"
+
 _BATCH = 1024
 _RULES = {
     "people without an embedding": "people WHERE id NOT IN (SELECT person FROM embeddings)",
@@ -48,7 +50,7 @@ def check_store(store: Store, progress: Progress | None = None) -> list[str]:
         with store.snapshot():
             if damage := store.damage():
                 return [damage]
-            problems: list[str] = []
+            problems = [] if store.scrubbed() else [UNSCRUBBED]
             for what, rows in _RULES.items():
                 (count,) = next(store.query(f"SELECT count(*) FROM {rows}"))
                 problems += [f"{count} {what}"] if count else []

@@ -59,7 +59,7 @@ class Erasing(Reading):
                 "delete the folder"
             )
         where, values = filters.sql()
-        self._learn_contents(self._column(f"SELECT DISTINCT p.file FROM {JOINED} {where}", *values))
+        self.learn_contents(self._column(f"SELECT DISTINCT p.file FROM {JOINED} {where}", *values))
 
         def delete() -> None:
             ids = json.dumps(self._column(f"SELECT h.id FROM {JOINED} {where}", *values))
@@ -71,7 +71,7 @@ class Erasing(Reading):
                 "SELECT DISTINCT p.file FROM people h JOIN pictures p ON p.id = h.picture "
                 f"WHERE h.id {_AMONG}"
             )
-            self._note_contents(self._column(query, ids))
+            self.note_contents(self._column(query, ids))
             self.execute(f"DELETE FROM people WHERE id {_AMONG}", ids)
 
         return self._erase(delete, "erase", filters.described())
@@ -87,10 +87,10 @@ class Erasing(Reading):
         if names is not None:
             details["pictures"] = list(selection("names", names) or ())
         files = self._files(source, names)
-        self._learn_contents(files)
+        self.learn_contents(files)
 
         def delete() -> None:
-            self._note_contents(files)
+            self.note_contents(files)
             self._execute_many("DELETE FROM pictures WHERE file = ?", ((one,) for one in files))
             state = f"UPDATE files SET state = '{FileState.ERASED}', reason = '' WHERE id = ?"
             self._execute_many(state, ((one,) for one in files))
@@ -136,7 +136,7 @@ class Erasing(Reading):
             self.execute(f"DELETE FROM files WHERE state = 'erased' AND {every}", these, these)
         return len(erased)
 
-    def _learn_contents(self, files: Sequence[int]) -> None:
+    def learn_contents(self, files: Sequence[int]) -> None:
         """Note the contents of files that version 0.1 indexed, as far as they are there as then."""
         rows = self._all(
             "SELECT f.id, s.place, f.name, f.bytes, f.changed FROM files f "
@@ -150,14 +150,14 @@ class Erasing(Reading):
             try:
                 status = path.stat()
                 if FileStamp(status.st_size, status.st_mtime_ns) == FileStamp(size, changed):
-                    found.append((content_of(path), file))
+                    found.append((content_of(path, source), file))
             except (OSError, PictureError):
                 continue
         if found:
             with self.writing():
                 self._execute_many("UPDATE files SET content = ? WHERE id = ?", found)
 
-    def _note_contents(self, files: Iterable[int]) -> None:
+    def note_contents(self, files: Iterable[int]) -> None:
         """Note in this transaction that the contents of files were erased."""
         query = (
             "INSERT OR IGNORE INTO erased SELECT content, ? FROM files "

@@ -28,6 +28,7 @@ from personsearch.parsing import parse_json
 from personsearch.store import exchange_shards as shards
 from personsearch.store import exchange_tables as tables
 from personsearch.store import merge
+from personsearch.store.audit import AuditLog
 from personsearch.store.exchange_tables import TABLES
 from personsearch.store.merge import ExchangeReport, FileUnit, Progress
 from personsearch.store.people import ModelIdentity, PersonRow, PictureRow, TrackRow
@@ -84,11 +85,15 @@ def export_store(
     folder: Path | str,
     format: Literal["jsonl", "parquet"] = "jsonl",
     progress: Progress | None = None,
+    *,
+    caller: str | None = None,
+    audit: AuditLog | None = None,
 ) -> dict[str, int]:
     """Write a store to a new folder; return the number of files, pictures, tracks and people.
 
     The folder is written completely or not at all. Others may search and index meanwhile. The
-    format ``parquet`` of the tables needs the extra ``[parquet]``.
+    format ``parquet`` of the tables needs the extra ``[parquet]``. `caller` is for the line in the
+    audit log, which is the store's own by default.
 
     Raises:
         StoreError: the folder is there and not empty, the store is damaged, no room on the disk,
@@ -100,7 +105,9 @@ def export_store(
     if format == "parquet":
         tables.load_pyarrow()
     partial = folder.with_name(f"{folder.name}.partial")
-    with open_store(store) as opened, opened.snapshot():
+    with open_store(store, caller=caller) as opened, opened.snapshot():
+        details = {"folder": str(folder), "people": opened.count()}
+        (audit or opened.audit).append("export", opened.caller, details)
         _remove_partial(partial)
         try:
             partial.mkdir(mode=0o700, parents=True)
@@ -175,12 +182,19 @@ def _write(
 
 
 def import_store(
-    folder: Path | str, into: Path | str, progress: Progress | None = None
+    folder: Path | str,
+    into: Path | str,
+    progress: Progress | None = None,
+    *,
+    apply_erasures: bool = False,
+    confirm: merge.Confirm | None = None,
+    caller: str | None = None,
 ) -> ExchangeReport:
     """Copy an export into a store, which is created if there is none.
 
     The whole export is checked before anything is written. An interrupted import may be run again
     and continues. A new store takes the export's retention time; an existing one keeps its own.
+    For `apply_erasures`, `confirm` and `caller` see `merge_stores`.
 
     Raises:
         StoreError: the export is damaged, incomplete, of a newer version or another model; or the
@@ -208,8 +222,9 @@ def import_store(
         unit.check(model.dim)
         if done % 256 == 0:
             tell("checking", done, total)
-    with merge.open_or_create(into, model, manifest.retention) as store:
-        return merge.take(store, _units(folder, manifest), total, progress)
+    files = partial(_units, folder, manifest)
+    exchange = merge.Exchange("import", folder, files, total, apply_erasures, confirm)
+    return merge.bring(into, model, manifest.retention, exchange, progress, caller)
 
 
 def _read_manifest(folder: Path) -> _Manifest:

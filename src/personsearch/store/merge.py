@@ -1,22 +1,26 @@
 """Files that go from one store to another, each with its people, and which of two wins.
 
 A file is a unit: its state, stamp and camera, its pictures and people, tracks, embeddings and
-thumbnails. A file that was erased in one store stays erased in both. Otherwise the newer stamp
-wins; with equal stamps a complete file wins over an unreadable one, and that over an unfinished
-one. People and tracks get new ids.
+thumbnails. A file that was erased here stays erased. Otherwise the newer stamp wins; with equal
+stamps a complete file wins over an unreadable one, and that over an unfinished one. People and
+tracks get new ids.
+
+Nobody is erased here because another store says so, unless that is asked for: then files that were
+erased there are erased here, and people in files that are newer there are replaced.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
+from personsearch.store.audit import DONE
 from personsearch.store.connection import DATABASE
 from personsearch.store.people import FileState, ModelIdentity, PersonRow, PictureRow, TrackRow
 from personsearch.store.store import Store, open_store
@@ -55,6 +59,7 @@ class FileUnit:
     people: list[PersonRow]  # by picture
     vectors: NDArray[np.float16]  # (N, D) float16, of the people
     thumbnails: list[bytes]  # N pictures as JPEG; empty where there is none
+    content: bytes | None = None  # SHA-256 of the file, if it is known
 
     @property
     def path(self) -> str:
@@ -108,9 +113,12 @@ class ExchangeReport:
     tracks: int = 0
     skipped: int = 0  # files that were there already, or were erased there
     erased: int = 0  # files erased because they were erased in the other store
+    removed: int = 0  # people erased with them, and in files that were replaced
     # files that were there with an older stamp, or not complete
     replaced: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)  # files that were there with a newer stamp
+    # files that are erased or newer in the other store, and stay: nobody asked to erase
+    left: list[str] = field(default_factory=list)
     expired: int = 0  # people older than the store's retention time, erased at the end
 
     def as_json(self) -> dict[str, Any]:
@@ -118,16 +126,30 @@ class ExchangeReport:
         return dict(vars(self))
 
 
+@dataclass(frozen=True)
+class Removal:
+    """A file whose people would be erased here, and why."""
+
+    source: str
+    name: str
+    people: int  # number of views
+    reason: Literal["erased there", "newer there"]
+
+
+Confirm = Callable[[Sequence[Removal]], object]  # called before anyone is erased; raises to refuse
+
+
 def units_of(store: Store) -> Iterator[FileUnit]:
     """Every file of a store, sorted by source and name as bytes; call it inside a snapshot."""
     files = store.query(
-        "SELECT f.id, s.place, f.name, f.bytes, f.changed, f.camera, f.state, f.reason "
+        "SELECT f.id, s.place, f.name, f.bytes, f.changed, f.camera, f.state, f.reason, f.content "
         "FROM files f JOIN sources s ON s.id = f.source ORDER BY s.place, f.name"
     )
-    for file, source, name, size, changed, camera, state, reason in files:
+    for file, source, name, size, changed, camera, state, reason, content in files:
         yield FileUnit(
             *(source, name, FileStamp(size, changed), camera, state, reason),
             *_contents(store, file),
+            content,
         )
 
 
@@ -147,68 +169,149 @@ def _contents(
     )
 
 
-def take(
-    store: Store, units: Iterable[FileUnit], total: int, progress: Progress | None = None
-) -> ExchangeReport:
+@dataclass(frozen=True)
+class Exchange:
+    """What comes into a store, and what may be erased for it."""
+
+    action: Literal["merge", "import"]
+    origin: Path
+    units: Callable[[], Iterator[FileUnit]]  # lists the files, each time from the first
+    total: int  # number of files
+    apply_erasures: bool = False  # whether people may be erased here
+    confirm: Confirm | None = None
+
+    def removals(self, store: Store) -> list[Removal]:
+        """Return the files whose people would be erased."""
+        found = []
+        for unit in self.units():
+            there = _there(store, unit)
+            if there is not None and there.fate in ("erase", "replace") and there.people:
+                reason: Any = "erased there" if there.fate == "erase" else "newer there"
+                found.append(Removal(unit.source, unit.name, there.people, reason))
+        return found
+
+
+def take(store: Store, exchange: Exchange, progress: Progress | None = None) -> ExchangeReport:
     """Write files into a store, each completely or not at all; a second call continues.
 
     Args:
         store: open for writing.
+        exchange: the files; with `apply_erasures`, exactly those people are erased who were
+            confirmed.
 
     A file that a store may not take, or no room on the disk, raises `StoreError`.
     """
     report = ExchangeReport()
     tell = progress or (lambda *_: None)
+    removals = exchange.removals(store) if exchange.apply_erasures else []
+    if removals:
+        store.check_room()
+        if exchange.confirm is not None:
+            exchange.confirm(removals)
+    removable = {(one.source, one.name) for one in removals}
+    details = {"from": str(exchange.origin), "files": exchange.total}
+    details["erases"] = [vars(one) for one in removals]
+    store.log(exchange.action, details)
     waiting: list[FileUnit] = []
     size = 0
 
     def write() -> None:
-        with store.writing():
+        with store.writing(erasing=bool(removable)):
             for unit in waiting:
-                _take_one(store, unit, report)
+                allowed = (unit.source, unit.name) in removable
+                applied = exchange.apply_erasures
+                _take_one(store, unit, report, applied=applied, removable=allowed)
 
-    for done, unit in enumerate(units, start=1):
+    for done, unit in enumerate(exchange.units(), start=1):
         unit.check(store.model.dim)
         waiting.append(unit)
         size += 1 + len(unit.pictures) + len(unit.people)
         if size >= _TOGETHER:
             write()
             waiting, size = [], 0
-            tell("writing", done, total)
+            tell("writing", done, exchange.total)
     write()
-    tell("writing", total, total)
+    tell("writing", exchange.total, exchange.total)
+    try:
+        if report.removed:
+            store.compact()
+    finally:
+        counts = {"people": report.people, "files": report.files, "views": report.removed}
+        store.log(DONE[exchange.action], {"from": str(exchange.origin), **counts})
     report.expired = store.expire()
     return report
 
 
-def _take_one(store: Store, unit: FileUnit, report: ExchangeReport) -> None:
-    source = store.source_id(unit.source, here=False)
-    for row, size, changed, state, pictures in store.query(
-        "SELECT id, bytes, changed, state, (SELECT count(*) FROM pictures WHERE file = f.id) "
-        "FROM files f WHERE source = ? AND name = ?",
-        *(source, unit.name),
+class _There(NamedTuple):
+    """A file of a store that is also among those that come."""
+
+    id: int
+    content: bytes | None
+    people: int  # number of views
+    fate: str  # skip, keep, erase or replace
+
+
+def _there(store: Store, unit: FileUnit) -> _There | None:
+    for row, size, changed, state, content, pictures, people in store.query(
+        "SELECT f.id, f.bytes, f.changed, f.state, f.content, "
+        "(SELECT count(*) FROM pictures WHERE file = f.id), "
+        "(SELECT count(*) FROM people h JOIN pictures p ON p.id = h.picture WHERE p.file = f.id) "
+        "FROM files f JOIN sources s ON s.id = f.source WHERE s.place = ? AND f.name = ?",
+        *(unit.source, unit.name),
     ):
+        # Of two unfinished files, the one with more pictures.
+        mine = state == FileState.OPEN
         if state == FileState.ERASED:
+            fate = "skip"
+        elif unit.state == FileState.ERASED:
+            fate = "erase"
+        elif (unit.stamp.changed, unit.stamp.bytes) < (changed, size):
+            fate = "keep"
+        else:
+            ours = (_ORDER.index(state), pictures if mine else 0)
+            theirs = (_ORDER.index(unit.state), len(unit.pictures) if mine else 0)
+            same = (size, changed) == (unit.stamp.bytes, unit.stamp.changed)
+            fate = "skip" if same and theirs <= ours else "replace"
+        return _There(row, content, people, fate)
+    return None
+
+
+def _take_one(
+    store: Store, unit: FileUnit, report: ExchangeReport, *, applied: bool, removable: bool
+) -> None:
+    there = _there(store, unit)
+    erased = unit.state == FileState.ERASED
+    if there is None:
+        # In a source of this machine it would keep the file from being indexed.
+        if erased and not applied and store.is_here(unit.source):
+            report.left.append(unit.path)
+            return
+        if not erased and unit.content is not None and store.is_erased(unit.content):
             report.skipped += 1
             return
-        if unit.state == FileState.ERASED:
+    elif there.fate == "skip":
+        report.skipped += 1
+        return
+    elif there.fate == "keep":
+        report.kept.append(unit.path)
+        return
+    elif (erased and not applied) or (there.people and not removable):
+        report.left.append(unit.path)
+        return
+    else:
+        if there.people:
             store.mark_erased()
+            report.removed += there.people
+        if erased:
+            store.note_contents([there.id])
             report.erased += 1
-        elif (unit.stamp.changed, unit.stamp.bytes) < (changed, size):
-            report.kept.append(unit.path)
-            return
         else:
-            # Of two unfinished files, the one with more pictures.
-            ours = (_ORDER.index(state), pictures if state == "open" else 0)
-            theirs = (_ORDER.index(unit.state), len(unit.pictures) if state == "open" else 0)
-            if (size, changed) == (unit.stamp.bytes, unit.stamp.changed) and theirs <= ours:
-                report.skipped += 1
-                return
             report.replaced.append(unit.path)
-        store.execute("DELETE FROM files WHERE id = ?", row)
-    file = store.insert_file(
-        *(source, unit.name, unit.stamp, unit.camera, FileState(unit.state), unit.reason)
-    )
+        store.execute("DELETE FROM files WHERE id = ?", there.id)
+    content = unit.content if there is None or not erased else there.content
+    source = store.source_id(unit.source, here=False)
+    stated = (unit.stamp, unit.camera, FileState(unit.state), unit.reason, content)
+    file = store.insert_file(source, unit.name, *stated)
     pictures = [store.insert_picture(file, one) for one in unit.pictures]
     tracks = [store.insert_track(file, one) for one in unit.tracks]
     ids = store.new_ids(len(unit.people))
@@ -222,11 +325,17 @@ def _take_one(store: Store, unit: FileUnit, report: ExchangeReport) -> None:
     report.tracks += len(unit.tracks)
 
 
-@contextmanager
-def open_or_create(into: Path, model: ModelIdentity, retention: float | None) -> Iterator[Store]:
-    """A store of a model, open for writing; a new one gets the retention time, too."""
+def bring(
+    into: Path,
+    model: ModelIdentity,
+    retention: float | None,
+    exchange: Exchange,
+    progress: Progress | None,
+    caller: str | None,
+) -> ExchangeReport:
+    """Write files into a store of a model; a new store gets the retention time, too."""
     new = not (into / DATABASE).is_file() or not (into / DATABASE).stat().st_size
-    with open_store(into, model=model if new else None, write=True) as store:
+    with open_store(into, model=model if new else None, write=True, caller=caller) as store:
         there = store.model
         same = (there.fingerprint, there.dim, there.weighted)
         if same != (model.fingerprint, model.dim, model.weighted):
@@ -235,23 +344,36 @@ def open_or_create(into: Path, model: ModelIdentity, retention: float | None) ->
                 f"by {model.name!r} ({model.fingerprint[:12]}); their embeddings cannot be "
                 "compared. Use another store"
             )
-        if new:
+        if new and retention is not None:
             store.set_retention(retention)
-        yield store
+        return take(store, exchange, progress)
 
 
 def merge_stores(
-    origin: Path | str, into: Path | str, progress: Progress | None = None
+    origin: Path | str,
+    into: Path | str,
+    progress: Progress | None = None,
+    *,
+    apply_erasures: bool = False,
+    confirm: Confirm | None = None,
+    caller: str | None = None,
 ) -> ExchangeReport:
     """Copy all files of one store into another, which is created if there is none.
 
     A new store takes the retention time of the first; an existing one keeps its own.
     Stores that are the same, of different models, damaged or in use raise `StoreError`.
+
+    Args:
+        apply_erasures: also erase here what was erased there, and replace people in files that are
+            newer there.
+        confirm: called with the files whose people that erases; raises to refuse.
+        caller: for the audit log; None for the user of this machine.
     """
     origin, into = Path(origin), Path(into)
     if origin.resolve() == into.resolve():
         raise StoreError(f"{origin}: is the same store; name another one to merge")
     with open_store(origin) as there, there.snapshot():
         total = there.counts()["files"]
-        with open_or_create(into, there.model, there.retention()) as store:
-            return take(store, units_of(there), total, progress)
+        files = partial(units_of, there)
+        exchange = Exchange("merge", origin, files, total, apply_erasures, confirm)
+        return bring(into, there.model, there.retention(), exchange, progress, caller)

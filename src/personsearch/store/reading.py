@@ -63,6 +63,10 @@ class Reading(Connection):
 
     # Files.
 
+    def is_here(self, source: str) -> bool:
+        """Whether a source was indexed on this machine, and not imported."""
+        return self._one("SELECT 1 FROM sources WHERE place = ? AND here", source) is not None
+
     def known_files(self, source: str) -> dict[str, KnownFile]:
         """The files of a source by name."""
         rows = self._all(f"{_FILES} GROUP BY f.id", source)

@@ -110,7 +110,7 @@ def _there(
 
 
 def _was_erased() -> HTTPException:
-    return HTTPException(409, "a picture of this name was erased; send it under another name")
+    return HTTPException(409, "a picture of this name was erased; it is not added again")
 
 
 def _indexed(store: Store, file: int, skipped: bool) -> Indexed:

@@ -234,6 +234,10 @@ class StoreInfo(BaseModel):
     uri: str = Field(description="Where the people are kept.")
     place: str = Field(description="Deprecated: the same as uri.", json_schema_extra=_OLD)
     people: int
+    scrubbed: bool = Field(
+        description="Whether no copy of an erased person is left in the store's folder; Milvus "
+        "does not say."
+    )
     cameras: list[Group]
     sources: list[Group]
     model: str

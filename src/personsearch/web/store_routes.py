@@ -33,13 +33,14 @@ async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
     """Contents of the archive, and permissions of the caller."""
     engine = service.archive.engine
 
-    def count() -> tuple[int, dict[str, int], dict[str, int]]:
+    def count() -> tuple[int, bool, dict[str, int], dict[str, int]]:
         people = engine.count()
+        scrubbed = engine.store.scrubbed() if isinstance(engine, StoreEngine) else True
         # Milvus cannot group: everyone's camera would be sent.
         grouped = isinstance(engine, StoreEngine) or people <= GROUPED
-        return people, *((engine.cameras(), engine.sources()) if grouped else ({}, {}))
+        return people, scrubbed, *((engine.cameras(), engine.sources()) if grouped else ({}, {}))
 
-    people, cameras, sources = await service.run(count)
+    people, scrubbed, cameras, sources = await service.run(count)
     service.metrics.people.set(people)
     uri = engine.uri
     if "search" not in caller.scopes:
@@ -48,6 +49,7 @@ async def get_store(service: Served, caller: AnyCaller) -> StoreInfo:
         uri=uri,
         place=uri,
         people=people,
+        scrubbed=scrubbed,
         cameras=_groups(cameras),
         sources=_groups(sources),
         model=engine.model.name,
