@@ -1,5 +1,6 @@
 """People over the API: their pictures and clips, and erasing them for good."""
 
+import csv
 import io
 from pathlib import Path
 
@@ -80,10 +81,22 @@ def test_erasing_takes_the_whole_track_and_is_logged(client: TestClient, store: 
     for one in tracked:
         assert client.get(f"/api/v1/people/{one}").status_code == 404
         assert client.get(f"/api/v1/people/{one}/thumbnail").status_code == 404
-    # Results that may show them are forgotten.
-    assert client.post(f"/api/v1/results/{found}/report", json={}).status_code == 404
+    # Reports leave them out, and say so.
+    address = f"/api/v1/results/{found}/report"
+    page = client.post(address, json={})
+    assert page.status_code == 200
+    assert "<dt>Erased since</dt><dd>1, left out here</dd>" in page.text
+    table = client.post(address, json={"format": "csv"}).text
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [row["rank"] for row in rows] == [str(rank) for rank in range(1, len(rows) + 1)]
+    gone = [row for row in rows if row["mark"] == "erased"]
+    assert len(gone) == 1
+    assert set(gone[0].values()) == {gone[0]["rank"], "erased", ""}
     entries = list(AuditLog(store).entries())
-    assert [entry.action for entry in entries] == ["search", "erase", "erased"]
+    actions = ["search", "erase", "erased", "report", "report"]
+    assert [entry.action for entry in entries] == actions
+    shown = [one for one in entries[0].details["shown"] if one not in tracked]
+    assert entries[4].details["hits"] == shown
     assert entries[1].details == {"people": [tracked[0]]}
     assert entries[2].details == {"people": [tracked[0]], "views": len(tracked)}
     assert client.post("/api/v1/erase", json={"people": [tracked[0]]}).status_code == 404
@@ -97,7 +110,7 @@ def test_nothing_is_done_without_a_line_in_the_log(client: TestClient, store: Pa
         answer = client.post(path, json={"people": [1]})
         assert answer.status_code == 503
         assert "its end was changed" in answer.json()["detail"]
-    assert client.get("/api/v1/people/2").status_code == 503
+    assert client.get("/api/v1/people/1").status_code == 503
     assert not client.get("/api/v1/audit/check").json()["whole"]
     with pytest.raises(StoreError):
         AuditLog(store).append("search", "a", {})

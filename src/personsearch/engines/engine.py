@@ -177,6 +177,14 @@ class Engine(ABC):
     def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:
         """The people whose id is larger than `after`, ascending, in batches."""
 
+    def erasure(self) -> bytes:
+        """Random token that every erasure renews; empty if the engine has none."""
+        return b""
+
+    def forget(self) -> None:
+        """Delete from memory whoever was erased, also by other processes."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Close all connections."""

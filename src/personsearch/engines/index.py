@@ -197,10 +197,24 @@ class PeopleIndex:
             finally:
                 self._pinned.snapshot = None
 
-    def _load_again(self, snapshot: Snapshot) -> None:
+    def forget(self) -> None:
+        """Delete whoever was erased from memory: files that hold them are written and mapped anew.
+
+        Searches go on meanwhile.
+        """
+        if self._loading is not None:
+            self._loading.join()
+        if self._snapshot is None:
+            return
+        snapshot = self.current()
+        if any(part.alive is not None for part in snapshot.parts):
+            with self._lock:
+                self._load_again(snapshot, always=True)
+
+    def _load_again(self, snapshot: Snapshot, always: bool = False) -> None:
         """Load in the background, where too many people are in memory only."""
         running = self._loading is not None and self._loading.is_alive()
-        if running or not worth_loading(self.folder, snapshot):
+        if running or not (always or worth_loading(self.folder, snapshot)):
             return
 
         def work() -> None:

@@ -119,6 +119,12 @@ class StoreEngine(Engine):
     def sources(self) -> dict[str, int]:
         return dict(self._grouped()[1])
 
+    def erasure(self) -> bytes:
+        return self.store.erasure()
+
+    def forget(self) -> None:
+        self._index.forget()
+
     def _grouped(self) -> tuple[dict[str, int], dict[str, int]]:
         """Number of people by camera and by source, counted again when the store has changed."""
         with self._lock:

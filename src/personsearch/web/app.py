@@ -17,6 +17,7 @@ from personsearch.errors import DataError, GoneError, PersonSearchError
 from personsearch.search.archive import Archive
 from personsearch.web import index_routes, people_routes, search_routes, store_routes
 from personsearch.web.access import Access
+from personsearch.web.forgetting import Forgetting
 from personsearch.web.guard import Guard
 from personsearch.web.housekeeping import Housekeeping
 from personsearch.web.limits import BodyLimit, refusal
@@ -55,8 +56,11 @@ def create_app(archive: Archive, settings: Settings | None = None) -> FastAPI:
     async def running(_: FastAPI) -> AsyncIterator[None]:
         service.warm()
         housekeeping = Housekeeping(service)
+        forgetting = Forgetting(service)
         housekeeping.start()
+        forgetting.start()
         yield
+        forgetting.stop()
         housekeeping.stop()
         service.close()
 

@@ -43,7 +43,6 @@ class Housekeeping:
         if due:
             with open_store(self.service.folder, write=True, caller="retention") as store:
                 erased = store.expire()
-            self.service.results.clear()
             self.service.metrics.erased.inc(erased)
         if engine.count() >= MANY:
             engine.prepare()

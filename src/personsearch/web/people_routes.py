@@ -81,7 +81,6 @@ async def erase(body: EraseRequest, service: Served, caller: Eraser) -> Erased:
         return service.archive.erase(Filters(people=body.people), caller=caller.name)
 
     views = await service.write("erase", work)
-    service.results.clear()
     service.metrics.erased.inc(views)
     return Erased(views=views)
 

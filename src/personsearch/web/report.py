@@ -5,7 +5,7 @@ import csv
 import datetime
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,6 +21,7 @@ COLUMNS = (
     *("position_s", "source", "file", "frame", "x1", "y1", "x2", "y2"),
     "chance",  # deprecated: the name of probability in version 0.1
 )
+ERASED = "erased"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
@@ -43,12 +44,19 @@ def harmless(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def as_csv(matches: Sequence[Match], marks: Mapping[int, str]) -> str:
-    """Return matches as CSV, one a line."""
+def as_csv(matches: Mapping[int, Match], marks: Mapping[int, str], hits: int) -> str:
+    """Return matches by rank as CSV, one a line.
+
+    A rank up to `hits` without a match is a person who was erased: an empty line with that mark.
+    """
     written = io.StringIO()
     table = csv.writer(written)
     table.writerow(COLUMNS)
-    for rank, match in enumerate(matches, start=1):
+    for rank in range(1, hits + 1):
+        if (match := matches.get(rank)) is None:
+            shown = {"rank": rank, "mark": ERASED}
+            table.writerow([shown.get(column, "") for column in COLUMNS])
+            continue
         person = match.person
         probability = "" if match.probability is None else round(match.probability, 4)
         position = "" if person.position is None else round(person.position, 3)
@@ -68,13 +76,23 @@ def as_csv(matches: Sequence[Match], marks: Mapping[int, str]) -> str:
 
 
 def as_html(
-    result: Result, pictures: Mapping[int, bytes], marks: Mapping[int, str], title: str = ""
+    result: Result,
+    matches: Mapping[int, Match],
+    pictures: Mapping[int, bytes],
+    marks: Mapping[int, str],
+    title: str = "",
 ) -> str:
-    """Return a page that needs no other file, with JPEG thumbnails and marks by person."""
-    facts = {"Made": utc(result.time), "By": result.owner, "Hits": str(len(result.matches))}
+    """Return a page that needs no other file, with JPEG thumbnails and marks by person.
+
+    Hits of the result that are not among the matches by rank are counted as erased.
+    """
+    facts = {"Made": utc(result.time), "By": result.owner, "Hits": str(len(matches))}
+    if erased := len(result.hits) - len(matches):
+        facts["Erased since"] = f"{erased}, left out here"
     facts |= {key.capitalize(): json.dumps(value) for key, value in result.query.items() if value}
     rows = [
         {
+            "rank": rank,
             "person": match.person,
             "picture": base64.b64encode(pictures.get(match.person.id, b"")).decode(),
             "similarity": f"{match.similarity:.3f}",
@@ -82,7 +100,7 @@ def as_html(
             "seen": _seen(match.person),
             "mark": marks.get(match.person.id, ""),
         }
-        for match in result.matches
+        for rank, match in sorted(matches.items())
     ]
     page = _TEMPLATES.get_template("report.html").render(
         title=title or "Search result", facts=facts, rows=rows

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
 from personsearch.media.apart import decode_picture
+from personsearch.search.people_search import Match
 from personsearch.search.query import check_box
 from personsearch.search.request import Origin, SearchRequest
 from personsearch.store import Filters
-from personsearch.types import FloatArray
+from personsearch.types import Detections, FloatArray
 from personsearch.web.access import Searcher, Served
 from personsearch.web.footage import as_jpeg
 from personsearch.web.people import check_people_exist, to_hits, to_timeline
@@ -51,7 +52,8 @@ async def add_query(request: Request, service: Served, caller: Searcher) -> Quer
     def find() -> Upload:
         pixels = _pixels(data)
         height, width = pixels.shape[:2]
-        return Upload(caller.name, data, (width, height), service.archive.find_people(pixels))
+        found = service.archive.find_people(pixels)
+        return Upload(caller.name, data, (width, height), Detections(found.boxes, found.scores))
 
     pixels = await service.run(lambda: likely_pixels(data))
     upload = await service.heavy(request, caller, pixels, find)
@@ -117,13 +119,13 @@ async def search(
         filters=Filters(**body.filters.model_dump()),
         top=body.top,
     )
-    result, reason = await service.run(lambda: _search(service, caller, asked))
+    result, matches, reason = await service.run(lambda: _search(service, caller, asked))
     service.metrics.searches.inc()
-    service.views.returned(caller.name, (one.person.id for one in result.matches))
+    service.views.returned(caller.name, (one.person.id for one in matches))
     return SearchAnswer(
         result=service.results.put(result),
-        hits=to_hits(result.matches),
-        timeline=to_timeline(result.matches),
+        hits=to_hits(matches),
+        timeline=to_timeline(matches),
         reason=reason,
         seconds=round(time.perf_counter() - began, 4),
     )
@@ -138,12 +140,15 @@ async def report(result: Token, body: ReportRequest, service: Served, caller: Se
     marks = dict.fromkeys(body.right, "right") | dict.fromkeys(body.wrong, "wrong")
 
     def write() -> str:
-        service.archive.log_report(body.format, found.matches, caller=caller.name)
-        if body.format == "csv":
-            return as_csv(found.matches, marks)
-        ids, thumbnail = [one.person.id for one in found.matches], service.archive.engine.thumbnail
-        pictures = {person: thumbnail(person) for person in ids}
-        return as_html(found, pictures, marks, body.title)
+        # Read for this report, so that nobody who was erased since is in it.
+        engine, ids = service.archive.engine, [hit.person for hit in found.hits]
+        html = body.format == "html"
+        pictures = {person: engine.thumbnail(person) for person in ids} if html else {}
+        matches = found.matches(engine.find(ids))
+        service.archive.log_report(body.format, list(matches.values()), caller=caller.name)
+        if html:
+            return as_html(found, matches, pictures, marks, body.title)
+        return as_csv(matches, marks, len(found.hits))
 
     text = await service.run(write)
     kind = f"text/{body.format}"
@@ -169,17 +174,22 @@ def _embeddings(
     service: Service, uploads: dict[str, Upload], examples: list[Example]
 ) -> FloatArray:
     """Return embeddings (N, D) of boxes in query pictures; each box is embedded once."""
+    service.forget_erased()
+    found: list[FloatArray] = []
     wanted: dict[str, list[tuple[float, ...]]] = {}
     for example in examples:
         wanted.setdefault(example.query, []).append(_inside(example.box, uploads[example.query]))
     for query, boxes in wanted.items():
         upload = uploads[query]
-        if new := sorted(set(boxes) - upload.embeddings.keys()):
-            found = service.archive.embed(_pixels(upload.data), np.array(new, np.float32))
+        known = dict(upload.embeddings)  # others may forget them meanwhile
+        if new := sorted(set(boxes) - known.keys()):
+            rows = service.archive.embed(_pixels(upload.data), np.array(new, np.float32))
+            known |= zip(new, rows, strict=True)
             if len(upload.embeddings) > 256:
                 upload.embeddings.clear()
-            upload.embeddings.update(zip(new, found, strict=True))
-    return np.stack([uploads[q].embeddings[box] for q, boxes in wanted.items() for box in boxes])
+            upload.embeddings.update(zip(new, rows, strict=True))
+        found += [known[box] for box in boxes]
+    return np.stack(found)
 
 
 def _inside(box: list[float], upload: Upload) -> tuple[float, ...]:
@@ -190,11 +200,14 @@ def _inside(box: list[float], upload: Upload) -> tuple[float, ...]:
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
 
 
-def _search(service: Service, caller: Caller, request: SearchRequest) -> tuple[Result, str]:
-    """Search; return what a report needs, and why there are no matches."""
+def _search(
+    service: Service, caller: Caller, request: SearchRequest
+) -> tuple[Result, list[Match], str]:
+    """Search; return what a report needs, the matches, and why there are none."""
     check_people_exist(service.archive.engine, [*request.people, *request.unlike])
     found = service.archive.search_by(request, caller=caller.name)
     query = {
         name: value for name, value in found.entry.details.items() if name not in ("hits", "shown")
     }
-    return Result(caller.name, found.entry.time, query, found.matches), found.reason
+    result = Result.of(caller.name, found.entry.time, query, found.matches)
+    return result, found.matches, found.reason

@@ -69,6 +69,7 @@ class Service:
         self.uploads: ShortMemory[Upload] = ShortMemory()
         self.results: ShortMemory[Result] = ShortMemory(count=256)
         self.views = Views(self._log_views)
+        self._erasure = archive.engine.erasure()
         self.requests = Buckets(settings.burst, settings.rate)
         self.wrong_keys = Buckets(settings.wrong_burst, settings.wrong_rate)
         self.network: Literal["loading", "ready", "failed"] = "loading"
@@ -124,6 +125,17 @@ class Service:
         running = self._heavy.submit(work)
         running.add_done_callback(finished)
         return await unless_gone(request, _result_of(running))
+
+    def forget_erased(self) -> None:
+        """Delete the embeddings of query pictures, if any process has erased somebody since.
+
+        The pictures stay: they are their senders', who alone can get them back.
+        """
+        erasure = self.archive.engine.erasure()
+        if erasure != self._erasure:
+            self._erasure = erasure
+            for upload in self.uploads:
+                upload.embeddings.clear()
 
     def keys_needed(self) -> bool:
         """Return whether requests need a key: once one was made, even if it was revoked."""

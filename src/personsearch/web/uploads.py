@@ -5,11 +5,12 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from personsearch.search.people_search import Match
+from personsearch.store import StoredPerson
 from personsearch.types import Detections, FloatArray
 
 
@@ -52,18 +53,44 @@ class Upload:
         return hashlib.sha256(self.data).hexdigest()
 
 
+@dataclass(frozen=True)
+class Found:
+    """A hit of a result: an id and numbers, and nothing else of the person."""
+
+    person: int
+    similarity: float
+    rank_score: float
+    probability: float | None
+
+
 @dataclass(eq=False)
 class Result:
-    """The matches of a search, best first, for a report; `query` is as in the audit log."""
+    """The hits of a search, best first, for a report; `query` is as in the audit log."""
 
     owner: str
     time: float
     query: dict[str, object]
-    matches: list[Match]
+    hits: list[Found]
+
+    @classmethod
+    def of(
+        cls, owner: str, time: float, query: dict[str, object], matches: Sequence[Match]
+    ) -> Self:
+        """Keep what a report needs of matches, best first."""
+        hits = [Found(m.person.id, m.similarity, m.rank_score, m.probability) for m in matches]
+        return cls(owner, time, query, hits)
+
+    def matches(self, people: Mapping[int, StoredPerson]) -> dict[int, Match]:
+        """Return the matches by rank, from 1, of those people who are still there."""
+        return {
+            rank: Match(people[hit.person], hit.similarity, hit.rank_score, hit.probability)
+            for rank, hit in enumerate(self.hits, start=1)
+            if hit.person in people
+        }
 
     @property
     def bytes(self) -> int:
-        return 1000 + 1000 * len(self.matches)
+        return 1000 + 200 * len(self.hits)
 
 
 class ShortMemory(Generic[Item]):
@@ -104,6 +131,10 @@ class ShortMemory(Generic[Item]):
         """Delete an item; return whether it was there."""
         with self._lock:
             return self._pop(token, owner) is not None
+
+    def __iter__(self) -> Iterator[Item]:
+        with self._lock:
+            return iter([item for _, item in self._items.values()])
 
     def clear(self) -> None:
         with self._lock:

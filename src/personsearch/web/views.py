@@ -58,7 +58,9 @@ class Views:
         while self._next:
             lines, self._next = self._next, {}
             for caller, line in lines.items():
-                people = {kind: sorted(ids) for kind, ids in line.people.items()}
+                people: dict[str, list[int]] = {}
+                for kind, ids in line.people.items():
+                    people[kind] = sorted(ids)
                 try:
                     await self._write(caller, people)
                 except Exception as error:
