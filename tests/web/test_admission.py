@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.exceptions import HTTPException
 
-from personsearch.media.pictures import decode_picture
+from personsearch.media.apart import decode_picture
 from personsearch.web import admission, search_routes, service
 from personsearch.web.admission import Gate
 from personsearch.web.upload_body import MAX_QUERY_PIXELS, likely_pixels
