@@ -84,3 +84,11 @@ def test_serving_answers_every_search() -> None:
     assert result["people"] == 2000
     assert set(result["rows"]) >= {"engine alone", "API: a search", "page: what is in the store"}
     assert all(0 < row["median_ms"] <= row["worst_ms"] for row in result["rows"].values())
+
+
+def test_a_loaded_server_shows_nobody_who_was_erased_and_loses_nothing() -> None:
+    small = ("--minutes", "0.05", "--clients", "5", "--rate", "10", "--pictures", "5")
+    found = json.loads(_run("soak.py", *small, "--json"))
+    assert (found["erased_still_visible"], found["lost"], found["failures"]) == (0, 0, [])
+    assert (found["audit"], found["damage"]) == ("whole", "none")
+    assert found["statuses"]["200"] > 0

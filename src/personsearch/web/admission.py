@@ -1,4 +1,4 @@
-"""Admission of pictures by the memory that they take, in turn among callers, for a limited time."""
+"""Admission by the memory that pictures take, in turn among callers, for a limited time."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
@@ -29,7 +29,7 @@ class Place:
 
 
 class Gate:
-    """A bounded amount of memory, for the requests of one event loop.
+    """A bounded amount of memory, or of threads, for the requests of one event loop.
 
     Free room goes to the waiting caller who holds least, and nobody overtakes a larger picture that
     waits for its room. No caller holds more than `SHARE` of all room. A single request for more
@@ -52,7 +52,7 @@ class Gate:
         return sum(len(queue) for queue in self._waiting.values())
 
     async def enter(self, caller: str, size: int) -> Place:
-        """Wait for `size` bytes of room; 429 if there is none in time."""
+        """Wait for room of `size`; 429 if there is none in time."""
         size = min(size, self._share)
         admitted = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append((size, admitted))
@@ -68,7 +68,7 @@ class Gate:
                 self._admit()  # those behind may be smaller
             if not isinstance(error, TimeoutError):
                 raise
-            text = "the server has no room for this picture now; send it again later"
+            text = "the server has no room for this request now; send it again later"
             raise HTTPException(429, text, {"retry-after": "10"}) from None
         return place
 

@@ -46,7 +46,7 @@ class Metrics:
             "personsearch_query_pictures", "Query pictures in memory.", registry=registry
         )
         self.waiting = Gauge(
-            "personsearch_waiting_pictures", "Pictures that wait for room.", registry=registry
+            "personsearch_waiting", "Requests that wait for room.", registry=registry
         )
 
     def count(self, route: str | None, method: str, status: int, seconds: float) -> None:

@@ -119,7 +119,9 @@ async def search(
         filters=Filters(**body.filters.model_dump()),
         top=body.top,
     )
-    result, matches, reason = await service.run(lambda: _search(service, caller, asked))
+    result, matches, reason = await service.search(
+        request, caller, lambda: _search(service, caller, asked)
+    )
     service.metrics.searches.inc()
     service.views.returned(caller.name, (one.person.id for one in matches))
     return SearchAnswer(

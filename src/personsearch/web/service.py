@@ -26,6 +26,7 @@ RECEIVED = 320 * 1024 * 1024
 DECODED = 1024 * 1024 * 1024
 """Room for decoded pictures, in bytes."""
 BYTES_A_PIXEL = 24  # as decoded, as sent on, and as the network's tensor
+_STORE = 4  # threads
 _PICTURES = 4  # threads; each has at least its part of the room
 
 
@@ -75,12 +76,13 @@ class Service:
         self.network: Literal["loading", "ready", "failed"] = "loading"
         self.problem = ""
         # Each thread opens the store for itself, so the number of threads is fixed and small.
-        self._store = ThreadPoolExecutor(4, thread_name_prefix="store")
+        self._store = ThreadPoolExecutor(_STORE, thread_name_prefix="store")
         self._writes = {
             kind: ThreadPoolExecutor(1, thread_name_prefix=kind) for kind in ("erase", "add")
         }
         self._heavy = ThreadPoolExecutor(_PICTURES, thread_name_prefix="pictures")
         self.received, self.decoded = Gate(RECEIVED), Gate(DECODED)
+        self.searches = Gate(_STORE - 1)  # a thread is left for what is quick
 
     def warm(self) -> None:
         """Load the network in the background."""
@@ -114,17 +116,11 @@ class Service:
             ClientDisconnect: the client has left; work that has not begun is not done.
         """
         size = max(pixels * BYTES_A_PIXEL, DECODED // _PICTURES)
-        place = await unless_gone(request, self.decoded.enter(caller.name, size))
-        loop = asyncio.get_running_loop()
+        return await _in_turn(request, caller, self.decoded, size, self._heavy, work)
 
-        def finished(_: object) -> None:
-            with suppress(RuntimeError):  # the server has stopped
-                loop.call_soon_threadsafe(place.release)
-
-        # The thread keeps its place until it ends, even if nobody waits for it any more.
-        running = self._heavy.submit(work)
-        running.add_done_callback(finished)
-        return await unless_gone(request, _result_of(running))
+    async def search(self, request: Request, caller: Caller, work: Callable[[], T]) -> T:
+        """Run a search in a thread, in turn among callers; raises what `heavy` raises."""
+        return await _in_turn(request, caller, self.searches, 1, self._store, work)
 
     def forget_erased(self) -> None:
         """Delete the embeddings of query pictures, if any process has erased somebody since.
@@ -147,6 +143,27 @@ class Service:
         self.results.clear()
         for pool in (self._store, self._heavy, *self._writes.values()):
             pool.shutdown(cancel_futures=True)
+
+
+async def _in_turn(
+    request: Request,
+    caller: Caller,
+    gate: Gate,
+    size: int,
+    pool: ThreadPoolExecutor,
+    work: Callable[[], T],
+) -> T:
+    place = await unless_gone(request, gate.enter(caller.name, size))
+    loop = asyncio.get_running_loop()
+
+    def finished(_: object) -> None:
+        with suppress(RuntimeError):  # the server has stopped
+            loop.call_soon_threadsafe(place.release)
+
+    # The thread keeps its place until it ends, even if nobody waits for it any more.
+    running = pool.submit(work)
+    running.add_done_callback(finished)
+    return await unless_gone(request, _result_of(running))
 
 
 async def _result_of(running: Future[T]) -> T:

@@ -129,5 +129,6 @@ async def healthz(service: Served) -> JSONResponse:
 async def metrics(service: Served) -> Response:
     """Metrics for Prometheus."""
     service.metrics.uploads.set(len(service.uploads))
-    service.metrics.waiting.set(service.received.waiting + service.decoded.waiting)
+    gates = (service.received, service.decoded, service.searches)
+    service.metrics.waiting.set(sum(gate.waiting for gate in gates))
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)
