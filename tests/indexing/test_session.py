@@ -1,6 +1,8 @@
 """One run of a user: options that exclude each other, and the same run for every store."""
 
 import threading
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ from colored_archive import use_blocks
 from footage import contents
 
 from personsearch.errors import DataError
+from personsearch.indexing import session
+from personsearch.indexing.report import IndexReport
 from personsearch.indexing.session import IndexRequest, index
 from personsearch.media.sampling import Sampling
 from personsearch.media.streams import parse_stream
 from personsearch.store import open_store
+from personsearch.store.retention import Retention
 
 CAMERA = parse_stream("rtsp://cam/1")
 
@@ -69,6 +74,35 @@ def test_what_is_too_old_is_erased_and_logged(tmp_path: Path, photos: Path) -> N
     result = index(IndexRequest(uri=str(store), sources=[photos]))
     assert (result.report.people, result.expired, result.counts["people"]) == (1, 1, 3)
     assert '"expired"' in (store / "audit.jsonl").read_text(encoding="utf-8")
+
+
+def test_retention_runs_while_a_folder_is_watched(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    index(IndexRequest(uri=str(store), sources=[photos]))
+    with open_store(store, write=True) as opened:
+        opened.set_retention(1.0)
+    monkeypatch.setattr(session, "Retention", partial(Retention, every=0.05))
+    monkeypatch.setattr("personsearch.indexing.watching.INTERVAL", 0.05)
+    left: list[int] = []
+
+    def see(done: int, total: int, report: IndexReport) -> None:
+        until = time.monotonic() + 60
+        with open_store(store) as opened:
+            while not left and opened.counts()["people"] < 4:
+                return  # before it is written
+            while opened.outdated() and time.monotonic() < until:
+                time.sleep(0.01)
+            left.append(opened.outdated())
+
+    paint(photos / "20010203_040506.png", RED)
+    result = index(
+        IndexRequest(uri=str(store), sources=[photos], watch=True, duration=8.0), progress=see
+    )
+    assert left
+    assert not any(left)
+    assert (result.expired, result.counts["people"]) == (1, 3)
 
 
 def test_a_missing_source_is_reported_before_a_network_is_loaded(tmp_path: Path) -> None:

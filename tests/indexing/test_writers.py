@@ -9,10 +9,12 @@ from footage import MODEL, contents, shoot
 
 from personsearch.errors import StoreError
 from personsearch.indexing.pipeline import index_media
-from personsearch.indexing.report import IndexReport
+from personsearch.indexing.report import IndexReport, Tally
+from personsearch.indexing.shards import process_shard
 from personsearch.indexing.writers import StoreWriter, open_writer
 from personsearch.media.files import find_media
-from personsearch.store import open_store
+from personsearch.store import FileStamp, open_store
+from personsearch.store.check import check_store
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,44 @@ def test_a_file_that_was_begun_is_resumed(tmp_path: Path) -> None:
         store.execute("UPDATE files SET state = 'open'")
         (task,) = writer.plan(media)
         assert (task.media, task.known) == (one, frozenset({0, 5, 10}))
+
+
+def test_a_file_that_is_erased_while_it_is_indexed(footage: Path, tmp_path: Path) -> None:
+    """By another process, at every moment of a photo and of a video; nothing comes back."""
+    media, _ = find_media([footage])
+    for moment in range(24):
+        folder = tmp_path / str(moment)
+        with open_writer(folder, MODEL) as writer, open_store(folder, write=True) as other:
+            tasks = [task for task in writer.plan(media) if task.media.kind == "video"][:1]
+            tasks += [task for task in writer.plan(media) if task.media.kind == "photo"][:1]
+            one = tasks[moment % 2].media
+            report = IndexReport()
+            tally = Tally(report)
+            for step, item in enumerate(process_shard(tuple(tasks), Blocks(), 0.0, 0.3)):
+                if step == moment // 2 and one.name in other.known_files(one.source):
+                    other.erase_files(one.source, [one.name])
+                tally.write(writer, item)
+            if other.known_files(one.source)[one.name].state == "erased":
+                assert other.people_of(other.known_files(one.source)[one.name].id) == []
+            assert check_store(other) == []
+            assert writer.plan([one]) == []
+
+
+def test_a_file_that_is_forgotten_or_replaced_while_it_is_indexed(
+    footage: Path, tmp_path: Path
+) -> None:
+    """Its pictures do not go to the file that comes next, whose row is new."""
+    media, _ = find_media([footage])
+    with open_writer(tmp_path, MODEL) as writer, open_store(tmp_path, write=True) as other:
+        (one, *_) = [task for task in writer.plan(media) if task.media.kind == "video"]
+        first, *rest = process_shard((one,), Blocks(), 0.0, 0.3)
+        writer.write(first)
+        other.forget_files(one.media.source, [one.media.name])
+        file = other.begin_file("api:door", "b.png", FileStamp(1, 1))
+        assert [writer.write(item) for item in rest] == [[] for _ in rest]
+        assert other.people_of(file) == []
+        assert one.media.name not in other.known_files(one.media.source)
+        assert [task.media for task in writer.plan([one.media])] == [one.media]
 
 
 def test_an_unknown_scheme(tmp_path: Path) -> None:

@@ -149,6 +149,22 @@ def test_tokens_and_new_columns_of_an_older_store(old: Path) -> None:
         assert store.token(2) is None
 
 
+def test_times_that_no_calendar_has_are_dropped(old: Path) -> None:
+    with sqlite3.connect(old / DATABASE) as connection:
+        connection.execute("UPDATE pictures SET time = 1e300, position = -1.0 WHERE id = 1")
+        connection.execute("UPDATE pictures SET time = 253402300799, position = 1e300 WHERE id = 2")
+        connection.execute("UPDATE tracks SET first = -1e300, last = 9e999")
+    connection.close()
+    with open_store(old, write=True) as store:
+        people = store.people([3, 8])
+        assert [(one.time, one.position) for one in people] == [(None, None)] * 2
+        assert people[1].track is not None
+        assert (people[1].track.first, people[1].track.last) == (0.0, 0.0)
+        assert store.times() == (None, None)
+        store.set_retention(3)
+        assert store.expire(3e9) == 2
+
+
 def test_a_migration_that_is_cut_short_leaves_the_old_version(
     old: Path, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from personsearch.store import (
     Filters,
     open_store,
 )
+from personsearch.store.clock import LATEST
+from personsearch.store.people import PictureRow, TrackRow
 
 
 def test_a_file_that_changed_is_done_again(folder: Path) -> None:
@@ -48,3 +50,21 @@ def test_nobody_gets_the_id_of_someone_who_was_erased(folder: Path) -> None:
         store.erase(Filters(people=(9,)))
         store.add(store.begin_file("/photos", "c.jpg", STAMP), [found(1, 60)], finished=True)
         assert store.people_in(Path("/photos/c.jpg")) == [10]
+
+
+@pytest.mark.parametrize("wrong", [1e300, -1e300, 253402300799.0, float("inf"), float("nan")])
+def test_times_that_no_calendar_has_are_unknown(folder: Path, wrong: float) -> None:
+    with open_store(folder, write=True) as store:
+        file = store.begin_file("/more", "a.mp4", STAMP)
+        store.add(file, [found(1, 1, frame=0, time=wrong, position=wrong)], finished=True)
+        (id,) = store.people_of(file)
+        (person,) = store.people([id])
+        assert person.time is None
+        assert person.position is None
+        row = PictureRow(1, 0.5, wrong, 1e300, 64, 48)
+        with store.writing():
+            store.insert_picture(file, row)
+            store.insert_track(file, TrackRow(-1.0, wrong, 1))
+        ((time, added),) = store.query("SELECT time, added FROM pictures WHERE frame = 1")
+        assert (time, added) == (None, LATEST)
+        assert list(store.query("SELECT first, last FROM tracks")) == [(0.0, 0.0)]

@@ -169,7 +169,16 @@ def keep(
 
 
 @app.command("expire")
-def expire(store: StoreOption = None, json_output: JsonOption = False) -> None:
+def expire(
+    store: StoreOption = None,
+    trust_clock: Annotated[
+        bool,
+        typer.Option(
+            "--trust-clock", help="This machine's clock is right, though the last run was long ago."
+        ),
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
     """Erase pictures that are older than the store keeps.
 
     Example: personsearch store expire --store people
@@ -178,6 +187,8 @@ def expire(store: StoreOption = None, json_output: JsonOption = False) -> None:
 
     folder = store_folder(store)
     with open_store(folder, write=True) as opened:
+        if trust_clock:
+            opened.trust_clock()
         count = opened.expire()
         days = opened.retention()
     if json_output:

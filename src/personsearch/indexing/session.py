@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -25,6 +25,7 @@ from personsearch.media.name_pattern import NamePattern
 from personsearch.media.sampling import Sampling
 from personsearch.media.streams import Stream
 from personsearch.store import ModelIdentity
+from personsearch.store.retention import Retention
 from personsearch.systems.base import PersonSearchModel
 
 
@@ -105,23 +106,24 @@ def index(request: IndexRequest, progress: Progress | None = None) -> IndexResul
         run = _Run(request, name, network, identity, writer, progress)
         store = writer.store if isinstance(writer, StoreWriter) else None
         expired = store.expire() if store else 0
-        if request.watch:
-            run.watch()
-        else:
-            run.once(media, skipped, pruning=request.prune)
-        complete = request.watch or not run.report.interrupted
-        if request.streams and complete:
-            cameras = index_streams(
-                *(network, writer, request.streams),
-                every=request.sampling,
-                score_threshold=request.score_threshold,
-                segment=request.segment,
-                duration=request.duration,
-                progress=progress,
-            )
-            run.report.add(cameras)
-        if store:
-            expired += store.expire()  # indexed pictures may be old, too
+        with Retention(store.folder) if store else nullcontext() as retention:
+            if request.watch:
+                run.watch()
+            else:
+                run.once(media, skipped, pruning=request.prune)
+            complete = request.watch or not run.report.interrupted
+            if request.streams and complete:
+                cameras = index_streams(
+                    *(network, writer, request.streams),
+                    every=request.sampling,
+                    score_threshold=request.score_threshold,
+                    segment=request.segment,
+                    duration=request.duration,
+                    progress=progress,
+                )
+                run.report.add(cameras)
+        if store and retention:
+            expired += retention.erased + store.expire()  # indexed pictures may be old, too
         counts = writer.counts()
     if store:
         write_index(request.uri)

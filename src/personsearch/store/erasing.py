@@ -11,6 +11,7 @@ out, too.
 """
 
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,11 +21,15 @@ from typing import Any
 from personsearch.errors import PictureError, StoreError
 from personsearch.media.contents import content_of
 from personsearch.store.audit import DONE, AuditLog, user_of_this_machine
+from personsearch.store.clock import DAY, Clock
 from personsearch.store.filters import Filters, selection
 from personsearch.store.people import FileState, ModelIdentity
 from personsearch.store.reading import JOINED, OLDER, Reading
 from personsearch.types import FileStamp
 
+_NOTED = 600.0  # seconds between two notes of the trusted clock
+
+_log = logging.getLogger(__name__)
 _AMONG = "IN (SELECT value FROM json_each(?))"
 
 
@@ -195,15 +200,23 @@ class Erasing(Reading):
         self.log("retention", {"days": days, "before": self.retention()})
         with self.writing():
             self.execute("UPDATE keeping SET days = ?", days)
+            self._trust(time.time())
 
     def expire(self, now: float | None = None) -> int:
         """Erase pictures older than the retention time; return the number of people in them.
 
-        Age counts from when a picture was taken or, if that is unknown, added. Its file counts as
+        Age counts from when a picture was taken or added, whichever was earlier. Its file counts as
         indexed, so that it does not come back unless it changes. Copies that an interrupted erasure
         left behind are overwritten, too. While another process reads, copies stay in the log, which
-        raises `StoreError`. `now` is in seconds since 1970; None for this moment.
+        raises `StoreError`. `now` is in seconds since 1970; None for this machine's clock, by which
+        nobody is erased while it is doubted: see `clock`.
         """
+        if now is None:
+            now = self._clock_now()
+            if now is None:
+                if not self.scrubbed():
+                    self.compact()
+                return 0
         oldest = self._oldest(now)
         text = f"DELETE FROM pictures AS p WHERE {OLDER}"
         if self.outdated(now):
@@ -215,6 +228,37 @@ class Erasing(Reading):
         if not self.scrubbed():
             self.compact()
         return 0
+
+    def trust_clock(self) -> None:
+        """Let retention go by this machine's clock, even if it was doubted."""
+        with self.writing():
+            self._trust(time.time())
+
+    def _clock_now(self) -> float | None:
+        """The time by which retention goes; None while the clock is doubted, with a warning."""
+        now = time.time()
+        if self.retention() is None:
+            return now
+        trusted, doubted = self._one(
+            "SELECT coalesce(clock, (SELECT max(added) FROM pictures), made), doubted "
+            "FROM keeping, model"
+        )
+        before = Clock(trusted, doubted)
+        clock = before.at(now, self.created_at())
+        if clock.doubt:
+            _log.warning("%s: %s", self.folder, clock.doubt)
+        if clock.doubted is not None and clock.doubted != doubted:
+            with self.writing():
+                self.execute("UPDATE keeping SET doubted = ?", clock.doubted)
+        elif clock.doubted is None and (doubted is not None or abs(now - trusted) > _NOTED):
+            with self.writing():
+                self._trust(now)
+        return None if clock.doubt else now
+
+    def _trust(self, now: float) -> None:
+        self.execute("UPDATE keeping SET clock = ?, doubted = NULL", now)
+        self.execute("UPDATE model SET made = min(made, ?)", now)
+        self.execute("UPDATE pictures SET added = ? WHERE added > ?", now, now + DAY)
 
     def _erase(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import GoneError, StoreError
+from personsearch.store.clock import DAY
 from personsearch.store.connection import Connection
 from personsearch.store.filters import EVERYONE, Filters
 from personsearch.store.people import EmbeddingRows, FileState, KnownFile, StoredPerson, TrackSpan
@@ -18,9 +19,8 @@ from personsearch.types import FileStamp
 
 NO_ID, LAST_ID = -1, 2**63 - 1  # below every id, and the highest possible one
 
-DAY = 86_400.0
-OLDER = "coalesce(p.time, p.added) < ?"
-"""Pictures p taken or, where that is unknown, added before some time."""
+OLDER = "min(coalesce(p.time, p.added), p.added) < ?"
+"""Pictures p taken or added before some time, whichever was earlier."""
 
 JOINED = (
     "people h JOIN pictures p ON p.id = h.picture "

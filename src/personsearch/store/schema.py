@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personsearch.errors import StoreError
+from personsearch.store.clock import EARLIEST, LATEST, LONGEST
 from personsearch.store.locks import Turn, indexing_lock
 
 if TYPE_CHECKING:
@@ -119,6 +120,14 @@ UPDATE keeping SET erasure = randomblob(16);
 CREATE TABLE erased (content BLOB PRIMARY KEY, time REAL NOT NULL) STRICT, WITHOUT ROWID;
 ALTER TABLE files ADD COLUMN content BLOB;
 ALTER TABLE sources ADD COLUMN here INTEGER NOT NULL DEFAULT 1;
+"""
+    # Version 0.1 took times and positions that no calendar has.
+    + f"""
+UPDATE pictures SET time = NULL WHERE NOT time BETWEEN {EARLIEST} AND {LATEST};
+UPDATE pictures SET added = min(max(added, {EARLIEST}), {LATEST});
+UPDATE pictures SET position = NULL WHERE NOT position BETWEEN 0 AND {LONGEST};
+UPDATE tracks SET first = 0.0 WHERE NOT first BETWEEN 0 AND {LONGEST};
+UPDATE tracks SET last = first WHERE NOT last BETWEEN first AND {LONGEST};
 """,
 }
 """By version, the statements that migrate a store to the next version."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
+from personsearch.store.clock import EARLIEST, LATEST, known_position, known_time
 from personsearch.store.erasing import Erasing
 from personsearch.store.people import (
     FileState,
@@ -266,11 +267,18 @@ class Writing(Erasing):
         )
 
     def insert_picture(self, file: int, row: PictureRow) -> int:
-        """Insert a picture and return its id."""
+        """Insert a picture and return its id; of times that no calendar has, none is kept."""
+        row = row._replace(
+            time=known_time(row.time),
+            position=known_position(row.position),
+            added=min(max(row.added, EARLIEST), LATEST),
+        )
         return self._insert("pictures", file=file, **row._asdict())
 
     def insert_track(self, file: int, row: TrackRow) -> int:
         """Insert a track and return its id."""
+        first, last = (known_position(one) or 0.0 for one in (row.first, row.last))
+        row = row._replace(first=first, last=last)
         return self._insert("tracks", file=file, **row._asdict())
 
     def insert_person(

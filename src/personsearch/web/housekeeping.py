@@ -5,12 +5,9 @@ import threading
 from personsearch.engines.index import MANY
 from personsearch.engines.sqlite import StoreEngine
 from personsearch.errors import PersonSearchError
-from personsearch.store import open_store
+from personsearch.store.retention import EVERY, expire_if_due
 from personsearch.web.logs import logger
 from personsearch.web.service import Service
-
-EVERY = 3600.0
-"""Seconds between two runs."""
 
 _STOP_TIMEOUT = 5.0  # seconds
 
@@ -37,13 +34,8 @@ class Housekeeping:
         engine = self.service.archive.engine
         if not isinstance(engine, StoreEngine):
             return 0  # Milvus maintains itself
-        with open_store(self.service.folder) as store:
-            due = store.outdated() > 0 or not store.scrubbed()
-        erased = 0
-        if due:
-            with open_store(self.service.folder, write=True, caller="retention") as store:
-                erased = store.expire()
-            self.service.metrics.erased.inc(erased)
+        erased = expire_if_due(self.service.folder)
+        self.service.metrics.erased.inc(erased)
         if engine.count() >= MANY:
             engine.prepare()
         return erased

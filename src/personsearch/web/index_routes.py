@@ -11,6 +11,7 @@ from personsearch.engines.sqlite import StoreEngine
 from personsearch.media.apart import decode_picture
 from personsearch.media.files import Frame
 from personsearch.store import FoundPeople, Store, open_store
+from personsearch.store.clock import LATEST
 from personsearch.types import FileStamp
 from personsearch.web.access import Indexer, Served
 from personsearch.web.schemas import Indexed
@@ -45,7 +46,7 @@ async def add_picture(
         float | None,
         Query(
             ge=0,
-            le=253402300799,
+            le=LATEST,
             allow_inf_nan=False,
             description="Seconds since 1970; default: now.",
         ),
