@@ -3,9 +3,9 @@
 Retention erases by this machine's clock, which may be wrong: a jump forward would erase everyone.
 A store therefore notes the time at which retention last ran. A clock that is up to a week later, or
 a day earlier, is trusted. Any other is doubted: nobody is erased, with a warning, until the clock
-has been a day further than when it was first doubted. A clock before the store was made is never
-trusted. Pictures that were added at a time still to come, by a clock that was wrong, count as added
-when a trusted clock finds them.
+has run for a day since it was first doubted. A clock before the store was made is never trusted.
+Nothing is added at an earlier time than the one last trusted; pictures added at a time still to
+come count as added when a trusted clock finds them.
 """
 
 import datetime

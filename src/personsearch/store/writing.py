@@ -144,7 +144,7 @@ class Writing(Erasing):
                 f"{self.folder}: received embeddings of shape {np.shape(found.embeddings)} for "
                 f"{len(found.boxes)} people, expected {expected}"
             )
-        picture = self.insert_picture(file, _picture(found))
+        picture = self.insert_picture(file, self._picture(found))
         ids, boxes = self.new_ids(len(found.boxes)), np.asarray(found.boxes, float).tolist()
         rows = zip(ids, boxes, found.scores, found.embeddings, found.thumbnails, strict=True)
         for id, box, score, *rest in rows:
@@ -185,7 +185,7 @@ class Writing(Erasing):
         query = "SELECT id FROM pictures WHERE file = ? AND coalesce(frame, -1) = ?"
         if (row := self._one(query, file, frame)) is not None:
             return int(row[0])
-        return self.insert_picture(file, _picture(person))
+        return self.insert_picture(file, self._picture(person))
 
     def finish_file(self, file: int, reason: str = "") -> bool:
         """Mark a file as complete, or as unreadable for a reason; False if it was erased."""
@@ -301,8 +301,8 @@ class Writing(Erasing):
         text = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
         return int(self.execute(text, *values.values()).lastrowid or 0)
 
-
-def _picture(found: FoundPeople | StoredPerson) -> PictureRow:
-    """The row of a picture that is added now."""
-    width, height = map(int, found.size)
-    return PictureRow(found.frame, found.position, found.time, time.time(), width, height)
+    def _picture(self, found: FoundPeople | StoredPerson) -> PictureRow:
+        """The row of a picture that is added now; not before retention last trusted the clock."""
+        width, height = map(int, found.size)
+        now = max(time.time(), self._one("SELECT coalesce(clock, 0) FROM keeping")[0])
+        return PictureRow(found.frame, found.position, found.time, now, width, height)
