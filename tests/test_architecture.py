@@ -47,6 +47,7 @@ WITHOUT_SOURCE = {
     "test_tutorials.py": "the tutorials in docs/",
     "test_version_0_1.py": "what version 0.1 wrote",
     "test_wheel.py": "the built package",
+    "store/test_kills.py": "every writer of a store",
     "benchmarks/test_benchmarks.py": "benchmarks/",
     "benchmarks/test_real_frames.py": "benchmarks/real_frames.py",
     "cli/test_evaluate_published.py": "the published results that `evaluate` prints",

@@ -16,7 +16,7 @@ from broadcast import Broadcast, over_http, over_rtsp
 from torch import Tensor
 
 from personsearch.errors import DataError
-from personsearch.indexing.live import index_streams
+from personsearch.indexing.live import LiveFrames, index_streams
 from personsearch.indexing.report import IndexReport
 from personsearch.indexing.writers import StoreWriter
 from personsearch.media.sampling import Sampling
@@ -209,6 +209,16 @@ def test_impossible_times(tmp_path: Path, wrong: dict[str, float]) -> None:
         pytest.raises(DataError, match="expected more than 0"),
     ):
         index_streams(Blocks(), StoreWriter(store), [], **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("now", "ended"), [(1000.0, 0), (970.0, 0), (3599.0, 0), (3600.0, 1), (900.0, 1), (9e9, 1)]
+)
+def test_a_clock_that_jumps_ends_a_segment(now: float, ended: int) -> None:
+    stream = parse_stream("rtsp://cam/1")
+    frames = LiveFrames([stream], [StreamReport("a", "b")], Sampling(), 3600.0, None, Patience())
+    frames._open[stream] = frames._begin(stream, 1000.0)
+    assert len(list(frames._ends(now))) == ended
 
 
 def test_no_camera_is_nothing_to_do(tmp_path: Path) -> None:

@@ -117,9 +117,11 @@ def test_an_older_store_is_brought_up_to_date(old: Path, version: int, tmp_path:
         assert view.track is not None
         assert (view.frame, view.track.views, store.thumbnail(8)) == (7, 9, b"\xff\xd8")
         assert store.retention() is None
-        # The video was added when the store was made, or later.
+        # Both were added when the store was made, or later.
         store.set_retention(1)
-        assert store.outdated(1000.5 + 86_400) == 1
+        assert store.outdated(999.5 + 86_400) == 0
+        assert store.outdated(1000.5 + 86_400) == 2
+        store.execute("UPDATE pictures SET added = 9000.0 WHERE id = 1")
         assert store.expire(1000.5 + 86_400) == 1
         assert store.new_ids(1) == range(9, 10)
         assert store.erase(Filters(people=(3,))) == 1

@@ -25,6 +25,7 @@ from personsearch.types import FileStamp
 
 SEGMENT = 3600.0  # seconds of a live source that are one file of the store
 
+_SET_BACK = 60.0  # seconds by which a clock is set back where a new segment begins
 _POLL = 0.2  # seconds between checks whether a segment or the run is over
 
 
@@ -131,7 +132,7 @@ class LiveFrames:
             assert frame.time is not None
             yield from self._ends(frame.time)
             segment = self._open.get(stream) or self._begin(stream, frame.time)
-            yield segment.media, replace(frame, position=frame.time - segment.begins)
+            yield segment.media, replace(frame, position=max(frame.time - segment.begins, 0.0))
             self._open[stream] = segment  # now, so that Ctrl-C leaves no segment without pictures
 
     def unfinished(self) -> list[Ended]:
@@ -139,7 +140,7 @@ class LiveFrames:
 
     def _ends(self, now: float) -> Iterator[Ended]:
         for stream, segment in list(self._open.items()):
-            if segment.ends <= now:
+            if segment.ends <= now or now < segment.begins - _SET_BACK:
                 del self._open[stream]
                 yield Ended(segment.media)
 
