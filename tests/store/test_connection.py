@@ -1,11 +1,13 @@
 """One process writes and others read; a kill or a full disk loses nothing."""
 
+import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,6 +136,27 @@ def test_copies_are_made_in_the_folder(folder: Path, monkeypatch: pytest.MonkeyP
         store.compact()
         assert seen == ["BEGIN IMMEDIATE ", f"VACUUM {folder}"]
         assert not store._one("PRAGMA temp_store_directory")
+
+
+def test_the_copy_of_a_large_store_is_in_its_folder(folder: Path) -> None:
+    """SQLite deletes the name of a temporary file at once, but this process has it open."""
+    places: set[str] = set()
+
+    def look() -> int:
+        for one in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):
+                places.add(str(one.readlink()))
+        return 0
+
+    with open_store(folder, write=True) as store:
+        file = store.begin_file("/more", "a.mp4", STAMP)
+        large = found(1, 1, frame=0)
+        store.add(file, [replace(large, thumbnails=[os.urandom(8 << 20)])])
+        store._connection.set_progress_handler(look, 10)
+        store.compact()
+    copies = [one for one in places if one.endswith("(deleted)") and "etilqs" in one]
+    assert copies
+    assert {Path(one).parent for one in copies} == {folder}
 
 
 def test_too_little_room_is_said_before_anything_changes(

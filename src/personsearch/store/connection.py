@@ -104,7 +104,7 @@ class Connection:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-        if len(touched) and not erasing:
+        if len(touched):
             self._truncate_log(0.0)
 
     def _thin_tokens(self) -> None:
