@@ -134,7 +134,7 @@ def test_copies_are_made_in_the_folder(folder: Path, monkeypatch: pytest.MonkeyP
 
         monkeypatch.setattr(Turn, "run", watched)
         store.compact()
-        assert seen == ["BEGIN IMMEDIATE ", f"VACUUM {folder}"]
+        assert seen[:2] == ["BEGIN IMMEDIATE ", f"VACUUM {folder}"]
         assert not store._one("PRAGMA temp_store_directory")
 
 

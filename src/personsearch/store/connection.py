@@ -152,7 +152,7 @@ class Connection:
             return poll(attempt, time.monotonic() + patience)
 
     def vacuum(self) -> None:
-        """Rewrite the database and empty its log, in one turn, so that no old page is left.
+        """Rewrite the database, empty its log, and note that no copy of the erased is left.
 
         The temporary copy lies in the store's folder. Too little room there for it raises
         `StoreError` before anything is changed; so does a reader that does not finish in 10 s,
@@ -165,6 +165,8 @@ class Connection:
             with self._temporary_files_here():
                 turn.run(self._connection, "VACUUM")
             emptied = self._truncate_log()
+            if emptied:  # in the same turn: nobody erased anyone meanwhile
+                turn.run(self._connection, "UPDATE keeping SET unscrubbed = 0")
         if not emptied:
             raise StoreError(
                 f"{self.folder}: another process is reading the store, so its log still holds "

@@ -231,8 +231,10 @@ class Erasing(Reading):
 
     def trust_clock(self) -> None:
         """Let retention go by this machine's clock, even if it was doubted."""
+        now = time.time()
+        self.log("retention", {"days": self.retention(), "trusted": now})
         with self.writing():
-            self._trust(time.time())
+            self._trust(now)
 
     def _clock_now(self) -> float | None:
         """The time by which retention goes; None while the clock is doubted, with a warning."""
@@ -300,4 +302,3 @@ class Erasing(Reading):
         No room on the disk for a copy, or another process that reads, raises `StoreError`.
         """
         self.vacuum()
-        self.execute("UPDATE keeping SET unscrubbed = 0")
