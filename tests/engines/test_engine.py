@@ -20,6 +20,7 @@ from personsearch.store import (
     TrackSpan,
     open_store,
 )
+from personsearch.store.audit import LOG
 
 DIM, COUNT = 16, 200
 MODEL = ModelIdentity("made", "d" * 64, DIM)
@@ -135,6 +136,28 @@ def test_replacing_and_erasing(engine: Engine) -> None:
         )
         for camera in ("c0", "c1", "c2", "v0", "v1")
     }
+
+
+def test_every_erasure_is_two_lines_and_needs_the_first(engine: Engine) -> None:
+    source = RECORDS[0].person.source
+    assert engine.erase(Filters(people=[5]), caller="anna") == 1
+    engine.erase_files(source, [RECORDS[0].person.name], caller="bert")
+    lines = [(one.action, one.who) for one in engine.audit.entries()]
+    assert lines == [(action, who) for who in ("anna", "bert") for action in ("erase", "erased")]
+    assert list(engine.audit.entries())[2].details == {
+        "source": source,
+        "pictures": [RECORDS[0].person.name],
+    }
+    left = engine.count()
+    (engine.audit.folder / LOG).write_bytes(b"")
+    for erase_some in (
+        lambda: engine.erase(Filters(people=[6])),
+        lambda: engine.erase_files(source),
+        lambda: engine.delete([6]),
+    ):
+        with pytest.raises(StoreError, match="its end was changed"):
+            erase_some()
+    assert engine.count() == left
 
 
 EMPTY = ([], (), set(), frozenset(), "", {}, range(0))

@@ -33,6 +33,7 @@ def test_a_store_on_a_server_has_a_folder_here(
 def test_a_store_on_read_only_media_has_a_folder_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(VARIABLE)
     monkeypatch.setattr(state, "read_only", lambda _: True)
     monkeypatch.setattr(state, "user_data_path", lambda name: tmp_path / name)
     one = state_folder(tmp_path / "media")

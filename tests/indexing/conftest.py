@@ -2,8 +2,17 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from personsearch.engines.state import VARIABLE
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Audit logs of stores on a server lie in a folder of the test."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "state"))
 
 
 @pytest.fixture
