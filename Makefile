@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OUT ?= demo
 READY := $(VENV)/.ready
 
-.PHONY: demo test check clean browser
+.PHONY: demo test fuzz check clean browser
 
 # Makes people, trains, evaluates, searches, and writes a page: $(OUT)/index.html.
 # With REAL=FOLDER, real networks on real frames instead.
@@ -15,6 +15,12 @@ demo: $(READY)
 
 test: $(READY) browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Files and requests of any content, MINUTES in all, with random seeds. Prints the inputs tried and
+# what escaped, which is added to tests/fuzz/corpus.
+MINUTES ?= 30
+fuzz: $(READY)
+	PERSONSEARCH_FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/fuzz
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -18,7 +18,6 @@ Plain COCO files are read too. A scene's name is its file name without the folde
 """
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
@@ -42,6 +41,8 @@ FILE_NAME = "scenes.json"
 
 _PRW_NAME = re.compile(r"c(\d+)s\d+_\d+")
 _Row = tuple[int | None, list[float], int]  # annotation id, [x, y, w, h], person id
+_LARGEST_INTEGER = 2**63 - 1  # that NumPy's int64 holds
+_FARTHEST, _LATEST = 1e9, 1e15  # pixels, and seconds
 _PERSON_KEYS = ("pid", "personid", "identity", "identityid", "reid")
 
 
@@ -206,9 +207,19 @@ def _relative(path: Path, base: Path) -> str:
 
 def _integer(value: Any) -> int | None:
     """Return a whole number, also one stored as 3.0; else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not _within(value, _LARGEST_INTEGER):
         return None
-    return int(value) if math.isfinite(value) and value == int(value) else None
+    return int(value) if value == int(value) else None
+
+
+def _key(value: Any) -> int | float | str | None:
+    """Return the id of a category, as it is compared; None for a list or an object."""
+    return value if isinstance(value, int | float | str) else None
+
+
+def _within(value: Any, limit: float) -> bool:
+    """Return whether a value is a number of at most some size, which NaN is not."""
+    return isinstance(value, int | float) and bool(abs(value) <= limit)
 
 
 class _Reader:
@@ -262,7 +273,7 @@ class _Reader:
     def _object_class(self, info: Mapping[str, Any], rows: Any) -> tuple[str, set[Any] | None]:
         """Return the class of the boxes and its category ids; None if all categories have it."""
         listed = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-        named = {row.get("id"): str(row.get("name")) for row in listed}
+        named = {_key(row.get("id")): str(row.get("name")) for row in listed}
         wanted = str(info["object_class"]) if info.get("object_class") else None
         if len(named) <= 1:
             return wanted or next(iter(named.values()), "person"), None
@@ -339,7 +350,7 @@ class _Reader:
             box = _numbers(row.get("bbox"))
             if number not in found:
                 self._drop(where, "annotation of an image that is not listed")
-            elif categories is not None and row.get("category_id") not in categories:
+            elif categories is not None and _key(row.get("category_id")) not in categories:
                 self._drop(where, "another category")
             elif row.get("iscrowd"):
                 self._drop(where, "crowd region")
@@ -392,7 +403,7 @@ class _Reader:
             boxes[kept],
             np.array([rows[k][2] for k in kept], dtype=np.int64),
             camera,
-            float(time) if isinstance(time, int | float) else None,
+            float(time) if isinstance(time, int | float) and _within(time, _LATEST) else None,
             _integer(image.get("frame")),
         )
         return scene, [rows[k][0] for k in kept]
@@ -401,8 +412,7 @@ class _Reader:
 def _numbers(value: Any) -> list[float] | None:
     if not isinstance(value, list) or len(value) != 4:
         return None
-    good = all(isinstance(v, int | float) and math.isfinite(v) for v in value)
-    return [float(v) for v in value] if good else None
+    return [float(v) for v in value] if all(_within(v, _FARTHEST) for v in value) else None
 
 
 def kept_in_picture(

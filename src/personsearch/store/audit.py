@@ -281,7 +281,11 @@ class AuditLog:
 
     def _read_head(self) -> _Head | None:
         try:
-            return _Head(**parse_json(self._head.read_bytes()))
+            head = _Head(**parse_json(self._head.read_bytes()))
+            numbers = (head.count, head.bytes, head.last)
+            if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
+                raise ValueError
+            return _Head(*numbers[:2], str(head.hash), head.last)
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):

@@ -15,12 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock
+from pydantic import TypeAdapter
 
 from personsearch.durable import replace_file
 from personsearch.errors import StoreError
-from personsearch.parsing import parse_json
 from personsearch.store.audit import AuditLog, user_of_this_machine
 from personsearch.store.rights import private_folder
 
@@ -43,6 +44,9 @@ class Key:
     hash: str
     made: float
     revoked: float | None = None
+
+
+_FILE = TypeAdapter(dict[Literal["keys"], tuple[Key, ...]])
 
 
 class Keys:
@@ -138,9 +142,8 @@ class Keys:
 
     def _read(self) -> tuple[Key, ...]:
         try:
-            plain = parse_json(self._path.read_bytes())
-            return tuple(Key(**row | {"scopes": tuple(row["scopes"])}) for row in plain["keys"])
-        except (ValueError, TypeError, KeyError):
+            return _FILE.validate_json(self._path.read_bytes(), strict=True)["keys"]
+        except (ValueError, KeyError):
             raise StoreError(
                 f"{self._path}: is damaged; restore a backup, or delete it and make new keys"
             ) from None
