@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.options import StoreOption, make_filters, not_empty, source_uri, store_uri
+from personsearch.cli.options import (
+    StoreOption,
+    echo_first,
+    make_filters,
+    not_empty,
+    source_uri,
+    store_uri,
+)
 from personsearch.terminal import echo
 
 
@@ -35,6 +42,7 @@ def erase(
     Example: personsearch erase --source ~/photos --picture party/12.jpg
     """
     from personsearch.engines.milvus import MilvusEngine
+    from personsearch.engines.sqlite import StoreEngine
     from personsearch.engines.uri import scheme_of
     from personsearch.search.archive import open_archive
     from personsearch.store import open_store
@@ -65,6 +73,11 @@ def erase(
         else:
             count = archive.erase(filters)
         echo(f"{count} people erased")
+        if isinstance(archive.engine, StoreEngine) and source is not None:
+            copies = archive.engine.store.copies(source)
+            if copies:
+                echo(f"{len(copies)} copies of erased files are still in it, and show people:")
+            echo_first([f"  {path}" for path in copies])
         if isinstance(archive.engine, MilvusEngine):
             done = "has rewritten" if archive.engine.compact() else "has not yet rewritten"
             echo(

@@ -97,6 +97,17 @@ class Reading(Connection):
             "WHERE f.state = 'unreadable' ORDER BY 1, 2"
         )
 
+    def copies(self, source: str) -> list[str]:
+        """Paths of files that show people and have the content of an erased file of a source."""
+        erased = f"SELECT f.content FROM {_SOURCES} WHERE s.place = ? AND f.state = 'erased'"
+        rows = self._all(
+            f"SELECT s.place, f.name FROM {_SOURCES} WHERE f.content IN ({erased}) "
+            "AND EXISTS (SELECT 1 FROM pictures p JOIN people h ON h.picture = p.id "
+            "WHERE p.file = f.id) ORDER BY 1, 2",
+            source,
+        )
+        return [f"{place}/{name}" if name else place for place, name in rows]
+
     def frames(self, file: int) -> set[int]:
         """Indices of a video's frames in the store."""
         return set(
