@@ -198,7 +198,6 @@ def test_too_many_open_files_are_no_error_of_the_file(photo: Path) -> None:
         {"shape": [10, 10], "slot": 5},
         {"shape": [-1, -1], "slot": 0},
         {"shape": [10, 10]},
-        {"shape": [400, 400], "slot": 0},  # which was never written
         {"shape": [1, 1], "slot": 0, "seconds": float("nan")},
         {"shape": [1, 1], "slot": 0, "taken": [[1, 2, 3]]},
         {},
@@ -209,6 +208,15 @@ def test_an_answer_without_sense_costs_one_file(
 ) -> None:
     monkeypatch.setattr(apart, "receive", lambda *_: dict(answer))
     with pytest.raises(PictureError, match=r"a\.png: its decoder gave no sense"):
+        apart.read_picture(photo)
+    assert not running(decoder)
+
+
+def test_more_answers_than_expected_cost_one_file(
+    photo: Path, decoder: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "receive", lambda *_: {"shape": [1, 1], "slot": 0})
+    with pytest.raises(PictureError, match=r"a\.png: its decoder gave 2 pictures, expected one"):
         apart.read_picture(photo)
     assert not running(decoder)
 

@@ -119,7 +119,7 @@ def test_a_decoder_that_raises_in_the_middle(
     path = tmp_path / "a.mp4"
     video(path, "mpeg4")
     monkeypatch.setattr(
-        "personsearch.media.video.upright",
+        "personsearch.media.video._shown",
         lambda frame: (_ for _ in ()).throw(RuntimeError("no such colors")),
     )
     with pytest.raises(PictureError, match=r"a\.mp4: is damaged \(RuntimeError: no such colors\)"):

@@ -11,6 +11,7 @@ decoded in this process.
 
 import atexit
 import errno
+import itertools
 import json
 import math
 import mmap
@@ -20,8 +21,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence, Set
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterator, Sequence, Set
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -72,7 +73,7 @@ def read_photo(
 ) -> tuple[NDArray[np.uint8], Sequence[Sequence[str]]]:
     """Return a picture and when it was taken, as `pictures.read_photo` does."""
     with open_regular(path, inside=inside) as file:
-        ((facts, pixels),) = _ask("photo", path, file, {"max_pixels": min(max_pixels, MAX_PIXELS)})
+        facts, pixels = _ask_once("photo", path, file, {"max_pixels": min(max_pixels, MAX_PIXELS)})
     return pixels, facts["taken"]
 
 
@@ -86,21 +87,21 @@ def decode_picture(
         while data:
             data = data[file.write(data) :]
         limit = {"max_pixels": min(max_pixels, MAX_PIXELS)}
-        ((_, pixels),) = _ask("photo", Path(name), file, limit, patience)
+        _, pixels = _ask_once("photo", Path(name), file, limit, patience)
     return pixels
 
 
 def read_frame(path: Path, index: int, *, inside: Path | str | None = None) -> NDArray[np.uint8]:
     """Return a frame of a video, as `video.read_frame` does."""
     with open_regular(path, "video", inside) as file:
-        ((_, pixels),) = _ask("frame", path, file, {"index": index, "max_pixels": MAX_PIXELS})
+        _, pixels = _ask_once("frame", path, file, {"index": index, "max_pixels": MAX_PIXELS})
     return pixels
 
 
 def first_frame(path: Path) -> tuple[NDArray[np.uint8], int]:
     """Return the first frame of a video, and how many frames it has."""
     with open_regular(path, "video") as file:
-        ((facts, pixels),) = _ask("counted", path, file, {})
+        facts, pixels = _ask_once("counted", path, file, {})
     return pixels, facts["index"]
 
 
@@ -155,7 +156,7 @@ class _LostError(Exception):
 
 def _ask(
     operation: str, path: Path, file: BinaryIO, arguments: dict[str, Any], patience: float = 0.0
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     path = Path(path)
     if not APART:
         yield from OPERATIONS[operation](path, file, **arguments)
@@ -176,6 +177,16 @@ def _ask(
             _give(decoder)
         else:
             decoder.close()
+
+
+def _ask_once(
+    operation: str, path: Path, file: BinaryIO, arguments: dict[str, Any], patience: float = 0.0
+) -> Answer:
+    with closing(_ask(operation, path, file, arguments, patience)) as asked:
+        answers = [*itertools.islice(asked, 2)]
+    if len(answers) != 1:
+        raise PictureError(f"{path}: its decoder gave {len(answers)} pictures, expected one")
+    return answers[0]
 
 
 class _Decoder:
