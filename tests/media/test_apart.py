@@ -199,7 +199,11 @@ def test_too_many_open_files_are_no_error_of_the_file(photo: Path) -> None:
         {"shape": [-1, -1], "slot": 0},
         {"shape": [10, 10]},
         {"shape": [1, 1], "slot": 0, "seconds": float("nan")},
+        {"shape": [1, 1], "slot": 0, "seconds": "soon"},
         {"shape": [1, 1], "slot": 0, "taken": [[1, 2, 3]]},
+        {"shape": [1, 1], "slot": 0, "taken": [[[], [], []]]},
+        {"shape": [1, 1], "slot": 0, "taken": 5},
+        {"shape": [1, 1], "slot": 0, "index": -1},
         {},
     ],
 )

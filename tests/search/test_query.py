@@ -1,6 +1,7 @@
 """Query pictures: read once; the person in them by a box or the highest score."""
 
 import hashlib
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from blocks import GREEN, RED, Blocks, paint
 
 from personsearch.errors import DataError, PictureError
+from personsearch.media.opening import open_regular
 from personsearch.search.query import QueryPicture, check_box, query_person
 
 
@@ -18,11 +20,11 @@ def test_a_file_is_read_decoded_and_hashed_once(
     data = path.read_bytes()
     reads: list[Path] = []
 
-    def read(self: Path) -> bytes:
-        reads.append(self)
-        return data
+    def read(opened: Path) -> BufferedReader:
+        reads.append(opened)
+        return open_regular(opened)
 
-    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr("personsearch.search.query.open_regular", read)
     picture = QueryPicture.read(path)
     path.unlink()
     person = query_person(Blocks(), picture, (0, 0, 10, 20))

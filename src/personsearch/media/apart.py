@@ -10,7 +10,6 @@ decoded in this process.
 """
 
 import atexit
-import errno
 import itertools
 import json
 import math
@@ -46,11 +45,11 @@ PATIENCE = 60.0
 APART = sys.platform == "linux"
 """Whether this system can decode apart."""
 
-_STARTING = 120.0  # seconds until a decoder is ready
+_STARTING, _ENDING = 120.0, 10.0  # seconds until a decoder is ready, and until it has ended
 _IDLE = 4  # decoders that wait for the next file
 _FILES = 1000  # of one decoder, so that what libraries leak does not add up
 _KEPT = 64 << 20  # bytes that an idle decoder's file in memory may take
-_LONGEST = 4096  # bytes of an answer
+_LONGEST = 1 << 16  # bytes of an answer
 _CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
     "from personsearch.media.decoder import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
@@ -212,7 +211,7 @@ class _Decoder:
                     env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
                     process_group=0,  # Ctrl-C is for this process
                 )
-            opened.callback(self.process.wait)
+            opened.callback(self._wait)
             opened.callback(self.process.kill)
             opened.enter_context(cast(BinaryIO, self.process.stdin))
             try:
@@ -226,25 +225,27 @@ class _Decoder:
     def answers(self, request: dict[str, Any], file: BinaryIO, patience: float) -> Iterator[Answer]:
         """Yield what a decoder answers to a request about an open file."""
         self.files += 1
-        with suppress(ConnectionError):  # of a decoder that ended: receiving tells why
+        try:
             self._control.settimeout(patience)
             send(self._control, request, [file.fileno()])
+        except TimeoutError:
+            raise _LostError("its decoder does not answer") from None
+        except ConnectionError:
+            pass  # it ended: receiving tells why
         while True:
             answer = self._receive(patience)
             if "end" in answer:
                 return
             if "error" in answer:
-                raise PictureError(str(answer["error"]))
-            if "failed" in answer:
-                raise _failure(str(request["path"]), int(answer["failed"]))
+                raise (UnreadNowError if "later" in answer else PictureError)(str(answer["error"]))
             if "alive" not in answer:
                 try:
-                    pixels = self._pixels(answer)
+                    facts, pixels = _facts(answer), self._pixels(answer)
                 except (ValueError, TypeError, LookupError):
                     raise _LostError("its decoder gave no sense") from None
                 with suppress(ConnectionError):
                     self._control.sendall(b"\0")  # it may overwrite these pixels
-                yield answer, pixels
+                yield facts, pixels
 
     def _receive(self, patience: float) -> dict[str, Any]:
         try:
@@ -259,12 +260,16 @@ class _Decoder:
 
     def _end(self) -> str:
         try:
-            status = self.process.wait(_STARTING)
+            status = self.process.wait(_ENDING)
         except subprocess.TimeoutExpired:
             return "does not answer"
         if status >= 0:
             return f"ended with status {status}"
         return f"was ended by signal {-status} ({signal.strsignal(-status)})"
+
+    def _wait(self) -> None:
+        with suppress(subprocess.TimeoutExpired):  # of a disk that does not answer
+            self.process.wait(_ENDING)
 
     @property
     def killed_by_others(self) -> bool:
@@ -275,14 +280,8 @@ class _Decoder:
         """Copy pixels (H, W, 3); an impossible answer raises anything."""
         height, width, slot = (int(number) for number in (*answer["shape"], answer["slot"]))
         size = 3 * height * width
-        texts = [text for row in answer.get("taken", ()) for text in row]
-        if (
-            not (min(height, width) > 0 and size <= SLOT and 0 <= slot < SLOTS)
-            or not all(isinstance(text, str) for text in texts)
-            or not isinstance(answer.get("index", 0), int)
-            or not math.isfinite(answer.get("seconds", 0.0))
-        ):
-            raise ValueError("an answer that is impossible")
+        if not (min(height, width) > 0 and size <= SLOT and 0 <= slot < SLOTS):
+            raise ValueError("an impossible picture")
         self._largest = max(self._largest, size)
         stored = np.frombuffer(self._memory, np.uint8, size, slot * SLOT)
         return stored.reshape(height, width, 3).copy()
@@ -303,11 +302,14 @@ class _Decoder:
         self.close()
 
 
-def _failure(path: str, number: int) -> Exception:
-    """Return the error of a machine: a bad place of a disk is left out, the others end a run."""
-    if number == errno.EIO:
-        return UnreadNowError(f"{path}: cannot be read ({os.strerror(number)})")
-    return OSError(number, os.strerror(number))
+def _facts(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said of a picture, of the right types; else raise anything."""
+    index, seconds = answer.get("index", 0), float(answer.get("seconds", 0.0))
+    taken = [[text[:100] for text in row] for row in answer.get("taken", ())]
+    known = isinstance(index, int) and 0 <= index < 2**62 and math.isfinite(seconds)
+    if not known or not all(isinstance(text, str) for row in taken for text in row):
+        raise ValueError("impossible facts")
+    return {"index": index, "seconds": seconds, "taken": [(*row, "", "", "")[:3] for row in taken]}
 
 
 _idle: list[_Decoder] = []

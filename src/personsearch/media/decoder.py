@@ -202,10 +202,9 @@ def _answer(
     except MemoryError:
         ending = {"error": f"{path}: needs more than {MEMORY >> 30} GB of memory to be decoded"}
     except Exception as error:
-        number = error.errno if isinstance(error, OSError) and is_of_machine(error) else None
-        if number in (None, errno.EMFILE):  # its own limit
-            ending = {"error": f"{path}: is damaged ({cause(error)}); replace or remove it"}
-        else:
-            ending = {"failed": number}
+        ending = {"error": f"{path}: is damaged ({cause(error)}); replace or remove it"}
+        # Such as a bad place of the disk; the number of open files is this process's own limit.
+        if is_of_machine(error) and getattr(error, "errno", 0) != errno.EMFILE:
+            ending = {"error": f"{path}: cannot be read ({cause(error)})", "later": True}
     send(parent, ending, [])
     _exactly(parent, waiting)
