@@ -314,7 +314,11 @@ class _Readable:
         self.name = str(path)  # whose ending helps to tell the format
 
     def read(self, size: int) -> bytes:
-        data = os.pread(self._descriptor, size, self._at)
+        if hasattr(os, "pread"):  # which leaves the position of the file alone
+            data = os.pread(self._descriptor, size, self._at)
+        else:  # Windows
+            os.lseek(self._descriptor, self._at, os.SEEK_SET)
+            data = os.read(self._descriptor, size)
         self._at += len(data)
         return data
 
