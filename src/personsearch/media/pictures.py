@@ -115,7 +115,8 @@ def read_photo(
         upright = image if turn is None else image.transpose(turn)
         if upright.mode.startswith("I;16"):  # converting would clip, not scale
             upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        return np.asarray(upright.convert("RGB")), taken
+        plain = upright if upright.mode == "RGB" else upright.convert("RGB")
+        return np.asarray(plain), taken
 
 
 def _tag(exif: dict[int, object], tag: int) -> str:
