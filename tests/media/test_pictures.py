@@ -305,3 +305,12 @@ def test_scans_are_counted_in_the_picture_alone(tmp_path: Path) -> None:
     # Phones put a video behind a photo.
     path.write_bytes(path.read_bytes() + b"\xff\xda" * 200)
     assert read_picture(path).shape == (16, 32, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
+def test_a_turned_tiff_of_any_mode_is_upright(mode: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    _picture().convert(mode).save(tmp_path / "a.tif", exif=exif)
+    assert read_picture(tmp_path / "a.tif").shape == (32, 16, 3)
+    assert picture_size(tmp_path / "a.tif") == (16, 32)
