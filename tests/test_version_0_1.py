@@ -24,9 +24,10 @@ ALL_PROTOCOLS = ("cross-camera", "all", "gallery-5", "occlusion", "resolution")
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the fixture as current folder; networks run in float32 on one thread."""
+    """A copy of the fixture as current folder, migrated; networks run in float32, one thread."""
     copy = shutil.copytree(FIXTURE, tmp_path / "v0_1")
     monkeypatch.chdir(copy)
+    assert personsearch("store", "compact", "--store", "store").returncode == 0
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
