@@ -29,8 +29,8 @@ class BoundedProtocol(H11Protocol):
     """A connection that is closed when it keeps the server waiting.
 
     Args:
-        most: connections at once. One more closes the connection that waits longest for a request,
-            of the address that has most of them; where none waits, it is refused. An address whose
+        most: connections at once. One more closes some that have waited longest for a request, of
+            the address that has most of them; where none waits, it is refused. An address whose
             requests take half of all connections is refused another.
     """
 
@@ -85,7 +85,7 @@ class BoundedProtocol(H11Protocol):
         self._watch()
 
     def _make_room(self) -> bool:
-        """Close an idle connection; return whether this one may stay."""
+        """Close some idle connections; return whether this one may stay."""
         others: list[BoundedProtocol] = [
             one for one in self.connections if isinstance(one, BoundedProtocol) and one is not self
         ]
@@ -96,10 +96,11 @@ class BoundedProtocol(H11Protocol):
         idle = [one for one in others if one._idle and one._deadline is not None]
         if not idle:
             return False
-        first = min(idle, key=lambda one: (-held[one._address], one._since))
-        first.transport.abort()
-        # Its `connection_lost` runs later; until then it must not be chosen again.
-        self.connections.discard(first)
+        idle.sort(key=lambda one: (-held[one._address], one._since))
+        for one in idle[: max(1, self._most // 50)]:  # several, since sorting takes its time
+            one.transport.abort()
+            # Its `connection_lost` runs later; until then it must not be chosen again.
+            self.connections.discard(one)
         return True
 
     def _watch(self) -> None:
