@@ -85,10 +85,10 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
-    except (PersonSearchError, OSError) as error:
+    except (PersonSearchError, OSError, MemoryError) as error:
         if debug:
             raise
-        echo(f"error: {error}", err=True)
+        echo(f"error: {str(error) or 'out of memory'}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         echo("interrupted", err=True)
