@@ -309,7 +309,7 @@ def _facts(answer: dict[str, Any]) -> dict[str, Any]:
     known = isinstance(index, int) and 0 <= index < 2**62 and math.isfinite(seconds)
     if not known or not all(isinstance(text, str) for row in taken for text in row):
         raise ValueError("impossible facts")
-    return {"index": index, "seconds": seconds, "taken": [(*row, "", "", "")[:3] for row in taken]}
+    return {"index": index, "seconds": seconds, "taken": [[*row, "", "", ""][:3] for row in taken]}
 
 
 _idle: list[_Decoder] = []
