@@ -128,6 +128,23 @@ def test_a_file_of_0_1_is_read_and_its_weighting_asked_for(data: Path, tmp_path:
     assert "--no-confidence-weighted" in evaluate("old.npz")[1]
 
 
+def test_a_metric_other_than_that_of_stores_is_said(data: Path, tmp_path: Path) -> None:
+    dataset, rng = open_dataset(data), np.random.default_rng(0)
+    (name, protocol), *_ = dataset.protocols.items()
+    found = {
+        s.name: Detections(s.boxes, np.ones(len(s.ids)), rng.normal(size=(len(s.ids), 4)))
+        for s in dataset.split("test")
+    }
+    queries = {name: rng.normal(size=(len(protocol.queries), 4)).astype(np.float32)}
+    file = tmp_path / "long.npz"
+    save_detections(file, SavedDetections(found, queries, False, "euclidean"))
+    printed = personsearch("evaluate", file, "--data", data)
+    assert printed.returncode == 0, printed.stderr
+    assert "Ranked by euclidean distance. A store of this model ranks by the" in printed.stdout
+    known = json.loads(personsearch("evaluate", file, "--data", data, "--json").stdout)
+    assert known["metric"] == "euclidean"
+
+
 def test_tables_without_bounds(data: Path, checkpoint: Path) -> None:
     ran = personsearch("evaluate", checkpoint, "--data", data, "--no-bounds")
     assert ran.returncode == 0, ran.stderr

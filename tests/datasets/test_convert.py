@@ -76,3 +76,14 @@ def test_what_cannot_be_converted(tmp_path: Path) -> None:
         convert(dataset, tmp_path / "in", "scenes")
     with pytest.raises(DataError, match="has no scenes"):
         convert(replace(dataset, splits={}), tmp_path / "out", "scenes")
+
+
+@pytest.mark.parametrize("to", ["cuhk-sysu", "prw"])
+def test_regions_to_ignore_are_counted_where_a_format_has_none(tmp_path: Path, to: str) -> None:
+    dataset = make(tmp_path / "in")
+    regions = np.array([[0, 0, 9, 9], [20, 20, 40, 40]])
+    first, *others = dataset.split("train")
+    splits = {**dataset.splits, "train": [replace(first, ignored=regions), *others]}
+    dropped = convert(replace(dataset, splits=splits), tmp_path / "out", to)
+    regions_left_out = [d.where for d in dropped if d.reason == "region to ignore"]
+    assert regions_left_out == ["x/a.png"] * 2

@@ -98,3 +98,21 @@ def test_unreadable_pictures_are_dropped(root: Path) -> None:
     (root / "bounding_box_train" / "0009_c1s1_000001_00.jpg").write_bytes(b"not a picture")
     dropped = open_dataset(root).dropped
     assert ("picture unreadable") in {d.reason for d in dropped}
+
+
+def test_links_that_lead_out_of_the_folder_are_dropped(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    train = root / "bounding_box_train"
+    picture = next(train.iterdir())
+    outside = tmp_path_factory.mktemp("outside") / "elsewhere.jpg"
+    outside.write_bytes(picture.read_bytes())
+    (train / "0009_c1s1_000001_00.jpg").symlink_to(outside)
+    (train / "0009_c1s1_000002_00.jpg").symlink_to(picture)
+    (train / "0009_c1s1_000003_00.jpg").symlink_to("0009_c1s1_000003_00.jpg")
+    dataset = open_dataset(root)
+    assert "bounding_box_train/0009_c1s1_000002_00.jpg" in {s.name for s in dataset.split("train")}
+    assert [(d.where[-13:-4], d.reason) for d in dataset.dropped if "0009" in d.where] == [
+        ("000001_00", "link that leads out of the folder"),
+        ("000003_00", "picture unreadable"),
+    ]

@@ -291,3 +291,15 @@ def test_all_of_prw_reads() -> None:
     raw = {*range(1, 479), *range(480, 484), 932}
     seen = {id_ for scene in test.split("test") for id_ in scene.ids.tolist()} - {UNLABELLED}
     assert len(seen - raw) == 450
+
+
+def test_a_region_to_ignore_that_is_no_box_is_dropped(tmp_path: Path) -> None:
+    written = table()
+    written["images"][0]["ignored"] = [[1, 2, 3, 4], [0, 0, 0, 9], "x", [60, 50, 9, 9]]
+    written["images"][1]["ignored"] = "all"
+    dataset = scenes.read(save(tmp_path, written))
+    assert dataset.split("train")[0].ignored.tolist() == [[1, 2, 4, 6]]
+    assert len(dataset.split("test")[0].ignored) == 0
+    counts = [(d.where, d.reason) for d in dataset.dropped if "ignore" in d.reason]
+    reason = "region to ignore that is no box in its picture"
+    assert counts == [("a.jpg", reason)] * 3 + [("b.jpg", reason)]

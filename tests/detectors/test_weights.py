@@ -16,7 +16,7 @@ from personsearch.errors import ModelError
 
 
 def test_weights_that_cannot_be_used_say_so(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no\.pth: no such weights file; give 'none'"):
+    with pytest.raises(ModelError, match=r"no\.pth: no such weights file; expected a \.pth .*s$"):
         build_backbone("resnet18", str(tmp_path / "no.pth"))
     text = tmp_path / "text.pth"
     text.write_text("not weights")

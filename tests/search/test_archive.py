@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from blocks import BROWN, GREEN, ORANGE, RED, paint
+from blocks import BROWN, GREEN, ORANGE, RED, Blocks, paint
 from colored_archive import IDENTITY, index, use_blocks
+from torch import Tensor
 
 import personsearch
 import personsearch.search
@@ -56,6 +57,32 @@ def test_by_a_picture_of_its_own_box_or_the_surest(store: Path, tmp_path: Path) 
         assert surest.shown is not None
         assert surest.shown.score == pytest.approx(200 / 255)
         assert archive.find_people(np.zeros((30, 60, 3), np.uint8)).boxes.shape == (0, 4)
+
+
+def test_a_model_of_another_metric_is_indexed_and_searched_by_its_cosines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = Blocks.embed
+
+    def embed(self: Blocks, images: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        """Longer in brighter pictures."""
+        rows = unit(self, images, boxes)
+        return [
+            (3 + 9 * float(image.mean())) * one for image, one in zip(images, rows, strict=True)
+        ]
+
+    monkeypatch.setattr(Blocks, "metric", "euclidean")
+    monkeypatch.setattr(Blocks, "embed", embed)
+    use_blocks(monkeypatch)
+    paint(tmp_path / "gate" / "1.png", RED, GREEN, (255, 255, 255))
+    paint(tmp_path / "gate" / "2.png", (250, 60, 0))
+    store = index(tmp_path / "store", tmp_path / "gate")
+    query = paint(tmp_path / "me.png", (120, 0, 0))
+    with personsearch.open(store) as archive:
+        found = archive.search(query)
+        np.testing.assert_allclose(np.linalg.norm(found.query), 1, atol=1e-6)
+        assert [round(m.similarity, 2) for m in found.matches] == [1, 0.97, 0.58, 0]
+        assert archive.search(people=[1]).matches[0].similarity == pytest.approx(0.97, abs=0.01)
 
 
 def test_several_pictures_ids_vectors_and_others(store: Path, tmp_path: Path) -> None:

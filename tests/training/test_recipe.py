@@ -236,3 +236,34 @@ def test_the_model_is_built_as_the_recipe_says() -> None:
     assert model.confidence_weighted
     assert not any(type(m).__name__ == "BatchNorm2d" for m in model.modules())
     assert not next(model.stem.parameters()).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("system", "key", "value", "message"),
+    [
+        ("oim", "roi_aligned", 1, "valid boolean"),
+        ("rdlr", "roi_aligned", True, "unknown key 'roi_aligned'"),
+        ("oim", "bias_lr_factor", float("nan"), "finite"),
+        ("oim", "queue_size", -1, "greater than or equal to 0"),
+        ("oim", "oim_temperature", 0.0, "greater than 0"),
+        ("oim", "oim_momentum", 2.0, "less than or equal to 1"),
+        ("oim", "detection_hidden", -1, "greater than or equal to 0"),
+        ("oim", "anchor_sizes", [], "at least 1 item"),
+        ("oim", "anchor_sizes", [32, 0], "greater than 0"),
+        ("oim", "crop_jitter", 0.5, "less than 0.5"),
+        ("oim", "min_size", 0, "greater than 0"),
+        ("xiao2016", "dropout", 1.0, "less than 1"),
+        ("dc-inet", "reid_min_iou", 2.0, "less than or equal to 1"),
+        ("trident", "box_beta", -1.0, "greater than or equal to 0"),
+        ("rdlr", "proxy_slots", 0, "greater than 0"),
+        ("rdlr", "box_coder", [1.0], "at least 4 items"),
+        ("rdlr", "reid_decay_at", [-1], "greater than or equal to 0"),
+        ("sequential", "bg_iou_threshold", 0.9, "fg_iou_threshold 0.5 is below bg_iou_threshold"),
+    ],
+)
+def test_impossible_values_of_a_systems_keys_are_refused(
+    system: str, key: str, value: Any, message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message) as error:
+        make_recipe(MINIMAL | {"system": system, key: value})
+    assert key in str(error.value)

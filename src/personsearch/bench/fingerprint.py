@@ -57,7 +57,7 @@ def of_dataset(dataset: Dataset) -> str:
     for split, scenes in dataset.splits.items():
         for scene in scenes:
             digest.update(f"{split} {scene.name} {scene.size} {scene.camera}".encode())
-            digest.update(scene.boxes.tobytes() + scene.ids.tobytes())
+            digest.update(scene.boxes.tobytes() + scene.ids.tobytes() + scene.ignored.tobytes())
             digest.update(hashlib.sha256(scene.path.read_bytes()).digest())
     for name, protocol in dataset.protocols.items():
         digest.update(name.encode())

@@ -120,6 +120,7 @@ def as_json(compared: "Comparison", dataset: "Dataset") -> dict[str, Any]:
     """Return what was measured as plain lists and numbers."""
     return {
         "data": dataset.name,
+        "metric": compared.metric,
         "detection": [
             {
                 "score_threshold": least,
@@ -155,6 +156,11 @@ def _print(compared: "Comparison", dataset: "Dataset") -> None:
 
     made = (tables.detection_table, tables.search_table, tables.published_table)
     tables.print_tables(*(make(compared, dataset.name) for make in made))
+    if compared.metric != "cosine":
+        typer.echo(
+            f"Ranked by {compared.metric} distance. A store of this model ranks by the cosine of "
+            "its embeddings, whose order can differ."
+        )
 
 
 def _write_queries(path: Path, compared: "Comparison", dataset: "Dataset") -> None:

@@ -29,7 +29,9 @@ def convert(
         raise DataError(f"{out}: has something in it; give a folder that is empty or not there")
     if not any(len(split) for split in dataset.splits.values()):
         raise DataError(f"data set {dataset.name!r} at {dataset.root} has no scenes to convert")
-    dropped = [Dropped(s.name, "region to ignore") for s in dataset for _ in s.ignored]
+    dropped = []
+    if to != "scenes":
+        dropped = [Dropped(s.name, "region to ignore") for s in dataset for _ in s.ignored]
     return dropped + TARGETS[to](dataset, out, progress=progress)
 
 

@@ -11,7 +11,7 @@ Pictures of the last two are found by name, wherever they are below the folder. 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from personsearch.types import UNLABELLED, FloatArray, Scene
 
 Box = Sequence[float]
 """x, y, w, h in pixels."""
+_Annotated = tuple[str, Sequence[Box], Sequence[Box]]  # picture, its people, regions to ignore
 
 SPLITS = ("train", "val")
 WIDER, WIDER_IGNORED = "{}_annotations.txt", "pedestrian_ignore_part_{}.txt"
@@ -91,16 +92,15 @@ def read_wider_pedestrian(root: Path) -> Dataset:
         AnnotationError: a file is missing or damaged.
         PictureError: there is no picture.
     """
-    root, scenes = Path(root), {}
-    builder = _Builder(root, by_stem=False)
-    for split in SPLITS:
-        path, regions = root / WIDER.format(split), root / WIDER_IGNORED.format(split)
-        if not path.is_file():
-            continue
+    root = Path(root)
+
+    def rows(split: str) -> Iterator[_Annotated]:
+        regions = root / WIDER_IGNORED.format(split)
         ignored = dict(_wider_rows(regions, 4)) if regions.is_file() else {}
-        rows = {name: [box[1:] for box in boxes] for name, boxes in _wider_rows(path, 5)}
-        scenes[split] = builder.scenes(rows, ignored)
-    return builder.dataset("Wider Pedestrian", scenes, WIDER)
+        for name, boxes in _wider_rows(root / WIDER.format(split), 5):
+            yield name, [box[1:] for box in boxes], ignored.get(name, ())
+
+    return _Builder(root, by_stem=False).dataset("Wider Pedestrian", WIDER, rows)
 
 
 def _wider_rows(path: Path, width: int) -> Iterator[tuple[str, list[list[int]]]]:
@@ -129,21 +129,15 @@ def read_crowdhuman(root: Path) -> Dataset:
         AnnotationError: a file is missing or damaged.
         PictureError: there is no picture.
     """
-    root, scenes = Path(root), {}
-    builder = _Builder(root, by_stem=True)
-    for split in SPLITS:
-        path = root / CROWDHUMAN.format(split)
-        if not path.is_file():
-            continue
-        people: dict[str, list[Box]] = {}
-        ignored: dict[str, list[Box]] = {}
-        for name, boxes, regions in _crowdhuman_rows(path):
-            people[name], ignored[name] = boxes, regions
-        scenes[split] = builder.scenes(people, ignored)
-    return builder.dataset("CrowdHuman", scenes, CROWDHUMAN)
+    root = Path(root)
+
+    def rows(split: str) -> Iterator[_Annotated]:
+        return _crowdhuman_rows(root / CROWDHUMAN.format(split))
+
+    return _Builder(root, by_stem=True).dataset("CrowdHuman", CROWDHUMAN, rows)
 
 
-def _crowdhuman_rows(path: Path) -> Iterator[tuple[str, list[Box], list[Box]]]:
+def _crowdhuman_rows(path: Path) -> Iterator[_Annotated]:
     """Yield the picture of each line, the boxes of its people, and its regions to ignore."""
     try:
         with path.open(encoding="utf-8") as file:
@@ -185,12 +179,10 @@ class _Builder:
         found = reversed(list(pictures_below(root, self.dropped)))
         self.paths = {path.stem if by_stem else path.name: path for path in found}
 
-    def scenes(
-        self, people: Mapping[str, Sequence[Box]], ignored: Mapping[str, Sequence[Box]]
-    ) -> list[Scene]:
-        """Return the scenes of annotated pictures, in the order of `people`."""
+    def scenes(self, rows: Iterable[_Annotated]) -> list[Scene]:
+        """Return the scenes of annotated pictures; of two rows of a picture the last counts."""
         made = []
-        for name, boxes in people.items():
+        for name, (boxes, ignored) in {row[0]: row[1:] for row in rows}.items():
             path = self.paths.get(name)
             if path is None:
                 self.dropped.append(Dropped(name, "missing picture"))
@@ -201,7 +193,7 @@ class _Builder:
                 self.dropped.append(Dropped(name, "picture unreadable"))
                 continue
             inside = self._inside(name, boxes, size)
-            regions = self._inside(name, ignored.get(name, ()), size)
+            regions = self._inside(name, ignored, size)
             nobody = np.full(len(inside), UNLABELLED, np.int64)
             made.append(Scene(path.name, path, size, inside, nobody, ignored=regions))
         return made
@@ -212,7 +204,12 @@ class _Builder:
         self.dropped += [Dropped(name, "box outside its picture")] * int((~good).sum())
         return inside[good]
 
-    def dataset(self, name: str, splits: Mapping[str, list[Scene]], files: str) -> Dataset:
+    def dataset(
+        self, name: str, files: str, rows: Callable[[str], Iterable[_Annotated]]
+    ) -> Dataset:
+        """Return the splits whose file there is, of the rows of each."""
+        given = [split for split in SPLITS if (self.root / files.format(split)).is_file()]
+        splits = {split: self.scenes(rows(split)) for split in given}
         if not splits:
             expected = " or ".join(files.format(split) for split in SPLITS)
             raise AnnotationError(f"{self.root}: has no {name} annotations; expected {expected}")

@@ -7,6 +7,7 @@ A scene is such a picture with one box, all of it. So a network on crops can be 
 searched with true boxes; there is nothing to detect.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +31,9 @@ def read(root: Path) -> Dataset:
     """Read the splits ``train`` and ``test`` (queries and gallery) and the protocol ``market``.
 
     A query's gallery is all of ``bounding_box_test`` but crops of the person by the same camera
-    (Zheng et al. 2015, section 3.3); average precision uses trapezoids, as there. Junk is left out;
-    distractors are unlabelled. Train ids become 0..n-1 (`Dataset.source_ids`).
+    (Zheng et al. 2015, section 3.3); average precision uses trapezoids, as there. Junk, and
+    links that lead out of `root`, are left out; distractors are unlabelled. Train ids become 0..n-1
+    (`Dataset.source_ids`).
 
     Raises:
         AnnotationError: there is no training picture, or a name that is none of Market-1501.
@@ -57,8 +59,12 @@ def read(root: Path) -> Dataset:
 
 
 def _scenes(root: Path, folder: str, dropped: list[Dropped]) -> Iterator[Scene]:
+    base = root.resolve()
     for path in sorted((root / folder).glob("*.jpg")):
         name = f"{folder}/{path.name}"
+        if not Path(os.path.realpath(path)).is_relative_to(base):
+            dropped.append(Dropped(name, "link that leads out of the folder"))
+            continue
         match = _NAME.fullmatch(path.name)
         if match is None:
             raise AnnotationError(

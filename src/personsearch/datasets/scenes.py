@@ -5,7 +5,8 @@ A folder contains ``scenes.json`` and, usually, the pictures below it:
     info         {"name", "object_class"}; "separate_ids": true if each split numbers people on
                  its own
     images       {"id", "file_name", "width", "height", "camera", "time", "split"}, and where
-                 needed "name" (of the scene) and "frame" (index from zero in a video). A camera
+                 needed "name" (of the scene), "frame" (index from zero in a video) and "ignored"
+                 (regions [x, y, w, h] whose people are not labelled). A camera
                  is a whole number or a text. Texts get the numbers after the highest camera
                  number of the file, from 1, in alphabetical order; see `Dataset.camera_names`
     annotations  {"id", "image_id", "category_id", "bbox": [x, y, w, h], "area", "iscrowd",
@@ -125,6 +126,8 @@ def write(dataset: Dataset, root: Path) -> None:
         image |= {"camera": camera, "time": scene.time, "split": split}
         if scene.frame is not None:
             image["frame"] = scene.frame
+        if len(scene.ignored):
+            image["ignored"] = [scene_protocols.to_bbox(region) for region in scene.ignored]
         images.append(image)
         numbering.add(number, split, scene)
         ids = scene.ids.tolist()
@@ -405,8 +408,20 @@ class _Reader:
             camera,
             float(time) if isinstance(time, int | float) and _within(time, _LATEST) else None,
             _integer(image.get("frame")),
+            self._ignored(name, image),
         )
         return scene, [rows[k][0] for k in kept]
+
+    def _ignored(self, name: str, image: Mapping[str, Any]) -> FloatArray:
+        """Return the regions to ignore (N, 4)."""
+        given = image.get("ignored", [])
+        regions = [_numbers(region) for region in given] if isinstance(given, list) else [None]
+        known = [region for region in regions if region is not None]
+        whole = from_xywh(np.array(known, dtype=np.float64).reshape(-1, 4))
+        inside, good = kept_in_picture(whole, image["size"])
+        for _ in range(len(regions) - int(good.sum())):
+            self._drop(name, "region to ignore that is no box in its picture")
+        return inside[good]
 
 
 def _numbers(value: Any) -> list[float] | None:

@@ -36,8 +36,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             tensors.
     """
     if not path.is_file():
+        names = "" if path.suffix else ", or a name such as 'none' or 'imagenet-v1'"
         raise ModelError(
-            f"{path}: no such weights file; give 'none', 'imagenet-v1', 'imagenet-v2' or a file"
+            f"{path}: no such weights file; expected a .pth that torch.save wrote, or a "
+            f".safetensors{names}"
         )
     try:
         if path.suffix == ".safetensors":

@@ -69,7 +69,7 @@ def split_targets(targets: Sequence[Target]) -> tuple[list[Tensor], list[Tensor]
     return [t.boxes.float() for t in targets], [t.ids for t in targets]
 
 
-def jitter_boxes(boxes: Tensor, share: float) -> Tensor:
-    """Move each side of boxes (N, 4) at random, by at most `share` of the box's size."""
+def move_sides(boxes: Tensor, moves: Tensor) -> Tensor:
+    """Move each side of boxes (N, 4) by a share (N, 4) of the box's width or height."""
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    return boxes + (2.0 * torch.rand_like(boxes) - 1.0) * share * sides
+    return boxes + moves * sides

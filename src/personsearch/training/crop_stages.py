@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.losses.cosine_softmax import CosineSoftmax
-from personsearch.systems.base import jitter_boxes
+from personsearch.systems.base import move_sides
 from personsearch.systems.regions import RegionSystem
 from personsearch.training.canvases import Canvases
 from personsearch.training.recipe import Recipe
@@ -76,7 +76,8 @@ class CropStage(Stage):
         boxes, ids = model.scale(maps, batch.targets)
         losses = model.detection_step(maps, boxes, ids).losses if self.detection else {}
         # No detector's box is exact.
-        embeddings = model.embed_regions(maps, [jitter_boxes(b, self.jitter) for b in boxes])
+        moved = [move_sides(b, (2.0 * torch.rand_like(b) - 1.0) * self.jitter) for b in boxes]
+        embeddings = model.embed_regions(maps, moved)
         if model.metric != "cosine":
             embeddings = functional.normalize(embeddings, dim=1)
         return losses | {"softmax": self.module(embeddings, torch.cat(ids))}

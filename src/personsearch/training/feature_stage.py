@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from personsearch.distributed import barrier, rank
 from personsearch.errors import DataError, RecipeError
 from personsearch.precision import autocast
-from personsearch.systems.base import Target
+from personsearch.systems.base import Target, move_sides
 from personsearch.systems.inference import to_tensor
 from personsearch.systems.sequential import Sequential
 from personsearch.training.feature_cache import FeatureCache, Rows, write_features
@@ -138,8 +138,7 @@ class FeatureStage(SceneStage):
         image, target, _ = self.training_set[(view, index, index)]
         rng = generator(self.recipe.seed, 5, view, index)
         moves = rng.uniform(-self.jitter, self.jitter, target.boxes.shape).astype(np.float32)
-        sides = (target.boxes[:, 2:] - target.boxes[:, :2]).repeat(1, 2)
-        return image, Target(target.boxes + torch.from_numpy(moves) * sides, target.ids)
+        return image, Target(move_sides(target.boxes, torch.from_numpy(moves)), target.ids)
 
     def parameters(self, model: Sequential) -> list[nn.Parameter]:
         return trainable(model.branch)

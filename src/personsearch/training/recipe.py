@@ -8,12 +8,13 @@ inherited; an unknown key is an error that names the nearest valid one.
 import importlib
 import inspect
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
@@ -43,6 +44,21 @@ OTHER_NAMES = {
 
 CURVED = ("cosine", "linear-cosine")
 """Schedules whose every learning rate depends on the length of the run."""
+
+
+RANGES: dict[str, dict[str, float]] = {
+    "(anchor_sizes|aspect_ratios|box_coder)": {"gt": 0},
+    "(min_size|max_size|embedding_dim|pyramid_channels|anchor_octaves|proxy_slots)": {"gt": 0},
+    "(rois_per_image|rpn_batch_size_per_image|rpn_.*_top_n_.*|max_detections|topk_.*)": {"gt": 0},
+    ".*_temperature": {"gt": 0},
+    "(.*_iou|.*_iou_threshold|.*_fraction|.*_momentum)": {"ge": 0, "le": 1},
+    "(score_threshold|focal_alpha|reid_erase)": {"ge": 0, "le": 1},
+    "dropout": {"ge": 0, "lt": 1},
+    ".*_jitter": {"ge": 0, "lt": 0.5},  # from 0.5 on, sides of a box may meet
+}
+"""Ranges of numbers among a system's own keys, by patterns; no other number is negative."""
+LENGTHS = {"anchor_sizes": (1, None), "aspect_ratios": (1, None), "box_coder": (4, 4)}
+"""Least and largest length of some lists among them."""
 
 
 class Recipe(BaseModel):
@@ -145,6 +161,9 @@ class Recipe(BaseModel):
             raise ValueError(f"warmup {self.warmup} is longer than iterations {self.iterations}")
         if self.crop_iterations and not self.crop_lr:
             raise ValueError("crop_iterations is set but crop_lr is 0; set crop_lr")
+        least, most = (self.settings.get(f"{kind}_iou_threshold") for kind in ("fg", "bg"))
+        if least is not None and most is not None and least < most:
+            raise ValueError(f"fg_iou_threshold {least} is below bg_iou_threshold {most}")
         return self
 
     def build(self, num_ids: int) -> PersonSearchModel:
@@ -270,9 +289,9 @@ def _keyword_only(function: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
         kind, default = hints[name], parameter.default
         if is_dataclass(kind):
             types, keys = get_type_hints(kind), [field.name for field in fields(kind)]
-            yield name, kind, {key: _field(types[key], getattr(default, key)) for key in keys}
+            yield name, kind, {key: _field(key, types[key], getattr(default, key)) for key in keys}
         else:
-            yield name, None, {name: _field(kind, default)}
+            yield name, None, {name: _field(name, kind, default)}
 
 
 def _settings_model(system: str) -> type[BaseModel]:
@@ -290,11 +309,17 @@ def _settings_model(system: str) -> type[BaseModel]:
     )
 
 
-def _field(hint: Any, default: Any) -> tuple[Any, Any]:
+def _field(key: str, hint: Any, default: Any) -> tuple[Any, Any]:
+    one = get_args(hint)[0] if get_origin(hint) is Sequence else hint
+    if one in (int, float):
+        fitting = (limits for pattern, limits in RANGES.items() if re.fullmatch(pattern, key))
+        one = Annotated[one, Field(**next(fitting, {"ge": 0}))]
+    if get_origin(hint) is not Sequence:
+        return one, default
     # TOML has lists only; a tuple keeps the recipe hashable and unchangeable.
-    if get_origin(hint) is Sequence:
-        hint = tuple.__class_getitem__((*get_args(hint), ...))
-    return hint, tuple(default) if isinstance(default, list) else default
+    least, most = LENGTHS.get(key, (0, None))
+    several = tuple.__class_getitem__((one, ...))
+    return Annotated[several, Field(min_length=least, max_length=most)], tuple(default)
 
 
 def _toml(value: Any) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.errors import DataError, RecipeError
-from personsearch.systems.base import Target
+from personsearch.systems.base import Target, move_sides
 from personsearch.systems.inference import to_tensor
 from personsearch.systems.rdlr import RDLR
 from personsearch.systems.roi_transform import roi_transform
@@ -113,9 +113,9 @@ class PersonCrops(TrainingSet):
         iteration, place, person = slot
         rng = generator(self.seed, 9, iteration, place)
         index, row = self.people[person]
-        picture, box = self.pictures[index], self.scenes[index].boxes[row]
-        sides = np.tile(box[2:] - box[:2], 2)
-        box = box + rng.uniform(-self.jitter, self.jitter, 4) * sides
+        picture, boxes = self.pictures[index], torch.tensor(self.scenes[index].boxes[[row]])
+        moves = torch.from_numpy(rng.uniform(-self.jitter, self.jitter, (1, 4)))
+        box = move_sides(boxes, moves)[0].numpy()
         # A pixel beyond the box is all that the transform may read.
         height, width = picture.shape[:2]
         left, top = np.clip(np.floor(box[:2]) - 1, 0, (width - 1, height - 1)).astype(int)
