@@ -128,7 +128,7 @@ def test_a_full_disk_ends_all_runs(
     make: Callable[..., dict[str, Run]], tmp_path: Path, command: tuple[str, str]
 ) -> None:
     runs = list(make(long=4.0, full=5.0, later=0.1).values())
-    with pytest.raises(DataError, match=r"No space left on device.*; free space or choose"):
+    with pytest.raises(DataError, match=r"the disk is full or broken.*; free space or choose"):
         execute(runs, tmp_path, jobs=2, poll=0.02, command=command)
     noted = [line[:2] for line in log(tmp_path)]
     assert ["began", "0.1"] not in noted

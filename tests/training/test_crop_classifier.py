@@ -98,7 +98,7 @@ def test_the_rate_falls_to_a_tenth(scenes: list[Scene]) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classifier_iterations": -1}, "classifier_iterations is -1"),
+        ({"classifier_iterations": -1}, "classifier_iterations: Input should be greater"),
         ({"classifier_lr": 0.0}, r"classifier_lr 0\.0"),
         ({"classifier_batch": 10, "classifier_accumulate": 2}, "a multiple of twice the passes"),
         ({"classifier_accumulate": 0}, "classifier_accumulate 0"),

@@ -186,9 +186,9 @@ def test_both_steps_are_stages_of_a_run(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"detection_warmup": 11}, "detection_warmup 11 is longer than detection_iterations 10"),
-        ({"detection_iterations": -1}, "negative"),
+        ({"detection_iterations": -1}, "detection_iterations: Input should be greater"),
         ({"detection_lr": 0.0}, "expected a rate above 0"),
-        ({"detection_weight_decay": -1.0}, "a decay of 0 or more"),
+        ({"detection_weight_decay": -1.0}, "detection_weight_decay: Input should be greater"),
     ],
 )
 def test_impossible_settings(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

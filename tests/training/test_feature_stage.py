@@ -305,7 +305,7 @@ def test_features_of_another_detector_are_made_anew_or_refused(
         ({"batch_shots": 1}, "triplets need 2 identities"),
         ({"feature_views": 0}, "1 view or more"),
         ({"semi_hard_iterations": 5}, "no more semi-hard iterations"),
-        ({"feature_jitter": -0.1}, "no negative number"),
+        ({"feature_jitter": -0.1}, "feature_jitter: Input should be greater"),
     ],
 )
 def test_impossible_settings(scenes: list[Scene], changes: dict[str, Any], message: str) -> None:

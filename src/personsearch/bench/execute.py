@@ -140,8 +140,7 @@ class _Pool:
             elif status == worker.STOPPED:
                 raise KeyboardInterrupt
             elif status == worker.DISK:
-                known = read_json(self.folder / name / "failure.json") or {}
-                raise _unwritable(self.folder, str(known.get("error", "the disk is full")))
+                raise _unwritable(self.folder, f"the disk is full or broken, says run {name}")
             else:
                 self.failed[name] = _why(self.folder / name, status)
 
