@@ -77,8 +77,9 @@ class BodyLimit:
             # Twice: as it arrives in parts, and in one piece.
             place = await self.gate.enter(caller.name if caller else "", 2 * size)
         except HTTPException as error:
-            close = {**(error.headers or {}), "connection": "close"}
-            await refusal(error.status_code, error.detail, close)(scope, receive, send)
+            # Not closed: a client that is still sending reads no answer from a closed connection.
+            answer = refusal(error.status_code, error.detail, error.headers)
+            await answer(scope, receive, send)
             return
         try:
             await self.app(scope, limited, send)
