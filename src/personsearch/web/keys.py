@@ -90,7 +90,9 @@ class Keys:
         """Return the valid key of a secret, or None; in constant time."""
         given = _hash(secret)
         # Every key is compared, whichever is found.
-        found = [key for key in self.valid() if hmac.compare_digest(key.hash, given)]
+        found = [
+            key for key in self.valid() if hmac.compare_digest(key.hash.encode(), given.encode())
+        ]
         return found[0] if found else None
 
     def make(self, name: str, scopes: Sequence[str], *, caller: str | None = None) -> str:
