@@ -61,6 +61,7 @@ WITHOUT_SOURCE = {
     "systems/test_region_systems.py": "what all systems on proposals have in common",
     "web/test_imported_places.py": "pictures of what an import names",
     "web/test_over_milvus.py": "the API on another engine",
+    "web/test_together.py": "what several processes do to one store while it is served",
     "web/test_page.py": "web/static/, in a browser",
     "web/test_web_doc.py": "docs/web.md",
 }

@@ -285,6 +285,12 @@ def test_several_threads_search_at_once(engine: Engine) -> None:
             assert one.ids.tolist() == other.ids.tolist()
 
 
+def test_another_thread_counts_again_what_one_has_counted(engine: Engine) -> None:
+    counted = engine.cameras()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(engine.cameras).result(timeout=30) == counted
+
+
 def test_what_does_not_fit_is_refused(engine: Engine) -> None:
     with pytest.raises(StoreError, match=r"shape \(2, 3\), expected \(Q, 16\)"):
         engine.search(np.ones((2, 3), np.float32))

@@ -23,8 +23,8 @@ def test_other_things_than_files_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name, expected in (
         ("fifo", "not a regular file"),
-        ("none", "cannot be read"),
-        ("", "not a regular file"),
+        ("none", "no such picture"),
+        ("", "is a folder"),
     ):
         with pytest.raises(PictureError, match=expected):
             content_of(tmp_path / name)

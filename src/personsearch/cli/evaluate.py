@@ -157,7 +157,7 @@ def _print(compared: "Comparison", dataset: "Dataset") -> None:
     made = (tables.detection_table, tables.search_table, tables.published_table)
     tables.print_tables(*(make(compared, dataset.name) for make in made))
     if compared.metric != "cosine":
-        typer.echo(
+        echo(
             f"Ranked by {compared.metric} distance. A store of this model ranks by the cosine of "
             "its embeddings, whose order can differ."
         )

@@ -127,15 +127,12 @@ class StoreEngine(Engine):
 
     def _grouped(self) -> tuple[dict[str, int], dict[str, int]]:
         """Number of people by camera and by source, counted again when the store has changed."""
-        with self._lock:
-            if self._groups is not None and self._groups[0] == self.store.head():
-                return self._groups[1:]
+        store = self.store  # opening it takes the lock
+        groups = self._groups
+        if groups is not None and groups[0] == store.head():
+            return groups[1:]
         with self.snapshot():
-            head, people, files = (
-                self.store.head(),
-                self._index.by_file(),
-                self.store.file_sources(),
-            )
+            head, people, files = store.head(), self._index.by_file(), store.file_sources()
         cameras: Counter[str] = Counter()
         sources: Counter[str] = Counter()
         for file, camera, source in files:
@@ -144,8 +141,7 @@ class StoreEngine(Engine):
                 if camera is not None:
                     cameras[camera] += count
         found = dict(sorted(cameras.items())), dict(sorted(sources.items()))
-        with self._lock:
-            self._groups = (head, *found)
+        self._groups = (head, *found)
         return found
 
     def iterate(self, *, after: int = 0, batch: int = 1024) -> Iterator[list[PersonRecord]]:

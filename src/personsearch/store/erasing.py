@@ -91,10 +91,10 @@ class Erasing(Reading):
         details: dict[str, Any] = {"source": source}
         if names is not None:
             details["pictures"] = list(selection("names", names) or ())
-        files = self._files(source, names)
-        self.learn_contents(files)
+        self.learn_contents(self._files(source, names))
 
         def delete() -> None:
+            files = self._files(source, names)  # a changed file may have got another row
             self.note_contents(files)
             self._execute_many("DELETE FROM pictures WHERE file = ?", ((one,) for one in files))
             state = f"UPDATE files SET state = '{FileState.ERASED}', reason = '' WHERE id = ?"
@@ -179,13 +179,14 @@ class Erasing(Reading):
         """
         known = self.known_files(source)
         there = [name for name in names if name in known]
-        files = [(known[name].id,) for name in there]
+        files = [(known[name].id, known[name].state) for name in there]
 
         def delete() -> None:
-            self._execute_many("DELETE FROM files WHERE id = ?", files)
+            # What was erased meanwhile is not forgotten.
+            self._execute_many("DELETE FROM files WHERE id = ? AND state = ?", files)
 
         query = f"SELECT count(*) FROM {JOINED} WHERE f.id {_AMONG}"
-        if self._one(query, json.dumps([one for (one,) in files]))[0]:
+        if self._one(query, json.dumps([one for one, _ in files]))[0]:
             return self._erase(delete, action, {"source": source, "pictures": there})
         with self.writing():
             delete()

@@ -110,12 +110,17 @@ class Writing(Erasing):
         old = self._file(source, name)
         if old is None or not old[5] or same(old):
             return
+
+        def delete() -> None:
+            # The row stays, so that who erases the file meanwhile finds it.
+            self.execute("DELETE FROM pictures WHERE file = ?", old[0])
+            self.execute(
+                "UPDATE files SET state = 'open' WHERE id = ? AND state != 'erased'", old[0]
+            )
+
         details = {"source": source, "pictures": [name]}
-        self._erase(
-            lambda: self.execute("DELETE FROM files WHERE id = ?", old[0]),
-            *("replace", details),
-            compact=False,  # the database would be rewritten for each file
-        )
+        # Not compacted: the database would be rewritten for each file.
+        self._erase(delete, "replace", details, compact=False)
 
     def add(self, file: int, found: Sequence[FoundPeople], *, finished: bool = False) -> bool:
         """Write pictures of a file, `finished` with the last of them, and the people in them.
