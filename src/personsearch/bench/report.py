@@ -116,8 +116,17 @@ def document(one: Section, out: Path | None, level: int = 2) -> str:
 
 
 def whole(sections: Sequence[Section], out: Path) -> list[str]:
-    """Return the parts of `out`: what was run, and a list of what was not."""
-    parts = [HEAD, *(document(one, out) for one in sections if one.done or one.problem)]
-    if missing := [one.ablation for one in sections if not (one.done or one.problem)]:
+    """Return the parts of `out`: what was run, and a list of what was not.
+
+    A table of which one row was run, because another table has that row too, compares nothing.
+    """
+    compared = [one for one in sections if one.problem or _finished_rows(one) > 1]
+    missing = [one.ablation for one in sections if one not in compared]
+    parts = [HEAD, *(document(one, out) for one in compared)]
+    if missing:
         parts += ["## Not run\n", *(f"- {one.name}: {one.title}" for one in missing), ""]
     return parts
+
+
+def _finished_rows(one: Section) -> int:
+    return sum(any(each.finished for each in ours) for ours in one.results.values())
