@@ -120,7 +120,11 @@ def whole(sections: Sequence[Section], out: Path) -> list[str]:
 
     A table of which one row was run, because another table has that row too, compares nothing.
     """
-    compared = [one for one in sections if one.problem or _finished_rows(one) > 1]
+    compared = [
+        one
+        for one in sections
+        if one.problem or _finished_rows(one) >= min(2, len(one.ablation.shown))
+    ]
     missing = [one.ablation for one in sections if one not in compared]
     parts = [HEAD, *(document(one, out) for one in compared)]
     if missing:
