@@ -62,7 +62,7 @@ def _erase(store: Store, tell: Tell, round: int) -> None:
                 tell("gone", name)
         elif kind == 2:
             ids = store.ids_after(0, 100)[-3:]
-            for one in store.people(ids):
+            for one in store.find_people(ids).values():  # the other writer may replace some
                 tell("will", one.name)
             store.erase(Filters(people=ids))
             for id in ids:
