@@ -119,10 +119,8 @@ def restart(store: StoreOption = None) -> None:
 
     Example: personsearch audit restart --store people
     """
-    from personsearch.store.audit import user_of_this_machine
-
     log = _log(store)
-    kept = log.restart(user_of_this_machine())
+    kept = log.restart()
     echo(f"{log.folder}: a new log begins; kept: {', '.join(kept) or 'nothing'}")
 
 

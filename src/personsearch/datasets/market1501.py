@@ -7,7 +7,6 @@ A scene is such a picture with one box, all of it. So a network on crops can be 
 searched with true boxes; there is nothing to detect.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from personsearch.datasets.dataset import Dataset, Dropped, renumbering, with_id
 from personsearch.datasets.galleries import Excluding
 from personsearch.datasets.protocols import LazyProtocols, make_protocol
 from personsearch.errors import AnnotationError, PictureError
+from personsearch.media.opening import leads_out
 from personsearch.media.pictures import picture_size
 from personsearch.types import UNLABELLED, Query, Scene, SearchProtocol
 
@@ -59,10 +59,9 @@ def read(root: Path) -> Dataset:
 
 
 def _scenes(root: Path, folder: str, dropped: list[Dropped]) -> Iterator[Scene]:
-    base = root.resolve()
     for path in sorted((root / folder).glob("*.jpg")):
         name = f"{folder}/{path.name}"
-        if not Path(os.path.realpath(path)).is_relative_to(base):
+        if leads_out(path, root):
             dropped.append(Dropped(name, "link that leads out of the folder"))
             continue
         match = _NAME.fullmatch(path.name)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personsearch.engines.state import state_folder
-from personsearch.errors import GoneError, StoreError
+from personsearch.errors import StoreError
 from personsearch.store import EVERYONE, Filters, ModelIdentity, StoredPerson
 from personsearch.store.audit import AuditLog
+from personsearch.store.people import in_order
 from personsearch.types import FloatArray
 
 
@@ -136,10 +137,7 @@ class Engine(ABC):
 
     def get(self, ids: Sequence[int]) -> list[StoredPerson]:
         """The people with these ids, in their order; `GoneError` if one is not there."""
-        found = self.find(ids)
-        if missing := [int(one) for one in ids if int(one) not in found]:
-            raise GoneError(f"{self.uri}: has no person {missing[0]}; they may be erased")
-        return [found[int(one)] for one in ids]
+        return in_order(self.uri, ids, self.find(ids))
 
     @abstractmethod
     def find(self, ids: Sequence[int]) -> dict[int, StoredPerson]:

@@ -21,9 +21,9 @@ from personsearch.engines import milvus_collection as milvus
 from personsearch.engines.engine import Engine, PersonRecord, Ranking
 from personsearch.engines.milvus_collection import FIELDS, LIMIT, Expression, reported
 from personsearch.engines.milvus_files import erase_files, files_of
-from personsearch.errors import GoneError, StoreError
+from personsearch.errors import StoreError
 from personsearch.store import EVERYONE, Filters, ModelIdentity, StoredPerson
-from personsearch.store.audit import user_of_this_machine
+from personsearch.store.people import in_order
 from personsearch.types import FloatArray
 
 _PAGE = 512  # people with thumbnails in one answer
@@ -76,9 +76,8 @@ class MilvusEngine(Engine):
                 f"{self.uri}: no person, picture, source or time was named; to erase everyone, "
                 "drop the collection in Milvus"
             )
-        who = caller or user_of_this_machine()
         details = filters.described()
-        return self.audit.logged("erase", who, details, lambda: self._erase(filters))
+        return self.audit.logged("erase", caller, details, lambda: self._erase(filters))
 
     def _erase(self, filters: Filters) -> int:
         found = list(self.people.every(Expression.of(filters), ["id", "track"]))
@@ -96,9 +95,8 @@ class MilvusEngine(Engine):
     ) -> int:
         known = files_of(self.uri, self.people, self.files, source, names)
         details = {"source": source} | ({} if names is None else {"pictures": list(known)})
-        who = caller or user_of_this_machine()
         erase = partial(erase_files, self.people, self.files, source, known)
-        return self.audit.logged("erase", who, details, erase)
+        return self.audit.logged("erase", caller, details, erase)
 
     def compact(self, timeout: float = 300.0) -> bool:
         """Ask Milvus to rewrite the segments of deleted people; return whether it has finished.
@@ -203,9 +201,7 @@ class MilvusEngine(Engine):
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
         found = self._rows_there(ids, ["id", "vector"])
-        if missing := [int(one) for one in ids if int(one) not in found]:
-            raise GoneError(f"{self.uri}: has no person {missing[0]}; they may be erased")
-        return milvus.vectors_of([found[int(one)] for one in ids], self.model.dim)
+        return milvus.vectors_of(in_order(self.uri, ids, found), self.model.dim)
 
     def thumbnail(self, person: int) -> bytes:
         rows = self.people.rows(Expression.ids([person]), ["id", "thumbnail"])

@@ -21,7 +21,6 @@ from personsearch.indexing.tracks import link_detections
 from personsearch.indexing.writer import Ended, Item, Picture, Task, to_index
 from personsearch.media.files import Media
 from personsearch.store import FileState, FoundPeople, KnownFile, StoredPerson, TrackSpan
-from personsearch.store.audit import user_of_this_machine
 from personsearch.store.tracks import FrameDetection
 
 _PEOPLE = 2048  # the most that wait until files are written
@@ -152,9 +151,7 @@ class MilvusWriter:
             gone = sorted(people_of(self.engine.people, source, some) - new)
             if gone:
                 details = {"source": source, "pictures": some}
-                self.engine.audit.logged(
-                    *("replace", user_of_this_machine(), details), partial(self._delete, gone)
-                )
+                self.engine.audit.logged("replace", None, details, partial(self._delete, gone))
 
     def _delete(self, people: Sequence[int]) -> int:
         self.engine.people.delete(people)

@@ -29,7 +29,7 @@ from personsearch.durable import replace_file
 from personsearch.errors import DataError, StoreError
 from personsearch.parsing import parse_json
 from personsearch.store import ModelIdentity
-from personsearch.store.audit import AuditLog, user_of_this_machine
+from personsearch.store.audit import AuditLog
 
 if TYPE_CHECKING:
     from personsearch.search.labelled_pairs import Pairs
@@ -324,7 +324,7 @@ def write_calibration(calibration: Calibration, folder: Path, *, caller: str | N
     """
     path = Path(folder) / FILE
     about = {"data": list(calibration.data), **calibration.counts, "method": calibration.method}
-    AuditLog(folder).append("calibrate", caller or user_of_this_machine(), about)
+    AuditLog(folder).append("calibrate", caller, about)
     try:
         replace_file(path, json.dumps(calibration.as_json(), indent=1), mode=0o600)
     except OSError as error:

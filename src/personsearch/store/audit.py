@@ -101,8 +101,8 @@ class AuditLog:
         self.folder = Path(folder)
         self._log, self._head = self.folder / LOG, self.folder / HEAD
 
-    def append(self, action: str, who: str, details: Mapping[str, Any]) -> AuditEntry:
-        """Append a line, which is on the disk when this returns.
+    def append(self, action: str, who: str | None, details: Mapping[str, Any]) -> AuditEntry:
+        """Append a line, which is on the disk when this returns; `who` None: this machine's user.
 
         What stands behind the last line that was noted comes from a call that did not return: it is
         removed first, and quoted in a line. An end that was changed, or a log that cannot be
@@ -111,7 +111,7 @@ class AuditLog:
         try:
             with self._locked(), self._opened() as log, self._database() as database:
                 head = self._repair(log, _noted_in(database))
-                entry, head = self._add(log, head, action, who, details)
+                entry, head = self._add(log, head, action, who or user_of_this_machine(), details)
                 _note(database, Noted(head.count, head.hash))
                 return entry
         except OSError as error:
@@ -121,7 +121,7 @@ class AuditLog:
             ) from None
 
     def logged(
-        self, action: str, who: str, details: Mapping[str, Any], change: Callable[[], int]
+        self, action: str, who: str | None, details: Mapping[str, Any], change: Callable[[], int]
     ) -> int:
         """Make a change between two lines, the first of which has to be written; return its result.
 
@@ -132,7 +132,7 @@ class AuditLog:
         self.append(DONE[action], who, {**details, "views": views})
         return views
 
-    def restart(self, who: str) -> list[str]:
+    def restart(self, who: str | None = None) -> list[str]:
         """Begin a new log instead of a damaged one; return the names of the files that are kept.
 
         The first line of the new log says what was wrong, and what the database noted. A log that

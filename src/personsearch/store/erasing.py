@@ -72,10 +72,7 @@ class Erasing(Reading):
                 tracks = f"(SELECT track FROM people WHERE id {_AMONG})"
                 query = f"SELECT id FROM people WHERE id {_AMONG} OR track IN {tracks}"
                 ids = json.dumps(self._column(query, ids, ids))
-            query = (
-                "SELECT DISTINCT p.file FROM people h JOIN pictures p ON p.id = h.picture "
-                f"WHERE h.id {_AMONG}"
-            )
+            query = f"SELECT DISTINCT p.file FROM {JOINED} WHERE h.id {_AMONG}"
             self.note_contents(self._column(query, ids))
             self.execute(f"DELETE FROM people WHERE id {_AMONG}", ids)
 
@@ -134,10 +131,7 @@ class Erasing(Reading):
             self.execute(f"DELETE FROM erased WHERE content IN {contents}", these)
             # Without a stamp, a file that still shows others counts as changed.
             reset = "UPDATE files SET bytes = -1, changed = 0, content = NULL"
-            self.execute(
-                f"{reset} WHERE state != 'erased' AND {every}",
-                *(these, these),
-            )
+            self.execute(f"{reset} WHERE state != 'erased' AND {every}", these, these)
             self.execute(f"DELETE FROM files WHERE state = 'erased' AND {every}", these, these)
         return len(erased)
 

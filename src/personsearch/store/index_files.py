@@ -135,7 +135,7 @@ def noted_revisions(folder: Path) -> list[int]:
             file.seek(-_TAIL, os.SEEK_END)
             length = int.from_bytes(file.read()[4:12], "little")
             file.seek(-_TAIL - length, os.SEEK_END)
-            found.append(int(json.loads(file.read(length))["changes"]))
+            found.append(int(parse_json(file.read(length))["changes"]))
     return found
 
 

@@ -1,15 +1,18 @@
 """Records of a store: models, files, pictures, people and their embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from personsearch.errors import GoneError
 from personsearch.types import FileStamp, FloatArray
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -153,3 +156,10 @@ class EmbeddingRows:
     heights: NDArray[np.float64]
     times: NDArray[np.float64]
     files: NDArray[np.int64]  # (N,) int64, ids of the files
+
+
+def in_order(store: Path | str, ids: Sequence[int], found: Mapping[int, T]) -> list[T]:
+    """What was found of people, in the order of `ids`; `GoneError` if one is not there."""
+    if missing := [int(one) for one in ids if int(one) not in found]:
+        raise GoneError(f"{store}: has no person {missing[0]}; they may be erased")
+    return [found[int(one)] for one in ids]

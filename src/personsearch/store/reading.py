@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from personsearch.errors import GoneError, StoreError
+from personsearch.errors import StoreError
 from personsearch.store.clock import DAY
 from personsearch.store.connection import Connection
 from personsearch.store.filters import EVERYONE, Filters
-from personsearch.store.people import EmbeddingRows, FileState, KnownFile, StoredPerson, TrackSpan
+from personsearch.store.people import (
+    EmbeddingRows,
+    FileState,
+    KnownFile,
+    StoredPerson,
+    TrackSpan,
+    in_order,
+)
 from personsearch.store.tracks import FrameDetection
 from personsearch.types import FileStamp
 
@@ -140,7 +147,7 @@ class Reading(Connection):
 
     def people(self, ids: Sequence[int]) -> list[StoredPerson]:
         """The people with these ids, in their order; `GoneError` if one is not there."""
-        return self._in_order(ids, self.find_people(ids))
+        return in_order(self.folder, ids, self.find_people(ids))
 
     def find_people(self, ids: Sequence[int]) -> dict[int, StoredPerson]:
         """Those of these people who are there, by id."""
@@ -211,7 +218,7 @@ class Reading(Connection):
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
         """Embeddings (N, D) of these ids, in their order; `GoneError` if one is not there."""
-        return self.matrix(self._in_order(ids, self._blobs("embeddings", "vector", ids)))
+        return self.matrix(in_order(self.folder, ids, self._blobs("embeddings", "vector", ids)))
 
     def thumbnails(self, ids: Sequence[int]) -> list[bytes]:
         """Thumbnails of these ids as JPEG, in their order; empty where there is none."""
@@ -225,11 +232,6 @@ class Reading(Connection):
     def _blobs(self, table: str, column: str, ids: Sequence[int]) -> dict[int, bytes]:
         query = f"SELECT person, {column} FROM {table} WHERE person {_ANY_OF}"
         return dict(self._all(query, json.dumps([int(one) for one in ids])))
-
-    def _in_order(self, ids: Sequence[int], found: dict[int, Any]) -> list[Any]:
-        if missing := [int(one) for one in ids if int(one) not in found]:
-            raise GoneError(f"{self.folder}: has no person {missing[0]}; they may be erased")
-        return [found[int(one)] for one in ids]
 
     def matrix(self, vectors: Sequence[bytes]) -> NDArray[np.float16]:
         """Embeddings (N, D) of the blobs of N rows."""

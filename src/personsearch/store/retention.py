@@ -1,18 +1,13 @@
 """Retention of a store that is in use: outdated people are erased every hour."""
 
 import logging
-import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from personsearch.errors import PersonSearchError
+from personsearch.periodic import Periodic
 from personsearch.store.store import open_store
 
 EVERY = 3600.0  # seconds between two runs
 CALLER = "retention"  # in the audit log
-
-_log = logging.getLogger(__name__)
 
 
 def expire_if_due(folder: Path) -> int:
@@ -28,28 +23,15 @@ def expire_if_due(folder: Path) -> int:
         return store.expire()
 
 
-class Retention:
-    """A thread that applies the retention time of a store, for one `with` block."""
+class Retention(Periodic):
+    """A thread that applies the retention time of a store."""
+
+    log = logging.getLogger(__name__)
 
     def __init__(self, folder: Path, every: float = EVERY) -> None:
-        self.folder, self.every = folder, every
+        super().__init__(CALLER, every)
+        self.folder = folder
         self.erased = 0  # views
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="retention", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        while not self._stop.wait(self.every):
-            try:
-                self.erased += expire_if_due(self.folder)
-            except (PersonSearchError, OSError) as error:
-                _log.warning("%s", error)  # the next run tries again
+    def once(self) -> None:
+        self.erased += expire_if_due(self.folder)

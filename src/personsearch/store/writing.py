@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,16 @@ from personsearch.store.tracks import VIEWS, Track
 from personsearch.types import FileStamp
 
 
+class _Known(NamedTuple):
+    """A file of the store."""
+
+    id: int
+    state: str
+    stamp: FileStamp
+    content: bytes | None  # SHA-256 of its bytes, if it is known
+    people: int  # number of views
+
+
 class Writing(Erasing):
     """What can be written to a store that is open for writing."""
 
@@ -39,19 +49,19 @@ class Writing(Erasing):
         erased, and so does a file whose `content`, a SHA-256, was: nothing that is added is
         written.
         """
-        self._erase_version(source, name, lambda there: there[2:4] == (stamp.bytes, stamp.changed))
+        self._erase_version(source, name, lambda there: there.stamp == stamp)
         with self.writing():
             where, old = self.source_id(source), self._file(source, name)
-            if old and old[1] == FileState.ERASED:
-                return int(old[0])
-            if old and old[2:4] == (stamp.bytes, stamp.changed):
+            if old and old.state == FileState.ERASED:
+                return old.id
+            if old and old.stamp == stamp:
                 self.execute(
                     "UPDATE files SET state = ?, content = coalesce(?, content) WHERE id = ?",
-                    *(FileState.OPEN, content, old[0]),
+                    *(FileState.OPEN, content, old.id),
                 )
-                return int(old[0])
+                return old.id
             if old:
-                self.execute("DELETE FROM files WHERE id = ?", old[0])
+                self.execute("DELETE FROM files WHERE id = ?", old.id)
             erased = content is not None and self.is_erased(content)
             state = FileState.ERASED if erased else FileState.OPEN
             return self.insert_file(where, name, stamp, camera, state, content=content)
@@ -64,28 +74,27 @@ class Writing(Erasing):
         A file that is known with that content keeps the people who were not erased.
         """
 
-        def same(there: Any) -> bool:
-            known = there[2:4] == (stamp.bytes, stamp.changed) and there[4] is None
-            return known or there[4] == content
+        def same(there: _Known) -> bool:
+            return there.content == content or (there.stamp == stamp and there.content is None)
 
         self._erase_version(source, name, same)
         with self.writing():
             where, old = self.source_id(source), self._file(source, name)
-            if old and old[1] == FileState.ERASED:
+            if old and old.state == FileState.ERASED:
                 return
             if old and same(old):
-                self._keep(old[0], stamp, content)
+                self._keep(old.id, stamp, content)
                 return
             if old:
-                self.execute("DELETE FROM files WHERE id = ?", old[0])
+                self.execute("DELETE FROM files WHERE id = ?", old.id)
             self.insert_file(where, name, stamp, camera, FileState.ERASED, content=content)
 
     def keep_file(self, source: str, name: str, stamp: FileStamp, content: bytes) -> None:
         """Note another stamp of a complete file whose content is the same."""
         with self.writing():
             old = self._file(source, name)
-            if old and old[4] == content and old[1] == FileState.COMPLETE:
-                self._keep(old[0], stamp, content)
+            if old and old.content == content and old.state == FileState.COMPLETE:
+                self._keep(old.id, stamp, content)
 
     def _keep(self, file: int, stamp: FileStamp, content: bytes) -> None:
         self.execute(
@@ -94,9 +103,9 @@ class Writing(Erasing):
             *(FileState.COMPLETE, stamp.bytes, stamp.changed, content, file),
         )
 
-    def _file(self, source: str, name: str) -> Any:
-        """Id, state, bytes, changed, content and number of people of a file; None if unknown."""
-        return self._one(
+    def _file(self, source: str, name: str) -> _Known | None:
+        """A file by its name; None if it is unknown."""
+        row = self._one(
             # Without a stamp where the source was imported: see `source_id`.
             "SELECT f.id, f.state, CASE WHEN s.here THEN f.bytes ELSE -1 END, f.changed, "
             "f.content, (SELECT count(*) FROM pictures p JOIN people h ON h.picture = p.id "
@@ -104,18 +113,19 @@ class Writing(Erasing):
             "WHERE s.place = ? AND f.name = ?",
             *(source, name),
         )
+        return None if row is None else _Known(row[0], row[1], FileStamp(*row[2:4]), *row[4:])
 
-    def _erase_version(self, source: str, name: str, same: Callable[[Any], bool]) -> None:
+    def _erase_version(self, source: str, name: str, same: Callable[[_Known], bool]) -> None:
         """Erase the people in another version of a file."""
         old = self._file(source, name)
-        if old is None or not old[5] or same(old):
+        if old is None or not old.people or same(old):
             return
 
         def delete() -> None:
             # The row stays, so that who erases the file meanwhile finds it.
-            self.execute("DELETE FROM pictures WHERE file = ?", old[0])
+            self.execute("DELETE FROM pictures WHERE file = ?", old.id)
             self.execute(
-                "UPDATE files SET state = 'open' WHERE id = ? AND state != 'erased'", old[0]
+                "UPDATE files SET state = 'open' WHERE id = ? AND state != 'erased'", old.id
             )
 
         details = {"source": source, "pictures": [name]}

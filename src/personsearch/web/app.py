@@ -28,6 +28,7 @@ from personsearch.web.service import Service, Settings
 STATIC = Path(__file__).parent / "static"
 UPLOADS = frozenset({"/api/v1/queries", "/api/v1/pictures"})
 
+_STOPPING = 5.0  # seconds that a thread may take to finish its work
 _REFUSALS = {
     400: "The request cannot be parsed.",
     401: "The key is missing, wrong or revoked.",
@@ -60,8 +61,8 @@ def create_app(archive: Archive, settings: Settings | None = None) -> FastAPI:
         housekeeping.start()
         forgetting.start()
         yield
-        forgetting.stop()
-        housekeeping.stop()
+        forgetting.stop(_STOPPING)
+        housekeeping.stop(_STOPPING)
         service.close()
 
     app = FastAPI(

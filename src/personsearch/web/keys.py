@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from personsearch.durable import replace_file
 from personsearch.errors import StoreError
-from personsearch.store.audit import AuditLog, user_of_this_machine
+from personsearch.store.audit import AuditLog
 from personsearch.store.rights import private_folder
 
 KEYS, LOCK = "keys.json", "keys.lock"
@@ -140,7 +140,7 @@ class Keys:
         self._log("key revoked", caller, {"key": name})
 
     def _log(self, action: str, caller: str | None, details: dict[str, object]) -> None:
-        AuditLog(self.folder).append(action, caller or user_of_this_machine(), details)
+        AuditLog(self.folder).append(action, caller, details)
 
     def _read(self) -> tuple[Key, ...]:
         try:
