@@ -21,3 +21,10 @@ def test_errors_name_the_address_and_the_options() -> None:
     for host in ("127.0.0.300", "a" * 300):
         with pytest.raises(PersonSearchError, match="choose another with --port or --host"):
             listen(host, 0)
+
+
+def test_answers_leave_at_once() -> None:
+    with listen("127.0.0.1", 0) as opened, socket.create_connection(opened.getsockname()):
+        accepted, _ = opened.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

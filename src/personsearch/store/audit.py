@@ -46,6 +46,7 @@ DONE = {
 }
 """By action of the line before a change, that of the line after it."""
 
+_POLL = 0.002  # seconds between two attempts to lock; every search waits for its line
 _PATIENCE = 100  # milliseconds that a line waits for the database, which may be rewritten meanwhile
 _QUOTED = 2000  # characters of removed lines that are kept in the log
 _BLOCK = 1 << 16
@@ -260,7 +261,7 @@ class AuditLog:
         if not os.access(self.folder, os.W_OK):
             yield  # missing, or on read-only media: nobody appends
             return
-        with lock:
+        with lock.acquire(poll_interval=_POLL):
             yield
 
     @contextmanager
