@@ -105,18 +105,19 @@ class ShortMemory(Generic[Item]):
     ) -> None:
         self._count, self._room, self.seconds, self._clock = count, room, seconds, clock
         self._items: OrderedDict[str, tuple[float, Item]] = OrderedDict()
+        self._taken = 0  # bytes
         self._lock = threading.Lock()
 
     def put(self, item: Item) -> str:
-        """Keep an item; return its token."""
+        """Keep an item, whose size does not change; return its token."""
         token = secrets.token_urlsafe(18)
         with self._lock:
             self._expire()
-            self._items[token] = (self._clock(), item)
+            self._add(token, item)
             while len(self._items) > 1 and (
-                len(self._items) > self._count or self._taken() > self._room
+                len(self._items) > self._count or self._taken > self._room
             ):
-                self._items.popitem(last=False)
+                self._remove(next(iter(self._items)))
         return token
 
     def get(self, token: str, owner: str) -> Item | None:
@@ -124,7 +125,7 @@ class ShortMemory(Generic[Item]):
         with self._lock:
             item = self._pop(token, owner)
             if item is not None:
-                self._items[token] = (self._clock(), item)
+                self._add(token, item)
             return item
 
     def drop(self, token: str, owner: str) -> bool:
@@ -139,6 +140,7 @@ class ShortMemory(Generic[Item]):
     def clear(self) -> None:
         with self._lock:
             self._items.clear()
+            self._taken = 0
 
     def __len__(self) -> int:
         with self._lock:
@@ -150,12 +152,18 @@ class ShortMemory(Generic[Item]):
         _, item = self._items.get(token, (0, None))
         if item is None or item.owner != owner:
             return None
-        return self._items.pop(token)[1]
+        return self._remove(token)
 
-    def _taken(self) -> int:
-        return sum(item.bytes for _, item in self._items.values())
+    def _add(self, token: str, item: Item) -> None:
+        self._items[token] = (self._clock(), item)
+        self._taken += item.bytes
+
+    def _remove(self, token: str) -> Item:
+        item = self._items.pop(token)[1]
+        self._taken -= item.bytes
+        return item
 
     def _expire(self) -> None:
         oldest = self._clock() - self.seconds
         while self._items and next(iter(self._items.values()))[0] <= oldest:
-            self._items.popitem(last=False)
+            self._remove(next(iter(self._items)))
