@@ -314,11 +314,13 @@ def _take_one(
     file = store.insert_file(source, unit.name, *stated)
     pictures = [store.insert_picture(file, one) for one in unit.pictures]
     tracks = [store.insert_track(file, one) for one in unit.tracks]
-    ids = store.new_ids(len(unit.people))
-    for id, one, *rest in zip(ids, unit.people, unit.vectors, unit.thumbnails, strict=True):
-        track = None if one.track is None else tracks[one.track]
-        row = one._replace(picture=pictures[one.picture], track=track)
-        store.insert_person(id, row, *rest)
+    rows = [
+        one._replace(
+            picture=pictures[one.picture], track=None if one.track is None else tracks[one.track]
+        )
+        for one in unit.people
+    ]
+    store.insert_people(store.new_ids(len(rows)), rows, unit.vectors, unit.thumbnails)
     report.files += 1
     report.pictures += len(unit.pictures)
     report.people += len(unit.people)

@@ -21,6 +21,11 @@ from personsearch.store.people import (
 from personsearch.store.tracks import VIEWS, Track
 from personsearch.types import FileStamp
 
+_INSERT_PERSON = (
+    f"INSERT INTO people (id, {', '.join(PersonRow._fields)}) "
+    f"VALUES (?{', ?' * len(PersonRow._fields)})"
+)
+
 
 class _Known(NamedTuple):
     """A file of the store."""
@@ -141,8 +146,9 @@ class Writing(Erasing):
         with self.writing():
             if not self._takes(file):
                 return False
+            now = self._now()
             for one in found:
-                self._add(file, one)
+                self._add(file, one, now)
             if finished:
                 self._set_state(file, FileState.COMPLETE)
         return True
@@ -152,18 +158,20 @@ class Writing(Erasing):
         row = self._one("SELECT state FROM files WHERE id = ?", file)
         return row is not None and row[0] != FileState.ERASED
 
-    def _add(self, file: int, found: FoundPeople) -> None:
+    def _add(self, file: int, found: FoundPeople, now: float) -> None:
         expected = (len(found.boxes), self.model.dim)
         if np.shape(found.embeddings) != expected:
             raise StoreError(
                 f"{self.folder}: received embeddings of shape {np.shape(found.embeddings)} for "
                 f"{len(found.boxes)} people, expected {expected}"
             )
-        picture = self.insert_picture(file, self._picture(found))
-        ids, boxes = self.new_ids(len(found.boxes)), np.asarray(found.boxes, float).tolist()
-        rows = zip(ids, boxes, found.scores, found.embeddings, found.thumbnails, strict=True)
-        for id, box, score, *rest in rows:
-            self.insert_person(id, PersonRow._make([picture, None, *box, float(score)]), *rest)
+        picture = self.insert_picture(file, _picture(found, now))
+        boxes, scores = (np.asarray(one, float).tolist() for one in (found.boxes, found.scores))
+        rows = [
+            PersonRow._make([picture, None, *box, score])
+            for box, score in zip(boxes, scores, strict=True)
+        ]
+        self.insert_people(self.new_ids(len(rows)), rows, found.embeddings, found.thumbnails)
 
     def put(self, people: Sequence[tuple[StoredPerson, NDArray[np.float16], bytes]]) -> None:
         """Write people under their own ids, each with embedding and thumbnail.
@@ -178,7 +186,7 @@ class Writing(Erasing):
                 self.execute("DELETE FROM people WHERE id = ?", person.id)
                 box = np.asarray(person.box, float).tolist()
                 row = PersonRow._make([picture, track, *box, float(person.score)])
-                self.insert_person(person.id, row, vector, thumbnail)
+                self.insert_people([person.id], [row], [vector], [thumbnail])
             last = max((person.id for person, _, _ in people), default=0)
             self.execute("UPDATE counter SET people = max(people, ?)", last)
 
@@ -200,7 +208,7 @@ class Writing(Erasing):
         query = "SELECT id FROM pictures WHERE file = ? AND coalesce(frame, -1) = ?"
         if (row := self._one(query, file, frame)) is not None:
             return int(row[0])
-        return self.insert_picture(file, self._picture(person))
+        return self.insert_picture(file, _picture(person, self._now()))
 
     def finish_file(self, file: int, reason: str = "") -> bool:
         """Mark a file as complete, or as unreadable for a reason; False if it was erased."""
@@ -296,15 +304,21 @@ class Writing(Erasing):
         row = row._replace(first=first, last=last)
         return self._insert("tracks", file=file, **row._asdict())
 
-    def insert_person(
-        self, id: int, row: PersonRow, vector: NDArray[np.floating], thumbnail: bytes
+    def insert_people(
+        self,
+        ids: Sequence[int],
+        rows: Sequence[PersonRow],
+        vectors: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+        thumbnails: Sequence[bytes],
     ) -> None:
-        """Insert a person with embedding and, unless it is empty, thumbnail."""
-        self._insert("people", id=id, **row._asdict())
-        half = np.ascontiguousarray(vector, np.float16)
-        self.execute("INSERT INTO embeddings VALUES (?, ?)", id, half.tobytes())
-        if thumbnail:
-            self.execute("INSERT INTO thumbnails VALUES (?, ?)", id, thumbnail)
+        """Insert people with their embeddings and, unless they are empty, thumbnails."""
+        halves = np.asarray(vectors, np.float16)
+        people = ((id, *row) for id, row in zip(ids, rows, strict=True))
+        embeddings = ((id, half.tobytes()) for id, half in zip(ids, halves, strict=True))
+        jpegs = ((id, jpeg) for id, jpeg in zip(ids, thumbnails, strict=True) if jpeg)
+        self._execute_many(_INSERT_PERSON, people)
+        self._execute_many("INSERT INTO embeddings VALUES (?, ?)", embeddings)
+        self._execute_many("INSERT INTO thumbnails VALUES (?, ?)", jpegs)
 
     def new_ids(self, count: int) -> range:
         """Reserve ids for people who are written in this transaction; no id is given twice."""
@@ -316,8 +330,11 @@ class Writing(Erasing):
         text = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
         return int(self.execute(text, *values.values()).lastrowid or 0)
 
-    def _picture(self, found: FoundPeople | StoredPerson) -> PictureRow:
-        """The row of a picture that is added now; not before retention last trusted the clock."""
-        width, height = map(int, found.size)
-        now = max(time.time(), self._one("SELECT coalesce(clock, 0) FROM keeping")[0])
-        return PictureRow(found.frame, found.position, found.time, now, width, height)
+    def _now(self) -> float:
+        """When a picture is added now: not before retention last trusted the clock."""
+        return max(time.time(), float(self._one("SELECT coalesce(clock, 0) FROM keeping")[0]))
+
+
+def _picture(found: FoundPeople | StoredPerson, added: float) -> PictureRow:
+    width, height = map(int, found.size)
+    return PictureRow(found.frame, found.position, found.time, added, width, height)
