@@ -9,6 +9,7 @@ from odd_stores import DIM, MODEL, contents, files, one
 from personsearch.errors import StoreError
 from personsearch.store import (
     FileStamp,
+    Filters,
     ModelIdentity,
     open_store,
 )
@@ -193,3 +194,26 @@ def test_a_copy_of_an_erased_file_is_not_merged(tmp_path: Path) -> None:
     assert merge_stores(tmp_path / "there", tmp_path / "here").skipped == 1
     with open_store(tmp_path / "here") as store:
         assert store.counts()["people"] == 0
+
+
+@pytest.mark.parametrize("everyone", [True, False])
+@pytest.mark.parametrize("apply_erasures", [True, False])
+def test_a_newer_stamp_brings_nobody_back(
+    tmp_path: Path, everyone: bool, apply_erasures: bool
+) -> None:
+    here, there, other = (tmp_path / name for name in ("here", "there", "other"))
+    for folder, changed, content in ((here, 1, b"c"), (there, 2, b"c"), (other, 3, b"d")):
+        with open_store(folder, model=MODEL, write=True) as store:
+            file = store.begin_file("/photos", "a.jpg", FileStamp(1, changed), None, content * 32)
+            store.add(file, [few_people.found(2)], finished=True)
+    with open_store(here, write=True) as store:
+        store.erase(Filters(people=(1, 2) if everyone else (1,)))
+    export_store(there, tmp_path / "out")
+    left = 0 if everyone else 1
+    for bring, origin in ((merge_stores, there), (import_store, tmp_path / "out")):
+        assert bring(origin, here, apply_erasures=apply_erasures).skipped == 1
+        with open_store(here) as store:
+            assert store.counts()["people"] == left
+    # A version with another content may come.
+    report = merge_stores(other, here, apply_erasures=apply_erasures)
+    assert report.people == (2 if everyone or apply_erasures else 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from few_people import STAMP, found
+from few_people import STAMP, found, vectors
 
 from personsearch.errors import StoreError
 from personsearch.store import (
@@ -68,3 +68,24 @@ def test_times_that_no_calendar_has_are_unknown(folder: Path, wrong: float) -> N
         ((time, added),) = store.query("SELECT time, added FROM pictures WHERE frame = 1")
         assert (time, added) == (None, LATEST)
         assert list(store.query("SELECT first, last FROM tracks")) == [(0.0, 0.0)]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_nobody_is_put_into_an_erased_file(folder: Path, whole: bool) -> None:
+    with open_store(folder, write=True) as store:
+        file = store.begin_file("/photos", "c.jpg", STAMP, content=b"c" * 32)
+        store.add(file, [found(2)], finished=True)
+        (first, *_), ids = store.people([1]), store.people_of(file)
+        records = [(one, vectors(1)[0].astype(np.float16), b"") for one in store.people(ids)]
+        if whole:
+            store.erase_files("/photos", ["c.jpg"])
+        else:
+            store.erase(Filters(people=ids[:1]))
+        before = store.counts()
+        other = replace(first, id=99, name="d.jpg")
+        with pytest.raises(StoreError, match=r"'/photos/c\.jpg', or people of it, were erased"):
+            store.put([(other, records[0][1], b""), *records])
+        assert store.counts() == before
+        store.unerase("/photos", ["c.jpg"])
+        store.put(records)
+        assert set(ids) <= set(store.embeddings()[0].tolist())

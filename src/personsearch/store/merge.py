@@ -1,9 +1,10 @@
 """Files that go from one store to another, each with its people, and which of two wins.
 
 A file is a unit: its state, stamp and camera, its pictures and people, tracks, embeddings and
-thumbnails. A file that was erased here stays erased. Otherwise the newer stamp wins; with equal
-stamps a complete file wins over an unreadable one, and that over an unfinished one. People and
-tracks get new ids.
+thumbnails. A file that was erased here stays erased, and nothing comes into one of which people
+were erased here, unless its content is known to be another. Otherwise the newer stamp wins; with
+equal stamps a complete file wins over an unreadable one, and that over an unfinished one. People
+and tracks get new ids.
 
 Nobody is erased here because another store says so, unless that is asked for: then files that were
 erased there are erased here, and people in files that are newer there are replaced.
@@ -265,6 +266,8 @@ def _there(store: Store, unit: FileUnit) -> _There | None:
             fate = "skip"
         elif unit.state == FileState.ERASED:
             fate = "erase"
+        elif store.is_erased(unit.content or content or b""):
+            fate = "skip"  # people of this version were erased here, whatever its stamp
         elif (unit.stamp.changed, unit.stamp.bytes) < (changed, size):
             fate = "keep"
         else:

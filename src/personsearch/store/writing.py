@@ -177,7 +177,8 @@ class Writing(Erasing):
         """Write people under their own ids, each with embedding and thumbnail.
 
         A person with the same id is replaced. Their files count as complete, but have no stamp, so
-        that indexing does them again.
+        that indexing does them again. A file that was erased, or people of it, raises `StoreError`,
+        and nobody is written.
         """
         with self.writing():
             for person, vector, thumbnail in people:
@@ -193,8 +194,16 @@ class Writing(Erasing):
     def _picture_of(self, person: StoredPerson) -> int:
         """The picture of a person; inserted, with file and track, if needed."""
         where = self.source_id(person.source, here=person.here)
-        row = self._one("SELECT id FROM files WHERE source = ? AND name = ?", where, person.name)
-        file = row[0] if row else None
+        file, erased = self._one(
+            "SELECT id, state = 'erased' OR content IN (SELECT content FROM erased) FROM files "
+            "WHERE source = ? AND name = ?",
+            *(where, person.name),
+        ) or (None, False)
+        if erased:
+            raise StoreError(
+                f"{self.folder}: file {person.uri!r}, or people of it, were erased here; to let it "
+                "in again, use: personsearch store unerase. Nobody was written"
+            )
         if file is None:
             unknown = FileStamp(-1, 0)
             file = self.insert_file(where, person.name, unknown, person.camera, FileState.COMPLETE)
