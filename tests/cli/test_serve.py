@@ -70,6 +70,20 @@ def test_it_serves_until_it_is_interrupted(store: Path) -> None:
     assert "Traceback" not in "".join(lines)
 
 
+def test_a_second_interrupt_does_not_wait_for_pictures(
+    cli: Run, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("uvicorn.Server.run", interrupted)
+    monkeypatch.setattr("personsearch.web.service.Service.close", closed.append)
+    status, _, err = cli("serve", "--port", "0", "--store", str(store))
+    assert (status, len(closed)) == (130, 1), err
+
+
 def test_it_serves_milvus_with_its_state_in_a_folder(store: Path, tmp_path: Path) -> None:
     uri, state = f"milvus-lite:{tmp_path / 'people.db'}", tmp_path / "state"
     old = open_engine(store)

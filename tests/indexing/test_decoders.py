@@ -1,5 +1,8 @@
 """Threads that decode ahead: every frame and every end once, errors are heard of, threads end."""
 
+import os
+import signal
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from footage import film
 
 from personsearch.indexing.decoders import FileFrames
 from personsearch.indexing.writer import Ended, Task
+from personsearch.media import apart
 from personsearch.media.files import find_media
 
 
@@ -46,6 +50,21 @@ def test_it_can_be_left_early(tmp_path: Path) -> None:
         next(iter(frames))
     with FileFrames([], 0.0) as frames:
         assert list(frames) == []
+
+
+@pytest.mark.usefixtures("no_thread_is_left")
+def test_it_can_be_left_while_a_decoder_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "PATIENCE", 3600.0)
+    given = tasks(tmp_path)
+    apart.stop_decoders()
+    apart.read_picture(given[0].media.path)
+    os.kill(*apart.idle_decoders(), signal.SIGSTOP)
+    with FileFrames(given, 0.0, 1) as frames:
+        while apart.idle_decoders():
+            time.sleep(0.05)
+    assert frames.unfinished() == []
 
 
 @pytest.mark.usefixtures("no_thread_is_left")

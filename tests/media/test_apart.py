@@ -17,7 +17,7 @@ from damaged import damage, video
 from footage import film
 from PIL import Image
 
-from personsearch.errors import PictureError
+from personsearch.errors import PersonSearchError, PictureError
 from personsearch.media import apart, pictures
 from personsearch.media import video as here
 from personsearch.media.damage import UnreadNowError
@@ -146,6 +146,35 @@ def test_a_decoder_that_hangs_is_ended(
     assert not running(decoder)
     monkeypatch.undo()
     assert apart.read_picture(photo).shape == (40, 60, 3)
+
+
+def test_a_decoder_that_hangs_is_left_when_its_run_stops(
+    photo: Path, decoder: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "PATIENCE", 3600.0)
+    os.kill(decoder, signal.SIGSTOP)
+    stop, heard = threading.Event(), []
+
+    def read() -> None:
+        apart.stop_by(stop)
+        for _ in range(2):  # the next decoder is not waited for either
+            try:
+                apart.read_picture(photo)
+            except PersonSearchError as error:
+                heard.append(error)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    wait_for(lambda: apart.idle_decoders() == [])
+    stop.set()
+    reading.join()
+    assert [str(one) for one in heard] == [
+        f"{photo}: was left because this run stops",
+        "a decoder of pictures cannot be started: was left because this run stops",
+    ]
+    assert isinstance(heard[0], UnreadNowError)
+    assert not running(decoder)
+    assert apart.read_picture(photo).shape == (40, 60, 3)  # by another thread
 
 
 def test_memory_without_bound_is_the_files_error(photo: Path, decoder: int) -> None:

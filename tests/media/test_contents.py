@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from personsearch.errors import PictureError
 from personsearch.media.contents import content_of
+from personsearch.media.damage import UnreadNowError
 
 
 def test_equal_files_have_equal_contents(tmp_path: Path) -> None:
@@ -28,3 +30,19 @@ def test_other_things_than_files_are_refused_at_once(tmp_path: Path) -> None:
     ):
         with pytest.raises(PictureError, match=expected):
             content_of(tmp_path / name)
+
+
+def test_holes_are_not_read_for_hours(tmp_path: Path) -> None:
+    with (tmp_path / "a.mp4").open("wb") as file:
+        file.truncate(8 << 40)
+    with pytest.raises(PictureError, match=r"a\.mp4: is a sparse file, of 0 bytes on the disk"):
+        content_of(tmp_path / "a.mp4")
+
+
+def test_reading_ends_when_its_run_stops(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    stop = threading.Event()
+    assert content_of(tmp_path / "a", stop=stop) == hashlib.sha256(b"abc").digest()
+    stop.set()
+    with pytest.raises(UnreadNowError, match="was left because this run stops"):
+        content_of(tmp_path / "a", stop=stop)

@@ -81,4 +81,7 @@ def serve(
             echo(f"{uri}: served at {address} (Ctrl-C ends it)", err=True)
             if open_page:
                 webbrowser.open(address)
-            uvicorn.Server(server_config(app)).run(sockets=[socket])
+            try:
+                uvicorn.Server(server_config(app)).run(sockets=[socket])
+            finally:
+                app.state.service.close()  # which uvicorn leaves out on a second Ctrl-C

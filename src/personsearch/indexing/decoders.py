@@ -11,6 +11,7 @@ from typing import Self
 
 from personsearch.errors import PictureError
 from personsearch.indexing.writer import Ended, Task
+from personsearch.media import apart
 from personsearch.media.contents import content_of
 from personsearch.media.damage import UnreadNowError
 from personsearch.media.files import Frame, Media, decode
@@ -88,14 +89,23 @@ class FileFrames:
                 task = next(self._tasks, None)
             if task is None:
                 return None
-            task = _identified(task)
+            task = self._identified(task)
             ended = _end_by_content(task)
             if ended is None:
                 return task
             if not self._put(ended):
                 return None
 
+    def _identified(self, task: Task) -> Task:
+        """The task with the SHA-256 of its file, which decoding then reads from memory."""
+        try:
+            content = content_of(task.media.path, task.media.source, self._stop)
+        except PictureError:  # decoding says why
+            return task
+        return replace(task, media=replace(task.media, content=content))
+
     def _decode_files(self) -> None:
+        apart.stop_by(self._stop)
         try:
             while (task := self._next_file()) is not None:
                 one, reason, later = task.media, "", False
@@ -111,15 +121,6 @@ class FileFrames:
             self._put(None)
         except BaseException as error:  # the thread of the network has to raise it
             self._put(error)
-
-
-def _identified(task: Task) -> Task:
-    """The task with the SHA-256 of its file, which decoding then reads from memory."""
-    try:
-        content = content_of(task.media.path, task.media.source)
-    except PictureError:  # decoding says why
-        return task
-    return replace(task, media=replace(task.media, content=content))
 
 
 def _end_by_content(task: Task) -> Ended | None:

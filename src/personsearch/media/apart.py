@@ -15,11 +15,13 @@ import json
 import math
 import mmap
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence, Set
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
@@ -48,6 +50,7 @@ APART = sys.platform == "linux"
 _STARTING, _ENDING = 120.0, 10.0  # seconds until a decoder is ready, and until it has ended
 _IDLE = 4  # decoders that wait for the next file
 _FILES = 1000  # of one decoder, so that what libraries leak does not add up
+_POLL = 0.1  # seconds between checks whether to stop
 _KEPT = 64 << 20  # bytes that an idle decoder's file in memory may take
 _LONGEST = 1 << 16  # bytes of an answer
 _CODE = (
@@ -134,6 +137,11 @@ def play_part(
             yield facts["seconds"], pixels
 
 
+def stop_by(event: threading.Event) -> None:
+    """Let the event end what this thread decodes, now or later, by an `UnreadNowError`."""
+    _own.stop = event
+
+
 def idle_decoders() -> list[int]:
     """Return the process ids of the decoders that wait for a file."""
     with _lock:
@@ -169,7 +177,8 @@ def _ask(
         usable = True
         raise
     except _LostError as error:
-        kind = UnreadNowError if decoder.killed_by_others else PictureError
+        later = decoder.killed_by_others or _stopped()
+        kind = UnreadNowError if later else PictureError
         raise kind(f"{path}: {error}") from None
     finally:
         if usable:
@@ -248,7 +257,14 @@ class _Decoder:
                 yield facts, pixels
 
     def _receive(self, patience: float) -> dict[str, Any]:
+        answer, until = select.poll(), time.monotonic() + patience
+        answer.register(self._control, select.POLLIN)
         try:
+            while not (_stopped() or answer.poll(1000 * _POLL)):
+                if time.monotonic() > until:
+                    raise TimeoutError
+            if _stopped():
+                raise _LostError("was left because this run stops")
             self._control.settimeout(patience)
             return receive(self._control, _LONGEST)
         except TimeoutError:
@@ -314,6 +330,12 @@ def _facts(answer: dict[str, Any]) -> dict[str, Any]:
 
 _idle: list[_Decoder] = []
 _lock = threading.Lock()
+_own = threading.local()  # `stop` of each thread that has one
+
+
+def _stopped() -> bool:
+    stop: threading.Event | None = getattr(_own, "stop", None)
+    return stop is not None and stop.is_set()
 
 
 def _take() -> _Decoder:

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 from starlette.requests import Request
 
 from personsearch.errors import PersonSearchError
+from personsearch.media import apart
 from personsearch.search.archive import Archive
 from personsearch.web.admission import Gate, unless_gone
 from personsearch.web.keys import NO_KEY, SCOPES, Keys
@@ -80,7 +81,8 @@ class Service:
         self._writes = {
             kind: ThreadPoolExecutor(1, thread_name_prefix=kind) for kind in ("erase", "add")
         }
-        self._heavy = ThreadPoolExecutor(_PICTURES, thread_name_prefix="pictures")
+        self._stop = threading.Event()
+        self._heavy = ThreadPoolExecutor(_PICTURES, "pictures", apart.stop_by, (self._stop,))
         self.received, self.decoded = Gate(RECEIVED), Gate(DECODED)
         self.searches = Gate(_STORE - 1)  # a thread is left for what is quick
 
@@ -138,7 +140,8 @@ class Service:
         return self.settings.keys_needed or self.keys.were_made()
 
     def close(self) -> None:
-        """Delete everything in memory, and stop the threads."""
+        """Delete everything in memory, and stop the threads; a picture is not decoded further."""
+        self._stop.set()
         self.uploads.clear()
         self.results.clear()
         for pool in (self._store, self._heavy, *self._writes.values()):
