@@ -73,13 +73,13 @@ def test_it_serves_until_it_is_interrupted(store: Path) -> None:
 def test_a_second_interrupt_does_not_wait_for_pictures(
     cli: Run, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = []
+    closed: list[object] = []
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("uvicorn.Server.run", interrupted)
-    monkeypatch.setattr("personsearch.web.service.Service.close", closed.append)
+    monkeypatch.setattr("personsearch.web.service.Service.close", lambda self: closed.append(self))
     status, _, err = cli("serve", "--port", "0", "--store", str(store))
     assert (status, len(closed)) == (130, 1), err
 
