@@ -10,7 +10,6 @@ Nobody is erased here because another store says so, unless that is asked for: t
 erased there are erased here, and people in files that are newer there are replaced.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +30,7 @@ Progress = Callable[[str, int, int], None]  # called with (step, done, total)
 
 UNIT_TOLERANCE = 0.01  # largest difference from 1 of the length of an embedding in half precision
 
+_LARGEST = float(np.finfo(np.float32).max)  # boxes and scores are read as float32
 _ORDER = ("open", "unreadable", "whole")  # a later one wins
 _TOGETHER = 2000  # files, pictures and people in one transaction
 _CONTENTS = (
@@ -86,8 +86,8 @@ class FileUnit:
             return "its frames are not ascending"
         rows: list[Any] = [*self.pictures, *self.tracks, *self.people]
         for row in rows:
-            if not all(math.isfinite(value) for value in row if isinstance(value, float)):
-                return f"holds a number that is not finite: {row}"
+            if not all(abs(value) <= _LARGEST for value in row if isinstance(value, float)):
+                return f"holds a number that is not finite as float32: {row}"
         for person in self.people:
             if not 0 <= person.picture < len(self.pictures):
                 return "shows someone in a picture that is not there"
