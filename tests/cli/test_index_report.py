@@ -23,7 +23,7 @@ def test_the_summary_is_short(capsys: pytest.CaptureFixture[str]) -> None:
         "3 people older than the store keeps were erased",
     ]
     lines = err.splitlines()
-    assert lines[0] == "15 could not be read:"
+    assert lines[0] == "15 left out:"
     assert lines[10] == "  /photos/09.jpg: is not a picture"
     assert lines[11:] == ["  and 5 more, which --json lists"]
 

@@ -65,7 +65,7 @@ def print_report(result: "IndexResult", uri: str) -> None:
     if report.pruned:
         echo(f"{report.pruned} people erased, whose files are gone")
     if report.unreadable:
-        echo(f"{len(report.unreadable)} could not be read:", err=True)
+        echo(f"{len(report.unreadable)} left out:", err=True)
         for left in report.unreadable[:_SHOWN]:
             echo(f"  {left.path}: {left.reason}", err=True)
         if more := report.unreadable[_SHOWN:]:
