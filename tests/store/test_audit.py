@@ -293,3 +293,23 @@ def test_an_action_is_found(log: AuditLog) -> None:
     log.append("key made", "owner", {})
     assert log.has("key made")
     assert not AuditLog(log.folder / "none").has("key made")
+
+
+def test_a_restart_that_was_killed_is_begun_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AuditLog(folder)
+    log.append("search", "anna", {})
+    (folder / HEAD).unlink()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "_add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            log.restart()
+    assert log.verify() != ""
+    log.restart("anna")
+    assert [entry.action for entry in log.entries()] == [RESTARTED]
+    assert log.verify() == ""

@@ -1,13 +1,17 @@
 """Merging two stores: the newer file wins, and erased files stay erased."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import few_people
 import pytest
 from odd_stores import DIM, MODEL, contents, files, one
 
+from personsearch.engines.uri import made_by
 from personsearch.errors import StoreError
 from personsearch.store import (
+    DATABASE,
     FileStamp,
     Filters,
     ModelIdentity,
@@ -217,3 +221,28 @@ def test_a_newer_stamp_brings_nobody_back(
     # A version with another content may come.
     report = merge_stores(other, here, apply_erasures=apply_erasures)
     assert report.people == (2 if everyone or apply_erasures else 0)
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_a_store_whose_first_merge_was_killed_takes_the_retention_time(
+    tmp_path: Path, created: bool
+) -> None:
+    there = one(tmp_path / "there", FileStamp(1, 1), 4e9)
+    with open_store(there, write=True) as store:
+        store.set_retention(30)
+    new = tmp_path / "new"
+    if created:
+        with open_store(new, model=MODEL, write=True):
+            pass
+    else:
+        new.mkdir()
+        with closing(sqlite3.connect(new / DATABASE)) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+        assert made_by(new) is None
+    assert merge_stores(there, new).people == 3
+    with open_store(new, write=True) as store:
+        assert store.retention() == 30
+        store.set_retention(None)
+    merge_stores(there, new)
+    with open_store(new) as store:
+        assert store.retention() is None

@@ -6,7 +6,8 @@ from pathlib import Path
 from personsearch.engines.engine import Engine
 from personsearch.engines.state import check_scheme as check_scheme
 from personsearch.engines.state import scheme_of as scheme_of
-from personsearch.store import DATABASE, ModelIdentity, open_store
+from personsearch.store import ModelIdentity, open_store
+from personsearch.store.store import has_store
 
 
 def open_engine(
@@ -41,7 +42,7 @@ def made_by(uri: Path | str) -> ModelIdentity | None:
     """Return the model that made a store's embeddings; None if there is no store yet."""
     check_scheme(uri)
     if not scheme_of(uri):
-        if not (Path(uri) / DATABASE).is_file():
+        if not has_store(Path(uri)):
             return None
     else:
         from personsearch.engines.milvus import has_people

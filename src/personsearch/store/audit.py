@@ -109,17 +109,12 @@ class AuditLog:
         removed first, and quoted in a line. An end that was changed, or a log that cannot be
         written, raises `StoreError`.
         """
-        try:
-            with self._locked(), self._opened() as log, self._database() as database:
-                head = self._repair(log, _noted_in(database))
-                entry, head = self._add(log, head, action, who or user_of_this_machine(), details)
-                _note(database, Noted(head.count, head.hash))
-                return entry
-        except OSError as error:
-            raise StoreError(
-                f"{self._log}: cannot be written ({error.strerror}); nothing is searched or erased "
-                "without a line in it"
-            ) from None
+        who = who or user_of_this_machine()
+        with self._writing(), self._opened() as log, self._database() as database:
+            head = self._repair(log, _noted_in(database))
+            entry, head = self._add(log, head, action, who, details)
+            _note(database, Noted(head.count, head.hash))
+            return entry
 
     def logged(
         self, action: str, who: str | None, details: Mapping[str, Any], change: Callable[[], int]
@@ -142,7 +137,7 @@ class AuditLog:
         problem = self.verify()
         if not problem:
             raise StoreError(f"{self._log}: is complete; there is no reason to begin a new one")
-        with self._locked(), self._database() as database:
+        with self._writing(), self._database() as database:
             noted = _noted_in(database) or Noted(0, BEGINNING)
             kept = []
             for path in (self._log, self._head):
@@ -150,8 +145,12 @@ class AuditLog:
                     name = f"{path.name}.{time.time_ns()}.damaged"
                     path.rename(path.with_name(name))
                     kept.append(name)
-            _note(database, None)
-        self.append(RESTARTED, who, {"problem": problem, **noted._asdict(), "kept": kept})
+            details = {"problem": problem, **noted._asdict(), "kept": kept}
+            # The database follows last: until then, the log counts as damaged.
+            with self._opened() as log:
+                first = _Head(0, 0, BEGINNING, 0)
+                _, head = self._add(log, first, RESTARTED, who or user_of_this_machine(), details)
+            _note(database, Noted(head.count, head.hash))
         return kept
 
     def entries(self) -> Iterator[AuditEntry]:
@@ -263,6 +262,17 @@ class AuditLog:
             return
         with lock.acquire(poll_interval=_POLL):
             yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with self._locked():
+                yield
+        except OSError as error:
+            raise StoreError(
+                f"{self._log}: cannot be written ({error.strerror}); nothing is searched or erased "
+                "without a line in it"
+            ) from None
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
@@ -400,15 +410,14 @@ def _noted_in(database: sqlite3.Connection | None) -> Noted | None:
     return None if row is None or row[0] is None else Noted(*row)
 
 
-def _note(database: sqlite3.Connection | None, noted: Noted | None) -> None:
+def _note(database: sqlite3.Connection | None, noted: Noted) -> None:
     """Note the end in the database, unless another process is writing to it for long."""
     if database is None:
         return
     database.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
     database.execute("PRAGMA synchronous = NORMAL")  # it may lag behind, so no sync of its own
     with suppress(sqlite3.OperationalError):
-        values = (None, None) if noted is None else noted
-        database.execute("UPDATE keeping SET audit_lines = ?, audit_head = ?", values)
+        database.execute("UPDATE keeping SET audit_lines = ?, audit_head = ?", noted)
 
 
 def _hash(line: bytes) -> str:

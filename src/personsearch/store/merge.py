@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from personsearch.errors import StoreError
 from personsearch.store.audit import DONE
-from personsearch.store.connection import DATABASE
 from personsearch.store.people import FileState, ModelIdentity, PersonRow, PictureRow, TrackRow
-from personsearch.store.store import Store, open_store
+from personsearch.store.store import Store, has_store, open_store
 from personsearch.types import FileStamp
 
 Progress = Callable[[str, int, int], None]  # called with (step, done, total)
@@ -339,8 +338,8 @@ def bring(
     caller: str | None,
 ) -> ExchangeReport:
     """Write files into a store of a model; a new store gets the retention time, too."""
-    new = not (into / DATABASE).is_file() or not (into / DATABASE).stat().st_size
-    with open_store(into, model=model if new else None, write=True, caller=caller) as store:
+    expected = None if has_store(into) else model
+    with open_store(into, model=expected, write=True, caller=caller) as store:
         there = store.model
         same = (there.fingerprint, there.dim, there.weighted)
         if same != (model.fingerprint, model.dim, model.weighted):
@@ -349,7 +348,7 @@ def bring(
                 f"by {model.name!r} ({model.fingerprint[:12]}); their embeddings cannot be "
                 "compared. Use another store"
             )
-        if new and retention is not None:
+        if retention is not None and not store.revision():  # nothing was ever written
             store.set_retention(retention)
         return take(store, exchange, progress)
 

@@ -135,19 +135,19 @@ UPDATE tracks SET last = first WHERE NOT last BETWEEN first AND {LONGEST};
 
 def prepare(folder: Path, connection: sqlite3.Connection, model: "ModelIdentity | None") -> None:
     """Create the tables of an empty database, or migrate an older one, in one transaction."""
-    if model is None or not _empty(connection):
+    if model is None or not is_empty(connection):
         check_version(folder, connection, older=True)
     # Only now: a database of something else is left unchanged.
     connection.execute("PRAGMA synchronous = FULL")
-    if not _empty(connection) and _version(connection) == SCHEMA:
+    if not is_empty(connection) and _version(connection) == SCHEMA:
         connection.execute("PRAGMA journal_mode = WAL")
         return
     # Version 0.1 holds the lock of indexing for whatever it writes.
-    alone = nullcontext() if _empty(connection) else indexing_lock(folder)
+    alone = nullcontext() if is_empty(connection) else indexing_lock(folder)
     with alone, Turn(folder) as turn:
         connection.execute("PRAGMA journal_mode = WAL")
         turn.begin(connection)
-        if _empty(connection):
+        if is_empty(connection):
             assert model is not None
             _run(connection, _TABLES + _BLOCKS)
             about = (model.name, model.fingerprint, model.dim, int(model.weighted), time.time())
@@ -162,7 +162,7 @@ def prepare(folder: Path, connection: sqlite3.Connection, model: "ModelIdentity 
 
 def check_version(folder: Path, connection: sqlite3.Connection, older: bool = False) -> None:
     """Raise `StoreError` unless it is a store of this version, or an older one if allowed."""
-    if _empty(connection):
+    if is_empty(connection):
         raise StoreError(
             f"{folder}: its database is empty; make a store with: personsearch index SOURCE "
             f"--store {folder}"
@@ -183,7 +183,8 @@ def check_version(folder: Path, connection: sqlite3.Connection, older: bool = Fa
         )
 
 
-def _empty(connection: sqlite3.Connection) -> bool:
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Return whether a database has no tables, as one whose creation was interrupted."""
     return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
 
 

@@ -13,14 +13,14 @@ log and in derived files.
 import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from personsearch.errors import StoreError
 from personsearch.store.connection import DATABASE, connect, reported
 from personsearch.store.people import ModelIdentity
 from personsearch.store.rights import private_folder
-from personsearch.store.schema import check_version, prepare
+from personsearch.store.schema import check_version, is_empty, prepare
 from personsearch.store.writing import Writing
 
 
@@ -75,6 +75,14 @@ def open_store(
         yield Store(folder, connection, made_by, caller)
     finally:
         connection.close()
+
+
+def has_store(folder: Path) -> bool:
+    """Return whether a folder has a store; False where the creation of one was interrupted."""
+    if not (folder / DATABASE).is_file():
+        return False
+    with reported(folder), closing(connect(folder, write=False)) as connection:
+        return not is_empty(connection)
 
 
 def check_fingerprint(uri: str, made_by: ModelIdentity, model: ModelIdentity, where: str) -> None:
