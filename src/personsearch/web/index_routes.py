@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 
 from personsearch.engines.sqlite import StoreEngine
-from personsearch.media.apart import decode_picture
 from personsearch.media.files import Frame
 from personsearch.store import FoundPeople, Store, open_store
 from personsearch.store.clock import LATEST
@@ -17,11 +16,10 @@ from personsearch.web.access import Indexer, Served
 from personsearch.web.schemas import Indexed
 from personsearch.web.service import Service
 from personsearch.web.upload_body import (
-    MAX_QUERY_PIXELS,
     PICTURE_BODY,
-    QUERY_SECONDS,
-    likely_pixels,
+    decode_upload,
     read_upload,
+    stated_pixels,
 )
 
 router = APIRouter(prefix="/api/v1", tags=["index"])
@@ -75,12 +73,11 @@ async def add_picture(
     def find() -> FoundPeople:
         from personsearch.indexing.finding import describe, surest
 
-        pixels = decode_picture(data, "the picture", MAX_QUERY_PIXELS, patience=QUERY_SECONDS)
+        pixels = decode_upload(data)
         people = surest(service.archive.find_people(pixels), min_score)
         return describe(Frame(pixels, None, None, time.time() if taken is None else taken), people)
 
-    pixels = await service.run(lambda: likely_pixels(data))
-    found = await service.heavy(request, caller, pixels, find)
+    found = await service.heavy(request, caller, stated_pixels(data), find)
 
     def add() -> Indexed:
         # Two requests may have sent the same picture; they are added one after the other.

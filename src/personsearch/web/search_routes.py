@@ -5,10 +5,8 @@ import time
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
-from personsearch.media.apart import decode_picture
 from personsearch.search.people_search import Match
 from personsearch.search.query import check_box
 from personsearch.search.request import Origin, SearchRequest
@@ -30,11 +28,10 @@ from personsearch.web.schemas import (
 )
 from personsearch.web.service import Caller, Service
 from personsearch.web.upload_body import (
-    MAX_QUERY_PIXELS,
     PICTURE_BODY,
-    QUERY_SECONDS,
-    likely_pixels,
+    decode_upload,
     read_upload,
+    stated_pixels,
 )
 from personsearch.web.uploads import Result, Upload
 
@@ -50,13 +47,12 @@ async def add_query(request: Request, service: Served, caller: Searcher) -> Quer
     data = await read_upload(request)
 
     def find() -> Upload:
-        pixels = _pixels(data)
+        pixels = decode_upload(data)
         height, width = pixels.shape[:2]
         found = service.archive.find_people(pixels)
         return Upload(caller.name, data, (width, height), Detections(found.boxes, found.scores))
 
-    pixels = await service.run(lambda: likely_pixels(data))
-    upload = await service.heavy(request, caller, pixels, find)
+    upload = await service.heavy(request, caller, stated_pixels(data), find)
     people = upload.people
     order = np.argsort(-people.scores, kind="stable")
     return QueryPicture(
@@ -83,7 +79,7 @@ async def query_picture(
     upload = _upload(service, query, caller)
 
     def preview() -> bytes:
-        return as_jpeg(_pixels(upload.data), PREVIEW)
+        return as_jpeg(decode_upload(upload.data), PREVIEW)
 
     jpeg = await service.heavy(request, caller, upload.pixels, preview)
     return Response(jpeg, media_type="image/jpeg")
@@ -161,10 +157,6 @@ async def report(result: Token, body: ReportRequest, service: Served, caller: Se
 _GONE = "this query picture is not kept any more; send it again"
 
 
-def _pixels(data: bytes) -> NDArray[np.uint8]:
-    return decode_picture(data, "the picture", MAX_QUERY_PIXELS, patience=QUERY_SECONDS)
-
-
 def _upload(service: Service, query: str, caller: Caller) -> Upload:
     upload = service.uploads.get(query, caller.name)
     if upload is None:
@@ -185,7 +177,7 @@ def _embeddings(
         upload = uploads[query]
         known = dict(upload.embeddings)  # others may forget them meanwhile
         if new := sorted(set(boxes) - known.keys()):
-            rows = service.archive.embed(_pixels(upload.data), np.array(new, np.float32))
+            rows = service.archive.embed(decode_upload(upload.data), np.array(new, np.float32))
             known |= zip(new, rows, strict=True)
             if len(upload.embeddings) > 256:
                 upload.embeddings.clear()
