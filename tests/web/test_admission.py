@@ -16,6 +16,7 @@ from crowd import RED
 from numpy.typing import NDArray
 from PIL import Image
 from starlette.exceptions import HTTPException
+from starlette.testclient import TestClient
 
 from personsearch.media.apart import decode_picture
 from personsearch.web import admission, service, upload_body
@@ -175,3 +176,13 @@ def test_pictures_without_room_wait_and_are_then_refused(
         # 75 % of the room is one caller's, and each picture counts twice.
         assert found.count((201, "")) == 1
         assert web.get("/healthz").status_code == 200
+
+
+def test_a_search_does_not_wait_behind_uploads(
+    client: TestClient, png: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "PATIENCE", 0.3)
+    served = client.app.state.service  # type: ignore[attr-defined]
+    asyncio.run(served.received.enter(service.LOCAL.name, service.RECEIVED))
+    assert client.post("/api/v1/queries", content=png({20: RED})).status_code == 429
+    assert client.post("/api/v1/search", json={"people": [1]}).status_code == 200

@@ -51,7 +51,8 @@ def ask(path: str, parts: list[bytes], **headers: str) -> int:
     scope: dict[str, Any] = {"type": "http", "path": path, "headers": given}
 
     async def limited() -> None:
-        await BodyLimit(_read_all, frozenset({"/upload"}), Gate(10**9))(scope, receive, send)
+        gates = (Gate(10**9), Gate(10**9))
+        await BodyLimit(_read_all, frozenset({"/upload"}), *gates)(scope, receive, send)
 
     try:
         asyncio.run(limited())
@@ -85,5 +86,5 @@ def test_a_body_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     length = [(b"content-length", b"9")]
     scope: dict[str, Any] = {"type": "http", "path": "/", "headers": length}
     with pytest.raises(HTTPException) as caught:
-        asyncio.run(BodyLimit(_read_all, frozenset(), Gate(10**9))(scope, never, send))
+        asyncio.run(BodyLimit(_read_all, frozenset(), Gate(1), Gate(10**9))(scope, never, send))
     assert caught.value.status_code == 408

@@ -90,7 +90,7 @@ def create_app(archive: Archive, settings: Settings | None = None) -> FastAPI:
     _answer_errors(app)
     _describe_keys(app, service)
     # The middleware added last is the outermost.
-    app.add_middleware(BodyLimit, uploads=UPLOADS, gate=service.received)
+    app.add_middleware(BodyLimit, uploads=UPLOADS, pictures=service.received, others=service.others)
     app.add_middleware(Access, service=service)
     app.add_middleware(Guard, hosts=settings.hosts)
     app.add_middleware(Observe, metrics=service.metrics)

@@ -50,18 +50,20 @@ class Buckets:
 class BodyLimit:
     """Middleware that refuses large requests: by their stated length, and while they arrive.
 
-    The paths `uploads` take a picture. A body waits for room in `gate` before it is read, and keeps
-    it until the answer.
+    The paths `uploads` take a picture. A body waits for room in a gate before it is read, and keeps
+    it until the answer: a picture in `pictures`, any other in `others`, so that it does not wait
+    behind pictures.
     """
 
-    def __init__(self, app: ASGIApp, uploads: frozenset[str], gate: Gate) -> None:
-        self.app, self.uploads, self.gate = app, uploads, gate
+    def __init__(self, app: ASGIApp, uploads: frozenset[str], pictures: Gate, others: Gate) -> None:
+        self.app, self.uploads, self.pictures, self.others = app, uploads, pictures, others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limit = MAX_UPLOAD + 4096 if scope["path"] in self.uploads else MAX_BODY
+        upload = scope["path"] in self.uploads
+        limit, gate = (MAX_UPLOAD + 4096, self.pictures) if upload else (MAX_BODY, self.others)
         headers = Headers(scope=scope)
         stated = headers.get("content-length", "0")
         if not re.fullmatch("[0-9]{1,15}", stated) or int(stated) > limit:
@@ -75,7 +77,7 @@ class BodyLimit:
         caller = scope.get("state", {}).get("caller")
         try:
             # Twice: as it arrives in parts, and in one piece.
-            place = await self.gate.enter(caller.name if caller else "", 2 * size)
+            place = await gate.enter(caller.name if caller else "", 2 * size)
         except HTTPException as error:
             # Not closed: a client that is still sending reads no answer from a closed connection.
             answer = refusal(error.status_code, error.detail, error.headers)

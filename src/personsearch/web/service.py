@@ -23,7 +23,9 @@ from personsearch.web.views import Views
 T = TypeVar("T")
 
 RECEIVED = 320 * 1024 * 1024
-"""Room for the bodies of requests while they arrive and are worked on, in bytes."""
+"""Room for uploaded pictures while they arrive and are worked on, in bytes."""
+OTHERS = 32 * 1024 * 1024
+"""The same for all other bodies."""
 DECODED = 1024 * 1024 * 1024
 """Room for decoded pictures, in bytes."""
 BYTES_A_PIXEL = 24  # as decoded, as sent on, and as the network's tensor
@@ -83,7 +85,7 @@ class Service:
         }
         self._stop = threading.Event()
         self._heavy = ThreadPoolExecutor(_PICTURES, "pictures", apart.stop_by, (self._stop,))
-        self.received, self.decoded = Gate(RECEIVED), Gate(DECODED)
+        self.received, self.others, self.decoded = Gate(RECEIVED), Gate(OTHERS), Gate(DECODED)
         self.searches = Gate(_STORE - 1)  # a thread is left for what is quick
 
     def warm(self) -> None:

@@ -129,6 +129,6 @@ async def healthz(service: Served) -> JSONResponse:
 async def metrics(service: Served) -> Response:
     """Metrics for Prometheus."""
     service.metrics.uploads.set(len(service.uploads))
-    gates = (service.received, service.decoded, service.searches)
+    gates = (service.received, service.others, service.decoded, service.searches)
     service.metrics.waiting.set(sum(gate.waiting for gate in gates))
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)
