@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import resource
 from pathlib import Path
@@ -300,3 +301,15 @@ def test_others_may_write_while_it_is_exported(tmp_path: Path) -> None:
     export_store(store, tmp_path / "meanwhile", progress=write)
     assert written
     assert files(tmp_path / "meanwhile") == files(tmp_path / "before")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "files.jsonl", "embeddings-00000.safetensors"])
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path, name: str) -> None:
+    export_store(one(tmp_path / "store", FileStamp(1, 1), 1.0), tmp_path / "out")
+    path = tmp_path / "out" / name
+    path.unlink()
+    for make_odd in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        make_odd(path)
+        with pytest.raises(StoreError, match="is not a regular file"):
+            import_store(tmp_path / "out", tmp_path / "new")
+        path.unlink()

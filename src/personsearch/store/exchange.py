@@ -23,7 +23,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from personsearch.durable import replace_file, sync
-from personsearch.errors import StoreError
+from personsearch.errors import PictureError, StoreError
+from personsearch.media.opening import open_regular
 from personsearch.parsing import parse_json
 from personsearch.store import exchange_shards as shards
 from personsearch.store import exchange_tables as tables
@@ -207,10 +208,8 @@ def import_store(
     for done, (name, file) in enumerate(sorted(manifest.files.items()), start=1):
         try:
             found = _described(folder / name)
-        except OSError as error:
-            raise StoreError(
-                f"{folder / name}: cannot be read ({error.strerror}); export again"
-            ) from None
+        except PictureError as error:
+            raise StoreError(f"{error}; export again") from None
         if found != file:
             raise StoreError(
                 f"{folder / name}: is damaged, it has {found.bytes} bytes of another checksum, "
@@ -230,11 +229,11 @@ def import_store(
 def _read_manifest(folder: Path) -> _Manifest:
     path = folder / MANIFEST
     try:
-        plain = parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        with open_regular(path, "manifest") as file:
+            plain = parse_json(file.read())
+    except PictureError as error:
         raise StoreError(
-            f"{path}: cannot be read ({error.strerror}); expected a folder that was written by: "
-            "personsearch store export"
+            f"{error}; expected a folder that was written by: personsearch store export"
         ) from None
     except ValueError:
         raise StoreError(f"{path}: is damaged, it is not JSON; export again") from None
@@ -331,7 +330,7 @@ class _Rows:
 
 
 def _described(path: Path) -> _File:
-    with path.open("rb") as file:
+    with open_regular(path, "data file") as file:  # a FIFO or a device would never end
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return _File(bytes=file.tell(), sha256=digest)
 
