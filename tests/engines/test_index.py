@@ -699,3 +699,31 @@ def test_the_files_of_a_large_store_are_written_ahead(folder: Path, tmp_path: Pa
         pass
     write_index(tmp_path / "small")
     assert not (tmp_path / "small" / "index").exists()
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_database_that_was_replaced_while_it_was_open_is_opened_again(
+    tmp_path: Path, removed: bool
+) -> None:
+    folder = tmp_path / "store"
+    vectors = fill(folder, count=60)
+    shutil.copytree(folder, tmp_path / "backup")
+    with StoreEngine(folder) as engine, open_store(folder, write=True) as writer:
+        add(writer, "new.mp4", vectors[:1], "gate")
+        file = writer.begin_file("/videos", "more.mp4", FileStamp(1, 1))
+        assert engine.search(vectors[:1], top=2)[0].ids.tolist() == [1, 61]
+        with engine.snapshot():
+            (folder / DATABASE).unlink()
+            if not removed:
+                shutil.copy(tmp_path / "backup" / DATABASE, folder)
+            assert engine.count(Filters(people=[61])) == 1  # one request sees one state
+        with pytest.raises(StoreError, match="was replaced or removed while it was open"):
+            writer.add(file, [])
+        if removed:
+            with pytest.raises(StoreError, match="there is no store here"):
+                engine.search(vectors[:1])
+        else:
+            assert engine.search(vectors[:1], top=1)[0].ids.tolist() == [1]
+            assert (engine.count(), engine.sources()) == (60, {"/videos": 60})
+            assert engine.erase(Filters(people=[1])) == 1
+            assert 1 not in engine.search(vectors[:1], top=60)[0].ids

@@ -50,7 +50,7 @@ class StoreEngine(Engine):
     def store(self) -> Store:
         """The store, open for reading in this thread."""
         found: Store | None = getattr(self._local, "store", None)
-        if found is None:
+        if found is None or (found.replaced() and not found.in_transaction):
             with self._lock:
                 found = self._stack.enter_context(open_store(self.folder, model=self._given))
             self._local.store = found

@@ -21,7 +21,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -110,7 +110,7 @@ class AuditLog:
         written, raises `StoreError`.
         """
         who = who or user_of_this_machine()
-        with self._writing(), self._opened() as log, self._database() as database:
+        with self._locked(), self._opened() as log, self._database() as database:
             head = self._repair(log, _noted_in(database))
             entry, head = self._add(log, head, action, who, details)
             _note(database, Noted(head.count, head.hash))
@@ -137,7 +137,7 @@ class AuditLog:
         problem = self.verify()
         if not problem:
             raise StoreError(f"{self._log}: is complete; there is no reason to begin a new one")
-        with self._writing(), self._database() as database:
+        with self._locked(), self._database() as database:
             noted = _noted_in(database) or Noted(0, BEGINNING)
             kept = []
             for path in (self._log, self._head):
@@ -257,16 +257,10 @@ class AuditLog:
     def _locked(self) -> Iterator[None]:
         # Not a lock of the log itself: some versions of filelock empty the file that they lock.
         lock = FileLock(self.folder / LOCK, mode=0o600)
-        if not os.access(self.folder, os.W_OK):
-            yield  # missing, or on read-only media: nobody appends
-            return
-        with lock.acquire(poll_interval=_POLL):
-            yield
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
+        # A folder that is missing, or on read-only media, has nobody who appends.
+        held = os.access(self.folder, os.W_OK)
         try:
-            with self._locked():
+            with lock.acquire(poll_interval=_POLL) if held else nullcontext():
                 yield
         except OSError as error:
             raise StoreError(

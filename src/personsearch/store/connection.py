@@ -40,7 +40,19 @@ class Connection:
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, model: ModelIdentity) -> None:
         self.folder, self.model = folder, model
-        self._connection = connection
+        self._connection, self._inode = connection, _file_at(folder)
+
+    def replaced(self) -> bool:
+        """Whether another file has taken the place of the database, as when a backup is restored.
+
+        What is read from here, or written, is of a file that nobody else sees.
+        """
+        return self._inode != _file_at(self.folder)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction or a snapshot has begun."""
+        return self._connection.in_transaction
 
     def revision(self) -> int:
         """Number of the last committed transaction."""
@@ -90,6 +102,11 @@ class Connection:
             with Turn(self.folder, self.patience) as turn:
                 turn.begin(self._connection)
             try:
+                if self.replaced():
+                    raise StoreError(
+                        f"{self.folder}: the database was replaced or removed while it was open; "
+                        "run the same command again"
+                    )
                 yield
                 touched = self.blocks_since(self.revision())
                 self._connection.execute("UPDATE counter SET changes = changes + 1")
@@ -101,7 +118,7 @@ class Connection:
                 with index_files.without_blocks(self.folder, touched, centroids_too=erasing):
                     self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
+                if self.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
         if len(touched):
@@ -229,6 +246,15 @@ def _create(path: Path) -> None:
     # Only if there is none: closing a file that SQLite has open would lose this process's locks.
     with suppress(OSError):  # SQLite reports the others
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _file_at(folder: Path) -> tuple[int, int] | None:
+    """Device and number of a database's file; None if there is none."""
+    try:
+        status = (folder / DATABASE).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _size(path: Path) -> int:

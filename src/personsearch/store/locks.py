@@ -122,12 +122,12 @@ def indexing_lock(folder: Path) -> Iterator[None]:
     lock = FileLock(path, mode=0o600)
     try:
         lock.acquire(timeout=0)
+        path.write_text(str(os.getpid()))
     except Timeout:
         raise _writing(folder, holder) from None
     except OSError as error:
         raise _unlockable(path, error) from None
     try:
-        path.write_text(str(os.getpid()))
         yield
     finally:
         lock.release()
