@@ -22,6 +22,7 @@ def test_pages_of_other_sites_are_refused(client: TestClient) -> None:
         "https://evil.example",
         "http://localhost:1",
         "http://localhost.evil.example",
+        "http://[::1",
         "null",
         "",
     ):

@@ -71,6 +71,8 @@ def test_bodies() -> None:
     assert ask("/upload", [], content_length=str(5 * MAX_UPLOAD)) == 413
     for nonsense in ("-1", "ten", "9" * 5000):
         assert ask("/upload", [], content_length=nonsense) == 413
+    assert ask("/search", [mega], transfer_encoding="chunked") == 200
+    assert ask("/search", [mega], transfer_encoding="chunked", content_length="5") == 400
 
 
 def test_a_body_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ class Guard:
             return 421, (
                 "unknown host name; use the server's IP address, or start it with --allow-host NAME"
             )
-        origins = {urlsplit(origin).netloc.lower() for origin in headers.getlist("origin")}
+        origins = {one.lower().partition("://")[2] for one in headers.getlist("origin")}
         sites = set(headers.getlist("sec-fetch-site")) if scope["path"] != "/" else set()
         if origins - {given[0].lower()} or sites - _OWN:
             return 403, "requests from pages of other sites are refused"

@@ -69,6 +69,11 @@ class BodyLimit:
         if not re.fullmatch("[0-9]{1,15}", stated) or int(stated) > limit:
             await refusal(413, too_large(limit), {"connection": "close"})(scope, receive, send)
             return
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy may read where the body ends by the other header.
+            answer = refusal(400, "the length of the body is stated twice", {"connection": "close"})
+            await answer(scope, receive, send)
+            return
         size = limit if "transfer-encoding" in headers else int(stated)
         limited = _limited(receive, limit)
         if not size:
