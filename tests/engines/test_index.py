@@ -713,9 +713,11 @@ def test_a_database_that_was_replaced_while_it_was_open_is_opened_again(
         file = writer.begin_file("/videos", "more.mp4", FileStamp(1, 1))
         assert engine.search(vectors[:1], top=2)[0].ids.tolist() == [1, 61]
         with engine.snapshot():
-            (folder / DATABASE).unlink()
-            if not removed:
-                shutil.copy(tmp_path / "backup" / DATABASE, folder)
+            if removed:
+                (folder / DATABASE).unlink()
+            else:
+                shutil.rmtree(folder)
+                shutil.copytree(tmp_path / "backup", folder)
             assert engine.count(Filters(people=[61])) == 1  # one request sees one state
         with pytest.raises(StoreError, match="was replaced or removed while it was open"):
             writer.add(file, [])
