@@ -1,6 +1,13 @@
-"""Fixtures of tests in several folders."""
+"""Fixtures of tests in several folders, and one thread for each process of the tests.
 
+Several processes run tests at once. If each used all processors, they would wait for one another
+in busy loops; with one thread each, sums also have one order, so figures are the same anywhere.
+"""
+
+import os
 from collections.abc import Iterator
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch, NumPy and faiss are loaded
 
 import pytest
 import torch

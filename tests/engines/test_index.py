@@ -5,10 +5,11 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,8 @@ DIM, COUNT = 32, 5000
 MODEL = ModelIdentity("made", "d" * 64, DIM)
 CAMERAS = ("door", "yard", "hall", "gate", "roof")
 EMPTY: tuple[int, ...] = ()
+
+Filled = Callable[..., Path]
 
 
 def people_like(count: int, seed: int) -> np.ndarray:
@@ -87,10 +90,25 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "FEW", 64)
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """Make a store of so many people in a folder; each is filled once and copied."""
+
+    @cache
+    def made(weighted: bool, count: int) -> Path:
+        folder = tmp_path_factory.mktemp("filled")
+        fill(folder, replace(MODEL, weighted=weighted), count)
+        return folder
+
+    def copy(folder: Path, weighted: bool = False, count: int = COUNT) -> Path:
+        return shutil.copytree(made(weighted, count), folder, dirs_exist_ok=True)
+
+    return copy
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    fill(tmp_path / "store")
-    return tmp_path / "store"
+def folder(tmp_path: Path, filled: Filled) -> Path:
+    return filled(tmp_path / "store")
 
 
 @pytest.fixture
@@ -171,6 +189,7 @@ FILTERS = [
 @pytest.mark.parametrize("few", [0, 64, 1 << 20])
 def test_exact_search_equals_the_plain_product(
     tmp_path: Path,
+    filled: Filled,
     filters: Filters,
     weighted: bool,
     few: int,
@@ -178,7 +197,7 @@ def test_exact_search_equals_the_plain_product(
 ) -> None:
     for module in (index_parts, index_module):
         monkeypatch.setattr(module, "FEW", few)
-    fill(tmp_path, replace(MODEL, weighted=weighted), 2600)
+    filled(tmp_path, weighted, 2600)
     asked = queries(4)
     with StoreEngine(tmp_path) as engine:
         for top, without in ((1, EMPTY), (10, (7, 8, 2599)), (300, EMPTY), (3000, (5,))):
@@ -212,8 +231,10 @@ def test_nothing_is_asked_or_there(engine: StoreEngine, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_approximate_search_finds_nearly_all(tmp_path: Path, weighted: bool) -> None:
-    fill(tmp_path, replace(MODEL, weighted=weighted))
+def test_approximate_search_finds_nearly_all(
+    tmp_path: Path, filled: Filled, weighted: bool
+) -> None:
+    filled(tmp_path, weighted)
     asked = queries(200)
     with StoreEngine(tmp_path, exact=False) as engine:
         found = engine.search(asked, top=10)
@@ -516,8 +537,10 @@ def erased_by(store: Store, how: str, person: int) -> None:
 
 @pytest.mark.parametrize("how", ["person", "time", "file", "put", "changed"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_whoever_is_erased_is_in_no_file(tmp_path: Path, how: str, weighted: bool) -> None:
-    fill(tmp_path, replace(MODEL, weighted=weighted))
+def test_whoever_is_erased_is_in_no_file(
+    tmp_path: Path, filled: Filled, how: str, weighted: bool
+) -> None:
+    filled(tmp_path, weighted)
     person, asked = 1234, queries()
     with StoreEngine(tmp_path) as engine:
         assert engine.prepare()

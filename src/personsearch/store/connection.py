@@ -150,7 +150,8 @@ class Connection:
             self._connection.executemany(text, rows)
 
     def _all(self, text: str, *values: Any) -> list[Any]:
-        return list(self.query(text, *values))
+        with reported(self.folder):
+            return self._connection.execute(text, values).fetchall()
 
     def _one(self, text: str, *values: Any) -> Any:
         with reported(self.folder):
