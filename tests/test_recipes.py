@@ -37,7 +37,7 @@ def network(path: Path) -> str:
     values = tomllib.loads(path.read_text(encoding="utf-8"))
     changes: dict[str, object] = {"weights": "none", "norm": "batch", "fc_weights": "none"}
     changes |= {"min_size": 96, "max_size": 160}
-    most = {"rois_per_image": 16, "rpn_post_nms_top_n_train": 64, "hidden": 64, "queue_size": 8}
+    most = {"rois_per_image": 4, "rpn_post_nms_top_n_train": 16, "hidden": 64, "queue_size": 8}
     changes |= {key: min(values[key], few) for key, few in most.items() if key in values}
     recipe = make_recipe(values | {key: v for key, v in changes.items() if key in values})
     own = {k: v for k, v in recipe.settings.items() if not k.endswith("_iterations")}
