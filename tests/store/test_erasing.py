@@ -11,7 +11,7 @@ from few_people import MODEL, STAMP, everything, found, vectors
 
 from personsearch.errors import StoreError
 from personsearch.media.contents import content_of
-from personsearch.store import FileStamp, Filters, Store, open_store
+from personsearch.store import FileStamp, Filters, Store, connection, open_store
 from personsearch.store.audit import LOG, AuditLog
 
 
@@ -121,7 +121,10 @@ def test_no_copy_stays_in_free_pages(tmp_path: Path) -> None:
     assert not left
 
 
-def test_what_an_erasing_left_is_overwritten_by_the_next(folder: Path) -> None:
+def test_what_an_erasing_left_is_overwritten_by_the_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_READERS", 0.1)
     with open_store(folder) as store:
         secret = store.thumbnail(2)
     with open_store(folder, write=True) as store, open_store(folder) as reader:
@@ -223,7 +226,10 @@ def test_where_nobody_is_erased_there_is_no_line(folder: Path) -> None:
     assert actions(folder) == ["erase", "erased"]
 
 
-def test_the_result_is_logged_even_if_copies_are_left(folder: Path) -> None:
+def test_the_result_is_logged_even_if_copies_are_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_READERS", 0.1)
     with open_store(folder, write=True) as store, open_store(folder) as reader:
         store.execute("PRAGMA busy_timeout = 20")
         with reader.snapshot():

@@ -160,7 +160,7 @@ class Connection:
     def _column(self, text: str, *values: Any) -> list[Any]:
         return [value for (value,) in self._all(text, *values)]
 
-    def _truncate_log(self, patience: float = _READERS) -> bool:
+    def _truncate_log(self, patience: float) -> bool:
         """Empty the write-ahead log, which holds old pages; False while others read them."""
 
         def attempt() -> bool:
@@ -182,7 +182,7 @@ class Connection:
             self._connection.execute("ROLLBACK")
             with self._temporary_files_here():
                 turn.run(self._connection, "VACUUM")
-            emptied = self._truncate_log()
+            emptied = self._truncate_log(_READERS)
             if emptied:  # in the same turn: nobody erased anyone meanwhile
                 turn.run(self._connection, "UPDATE keeping SET unscrubbed = 0")
         if not emptied:

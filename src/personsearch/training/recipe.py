@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -294,6 +295,7 @@ def _keyword_only(function: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
             yield name, None, {name: _field(name, kind, default)}
 
 
+@cache
 def _settings_model(system: str) -> type[BaseModel]:
     """Make a strict model of the keyword arguments of a system, its backbone and its stages."""
     keys: dict[str, Any] = {}
