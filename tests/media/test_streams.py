@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event
 
@@ -77,8 +78,8 @@ def test_the_newest_picture_is_taken_and_every_source_has_its_turn() -> None:
     assert [one and (one[0], one[1].index) for one in taken] == [(gate, 2), (hall, 1), None]
 
 
-class _Elsewhere(BaseHTTPRequestHandler):
-    """A camera that names another address: by a redirect, or in a playlist."""
+class _Odd(BaseHTTPRequestHandler):
+    """A camera that names another address, by a redirect or in a playlist, or sends nonsense."""
 
     def do_GET(self) -> None:
         asked: list[str] = self.server.asked  # type: ignore[attr-defined]
@@ -87,6 +88,14 @@ class _Elsewhere(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", "/internal")
             self.end_headers()
+        elif self.path == "/nonsense":
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b"--b\r\nContent-Type: image/jpeg\r\n\r\n\xff\xd8no JPEG\r\n")
+                    time.sleep(0.01)
         else:
             self.send_response(200)
             self.send_header("Content-Type", "application/vnd.apple.mpegurl")
@@ -98,15 +107,20 @@ class _Elsewhere(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("path", "reason"), [("/redirect", "if it redirects"), ("/list.m3u8", "of a playlist")]
+    ("path", "reason"),
+    [
+        ("/redirect", "if it redirects"),
+        ("/list.m3u8", "of a playlist"),
+        ("/nonsense", "cannot be decoded"),
+    ],
 )
-def test_a_camera_chooses_no_other_address(path: str, reason: str) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere) as server:
+def test_a_camera_chooses_no_other_address_and_says_what_is_wrong(path: str, reason: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Odd) as server:
         server.asked = []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         stream, stop = parse_stream(f"http://127.0.0.1:{server.server_port}{path}"), Event()
         report = StreamReport(stream.uri, stream.camera)
-        patience = Patience(stall=5.0, pause=0.01)
+        patience = Patience(stall=5.0, pause=0.01, blind=0.5)
         reader = StreamReader(stream, Newest(), report, Sampling(), patience, stop)
         reader.thread.start()
         until = time.monotonic() + 20

@@ -58,6 +58,7 @@ class Patience:
     stall: float = 10.0  # without data, after which a connection is given up
     pause: float = 1.0  # before the first try to reconnect; each later pause is twice as long
     longest: float = 60.0  # pause
+    blind: float = 60.0  # with data, but no picture that can be decoded; keyframes come more often
 
 
 @dataclass
@@ -192,15 +193,20 @@ class StreamReader:
             video = container.streams.video[0]
             # Threads over frames would hold frames back.
             video.thread_type = "SLICE"
+            decoded = time.monotonic()
             for packet in container.demux(video):
                 if self.stop.is_set():
                     return
                 try:
                     frames = packet.decode()
                 except Exception:
-                    continue  # a part that was damaged on its way is left out
+                    frames = []  # a part that was damaged on its way is left out
                 for frame in frames:
                     self._take(frame)
+                if frames:
+                    decoded = time.monotonic()
+                elif time.monotonic() - decoded > self.patience.blind:
+                    raise PictureError("sends pictures that cannot be decoded")
 
     def _take(self, frame: av.VideoFrame) -> None:
         if not self._connected:
