@@ -65,6 +65,22 @@ def test_a_drive_that_is_taken_out_hides_nothing_else(tmp_path: Path) -> None:
     assert names(next(watched)) == ["b.png"]
 
 
+def test_what_comes_back_as_it_was_is_taken_again(tmp_path: Path) -> None:
+    photo = paint(tmp_path / "photos" / "a.png", RED)
+    (tmp_path / "photos" / "b.gif").write_bytes(b"GIF89a")
+    watched = watch([tmp_path / "photos"], find_media, interval=0.0)
+    next(watched)
+    assert names(next(watched)) == ["a.png"]
+    for name in ("a.png", "b.gif"):
+        (tmp_path / "photos" / name).rename(tmp_path / name)
+    assert next(watched) == Scan([], [], True)  # a run that prunes erases its people
+    for name in ("a.png", "b.gif"):
+        (tmp_path / name).rename(tmp_path / "photos" / name)
+    assert [one.path.name for one in next(watched).skipped] == ["b.gif"]
+    assert names(next(watched)) == [photo.name]
+    assert next(watched) == Scan([], [], False)
+
+
 def test_it_pauses_between_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paint(tmp_path / "photos" / "a.png", RED)
     pauses: list[float] = []

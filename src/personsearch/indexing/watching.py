@@ -39,7 +39,7 @@ def watch(sources: Sequence[Path], find: Find, *, interval: float = INTERVAL) ->
     reported: set[Skipped] = set()
     while True:
         known: dict[tuple[str, str], FileStamp] = {}
-        changed, unreadable = [], []
+        changed, unreadable = [], set[Skipped]()
         for source in sources:
             try:
                 media, skipped = find([source])
@@ -51,11 +51,12 @@ def watch(sources: Sequence[Path], find: Find, *, interval: float = INTERVAL) ->
                 if before and before.get(key) == one.stamp != given.get(key):
                     given[key] = one.stamp
                     changed.append(one)
-            unreadable += [one for one in skipped if one not in reported]
-        reported.update(unreadable)
+            unreadable.update(skipped)
         fewer = before is None or not before.keys() <= known.keys()
-        yield Scan(changed, unreadable, fewer)
-        before = known
+        yield Scan(changed, sorted(unreadable - reported, key=lambda one: one.path), fewer)
+        # What is gone is forgotten: it may come back, and a camera writes new files for ever.
+        given = {key: stamp for key, stamp in given.items() if key in known}
+        before, reported = known, unreadable
         time.sleep(interval)
 
 
