@@ -1,7 +1,6 @@
-"""`personsearch demo` from drawing to the page, through the real entry point."""
+"""`personsearch demo` from drawing to the page; a process of its own where it is interrupted."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shell import personsearch
 
 from personsearch.cli.main import main
 
@@ -68,20 +68,6 @@ class Page(HTMLParser):
         self.text += data
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "personsearch", "demo", *arguments]
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1"}
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=environment(), check=False
-    )
-
-
 def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Run the command in this process, which spares the imports; return its exit status."""
     monkeypatch.setattr(sys, "argv", ["personsearch", "demo", *arguments])
@@ -104,7 +90,8 @@ def recipe(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def report(folder: Path, recipe: Path) -> dict[str, Any]:
-    done = run("--size", "tiny", "--recipe", str(recipe), "--out", str(folder / "out"), "--json")
+    out = folder / "out"
+    done = personsearch("demo", "--size", "tiny", "--recipe", recipe, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     parsed: dict[str, Any] = json.loads(done.stdout)
     return parsed
@@ -165,11 +152,10 @@ def test_an_interrupted_training_goes_on(
     log = folder / "out" / "run" / "log.jsonl"
     log.unlink()  # what is there next, the new run wrote
     running = subprocess.Popen(
-        command(*arguments),
+        [sys.executable, "-m", "personsearch", "demo", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
     )
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and running.poll() is None:
@@ -182,7 +168,7 @@ def test_an_interrupted_training_goes_on(
     assert "run the same command again" in errors
     stopped_at = len(log.read_text().splitlines())
     assert 4 < stopped_at < 34
-    done = run(*arguments, "--json")
+    done = personsearch("demo", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     # Every iteration is in the log once: nothing was trained twice.
     places = [
@@ -229,7 +215,7 @@ def test_wrong_usage_is_one_error(
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real samples beside the repository")
 def test_real_frames(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="the networks need OpenVINO")
-    done = run("--real", str(REAL), "--out", str(tmp_path / "real"), "--json")
+    done = personsearch("demo", "--real", REAL, "--out", tmp_path / "real", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert [result["data"] for result in report["results"]] == ["PRW frames", "PETS09 S2L1"]

@@ -43,14 +43,16 @@ def train(
 
     Example: personsearch train synthetic-small/oim --data synth --out runs/oim
     """
+    from personsearch.recipes import find
+
+    path = find(recipe)  # before torch is loaded, which takes seconds
     from personsearch.datasets import open_dataset
     from personsearch.errors import RecipeError
-    from personsearch.recipes import find
     from personsearch.training.devices import joined_processes
     from personsearch.training.loop import Trainer
     from personsearch.training.recipe import read_recipe
 
-    wanted = read_recipe(find(recipe))
+    wanted = read_recipe(path)
     changes = {"data": str(data)} if data else {}
     if not (changes or wanted.data):
         raise RecipeError(f"{recipe}: names no data set; set data in it or give --data FOLDER")
