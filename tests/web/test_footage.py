@@ -15,6 +15,7 @@ from PIL import Image
 
 from personsearch.errors import PictureError
 from personsearch.store import StoredPerson
+from personsearch.web import footage
 from personsearch.web.footage import as_jpeg, clip, whole_picture
 
 
@@ -48,6 +49,15 @@ def test_a_clip_around_the_moment(people: list[StoredPerson]) -> None:
         pixels = frame.to_ndarray(format="rgb24").astype(int)
         columns = np.flatnonzero((pixels.max(2) - pixels.min(2))[100] > 80)
         assert abs(columns[0] - x) <= 6
+
+
+def test_a_clip_that_takes_too_long_ends_early(
+    people: list[StoredPerson], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(footage, "CLIP_SECONDS", 0.0)
+    walker = next(one for one in people if one.position is not None)
+    with av.open(io.BytesIO(clip(walker, 2.0))) as made:
+        assert len(list(made.decode(video=0))) == 1
 
 
 def test_what_is_gone_or_is_another_file(people: list[StoredPerson], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import time
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,8 @@ CLIP_WIDTH, CLIP_RATE = 960, 25
 """The largest width in pixels, and the frame rate, of a clip."""
 MAX_CLIP = 20.0
 """Longest clip, in seconds."""
+CLIP_SECONDS = 60.0
+"""Time to make a clip, after which it ends with the frames that were decoded."""
 
 
 def whole_picture(person: StoredPerson) -> NDArray[np.uint8]:
@@ -56,7 +59,7 @@ def clip(person: StoredPerson, seconds: float = 6.0) -> bytes:
     Raises:
         PictureError: it is a photo, or the video is missing or damaged.
     """
-    path = _file(person)
+    path, until = _file(person), time.monotonic() + CLIP_SECONDS
     if person.frame is None or person.position is None:
         raise PictureError(f"{path}: is a photo, which has no clip")
     begin = max(person.position - seconds / 2, 0.0)
@@ -66,7 +69,8 @@ def clip(person: StoredPerson, seconds: float = 6.0) -> bytes:
     first = next(frames, None)
     if first is None:
         raise PictureError(f"{path}: has no frames at {person.position:.1f} s")
-    return _encode(itertools.chain([first], frames), begin)
+    in_time = itertools.takewhile(lambda _: time.monotonic() < until, frames)
+    return _encode(itertools.chain([first], in_time), begin)
 
 
 def _encode(frames: Iterable[tuple[float, NDArray[np.uint8]]], begin: float) -> bytes:
