@@ -313,3 +313,16 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path, name: str) -> None:
         with pytest.raises(StoreError, match="is not a regular file"):
             import_store(tmp_path / "out", tmp_path / "new")
         path.unlink()
+
+
+def test_an_export_that_was_killed_at_its_manifest_is_written_again(tmp_path: Path) -> None:
+    store = one(tmp_path / "store", FileStamp(1, 1), 1.0)
+    if not (child := os.fork()):
+        written = tmp_path / "out.partial"
+        os.fsync = lambda _: any(written.glob("*manifest*")) and os._exit(9)
+        export_store(store, tmp_path / "out")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not (tmp_path / "out").exists()
+    export_store(store, tmp_path / "out")
+    assert import_store(tmp_path / "out", tmp_path / "new").people == 3

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from personsearch.durable import replace_file, sync
+from personsearch.durable import sync
 from personsearch.errors import PictureError, StoreError
 from personsearch.media.opening import open_regular
 from personsearch.parsing import parse_json
@@ -177,7 +177,8 @@ def _write(
     )
     manifest.sha256 = manifest.digest()
     text = json.dumps(manifest.model_dump(), indent=2, sort_keys=True, ensure_ascii=False)
-    replace_file(folder / MANIFEST, text + "\n")
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    sync(folder / MANIFEST)
     sync(folder)
     return counts
 
