@@ -34,6 +34,13 @@ def test_several_write_and_others_read(folder: Path) -> None:
                 reader.finish_file(1)
 
 
+def test_rows_that_were_not_read_are_no_error_after_closing(folder: Path) -> None:
+    with open_store(folder) as store:
+        rows = store.query("SELECT id FROM people")
+        assert next(rows) == (1,)
+    rows.close()  # type: ignore[attr-defined]
+
+
 def test_blocks_in_which_more_than_appending_was_done(folder: Path) -> None:
     with open_store(folder, write=True) as store:
         people = store.people([1, 9])

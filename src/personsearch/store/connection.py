@@ -138,7 +138,9 @@ class Connection:
     def query(self, text: str, *values: Any) -> Iterator[Any]:
         """Rows of a query, one after the other."""
         with reported(self.folder):
-            yield from self._connection.execute(text, values)
+            # Not `yield from`, which closes the cursor, perhaps when the connection is closed.
+            for row in self._connection.execute(text, values):  # noqa: UP028
+                yield row
 
     def execute(self, text: str, *values: Any) -> sqlite3.Cursor:
         """Run one statement, of a transaction if it writes."""
