@@ -35,6 +35,20 @@ def test_the_oldest_goes_first() -> None:
     assert len(memory) == 2
 
 
+def test_nobody_loses_theirs_to_others() -> None:
+    for size in (1, 40):
+        memory: ShortMemory[Upload] = ShortMemory(count=4, room=100)
+        mine = memory.put(upload(10, "b"))
+        others = [memory.put(upload(size, "a")) for _ in range(9)]
+        assert memory.get(mine, "b") is not None
+        assert memory.get(others[-1], "a") is not None
+        assert memory.get(others[0], "a") is None
+    # What is put is there, whoever takes most.
+    memory = ShortMemory(count=2, room=100)
+    tokens = [memory.put(upload(room, str(room))) for room in (1, 2, 90)]
+    assert memory.get(tokens[-1], "90") is not None
+
+
 def test_time_passes() -> None:
     now = 0.0
     memory: ShortMemory[Upload] = ShortMemory(seconds=10, clock=lambda: now)

@@ -95,7 +95,10 @@ class Result:
 
 
 class ShortMemory(Generic[Item]):
-    """A cache bounded in number, bytes and seconds since the last use; the oldest goes first."""
+    """A cache bounded in number, bytes and seconds since the last use.
+
+    The oldest item of the owner who takes most goes first, so that nobody loses theirs to others.
+    """
 
     def __init__(
         self,
@@ -118,7 +121,7 @@ class ShortMemory(Generic[Item]):
             while len(self._items) > 1 and (
                 len(self._items) > self._count or self._taken > self._room
             ):
-                self._remove(next(iter(self._items)))
+                self._remove(self._least_missed())
         return token
 
     def get(self, token: str, owner: str) -> Item | None:
@@ -163,6 +166,15 @@ class ShortMemory(Generic[Item]):
         item = self._items.pop(token)[1]
         self._taken -= item.bytes
         return item
+
+    def _least_missed(self) -> str:
+        """Return the oldest item, but the newest, of the owner who takes most."""
+        older = [(token, item) for token, (_, item) in self._items.items()][:-1]
+        taken: dict[str, float] = {}
+        for _, item in older:
+            share = 1 / self._count + item.bytes / self._room
+            taken[item.owner] = taken.get(item.owner, 0.0) + share
+        return max(older, key=lambda one: taken[one[1].owner])[0]
 
     def _expire(self) -> None:
         oldest = self._clock() - self.seconds
