@@ -171,8 +171,8 @@ class Connection:
         with impatient(self._connection):
             return poll(attempt, time.monotonic() + patience)
 
-    def vacuum(self) -> None:
-        """Rewrite the database, empty its log, and note that no copy of the erased is left.
+    def compact(self) -> None:
+        """Rewrite the database without copies of erased people, empty its log, and note that.
 
         The temporary copy lies in the store's folder. Too little room there for it raises
         `StoreError` before anything is changed; so does a reader that does not finish in 10 s,
@@ -194,7 +194,7 @@ class Connection:
             )
 
     def check_room(self) -> None:
-        """Raise `StoreError` if the disk has no room for the two copies that `vacuum` makes."""
+        """Raise `StoreError` if the disk has no room for the two copies that `compact` makes."""
         pages = self._one("PRAGMA page_count")[0] - self._one("PRAGMA freelist_count")[0]
         needed = 2 * pages * self._one("PRAGMA page_size")[0] + _MARGIN
         free = shutil.disk_usage(self.folder).free
@@ -221,7 +221,8 @@ def connect(folder: Path, write: bool) -> sqlite3.Connection:
     """Open the database in a folder; on read-only media without its log and locks."""
     path = Path.cwd() / folder / DATABASE  # SQLite would take a relative "file:x" for a URI
     frozen = not write and read_only(folder)
-    if frozen and _size(path.with_name(f"{DATABASE}-wal")):
+    log = path.with_name(f"{DATABASE}-wal")
+    if frozen and log.exists() and log.stat().st_size:
         raise StoreError(
             f"{folder}: its last changes are still in SQLite's log, which cannot be read on "
             "read-only media; copy the folder to a disk that can be written to"
@@ -258,10 +259,6 @@ def _file_at(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 @contextmanager

@@ -24,13 +24,12 @@ from personsearch.store.audit import DONE, AuditLog, user_of_this_machine
 from personsearch.store.clock import DAY, Clock
 from personsearch.store.filters import Filters, selection
 from personsearch.store.people import FileState, ModelIdentity
-from personsearch.store.reading import JOINED, OLDER, Reading
+from personsearch.store.reading import AMONG, FILES, JOINED, OLDER, Reading
 from personsearch.types import FileStamp
 
 _NOTED = 600.0  # seconds between two notes of the trusted clock
 
 _log = logging.getLogger(__name__)
-_AMONG = "IN (SELECT value FROM json_each(?))"
 
 
 class Erasing(Reading):
@@ -69,12 +68,12 @@ class Erasing(Reading):
         def delete() -> None:
             ids = json.dumps(self._column(f"SELECT h.id FROM {JOINED} {where}", *values))
             if filters.people is not None:
-                tracks = f"(SELECT track FROM people WHERE id {_AMONG})"
-                query = f"SELECT id FROM people WHERE id {_AMONG} OR track IN {tracks}"
+                tracks = f"(SELECT track FROM people WHERE id {AMONG})"
+                query = f"SELECT id FROM people WHERE id {AMONG} OR track IN {tracks}"
                 ids = json.dumps(self._column(query, ids, ids))
-            query = f"SELECT DISTINCT p.file FROM {JOINED} WHERE h.id {_AMONG}"
+            query = f"SELECT DISTINCT p.file FROM {JOINED} WHERE h.id {AMONG}"
             self.note_contents(self._column(query, ids))
-            self.execute(f"DELETE FROM people WHERE id {_AMONG}", ids)
+            self.execute(f"DELETE FROM people WHERE id {AMONG}", ids)
 
         return self._erase(delete, "erase", filters.described())
 
@@ -118,16 +117,16 @@ class Erasing(Reading):
         files = json.dumps(self._files(source, names))
         noted = "content IN (SELECT content FROM erased)"
         erased = self._column(
-            f"SELECT id FROM files WHERE id {_AMONG} AND (state = 'erased' OR {noted})", files
+            f"SELECT id FROM files WHERE id {AMONG} AND (state = 'erased' OR {noted})", files
         )
         if not erased:
             raise StoreError(f"{self.folder}: nothing of source {source!r} was erased")
         details = {"source": source} | ({} if names is None else {"pictures": list(names)})
         self.log("unerase", details)
-        contents = f"(SELECT content FROM files WHERE id {_AMONG})"
+        contents = f"(SELECT content FROM files WHERE id {AMONG})"
         these = json.dumps(erased)
         with self.writing():
-            every = f"(id {_AMONG} OR content IN {contents})"
+            every = f"(id {AMONG} OR content IN {contents})"
             self.execute(f"DELETE FROM erased WHERE content IN {contents}", these)
             # Without a stamp, a file that still shows others counts as changed.
             reset = "UPDATE files SET bytes = -1, changed = 0, content = NULL"
@@ -138,9 +137,8 @@ class Erasing(Reading):
     def learn_contents(self, files: Sequence[int]) -> None:
         """Note the contents of files that version 0.1 indexed, as far as they are there as then."""
         rows = self._all(
-            "SELECT f.id, s.place, f.name, f.bytes, f.changed FROM files f "
-            "JOIN sources s ON s.id = f.source "
-            f"WHERE f.content IS NULL AND s.here AND s.place LIKE '/%' AND f.id {_AMONG}",
+            f"SELECT f.id, s.place, f.name, f.bytes, f.changed FROM {FILES} "
+            f"WHERE f.content IS NULL AND s.here AND s.place LIKE '/%' AND f.id {AMONG}",
             json.dumps([int(one) for one in files]),
         )
         found = []
@@ -179,7 +177,7 @@ class Erasing(Reading):
             # What was erased meanwhile is not forgotten.
             self._execute_many("DELETE FROM files WHERE id = ? AND state = ?", files)
 
-        query = f"SELECT count(*) FROM {JOINED} WHERE f.id {_AMONG}"
+        query = f"SELECT count(*) FROM {JOINED} WHERE f.id {AMONG}"
         if self._one(query, json.dumps([one for one, _ in files]))[0]:
             return self._erase(delete, action, {"source": source, "pictures": there})
         with self.writing():
@@ -290,10 +288,3 @@ class Erasing(Reading):
     def mark_erased(self) -> None:
         """Note in this transaction that people were erased, and that `compact` has to follow."""
         self.execute("UPDATE keeping SET unscrubbed = 1, erasure = randomblob(16)")
-
-    def compact(self) -> None:
-        """Rewrite the database without copies of erased people, and give room back to the disk.
-
-        No room on the disk for a copy, or another process that reads, raises `StoreError`.
-        """
-        self.vacuum()

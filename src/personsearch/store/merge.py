@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from personsearch.errors import StoreError
 from personsearch.store.audit import DONE
 from personsearch.store.people import FileState, ModelIdentity, PersonRow, PictureRow, TrackRow
+from personsearch.store.reading import FILES
 from personsearch.store.store import Store, has_store, open_store
 from personsearch.types import FileStamp
 
@@ -143,7 +144,7 @@ def units_of(store: Store) -> Iterator[FileUnit]:
     """Every file of a store, sorted by source and name as bytes; call it inside a snapshot."""
     files = store.query(
         "SELECT f.id, s.place, f.name, f.bytes, f.changed, f.camera, f.state, f.reason, f.content "
-        "FROM files f JOIN sources s ON s.id = f.source ORDER BY s.place, f.name"
+        f"FROM {FILES} ORDER BY s.place, f.name"
     )
     for file, source, name, size, changed, camera, state, reason, content in files:
         yield FileUnit(
@@ -256,7 +257,7 @@ def _there(store: Store, unit: FileUnit) -> _There | None:
         "SELECT f.id, f.bytes, f.changed, f.state, f.content, "
         "(SELECT count(*) FROM pictures WHERE file = f.id), "
         "(SELECT count(*) FROM people h JOIN pictures p ON p.id = h.picture WHERE p.file = f.id) "
-        "FROM files f JOIN sources s ON s.id = f.source WHERE s.place = ? AND f.name = ?",
+        f"FROM {FILES} WHERE s.place = ? AND f.name = ?",
         *(unit.source, unit.name),
     ):
         # Of two unfinished files, the one with more pictures.

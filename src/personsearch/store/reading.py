@@ -35,16 +35,17 @@ JOINED = (
 )
 """The tables that `Filters.sql` names."""
 
-_SOURCES = "files f JOIN sources s ON s.id = f.source"
-_ANY_OF = "IN (SELECT value FROM json_each(?))"
+FILES = "files f JOIN sources s ON s.id = f.source"
+AMONG = "IN (SELECT value FROM json_each(?))"  # the values of a list as JSON
+
 _EMBEDDINGS = (
     "SELECT e.person, e.vector, h.score, h.y2 - h.y1, p.time, p.file FROM embeddings e "
     "JOIN people h ON h.id = e.person JOIN pictures p ON p.id = h.picture "
     "WHERE e.person > ? AND e.person <= ? ORDER BY e.person LIMIT ?"
 )
-_FILES = (  # without a stamp where the source was imported: see `Writing.source_id`
+_KNOWN = (  # without a stamp where the source was imported: see `Writing.source_id`
     "SELECT f.name, f.id, CASE WHEN s.here THEN f.bytes ELSE -1 END, f.changed, f.state, "
-    f"count(p.frame), f.content FROM {_SOURCES} LEFT JOIN pictures p ON p.file = f.id "
+    f"count(p.frame), f.content FROM {FILES} LEFT JOIN pictures p ON p.file = f.id "
     "WHERE s.place = ?"
 )
 _PERSON = (
@@ -76,12 +77,12 @@ class Reading(Connection):
 
     def known_files(self, source: str) -> dict[str, KnownFile]:
         """The files of a source by name."""
-        rows = self._all(f"{_FILES} GROUP BY f.id", source)
+        rows = self._all(f"{_KNOWN} GROUP BY f.id", source)
         return {name: _known(*row) for name, *row in rows}
 
     def known_file(self, source: str, name: str) -> KnownFile | None:
         """A file of a source; None if it was never indexed."""
-        rows = self._all(f"{_FILES} AND f.name = ? GROUP BY f.id", source, name)
+        rows = self._all(f"{_KNOWN} AND f.name = ? GROUP BY f.id", source, name)
         return _known(*rows[0][1:]) if rows else None
 
     def matching_files(self, filters: Filters) -> NDArray[np.int64] | None:
@@ -90,25 +91,25 @@ class Reading(Connection):
         if of_files is None:
             return None
         where, values = of_files.sql()
-        ids = self._column(f"SELECT f.id FROM {_SOURCES} {where} ORDER BY 1", *values)
+        ids = self._column(f"SELECT f.id FROM {FILES} {where} ORDER BY 1", *values)
         return np.array(ids, np.int64)
 
     def file_sources(self) -> list[tuple[int, str | None, str]]:
         """Id, camera and source of every file."""
-        return self._all(f"SELECT f.id, f.camera, s.place FROM {_SOURCES}")
+        return self._all(f"SELECT f.id, f.camera, s.place FROM {FILES}")
 
     def unreadable(self) -> list[tuple[str, str, str]]:
         """Source, name and reason of every file that could not be read."""
         return self._all(
-            f"SELECT s.place, f.name, f.reason FROM {_SOURCES} "
+            f"SELECT s.place, f.name, f.reason FROM {FILES} "
             "WHERE f.state = 'unreadable' ORDER BY 1, 2"
         )
 
     def copies(self, source: str) -> list[str]:
         """Paths of files that show people and have the content of an erased file of a source."""
-        erased = f"SELECT f.content FROM {_SOURCES} WHERE s.place = ? AND f.state = 'erased'"
+        erased = f"SELECT f.content FROM {FILES} WHERE s.place = ? AND f.state = 'erased'"
         rows = self._all(
-            f"SELECT s.place, f.name FROM {_SOURCES} WHERE f.content IN ({erased}) "
+            f"SELECT s.place, f.name FROM {FILES} WHERE f.content IN ({erased}) "
             "AND EXISTS (SELECT 1 FROM pictures p JOIN people h ON h.picture = p.id "
             "WHERE p.file = f.id) ORDER BY 1, 2",
             source,
@@ -151,7 +152,7 @@ class Reading(Connection):
 
     def find_people(self, ids: Sequence[int]) -> dict[int, StoredPerson]:
         """Those of these people who are there, by id."""
-        query = f"{_PERSON} WHERE h.id {_ANY_OF}"
+        query = f"{_PERSON} WHERE h.id {AMONG}"
         rows = self._all(query, json.dumps([int(one) for one in ids]))
         return {row[0]: _person(row) for row in rows}
 
@@ -230,7 +231,7 @@ class Reading(Connection):
         return self.thumbnails([person])[0]
 
     def _blobs(self, table: str, column: str, ids: Sequence[int]) -> dict[int, bytes]:
-        query = f"SELECT person, {column} FROM {table} WHERE person {_ANY_OF}"
+        query = f"SELECT person, {column} FROM {table} WHERE person {AMONG}"
         return dict(self._all(query, json.dumps([int(one) for one in ids])))
 
     def matrix(self, vectors: Sequence[bytes]) -> NDArray[np.float16]:

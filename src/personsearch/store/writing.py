@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from personsearch.store.erasing import Erasing
 from personsearch.store.people import (
     FileState,
     FoundPeople,
+    KnownFile,
     PersonRow,
     PictureRow,
     StoredPerson,
@@ -25,16 +25,6 @@ _INSERT_PERSON = (
     f"INSERT INTO people (id, {', '.join(PersonRow._fields)}) "
     f"VALUES (?{', ?' * len(PersonRow._fields)})"
 )
-
-
-class _Known(NamedTuple):
-    """A file of the store."""
-
-    id: int
-    state: str
-    stamp: FileStamp
-    content: bytes | None  # SHA-256 of its bytes, if it is known
-    people: int  # number of views
 
 
 class Writing(Erasing):
@@ -56,7 +46,7 @@ class Writing(Erasing):
         """
         self._erase_version(source, name, lambda there: there.stamp == stamp)
         with self.writing():
-            where, old = self.source_id(source), self._file(source, name)
+            where, old = self.source_id(source), self.known_file(source, name)
             if old and old.state == FileState.ERASED:
                 return old.id
             if old and old.stamp == stamp:
@@ -79,12 +69,12 @@ class Writing(Erasing):
         A file that is known with that content keeps the people who were not erased.
         """
 
-        def same(there: _Known) -> bool:
+        def same(there: KnownFile) -> bool:
             return there.content == content or (there.stamp == stamp and there.content is None)
 
         self._erase_version(source, name, same)
         with self.writing():
-            where, old = self.source_id(source), self._file(source, name)
+            where, old = self.source_id(source), self.known_file(source, name)
             if old and old.state == FileState.ERASED:
                 return
             if old and same(old):
@@ -97,7 +87,7 @@ class Writing(Erasing):
     def keep_file(self, source: str, name: str, stamp: FileStamp, content: bytes) -> None:
         """Note another stamp of a complete file whose content is the same."""
         with self.writing():
-            old = self._file(source, name)
+            old = self.known_file(source, name)
             if old and old.content == content and old.state == FileState.COMPLETE:
                 self._keep(old.id, stamp, content)
 
@@ -108,22 +98,10 @@ class Writing(Erasing):
             *(FileState.COMPLETE, stamp.bytes, stamp.changed, content, file),
         )
 
-    def _file(self, source: str, name: str) -> _Known | None:
-        """A file by its name; None if it is unknown."""
-        row = self._one(
-            # Without a stamp where the source was imported: see `source_id`.
-            "SELECT f.id, f.state, CASE WHEN s.here THEN f.bytes ELSE -1 END, f.changed, "
-            "f.content, (SELECT count(*) FROM pictures p JOIN people h ON h.picture = p.id "
-            "WHERE p.file = f.id) FROM files f JOIN sources s ON s.id = f.source "
-            "WHERE s.place = ? AND f.name = ?",
-            *(source, name),
-        )
-        return None if row is None else _Known(row[0], row[1], FileStamp(*row[2:4]), *row[4:])
-
-    def _erase_version(self, source: str, name: str, same: Callable[[_Known], bool]) -> None:
+    def _erase_version(self, source: str, name: str, same: Callable[[KnownFile], bool]) -> None:
         """Erase the people in another version of a file."""
-        old = self._file(source, name)
-        if old is None or not old.people or same(old):
+        old = self.known_file(source, name)
+        if old is None or same(old) or not self.people_of(old.id):
             return
 
         def delete() -> None:
