@@ -71,9 +71,7 @@ class FileFrames:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            while thread.is_alive():
-                with suppress(queue.Empty):
-                    self._waiting.get(timeout=0.05)
+            thread.join()
 
     def _put(self, item: _Item) -> bool:
         while not self._stop.is_set():

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -102,12 +102,12 @@ class Gate:
         self._admit()
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     """Return what `work` returns; cancel it and raise `ClientDisconnect` if the client leaves.
 
     The body of the request has to be read before.
     """
-    working, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
+    working, gone = asyncio.ensure_future(work), asyncio.create_task(_gone(request))
     try:
         await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -168,8 +168,4 @@ async def _in_turn(
     # The thread keeps its place until it ends, even if nobody waits for it any more.
     running = pool.submit(work)
     running.add_done_callback(finished)
-    return await unless_gone(request, _result_of(running))
-
-
-async def _result_of(running: Future[T]) -> T:
-    return await asyncio.wrap_future(running)
+    return await unless_gone(request, asyncio.wrap_future(running))

@@ -58,9 +58,7 @@ class Views:
         while self._next:
             lines, self._next = self._next, {}
             for caller, line in lines.items():
-                people: dict[str, list[int]] = {}
-                for kind, ids in line.people.items():
-                    people[kind] = sorted(ids)
+                people: dict[str, list[int]] = {k: sorted(ids) for k, ids in line.people.items()}
                 try:
                     await self._write(caller, people)
                 except Exception as error:
