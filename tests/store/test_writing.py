@@ -11,6 +11,7 @@ from personsearch.errors import StoreError
 from personsearch.store import (
     FileStamp,
     Filters,
+    TrackSpan,
     open_store,
 )
 from personsearch.store.clock import LATEST
@@ -89,3 +90,15 @@ def test_nobody_is_put_into_an_erased_file(folder: Path, whole: bool) -> None:
         store.unerase("/photos", ["c.jpg"])
         store.put(records)
         assert set(ids) <= set(store.embeddings()[0].tolist())
+
+
+def test_nobody_is_put_into_a_track_of_another_file(folder: Path) -> None:
+    with open_store(folder, write=True) as store:
+        (person,) = store.people([5])
+        half = vectors(1)[0].astype(np.float16)
+        span = TrackSpan(7, 0.0, 1.0, 2)
+        store.put([(replace(person, track=span), half, b"")])
+        other = replace(person, id=99, name="other.mp4", track=span)
+        with pytest.raises(StoreError, match=r"track 7 of '.*/other.mp4' is a track of another"):
+            store.put([(other, half, b"")])
+        assert store.erase(Filters(people=(5,))) == 1

@@ -155,8 +155,8 @@ class Writing(Erasing):
         """Write people under their own ids, each with embedding and thumbnail.
 
         A person with the same id is replaced. Their files count as complete, but have no stamp, so
-        that indexing does them again. A file that was erased, or people of it, raises `StoreError`,
-        and nobody is written.
+        that indexing does them again. A file that was erased, or people of it, and a track that is
+        one of another file here raise `StoreError`, and nobody is written.
         """
         with self.writing():
             for person, vector, thumbnail in people:
@@ -191,6 +191,12 @@ class Writing(Erasing):
                 "VALUES (?, ?, ?, ?, ?)",
                 *(span.id, file, span.first, span.last, span.views),
             )
+            (of,) = self._one("SELECT file FROM tracks WHERE id = ?", span.id)
+            if of != file:  # whoever is erased there would be erased here, too
+                raise StoreError(
+                    f"{self.folder}: track {span.id} of {person.uri!r} is a track of another file "
+                    "here; write to a store of its own, and merge both. Nobody was written"
+                )
         frame = -1 if person.frame is None else person.frame
         query = "SELECT id FROM pictures WHERE file = ? AND coalesce(frame, -1) = ?"
         if (row := self._one(query, file, frame)) is not None:
