@@ -18,6 +18,7 @@ from personsearch.store import (
     open_store,
 )
 from personsearch.store.audit import LOG, AuditLog
+from personsearch.store.check import check_store
 from personsearch.store.exchange import export_store, import_store
 from personsearch.store.merge import Removal, merge_stores
 
@@ -246,3 +247,19 @@ def test_a_store_whose_first_merge_was_killed_takes_the_retention_time(
     merge_stores(there, new)
     with open_store(new) as store:
         assert store.retention() is None
+
+
+def test_a_store_whose_columns_take_any_type_is_not_merged(tmp_path: Path) -> None:
+    here, there = one(tmp_path / "here", FileStamp(1, 1), 1.0), tmp_path / "there"
+    one(there, FileStamp(1, 2), 1.0)
+    for statement in (
+        "UPDATE sqlite_master SET sql = replace(sql, 'STRICT', '') WHERE name = 'pictures'",
+        "UPDATE pictures SET position = 'x'",
+    ):
+        with closing(sqlite3.connect(there / DATABASE, isolation_level=None)) as database:
+            database.execute("PRAGMA writable_schema = ON")
+            database.execute(statement)
+    with open_store(there) as store:
+        assert check_store(store) == ["pictures is not a strict table"]
+    with pytest.raises(StoreError, match="pictures is not a strict table"):
+        merge_stores(there, here)

@@ -81,6 +81,8 @@ class FileUnit:
             return f"is {self.state!r}, expected open, whole, unreadable or erased"
         if self.state == FileState.ERASED and (self.pictures or self.tracks):
             return "is erased, but has pictures"
+        if self.content is not None and len(self.content) != 32:
+            return "its content is no SHA-256"
         frames = [-1 if one.frame is None else one.frame for one in self.pictures]
         if frames != sorted(set(frames)) or (frames and frames[0] < -1):
             return "its frames are not ascending"
@@ -378,6 +380,8 @@ def merge_stores(
     if origin.resolve() == into.resolve():
         raise StoreError(f"{origin}: is the same store; name another one to merge")
     with open_store(origin) as there, there.snapshot():
+        if damage := there.damage():
+            raise StoreError(f"{origin}: the database is damaged ({damage}); nothing was merged")
         total = there.counts()["files"]
         files = partial(units_of, there)
         exchange = Exchange("merge", origin, files, total, apply_erasures, confirm)

@@ -246,6 +246,10 @@ class Reading(Connection):
     def damage(self) -> str:
         """The problems that SQLite's own check finds; empty if none."""
         found = [text for text in self._column("PRAGMA integrity_check") if text != "ok"]
+        # Only of strict tables does SQLite check the types; somebody else may have made others.
+        loose = "schema = 'main' AND name NOT LIKE 'sqlite_%' AND (type != 'table' OR NOT strict)"
+        names = self._column(f"SELECT name FROM pragma_table_list WHERE {loose}")
+        found += [f"{name} is not a strict table" for name in names]
         for table, row, parent, _ in self._all("PRAGMA foreign_key_check"):
             found.append(f"row {row} of {table} names a row of {parent} that is not there")
         return "; ".join(line for text in found for line in text.splitlines())
