@@ -155,7 +155,7 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
         "no folder of pictures: sizes are the usual",
         "query in no test frame",
         "query without an annotation of its id",
-        "row that is not finite",
+        "row with an impossible number",
     ]
 
 
@@ -203,3 +203,10 @@ def test_without_queries_there_are_no_protocols(tmp_path: Path) -> None:
     dataset = prw.read(tmp_path)
     assert list(dataset.protocols) == []
     assert dataset.dropped[-1].reason == "missing: there are no protocols"
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e300])
+def test_numbers_that_are_no_ids(tmp_path: Path, number: float) -> None:
+    savemat(make(tmp_path) / "ID_train.mat", {"ID_train": np.array([[1.0, number]])})
+    with pytest.raises(AnnotationError, match="ID_train has a number that is no id"):
+        prw.read(tmp_path)

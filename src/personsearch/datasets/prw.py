@@ -33,6 +33,7 @@ KEYS = ("box_new", "anno_file", "anno_previous")
 NAME = re.compile(r"c(\d+)s\d+_\d+")
 
 Clipping = Literal["once", "seqnet"]
+_LARGEST = 2.0**31  # beyond any id, side or frame; NaN is not below it
 
 
 def camera_of(name: str) -> int:
@@ -142,15 +143,15 @@ def _checked(
     rows: NDArray[np.float64], size: tuple[int, int], clipping: Clipping
 ) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.str_]]:
     """Return corners, ids, and the problem of each row, ``""`` for valid ones."""
-    infinite = ~np.isfinite(rows).all(axis=1)
+    impossible = ~(np.abs(rows) < _LARGEST).all(axis=1)
     empty = (rows[:, 3:] <= 0).any(axis=1)
-    rows = np.where(np.expand_dims(infinite | empty, 1), 0, rows)
+    rows = np.where(np.expand_dims(impossible | empty, 1), 0, rows)
     if clipping == "seqnet":
         boxes = from_xywh(np.maximum(rows[:, 1:], 0)).astype(np.int32).astype(np.float32)
     else:
         boxes = clip(from_xywh(rows[:, 1:]), size).astype(np.float32)
     problems = {
-        "row that is not finite": infinite,
+        "row with an impossible number": impossible,
         "box of zero or negative size": empty,
         "id is not a whole number": rows[:, 0] != np.rint(rows[:, 0]),
         "box outside its picture": (boxes[:, 2:] <= boxes[:, :2]).any(axis=1),
@@ -163,7 +164,10 @@ def _train_ids(path: Path, scenes: Sequence[Scene], dropped: list[Dropped]) -> l
     """Return the files' numbers of the train ids, ascending."""
     seen = {id_ for scene in scenes for id_ in scene.ids.tolist() if id_ != UNLABELLED}
     if path.is_file():
-        listed = {int(id_) for id_ in matlab.numbers(matlab.load(path, "ID_train"), path).ravel()}
+        ids = matlab.numbers(matlab.load(path, "ID_train"), path).ravel()
+        if not (np.abs(ids) < _LARGEST).all():
+            raise AnnotationError(f"{path}: ID_train has a number that is no id")
+        listed = {int(id_) for id_ in ids}
         for id_ in sorted(listed ^ seen):
             where = "not in the frames" if id_ in listed else "not in ID_train.mat"
             dropped.append(Dropped(f"train id {id_}", f"identity {where}"))
@@ -185,7 +189,7 @@ def _queries(
         try:
             id_text, *sides, frame = line.split()
             id_, row = int(id_text), np.array([[float(side) for side in sides]])
-            if row.shape != (1, 4) or not np.isfinite(row).all():
+            if row.shape != (1, 4) or not (np.abs(row) < _LARGEST).all():
                 raise ValueError("not four sides")
         except ValueError:
             raise AnnotationError(
