@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,6 @@ iterations = 6
 images_per_iteration = 2
 crop_iterations = 2
 crop_lr = 0.001
-crop_loss = "softmax"
 optimizer = "adamw"
 lr = 0.001
 loader_workers = 0
@@ -88,7 +85,9 @@ def test_every_command_for_footage(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "found.jpg").is_file()
 
 
-def test_every_command_for_researchers(tmp_path: Path) -> None:
+def test_every_command_for_researchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, which has loaded torch."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(TINY_RECIPE, encoding="utf-8")
     ran = set()
     smaller = {"small": "tiny", "synthetic-small/oim": "tiny.toml"}
@@ -98,13 +97,7 @@ def test_every_command_for_researchers(tmp_path: Path) -> None:
         arguments = [smaller.get(word, word) for word in command[1:]]
         if command[1] == "bench" and "--jobs" in command:
             arguments.append("--show")  # its runs take hours
-        result = subprocess.run(
-            [sys.executable, "-m", "personsearch", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        result = personsearch(*arguments)
         assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
         assert "Traceback" not in result.stderr
         ran.add(command[1])

@@ -107,6 +107,7 @@ def test_what_is_missing_is_run_once_and_shown(bench: Bench, place: Path) -> Non
     assert [path.stat().st_mtime_ns for path in finished] == times
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_cost_of_what_is_missing_is_said_first(bench: Bench, place: Path) -> None:
     folder = place / "cost"
     said = bench("ablation", place / "own.toml", *options(place), "--runs", folder, "--dry-run")
@@ -117,6 +118,7 @@ def test_the_cost_of_what_is_missing_is_said_first(bench: Bench, place: Path) ->
     assert "seconds@scenes" in rate.read_text()
 
 
+@pytest.mark.usefixtures("forked")
 def test_all_systems_are_one_table_and_the_document_has_every_ablation(
     bench: Bench, place: Path
 ) -> None:

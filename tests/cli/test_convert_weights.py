@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from published import published_code
+from shell import personsearch as in_this_process
 
 import personsearch
 from personsearch.training.checkpoint import restore_matching
@@ -60,7 +61,7 @@ def test_the_folder_is_a_model_to_load_and_to_train_from(converted: tuple[Path, 
     ],
 )
 def test_errors_are_one_line(arguments: list[str], code: int, message: str) -> None:
-    done = run(*arguments)
+    done = in_this_process("convert-weights", *arguments)
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr

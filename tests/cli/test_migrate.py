@@ -1,13 +1,13 @@
-"""`personsearch migrate`, and the commands on Milvus, through their real entry point."""
+"""`personsearch migrate`, and the commands on Milvus; the first in a process of its own."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from footage import MODEL, contents, shoot
+from shell import personsearch
 
 from personsearch.engines.uri import open_engine
 from personsearch.indexing.pipeline import index_media
@@ -16,19 +16,8 @@ from personsearch.media.files import find_media
 from personsearch.store.audit import AuditLog
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "personsearch", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "160", "PERSONSEARCH_STATE": str(folder / "state")},
-    )
-
-
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from blocks import Blocks
 
     folder = tmp_path_factory.mktemp("migrate")
@@ -39,31 +28,43 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def place(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with ``footage`` and ``store``."""
+    monkeypatch.chdir(filled)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("PERSONSEARCH_STATE", str(filled / "state"))
+    return filled
+
+
 def test_to_milvus_searched_and_erased(place: Path) -> None:
-    moved = run(place, "migrate", "store", "milvus-lite:people.db", "--json")
+    command = [sys.executable, "-m", "personsearch", "migrate", "store", "milvus-lite:people.db"]
+    moved = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     assert moved.returncode == 0, moved.stderr
     report = json.loads(moved.stdout)
     assert report["people"] == report["copied"] == report["compared"] > 20
-    again = run(place, "migrate", "store", "milvus-lite:people.db")
+    again = personsearch("migrate", "store", "milvus-lite:people.db")
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith(f"{report['people']} people in milvus-lite:people.db: 0 written")
     there = f"milvus-lite:{place / 'people.db'}"
     assert contents(there) == contents(place / "store")
     by_store, by_milvus = (
-        json.loads(run(place, "search", "--person", "1", "--store", where, "--json").stdout)["hits"]
+        json.loads(personsearch("search", "--person", "1", "--store", where, "--json").stdout)[
+            "hits"
+        ]
         for where in ("store", there)
     )
     assert by_store == by_milvus
     assert len(by_store) > 3
-    erased = run(place, "erase", "--store", there, "--person", "1", "--yes")
+    erased = personsearch("erase", "--store", there, "--person", "1", "--yes")
     assert erased.stdout == "1 people erased\n", erased.stderr
     assert "the server's settings" in erased.stderr
     actions = [entry.action for entry in AuditLog(place / "state").entries()]
     assert actions == ["search", "erase", "erased"]
     source = str(place / "footage")
     picture = "camera1/01.png"
-    erased = run(
-        place, "erase", "--store", there, "--source", source, "--picture", picture, "--yes"
+    erased = personsearch(
+        "erase", "--store", there, "--source", source, "--picture", picture, "--yes"
     )
     assert erased.stdout == "2 people erased\n", erased.stderr
     engine = open_engine(there)
@@ -83,7 +84,7 @@ def test_wrong_places(place: Path) -> None:
         ("index", "footage", "--workers", "2"): (2, "goes with --ray"),
     }
     for arguments, (status, expected) in cases.items():
-        result = run(place, *arguments)
+        result = personsearch(*arguments)
         assert result.returncode == status, (arguments, result.stderr)
         assert expected in " ".join(result.stderr.replace("│", " ").split()), arguments
         assert "Traceback" not in result.stderr

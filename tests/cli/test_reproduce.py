@@ -95,8 +95,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Reproduce:
-    """The command in this process, which has torch; its runs are processes of their own."""
+def run(place: Path, forked: None, monkeypatch: pytest.MonkeyPatch) -> Reproduce:
+    """The command in this process, which has torch; its runs are forked."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(ablation, "FOLDER", place / "ablations")
     monkeypatch.setattr(binding, "FOLDER", place / "bindings")

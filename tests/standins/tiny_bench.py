@@ -1,12 +1,18 @@
 """A data set and a recipe for runs of the bench that take a second."""
 
+import multiprocessing
+import os
+import subprocess
+import sys
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
+from personsearch.bench import worker
 from personsearch.datasets import scenes
 from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.protocols import cross_camera_protocol
@@ -58,3 +64,40 @@ def draw(folder: Path) -> None:
         splits["train" if number < 4 else "test"].append(scene)
     protocols = {"cross-camera": cross_camera_protocol(splits["test"])}
     scenes.write(Dataset("drawn", folder, splits, protocols), folder)
+
+
+class Forked:
+    """A `subprocess.Popen` of the bench's worker, forked from a process that has loaded torch."""
+
+    def __init__(
+        self, command: Sequence[str], stdout: BinaryIO, env: Mapping[str, str], **_: Any
+    ) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["personsearch.bench.measure", "personsearch.bench.rate"])
+        arguments = list(command[-2:]), stdout.name, dict(env)
+        self._process = context.Process(target=_work, args=arguments)
+        self._process.start()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("worker", timeout or 0.0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _work(arguments: list[str], output: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    with open(output, "ab") as file:  # noqa: PTH123
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.exit(worker.main(arguments))
