@@ -135,14 +135,14 @@ def test_a_run_learns_to_find_people_and_to_tell_them_apart(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     recipe = small_recipe(
-        iterations=120,
+        iterations=140,
         lr=0.05,
         backbone_width=16,
         embedding_dim=64,
         warmup=10,
         schedule="cosine",
         log_every=10,
-        evaluate_every=120,
+        evaluate_every=140,
         embedding_grid=[4, 1],
         detection_grid=[3, 2],
     )
