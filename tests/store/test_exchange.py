@@ -204,16 +204,17 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
         *(("dim", value) for value in (0, 2**17, 2**62, 2**63, 2**70)),
         *(("embedding_rows", value) for value in (0, 2**63, 2**200)),
         *(("retention", value) for value in (0.0, -1.0, float("nan"), float("inf"))),
+        *((key, "half a character: \ud800") for key in ("name", "fingerprint")),
     ],
-    ids=str,
+    ids=ascii,
 )
-def test_a_manifest_of_impossible_numbers_is_refused(
-    tmp_path: Path, key: str, value: float
+def test_a_manifest_of_impossible_values_is_refused(
+    tmp_path: Path, key: str, value: float | str
 ) -> None:
     folder = tmp_path / "out"
     export_store(one(tmp_path / "store", FileStamp(1, 1), 1.0), folder)
     plain = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    (plain["model"] if key == "dim" else plain)[key] = value
+    (plain["model"] if key in plain["model"] else plain)[key] = value
     plain["sha256"] = ""
     text = json.dumps({name: plain[name] for name in plain if name != "sha256"}, sort_keys=True)
     plain["sha256"] = hashlib.sha256(text.encode()).hexdigest()

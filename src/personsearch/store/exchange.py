@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from personsearch.durable import sync
 from personsearch.errors import PictureError, StoreError
@@ -42,9 +42,13 @@ EMBEDDING_ROWS, THUMBNAIL_ROWS = 100_000, 10_000  # rows a file
 MAX_DIM, MAX_ROWS = 2**16, 2**31  # of an embedding, and rows a file
 
 
+# A database takes no halves of characters, which JSON can hold.
+_Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]
+
+
 class _Model(BaseModel, extra="forbid", strict=True):
-    name: str
-    fingerprint: str
+    name: _Text
+    fingerprint: _Text
     dim: int = Field(ge=1, le=MAX_DIM)
     weighted: bool
 

@@ -99,7 +99,8 @@ class FileUnit:
             return "its people are not in the order of its pictures"
         if self.vectors.shape != (len(self.people), dim) and self.people:
             return f"embeddings of shape {self.vectors.shape}, expected {(len(self.people), dim)}"
-        lengths = np.linalg.norm(self.vectors.astype(np.float32), axis=1)
+        with np.errstate(invalid="ignore"):  # of numbers that are not finite
+            lengths = np.linalg.norm(self.vectors.astype(np.float32), axis=1)
         if self.people and not bool((np.abs(lengths - 1) < UNIT_TOLERANCE).all()):
             return "holds an embedding that is not of unit length"
         return ""
