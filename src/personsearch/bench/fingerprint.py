@@ -142,6 +142,7 @@ def _meaning(module: str) -> str:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
+            # Only some kinds of nodes have a body; it was just found.
             node.body = [*filter(_counts, body)] or [ast.Pass()]  # type: ignore[attr-defined]
     return ast.unparse(tree)
 

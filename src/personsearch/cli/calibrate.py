@@ -70,6 +70,7 @@ def calibrate(
             with StepProgress() as bars:
                 step, network = bars.step("detecting"), archive.network
                 parts.append(embed_people(network, scenes, true_boxes=true_boxes, progress=step))
+        # `across` is one of the two names: the option is a text, which was checked.
         pairs = make_pairs(parts, across)  # type: ignore[arg-type]
         found = fit_calibration(pairs, archive.engine.model, tuple(one.name for one in opened))
     path = write_calibration(found, folder)

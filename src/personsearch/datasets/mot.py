@@ -117,6 +117,7 @@ def sequence_info(root: Path) -> SequenceInfo:
     if not path.is_file():
         return SequenceInfo()
     parser = configparser.ConfigParser(interpolation=None)
+    # As configparser documents it, so that keys keep their case.
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     try:
         parser.read_string(path.read_text(encoding="utf-8"))

@@ -69,6 +69,7 @@ def save_detections(path: Path, saved: SavedDetections) -> None:
     if saved.metric != "cosine":
         arrays[_METRIC] = np.array(saved.metric)
     with Path(path).open("wb") as file:
+        # NumPy declares a flag among the keywords, which no name of an array is.
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 

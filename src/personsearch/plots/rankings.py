@@ -154,6 +154,7 @@ def write_picture(picture: Picture, path: Path) -> None:
 
 def _cell(panel: Panel, size: tuple[int, int], color: tuple[int, int, int]) -> Picture:
     inner = thumbnail(panel.picture, panel.box, size=size, color=color)
+    # OpenCV declares any type of numbers; it keeps that of its input.
     return cv2.copyMakeBorder(  # type: ignore[return-value]
         inner, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_CONSTANT, value=color
     )

@@ -31,6 +31,7 @@ def plot_timeline(sightings: Sequence[Sighting], path: Path, title: str = "") ->
     if dated:
         spans = [(_day(one.begin), _day(one.end)) for one in dated]
         _bars(panels[0], dated, cameras, [one.camera or "?" for one in dated], spans)
+        # Matplotlib's dates have no types, here and below.
         locator = dates.AutoDateLocator()  # type: ignore[no-untyped-call]
         panels[0].xaxis.set_major_locator(locator)
         formatter = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]

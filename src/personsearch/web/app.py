@@ -141,4 +141,5 @@ def _describe_keys(app: FastAPI, service: Service) -> None:
             schema["paths"] = paths | {"/healthz": open_path}
         return schema
 
+    # As FastAPI documents it.
     app.openapi = with_keys  # type: ignore[method-assign]

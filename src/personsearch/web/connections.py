@@ -57,6 +57,7 @@ class BoundedProtocol(H11Protocol):
     def _address(self) -> str:
         return self.client[0] if self.client else ""
 
+    # Like uvicorn's, which narrows the type that asyncio declares.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch()
@@ -142,6 +143,7 @@ def server_config(app: Any) -> Config:
     most = room_for_connections()
     return Config(
         app,
+        # Declared as a class; uvicorn only calls it.
         http=partial(BoundedProtocol, most=most),  # type: ignore[arg-type]
         ws="none",
         h11_max_incomplete_event_size=MAX_HEADERS,

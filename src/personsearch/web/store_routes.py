@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
@@ -118,10 +118,10 @@ async def healthz(service: Served) -> JSONResponse:
     """Check whether the server can answer."""
     try:
         await service.run(lambda: service.archive.engine.count(Filters(people=[0])))
-        status = "ok"
+        status: Literal["ok", "failing"] = "ok"
     except StoreError:
         status = "failing"
-    health = Health(status=status, network=service.network)  # type: ignore[arg-type]
+    health = Health(status=status, network=service.network)
     return JSONResponse(health.model_dump(), 200 if status == "ok" else 503)
 
 
