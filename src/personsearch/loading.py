@@ -1,4 +1,4 @@
-"""Load a model: a checkpoint, a user's own networks, or published networks."""
+"""Load a model: a checkpoint, an exported system, a user's own networks, or published ones."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from personsearch.systems.base import PersonSearchModel
 def load(path: Path | str, device: torch.device | str = "cpu") -> PersonSearchModel:
     """Load a model that can `detect` and `embed`.
 
-    `path` is a checkpoint folder, the folder of a training run (its best checkpoint is used), a
-    TOML file that names a detector and an embedder, or the name of a pair of published networks
-    (`zoo.zoo`) on this machine. A folder takes precedence over a pair. Only the network of a
-    checkpoint moves to `device`.
+    `path` is a checkpoint folder, the folder of a training run (its best checkpoint is used), an
+    ``.onnx`` file of `personsearch export`, a TOML file that names a detector and an embedder, or
+    the name of a pair of published networks (`zoo.zoo`) on this machine. A folder takes precedence
+    over a pair. Only the network of a checkpoint moves to `device`.
 
     Raises:
         ModelError: there is no such model, or it cannot be used.
@@ -25,10 +25,14 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> PersonSearchMo
         from personsearch.systems.two_step import from_toml
 
         return from_toml(path)
+    if path.suffix == ".onnx":
+        from personsearch.systems.exported import ExportedSystem
+
+        return ExportedSystem(path)
     if path.is_file():
         raise ModelError(
-            f"{path}: is a file, expected a checkpoint folder or a .toml that names a detector "
-            "and an embedder"
+            f"{path}: is a file, expected a checkpoint folder, an exported .onnx, or a .toml that "
+            "names a detector and an embedder"
         )
     if not path.exists() and path.parts == (path.name,):
         from personsearch.zoo import load_pair, zoo
@@ -37,7 +41,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> PersonSearchMo
             return load_pair(path.name)
         raise ModelError(
             f"{path}: no such checkpoint folder, and no such pair of published networks; expected "
-            f"a folder, a .toml, or {', '.join(zoo().pairs)}"
+            f"a folder, an .onnx, a .toml, or {', '.join(zoo().pairs)}"
         )
     from personsearch.training.checkpoint import load_checkpoint
 

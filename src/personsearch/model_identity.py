@@ -22,6 +22,9 @@ def identify(name: str, model: PersonSearchModel) -> ModelIdentity:
         description = read_description(path)
         named = str(path.resolve())
         fingerprint = _of_networks(description.model_dump(mode="json"), path.parent)
+    elif path.suffix == ".onnx":
+        named = str(path.resolve())
+        fingerprint = _of_files([path])
     elif path.exists():
         from personsearch.training.checkpoint import find_checkpoint
 

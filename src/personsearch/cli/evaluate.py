@@ -19,7 +19,8 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A checkpoint folder, a .toml of networks, or an .npz of detections.",
+            help="A checkpoint folder, an exported .onnx, a .toml of networks, or an .npz of "
+            "detections.",
         ),
     ],
     data: Annotated[Path, typer.Option(help="The data set's folder.")],

@@ -19,8 +19,8 @@ def index(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint folder, a TOML of networks, or a published pair; default: the "
-            "store's own, else omz."
+            help="A checkpoint folder, an exported .onnx, a TOML of networks, or a published "
+            "pair; default: the store's own, else omz."
         ),
     ] = None,
     camera: Annotated[

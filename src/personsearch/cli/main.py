@@ -14,6 +14,7 @@ from personsearch.cli import (
     demo,
     erase,
     evaluate,
+    export,
     index,
     keys,
     migrate,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("timeline")(timeline.timeline)

@@ -25,8 +25,8 @@ def search(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint folder, a TOML that names two networks, or a published pair: omz; "
-            "default with a store: its own."
+            help="A checkpoint folder, an exported .onnx, a TOML that names two networks, or a "
+            "published pair: omz; default with a store: its own."
         ),
     ] = None,
     box: options.BoxOption = None,

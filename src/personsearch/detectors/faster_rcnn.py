@@ -324,7 +324,8 @@ def decode_boxes(
 
 def pool_regions(
     features: Tensor,  # (B, C, h, w), the shared map
-    boxes: Sequence[Tensor],  # (R_i, 4) of each image, in pixels of the batch
+    # (R_i, 4) of each image, or (R, 5) with the index of the image first; in pixels of the batch
+    boxes: Sequence[Tensor] | Tensor,
     size: tuple[int, int],  # rows and columns of a pooled region
     stride: int,  # pixels of the batch to one cell of the map
     pooling: Pooling,
@@ -333,7 +334,8 @@ def pool_regions(
 ) -> Tensor:
     """Pool regions from a shared map to (R, C, *size), float32."""
     # Neither pooling has a bfloat16 kernel on every device.
-    features, rows, scale = features.float(), [b.float() for b in boxes], 1.0 / stride
+    features, scale = features.float(), 1.0 / stride
+    rows = boxes.float() if isinstance(boxes, Tensor) else [b.float() for b in boxes]
     pooled: Tensor = (
         roi_pool(features, rows, size, scale)
         if pooling == "max"
@@ -344,7 +346,7 @@ def pool_regions(
 
 def split_like(rows: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
     """Split `rows` (sum N_i, ...) into the lengths N_i of `parts`."""
-    return list(rows.split([len(part) for part in parts]))
+    return [rows] if len(parts) == 1 else list(rows.split([len(part) for part in parts]))
 
 
 def select_detections(

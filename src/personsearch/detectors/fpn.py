@@ -5,6 +5,7 @@ of its size -> two fully connected layers -> person or not, box. As in `retinane
 and detections are two steps, and detected boxes carry a gradient.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.poolers import initLevelMapper
 
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
@@ -99,8 +101,11 @@ class PyramidFasterRCNN(nn.Module):
         self.sampler = RegionSampler(settings.rois_per_image, settings.roi_positive_fraction)
         size = grid("roi_size", settings.roi_size)
         self.pool = MultiScaleRoIAlign(list(self.levels), size, 2)
-        # Which level a region is pooled from follows from the levels' real strides.
+        # Which level a region is pooled from follows from the levels' real strides; torchvision
+        # would guess them from the first picture.
         self.pool.scales = [1.0 / strides[k] for k in self.levels]
+        first, last = (int(math.log2(strides[k])) for k in (self.levels[0], self.levels[-1]))
+        self.pool.map_levels = initLevelMapper(first, last)
         self.box_predictor = BoxPredictor(width, size, settings.detection_hidden)
 
     def forward(

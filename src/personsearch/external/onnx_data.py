@@ -1,14 +1,17 @@
-"""The files in which an ONNX network keeps weights outside of its own file.
+"""What an ONNX file says of itself: its properties, and the files with weights outside of it.
 
 The format is protobuf (onnx/onnx.proto): numbered fields, of which some are messages again. Only
 the fields that lead to a tensor's ``external_data`` are followed.
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from personsearch.errors import ModelError
+
+T = TypeVar("T")
 
 # By message: the number of each field that is followed, and the message that it holds.
 _FOLLOWED: dict[str, dict[int, str]] = {
@@ -25,6 +28,7 @@ _FOLLOWED: dict[str, dict[int, str]] = {
     "tensor": {13: "entry"},
     "entry": {1: "key", 2: "value"},
 }
+_PROPERTIES = 14  # the field of a model's metadata, entries of a key and a value
 _BYTES = 2  # the wire type of texts and messages
 _FIXED = {1: 8, 5: 4}  # bytes of the wire types of fixed length
 _GROUPS = (3, 4)  # begin and end of an obsolete kind of message, whose fields are read in place
@@ -37,14 +41,27 @@ def external_files(path: Path) -> list[Path]:
     Raises:
         ModelError: it cannot be read.
     """
+    locations = set(_read(path, _locations))
+    return sorted(filter(_is_file, {path.parent / location for location in locations}))
+
+
+def properties(path: Path) -> dict[str, str]:
+    """Return the metadata of an ONNX network, written behind the network itself; none if damaged.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    return dict(_read(path, _properties))
+
+
+def _read(path: Path, reader: Callable[[mmap.mmap], Iterator[T]]) -> list[T]:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            locations = set(_locations(data))
+            return list(reader(data))
     except ValueError:  # an empty file cannot be mapped
         return []
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
-    return sorted(filter(_is_file, {path.parent / location for location in locations}))
 
 
 def _is_file(path: Path) -> bool:
@@ -67,6 +84,14 @@ def _locations(data: mmap.mmap) -> Iterator[str]:
                 waiting.append((part, start, stop))
         if entry.get("key") == b"location":
             yield entry.get("value", b"").decode("utf-8", "surrogateescape")
+
+
+def _properties(data: mmap.mmap) -> Iterator[tuple[str, str]]:
+    for number, start, stop in _fields(data, 0, len(data)):
+        if number == _PROPERTIES:
+            entry = {field: data[a:b] for field, a, b in _fields(data, start, stop)}
+            key, value = (entry.get(field, b"").decode("utf-8", "replace") for field in (1, 2))
+            yield key, value
 
 
 def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:

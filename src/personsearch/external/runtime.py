@@ -39,30 +39,40 @@ class Port:
 
 
 class Network(ABC):
-    """A loaded network with one picture input."""
+    """A loaded network; its first input, in most the only one, is the picture."""
 
     file: Path
-    input: Port
-    dtype: DTypeLike  # NumPy type of the input
-    outputs: tuple[Port, ...]  # in the file's order
+    inputs: tuple[Port, ...]  # in the file's order, as are the outputs
+    dtype: DTypeLike  # NumPy type of the first input
+    outputs: tuple[Port, ...]
+
+    @property
+    def input(self) -> Port:
+        """The picture."""
+        return self.inputs[0]
 
     @abstractmethod
-    def __call__(self, batch: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        """Return every output by name, for one input of the network's shape and type."""
+    def __call__(self, *inputs: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """Return every output by name, for inputs of the network's shapes and types."""
 
     def describe_outputs(self) -> str:
         """Return the outputs and their shapes, for error messages."""
         return ", ".join(map(str, self.outputs))
 
 
-def open_network(file: Path, runtime: Runtime | None = None) -> Network:
+def installed_runtimes() -> list[Runtime]:
+    """Return the runtimes on this machine."""
+    return [name for name in _EXTRA if find_spec(name)]
+
+
+def open_network(file: Path, runtime: Runtime | None = None, inputs: int = 1) -> Network:
     """Load an ``.onnx`` network, or an OpenVINO ``.xml`` beside its ``.bin``.
 
     Without `runtime`, OpenVINO runs it if installed, else onnxruntime.
 
     Raises:
         ModelError: the file or the runtime is missing, they do not fit each other, or the file is
-            not a network with one input.
+            not a network with that number of inputs.
     """
     file = Path(file)
     if not file.is_file():
@@ -80,32 +90,33 @@ def open_network(file: Path, runtime: Runtime | None = None) -> Network:
                 f"{file}: its weights {file.with_suffix('.bin').name} are not beside it"
             )
         runtime = "openvino"
-    installed = [name for name in _EXTRA if find_spec(name)]
+    installed = installed_runtimes()
     name = runtime or (installed[0] if installed else "openvino")
     if name not in installed:
         raise ModelError(
             f"{file}: needs {name}, which is not installed; "
             f"pip install 'personsearch[{_EXTRA[name]}]'"
         )
-    return _OpenVino(file) if name == "openvino" else _OnnxRuntime(file)
+    return _OpenVino(file, inputs) if name == "openvino" else _OnnxRuntime(file, inputs)
 
 
-def _only_input(file: Path, ports: list[Port]) -> Port:
-    if len(ports) != 1:
+def _checked_inputs(file: Path, ports: list[Port], count: int) -> tuple[Port, ...]:
+    if len(ports) != count:
         names = ", ".join(map(str, ports)) or "none"
-        raise ModelError(f"{file}: has {len(ports)} inputs ({names}), expected one: the picture")
-    return ports[0]
+        expected = "one: the picture" if count == 1 else str(count)
+        raise ModelError(f"{file}: has {len(ports)} inputs ({names}), expected {expected}")
+    return tuple(ports)
 
 
 class _OpenVino(Network):
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, inputs: int) -> None:
         import openvino
 
         core = openvino.Core()
         try:
             model = core.read_model(file)
             ports = [_openvino_port(port) for port in model.inputs]
-            self.input = _only_input(file, ports)
+            self.inputs = _checked_inputs(file, ports, inputs)
             self.dtype = model.inputs[0].element_type.to_dtype()
             settings = {
                 "PERFORMANCE_HINT": "LATENCY",
@@ -125,11 +136,11 @@ class _OpenVino(Network):
         self.file = file
         self.outputs = tuple(_openvino_port(port) for port in model.outputs)
 
-    def __call__(self, batch: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    def __call__(self, *inputs: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         try:
-            results = self._compiled(batch)
+            results = self._compiled(list(inputs))
         except RuntimeError as error:
-            raise _run_error(self, batch, error) from None
+            raise _run_error(self, inputs[0], error) from None
         return {port.name: np.array(results[i]) for i, port in enumerate(self.outputs)}
 
 
@@ -143,7 +154,7 @@ def _openvino_port(port: Any) -> Port:
 
 
 class _OnnxRuntime(Network):
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, count: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -155,19 +166,20 @@ class _OnnxRuntime(Network):
         except Exception as error:  # onnxruntime's own exceptions share no public base
             raise ModelError(f"{file}: onnxruntime cannot load it: {_first_line(error)}") from None
         inputs = self._session.get_inputs()
-        self.input = _only_input(file, [_onnx_port(port) for port in inputs])
+        self.inputs = _checked_inputs(file, [_onnx_port(port) for port in inputs], count)
         if inputs[0].type not in _ONNX_TYPES:
             raise ModelError(f"{file}: input is {inputs[0].type}, expected numbers of a picture")
         self.dtype = _ONNX_TYPES[inputs[0].type]
         self.file = file
         self.outputs = tuple(_onnx_port(port) for port in self._session.get_outputs())
 
-    def __call__(self, batch: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    def __call__(self, *inputs: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         names = [port.name for port in self.outputs]
+        given = {port.name: value for port, value in zip(self.inputs, inputs, strict=True)}
         try:
-            results = self._session.run(names, {self.input.name: batch})
+            results = self._session.run(names, given)
         except Exception as error:
-            raise _run_error(self, batch, error) from None
+            raise _run_error(self, inputs[0], error) from None
         return dict(zip(names, results, strict=True))
 
 

@@ -52,20 +52,38 @@ def _crops(image: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
     if not count:
         return image.new_zeros((0, len(image), height, width))
     _check(boxes)
+    x = _source(boxes[:, 0], boxes[:, 2], width)
+    y = _source(boxes[:, 1], boxes[:, 3], height)
+    return _read(image, x, y)
+
+
+def roi_transform_rows(pictures: Tensor, rows: Tensor, size: Sequence[int]) -> Tensor:
+    """Crop `rows` (R, 5), the index of the picture and its box, from `pictures` (B, 3, H, W).
+
+    The same crops (R, 3, h, w) as of `roi_transform`, without a loop over pictures.
+    """
+    height = pictures.shape[2]
+    last = height - 0.5
+    x = _source(rows[:, 1], rows[:, 3], size[1])
+    # The pictures stand one below the other, and nothing is read beyond the border of its own.
+    y = _source(rows[:, 2], rows[:, 4], size[0]).clamp(min=0.5)
+    y = torch.where(y < last, y, last) + rows[:, :1] * height
+    return _read(pictures.transpose(0, 1).flatten(1, 2), x, y)
+
+
+def _read(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Read crops (N, 3, h, w) at columns `x` (N, w) and rows `y` (N, h) of an image (3, H, W)."""
+    height, width = y.shape[1], x.shape[1]
     # All crops in one tall target, so that the picture is not copied for each.
-    x = _source(boxes[:, 0], boxes[:, 2], width)[:, None, :].expand(-1, height, -1)
-    y = _source(boxes[:, 1], boxes[:, 3], height)[:, :, None].expand(-1, -1, width)
-    sides = boxes.new_tensor([image.shape[2], image.shape[1]])
-    grid = torch.stack([x, y], dim=-1) * (2.0 / sides) - 1.0
+    x = x[:, None, :] * (2.0 / image.shape[2]) - 1.0
+    y = y[:, :, None] * (2.0 / image.shape[1]) - 1.0
+    # By sums, since OpenVINO cannot expand what has no rows.
+    grid = torch.stack([x + 0.0 * y, y + 0.0 * x], dim=-1).reshape(1, -1, width, 2)
     with torch.autocast(image.device.type, enabled=False):
         read = functional.grid_sample(
-            image[None],
-            grid.reshape(1, count * height, width, 2),
-            mode="bilinear",
-            padding_mode="border",
-            align_corners=False,
+            image[None], grid, mode="bilinear", padding_mode="border", align_corners=False
         )
-    return read.reshape(len(image), count, height, width).transpose(0, 1)
+    return read.reshape(len(image), -1, height, width).transpose(0, 1)
 
 
 def _source(low: Tensor, high: Tensor, cells: int) -> Tensor:
