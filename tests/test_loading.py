@@ -56,7 +56,7 @@ def test_a_part_that_is_missing_is_named(checkpoint: Path) -> None:
 
 
 def test_a_single_file_is_an_error_that_says_what_was_expected(checkpoint: Path) -> None:
-    with pytest.raises(ModelError, match=r"is a file, expected a checkpoint folder or a \.toml"):
+    with pytest.raises(ModelError, match=r"is a file, expected a checkpoint folder, an exp"):
         load(checkpoint / "model.safetensors")
 
 

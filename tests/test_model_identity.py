@@ -57,6 +57,14 @@ def test_a_checkpoint_counts_by_its_weights_and_recipe(tmp_path: Path) -> None:
     assert whole.fingerprint != identify(str(run / "last"), Blocks()).fingerprint
 
 
+def test_an_exported_file_counts_by_its_bytes(tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx", "c.onnx"):
+        (tmp_path / name).write_bytes(name[:1].replace("b", "a").encode())
+    first, same, other = (identify(str(path), Blocks()) for path in sorted(tmp_path.iterdir()))
+    assert first.name == str(tmp_path / "a.onnx")
+    assert first.fingerprint == same.fingerprint != other.fingerprint
+
+
 def test_published_networks_count_by_their_checksums() -> None:
     found = {name: identify(name, Blocks()) for name in zoo.zoo().pairs}
     assert [one.name for one in found.values()] == ["omz", "omz-small"]

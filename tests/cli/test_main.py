@@ -31,7 +31,7 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     assert ran.stderr == "[]\n"
     commands = (
         *("data", "train", "evaluate", "index", "search", "timeline", "calibrate", "erase"),
-        *("migrate", "store", "serve", "keys", "audit", "demo", "models", "bench"),
+        *("migrate", "store", "serve", "keys", "audit", "demo", "models", "bench", "export"),
     )
     for name in (*commands, "--debug", "--version"):
         assert re.search(rf"^\W*{name}\b", ran.stdout, re.MULTILINE), name

@@ -11,12 +11,14 @@ from torchvision.ops import box_iou
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     PictureTransform,
+    Pooling,
     ProposalNetwork,
     RegionSampler,
     SampledRegions,
     decode_boxes,
     detection_losses,
     grid,
+    pool_regions,
     select_detections,
 )
 from personsearch.detectors.weights import IMAGENET_MEAN, IMAGENET_STD
@@ -251,6 +253,16 @@ def test_decode_undoes_encode_and_cuts() -> None:
     cut = decode_boxes(coder, deltas, regions, [(20, 30), (500, 500)])
     assert cut[0][:, 0::2].max() <= 30
     assert cut[0][:, 1::2].max() <= 20
+
+
+@pytest.mark.parametrize("pooling", ["max", "align"])
+def test_regions_with_the_index_of_their_image_are_pooled_as_those_of_each_image(
+    pooling: Pooling,
+) -> None:
+    features, boxes = torch.rand(2, 3, 20, 20), [_random_boxes(4), _random_boxes(3)]
+    rows = torch.cat([torch.tensor([0.0] * 4 + [1] * 3)[:, None], torch.cat(boxes)], dim=1)
+    expected = pool_regions(features, boxes, (4, 2), 8, pooling)
+    assert torch.equal(pool_regions(features, rows, (4, 2), 8, pooling), expected)
 
 
 def test_select_detections() -> None:

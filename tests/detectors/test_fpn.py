@@ -58,6 +58,18 @@ def test_losses_are_finite_and_reach_every_weight(boxes: list[Tensor]) -> None:
         assert torch.isfinite(parameter.grad).all(), name
 
 
+def test_the_level_of_a_region_does_not_depend_on_the_first_picture() -> None:
+    """Of a narrow picture torchvision would guess twice the scale, from then on."""
+    detector, other = _detector(), _detector()
+    narrow = ImageList(torch.rand(1, 3, 64, 64), [(33, 33)])
+    maps = {k: torch.rand(1, c, 64 // STRIDES[k], 64 // STRIDES[k]) for k, c in CHANNELS.items()}
+    detector.postprocess(detector(narrow, maps)[0], narrow.image_sizes)
+    found = [d.postprocess(d(*_maps())[0], [(96, 128), (90, 120)]) for d in (detector, other)]
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a.boxes, b.boxes)
+        assert torch.equal(a.scores, b.scores)
+
+
 def test_each_anchor_size_is_of_its_own_level() -> None:
     detector = _detector()
     batch, maps = _maps()

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import helper
 
-from personsearch.external.onnx_data import external_files
+from personsearch.errors import ModelError
+from personsearch.external.onnx_data import external_files, properties
 
 
 @pytest.mark.parametrize(
@@ -13,6 +16,20 @@ from personsearch.external.onnx_data import external_files
 def test_a_file_that_is_no_network_has_no_data_outside(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "n.onnx").write_bytes(content)
     assert external_files(tmp_path / "n.onnx") == []
+    assert properties(tmp_path / "n.onnx") == {}
+
+
+def test_properties_are_those_of_the_file_and_none_of_a_cut_one(tmp_path: Path) -> None:
+    graph = helper.make_graph([], "g", [], [])
+    model = helper.make_model(graph)
+    helper.set_model_props(model, {"author": "me", "größe": "1 m"})
+    onnx.save(model, tmp_path / "n.onnx")
+    assert properties(tmp_path / "n.onnx") == {"author": "me", "größe": "1 m"}
+    content = (tmp_path / "n.onnx").read_bytes()
+    (tmp_path / "n.onnx").write_bytes(content[:-1])
+    assert properties(tmp_path / "n.onnx") == {"author": "me"}
+    with pytest.raises(ModelError, match=r"gone\.onnx: cannot be read"):
+        properties(tmp_path / "gone.onnx")
 
 
 def test_only_regular_files_count_as_data(tmp_path: Path) -> None:

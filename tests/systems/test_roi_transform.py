@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.errors import ModelError
-from personsearch.systems.roi_transform import roi_transform
+from personsearch.systems.roi_transform import roi_transform, roi_transform_rows
 
 
 def _picture(height: int = 40, width: int = 50) -> Tensor:
@@ -35,6 +35,19 @@ def test_a_batch_and_a_list_give_the_same_in_order() -> None:
     for k, (image, box) in enumerate([(0, boxes[0][:1]), (0, boxes[0][1:]), (1, boxes[1])]):
         torch.testing.assert_close(roi_transform([images[image]], [box], (8, 4))[0], together[k])
     assert roi_transform(images, [boxes[0][:0]] * 2, (8, 4)).shape == (0, 3, 8, 4)
+
+
+def test_rows_of_several_pictures_give_the_same() -> None:
+    pictures = torch.stack([_picture(), _picture().flip(1), 1 - _picture()])
+    # Inside, across each border, outside, and narrower than a pixel at a border.
+    boxes = torch.tensor(
+        [[3.0, 4, 20, 36], [-6, -5, 9, 8], [40, 30, 60, 47], [60, 50, 70, 60], [8, 39.6, 9, 40]]
+    )
+    expected = roi_transform(pictures, [boxes[:2], boxes, boxes[3:]], (12, 6))
+    rows = torch.cat([boxes[:2], boxes, boxes[3:]])
+    owners = torch.tensor([0.0] * 2 + [1] * 5 + [2] * 2)
+    found = roi_transform_rows(pictures, torch.cat([owners[:, None], rows], dim=1), (12, 6))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_the_affine_matrix_is_equation_2() -> None:

@@ -39,17 +39,13 @@ class Port:
 
 
 class Network(ABC):
-    """A loaded network; its first input, in most the only one, is the picture."""
+    """A loaded network whose first input, in most the only one, is the picture."""
 
     file: Path
     inputs: tuple[Port, ...]  # in the file's order, as are the outputs
+    input: Port  # the first of them
     dtype: DTypeLike  # NumPy type of the first input
     outputs: tuple[Port, ...]
-
-    @property
-    def input(self) -> Port:
-        """The picture."""
-        return self.inputs[0]
 
     @abstractmethod
     def __call__(self, *inputs: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
@@ -116,7 +112,7 @@ class _OpenVino(Network):
         try:
             model = core.read_model(file)
             ports = [_openvino_port(port) for port in model.inputs]
-            self.inputs = _checked_inputs(file, ports, inputs)
+            self.input, *_ = self.inputs = _checked_inputs(file, ports, inputs)
             self.dtype = model.inputs[0].element_type.to_dtype()
             settings = {
                 "PERFORMANCE_HINT": "LATENCY",
@@ -166,7 +162,8 @@ class _OnnxRuntime(Network):
         except Exception as error:  # onnxruntime's own exceptions share no public base
             raise ModelError(f"{file}: onnxruntime cannot load it: {_first_line(error)}") from None
         inputs = self._session.get_inputs()
-        self.inputs = _checked_inputs(file, [_onnx_port(port) for port in inputs], count)
+        ports = [_onnx_port(port) for port in inputs]
+        self.input, *_ = self.inputs = _checked_inputs(file, ports, count)
         if inputs[0].type not in _ONNX_TYPES:
             raise ModelError(f"{file}: input is {inputs[0].type}, expected numbers of a picture")
         self.dtype = _ONNX_TYPES[inputs[0].type]

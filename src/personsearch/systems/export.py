@@ -214,7 +214,7 @@ class _PyramidPool(nn.Module):
 class _Graph(nn.Module):
     """What is traced."""
 
-    def __init__(self, model: PersonSearchModel) -> None:
+    def __init__(self, model: RegionSystem | PyramidSystem) -> None:
         super().__init__()
         self.regions = _Regions()
         own: Any = copy.deepcopy(model).cpu().eval()
@@ -222,13 +222,8 @@ class _Graph(nn.Module):
         self.system = own
         if isinstance(model, RegionSystem):
             self._replace_steps()
-        elif isinstance(model, PyramidSystem):
-            self._replace_pyramid_steps(model)
         else:
-            raise ModelError(
-                f"{type(model).__name__} cannot be exported, expected an end-to-end system; the "
-                "networks of a pair are files already"
-            )
+            self._replace_pyramid_steps(model)
 
     def _replace_steps(self) -> None:
         own, regions, settings = self.system, self.regions, self.system.settings
@@ -372,6 +367,11 @@ def write_onnx(model: PersonSearchModel, file: Path, facts: ExportedFacts, opset
     """
     import onnx
 
+    if not isinstance(model, RegionSystem | PyramidSystem):
+        raise ModelError(
+            f"{type(model).__name__} cannot be exported, expected an end-to-end system; the "
+            "networks of a pair are files already"
+        )
     if opset not in OPSETS:
         raise ModelError(f"opset {opset} cannot be written, expected {OPSETS[0]} to {OPSETS[-1]}")
     axes = {name: {0: "detections"} for name in OUTPUTS[:-1]} | {OUTPUTS[-1]: {0: "boxes"}}

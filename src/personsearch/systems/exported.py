@@ -86,6 +86,11 @@ class ExportedSystem(PersonSearchModel):
         if runtime is None and "onnxruntime" in installed_runtimes():
             runtime = "onnxruntime"
         self.network = open_network(file, runtime, len(INPUTS))
+        if {port.name for port in self.network.outputs} != set(OUTPUTS):
+            raise ModelError(
+                f"{file}: has outputs {self.network.describe_outputs()}; expected "
+                f"{', '.join(OUTPUTS)}"
+            )
         self.eval()
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
