@@ -23,8 +23,10 @@ def identify(name: str, model: PersonSearchModel) -> ModelIdentity:
         named = str(path.resolve())
         fingerprint = _of_networks(description.model_dump(mode="json"), path.parent)
     elif path.suffix == ".onnx":
+        from personsearch.external.onnx_data import external_files
+
         named = str(path.resolve())
-        fingerprint = _of_files([path])
+        fingerprint = _of_files([path, *external_files(path)])
     elif path.exists():
         from personsearch.training.checkpoint import find_checkpoint
 

@@ -24,6 +24,7 @@ from personsearch.recipes import find
 from personsearch.search.calibration import FILE, FORMAT, read_calibration
 from personsearch.store import ModelIdentity
 from personsearch.store.audit import HEAD, LOG, AuditLog
+from personsearch.systems.exported import KEY, ExportedFacts, read_facts
 from personsearch.training.recipe import read_recipe
 from personsearch.types import Detections, Scene
 from personsearch.web.keys import KEYS, Keys
@@ -258,6 +259,23 @@ def test_networks_with_data_outside(tmp_path: Path) -> None:
         assert external_files(path) == []
 
     fuzz("onnx-data", check, changed_bytes([seed]), 100)
+
+
+def test_facts_of_exported_systems(tmp_path: Path) -> None:
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content) & 127 | 128, len(content) >> 7]) + content
+
+    facts = ExportedFacts("oim", 256, "cosine", True).to_metadata()[KEY].encode()
+    seed = field(7, b"") + field(14, field(1, KEY.encode()) + field(2, facts))
+    path = tmp_path / "n.onnx"
+    path.write_bytes(seed)
+    assert read_facts(path).embedding_dim == 256
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        read_facts(path)
+
+    fuzz("onnx-facts", check, changed_bytes([seed]), 100)
 
 
 def test_name_patterns() -> None:
