@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+import torch
 
 import personsearch
 from personsearch import errors
@@ -18,6 +19,7 @@ PARENTS = {
     "CheckpointError": (errors.ModelError,),
     "TrainingError": (errors.PersonSearchError,),
     "NonFiniteLossError": (errors.TrainingError,),
+    "OutOfMemoryError": (errors.PersonSearchError,),
     "StoreError": (errors.PersonSearchError,),
     "GoneError": (errors.StoreError,),
 }
@@ -52,3 +54,27 @@ def test_each_class_is_exported_and_drawn(name: str) -> None:
 def test_bad_values_can_be_caught_as_value_errors() -> None:
     with pytest.raises(ValueError, match="what came"):
         raise errors.AnnotationError("what came")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_a_lack_of_memory_names_what_to_lower(error: RuntimeError) -> None:
+    with (
+        pytest.raises(errors.OutOfMemoryError) as caught,
+        errors.naming_settings({"images_per_iteration": 4, "max_size": 1500}),
+    ):
+        raise error
+    said = str(error).splitlines()[0]
+    assert str(caught.value) == (
+        f"out of memory: {said}; lower or change images_per_iteration (4), max_size (1500)"
+    )
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), errors.naming_settings({"max_size": 1}):
+        raise RuntimeError("shapes do not fit")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from personsearch.errors import GoneError as GoneError
     from personsearch.errors import ModelError as ModelError
     from personsearch.errors import NonFiniteLossError as NonFiniteLossError
+    from personsearch.errors import OutOfMemoryError as OutOfMemoryError
     from personsearch.errors import PersonSearchError as PersonSearchError
     from personsearch.errors import PictureError as PictureError
     from personsearch.errors import RecipeError as RecipeError
@@ -52,6 +53,7 @@ _MODULES = {
     "Match": "search.people_search",
     "ModelError": "errors",
     "NonFiniteLossError": "errors",
+    "OutOfMemoryError": "errors",
     "PersonSearchError": "errors",
     "PersonSearchModel": "systems.base",
     "PictureError": "errors",
@@ -89,6 +91,7 @@ __all__ = [
     "Match",
     "ModelError",
     "NonFiniteLossError",
+    "OutOfMemoryError",
     "PersonSearchError",
     "PersonSearchModel",
     "PictureError",

@@ -1,12 +1,15 @@
 """The exceptions of personsearch.
 
 All are a PersonSearchError: DataError (PictureError, AnnotationError), EvaluationError,
-RecipeError, ModelError (CheckpointError), TrainingError (NonFiniteLossError) and StoreError
-(GoneError).
+RecipeError, ModelError (CheckpointError), TrainingError (NonFiniteLossError), OutOfMemoryError and
+StoreError (GoneError).
 
 A message states what was received, what was expected, and what to do. The command line prints it
 as one line and exits with 1.
 """
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 
 class PersonSearchError(Exception):
@@ -47,6 +50,24 @@ class TrainingError(PersonSearchError):
 
 class NonFiniteLossError(TrainingError):
     """A loss became NaN or infinite; the message names the step and the pictures."""
+
+
+class OutOfMemoryError(PersonSearchError):
+    """A network does not fit into the memory of its device with these settings."""
+
+
+@contextmanager
+def naming_settings(settings: Mapping[str, object]) -> Iterator[None]:
+    """Turn torch's errors for lack of memory into an `OutOfMemoryError` with settings to lower."""
+    try:
+        yield
+    except RuntimeError as error:
+        # Known by name: importing torch takes seconds. The processor's has no class of its own.
+        if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
+            raise
+        named = ", ".join(f"{name} ({value})" for name, value in settings.items())
+        said = str(error).strip().splitlines()[0]
+        raise OutOfMemoryError(f"out of memory: {said}; lower or change {named}") from None
 
 
 class StoreError(PersonSearchError):

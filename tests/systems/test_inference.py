@@ -1,10 +1,13 @@
 """Pictures as arrays in, detections and embeddings as arrays out."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from personsearch.errors import OutOfMemoryError
 from personsearch.systems.base import PersonSearchModel, Target
 from personsearch.systems.inference import detect, device_of, embed, to_images, unit_length
 from personsearch.types import Detections
@@ -79,3 +82,19 @@ def test_embeddings_of_another_metric_come_at_unit_length() -> None:
 def test_a_row_of_zeros_has_no_direction() -> None:
     rows = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
     assert unit_length(rows).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0.0, 0.0]]
+
+
+def test_a_lack_of_memory_names_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def detect_nothing(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model = Mirror()
+    monkeypatch.setattr(model, "detect", detect_nothing)
+    monkeypatch.setattr(model, "embed", detect_nothing)
+    model.transform = SimpleNamespace(max_size=1500)  # type: ignore[assignment]
+    for run in (
+        lambda: detect(model, _pictures()[0]),
+        lambda: embed(model, _pictures()[0], np.zeros((1, 4))),
+    ):
+        with pytest.raises(OutOfMemoryError, match=r"max_size \(1500\), device \(cpu\)"):
+            run()

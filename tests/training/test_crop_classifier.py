@@ -81,7 +81,7 @@ def test_processes_share_a_batch_and_both_get_people(scenes: list[Scene]) -> Non
     for place, image in enumerate(parts[0].images + parts[1].images):
         assert torch.equal(image, whole.images[place])
     assert all((torch.cat([t.ids for t in p.targets]) >= 0).sum() == 2 for p in parts)
-    with pytest.raises(RecipeError, match="a batch has 8 pictures, expected a multiple of 6 for 3"):
+    with pytest.raises(RecipeError, match="a batch has 8 pictures, expected a multiple of 3 for 3"):
         _stage(scenes).batches(0, 0, 3)
 
 

@@ -18,7 +18,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from personsearch.datasets.dataset import Dataset
-from personsearch.errors import CheckpointError, DataError, NonFiniteLossError, RecipeError
+from personsearch.errors import (
+    CheckpointError,
+    DataError,
+    ModelError,
+    NonFiniteLossError,
+    OutOfMemoryError,
+    RecipeError,
+)
 from personsearch.systems.base import PersonSearchModel
 from personsearch.training import checkpoint, loop
 from personsearch.training.checkpoint import (
@@ -29,7 +36,7 @@ from personsearch.training.checkpoint import (
 )
 from personsearch.training.loop import Trainer, read_log
 from personsearch.training.recipe import Recipe, make_recipe
-from personsearch.training.report import Report
+from personsearch.training.report import Report, UnreadLosses
 from personsearch.training.stages import SceneStage
 from personsearch.training.training_set import PictureCache
 from personsearch.types import Query, Scene, SearchProtocol
@@ -458,6 +465,86 @@ def test_a_gradient_that_is_not_finite_ends_the_run(
     assert all(torch.isfinite(v).all() for v in model.state_dict().values())
 
 
+def test_losses_are_read_with_the_report_and_before_a_checkpoint(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    read = UnreadLosses.read
+
+    def counted(self: UnreadLosses) -> list[dict[str, float]]:
+        values = read(self)
+        reads.append(len(values))
+        return values
+
+    monkeypatch.setattr(UnreadLosses, "read", counted)
+    Trainer(
+        small_recipe(log_every=4, checkpoint_every=3, evaluate_every=6), dataset, tmp_path
+    ).run()
+    # The losses and the gradient of iterations 1 to 3, of 4, and of 5 and 6.
+    assert reads == [6, 2, 4, 0]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_loss_that_is_not_finite_is_found_later_and_nothing_is_written_after_it(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: bool
+) -> None:
+    recipe = small_recipe(log_every=100, checkpoint_every=2, evaluate_every=5, iterations=5)
+    trainer = Trainer(recipe, dataset, tmp_path)
+    shown: list[list[str]] = []
+    original = trainer.model.forward
+
+    def forward(images: list[Tensor], targets: Any) -> dict[str, Tensor]:
+        if len(shown) == 4 and crash:
+            raise ModelError("the network gives NaN as a score")
+        losses: dict[str, Tensor] = original(images, targets)
+        return losses | ({"oim": losses["oim"] * float("nan")} if len(shown) == 3 else {})
+
+    def noted(trainer: Trainer, stage: Any, batch: Any, iteration: int) -> None:
+        shown.append(batch.names)
+        backward(trainer, stage, batch, iteration)
+
+    backward = Trainer._backward
+    monkeypatch.setattr(Trainer, "_backward", noted)
+    monkeypatch.setattr(trainer.model, "forward", forward)
+    with pytest.raises(NonFiniteLossError, match=r"iteration 2: loss {'oim': nan}") as caught:
+        trainer.run()
+    assert all(name in str(caught.value) for name in shown[2])
+    assert load_progress(tmp_path / "last").iteration == 2
+    assert not (tmp_path / "best").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPU: can't allocate memory"),
+    ],
+)
+def test_a_lack_of_memory_names_the_settings_to_lower(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    trainer = Trainer(small_recipe(), dataset, tmp_path)
+
+    def forward(*_: Any) -> dict[str, Tensor]:
+        raise error
+
+    monkeypatch.setattr(trainer.model, "forward", forward)
+    expected = r"images_per_iteration \(2\), max_size \(96\), rois_per_image \(16\)"
+    with pytest.raises(OutOfMemoryError, match=expected):
+        trainer.run()
+
+
+def test_frozen_layers_have_no_gradient_and_no_optimizer(dataset: Dataset, tmp_path: Path) -> None:
+    trainer = Trainer(small_recipe(iterations=1, frozen_stages=2), dataset, tmp_path)
+    frozen = {n for n, p in trainer.model.named_parameters() if not p.requires_grad}
+    assert frozen
+    trained = {id(p) for p in trainer.stages[0].parameters(trainer.model)}
+    trainer.run()
+    for name, parameter in trainer.model.named_parameters():
+        assert (id(parameter) in trained) == (name not in frozen), name
+        assert (parameter.grad is None) or name not in frozen, name
+
+
 def test_a_full_disk_keeps_the_last_good_checkpoint_and_the_run_goes_on_from_it(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -652,7 +739,9 @@ def train_together(folder: str, run: str) -> None:
 
     torch.set_num_threads(1)
     with joined_processes("cpu") as device:
-        recipe = small_recipe(iterations=3, **(TWO_STAGES | {"crop_iterations": 2}))
+        recipe = small_recipe(
+            iterations=3, **(TWO_STAGES | {"crop_iterations": 2, "canvases_per_iteration": 2})
+        )
         trainer = Trainer(recipe, make_dataset(Path(folder)), Path(run), device=device)
         trainer.run()
         torch.save(trainer.model.state_dict(), f"{run}-{trainer.rank}.pt")

@@ -6,7 +6,7 @@ No part depends on the training mode: it computes losses where it is given targe
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 from torchvision.ops import box_iou, clip_boxes_to_image, nms, roi_align, roi_pool
 
 from personsearch.detectors.weights import IMAGENET_MEAN, IMAGENET_STD
+from personsearch.distributed import all_counts, world_size
 from personsearch.errors import ModelError
 from personsearch.types import UNLABELLED
 
@@ -50,6 +51,15 @@ class PictureTransform(GeneralizedRCNNTransform):
         batch, _ = self(list(images))
         return batch
 
+    def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
+        if world_size() > 1 and torch.is_grad_enabled():
+            # Processes that train share a batch, and padding reaches into the maps.
+            sides, _ = all_counts([max(image.shape[k] for image in images) for k in (1, 2)])
+            largest = images[0].new_zeros(()).expand(3, max(sides[::2]), max(sides[1::2]))
+            images = [*images, largest]
+            return cast(Tensor, super().batch_images(images, size_divisible))[:-1]
+        return cast(Tensor, super().batch_images(images, size_divisible))
+
     @staticmethod
     def scale(boxes: Sequence[Tensor], images: Sequence[Tensor], batch: ImageList) -> list[Tensor]:
         """Map boxes from pixels of `images` to pixels of `batch`."""
@@ -74,6 +84,35 @@ class Proposals:
     boxes: list[Tensor]  # (P_i, 4) in pixels of the batch
     scores: list[Tensor]  # (P_i,) the probability that a region shows a person
     losses: dict[str, Tensor]  # empty without true boxes
+
+
+class JoinedSampler(BalancedPositiveNegativeSampler):
+    """torchvision's draw of rows of each picture, over the pictures of all processes.
+
+    N processes with equally many pictures draw what one process would on the joined batch.
+    """
+
+    share = 1.0
+    """Rows that were drawn last, over their mean in all processes: the weight of a mean of them."""
+
+    def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return masks of the drawn rows that are positive (label 1 or more) and negative (0)."""
+        if world_size() == 1:
+            drawn: tuple[list[Tensor], list[Tensor]] = super().__call__(labels)
+            return drawn
+        sizes = [int(n) for label in labels for n in ((label >= 1).sum(), (label == 0).sum())]
+        counts, own = all_counts(sizes)
+        pairs = list(zip(counts[::2], counts[1::2], strict=True))
+        own = slice(own.start // 2, own.stop // 2)
+        # What the others' rows are does not matter, how many there are does.
+        everyone = [torch.arange(p + n, device=labels[0].device) < p for p, n in pairs]
+        everyone[own] = labels
+        positives, negatives = super().__call__(everyone)
+        most = int(self.batch_size_per_image * self.positive_fraction)
+        taken = [(min(p, most), n) for p, n in pairs]
+        taken_rows = [p + min(n, self.batch_size_per_image - p) for p, n in taken]
+        self.share = sum(taken_rows[own]) * world_size() / max(1, sum(taken_rows))
+        return positives[own], negatives[own]
 
 
 class ProposalNetwork(RegionProposalNetwork):
@@ -115,6 +154,7 @@ class ProposalNetwork(RegionProposalNetwork):
             nms_thresh=0.7,
         )
         self._phase, self.inside, self.min_size = "testing", inside, min_size
+        self.fg_bg_sampler = JoinedSampler(batch_size_per_image, 0.5)
 
     def pre_nms_top_n(self) -> int:
         return int(self._pre_nms_top_n[self._phase])
@@ -151,7 +191,8 @@ class ProposalNetwork(RegionProposalNetwork):
             labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": b} for b in boxes])
         regression = self.box_coder.encode(matched, anchors)
         objectness_loss, box_loss = self.compute_loss(objectness, deltas, labels, regression)
-        losses = {"rpn_objectness": objectness_loss, "rpn_box": box_loss}
+        share = self.fg_bg_sampler.share
+        losses = {"rpn_objectness": objectness_loss * share, "rpn_box": box_loss * share}
         return Proposals(kept, scores, losses)
 
     def _match_inside(
@@ -223,6 +264,7 @@ class SampledRegions:
     ids: Tensor  # (R,) int64, the person's identity, `UNLABELLED` where unknown or background
     ious: Tensor  # (R,) IoU with the person's box, zero on background
     deltas: Tensor  # (R, 4) from the region to the person's box, zero on background
+    share: float = 1.0  # R over its mean in all processes: the weight of a mean over the regions
 
 
 class RegionSampler:
@@ -247,7 +289,7 @@ class RegionSampler:
             )
         self.add_true_boxes = add_true_boxes
         self.matcher = Matcher(fg_iou_threshold, bg_iou_threshold, allow_low_quality_matches=False)
-        self.sampler = BalancedPositiveNegativeSampler(per_image, positive_fraction)
+        self.sampler = JoinedSampler(per_image, positive_fraction)
         self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
 
     @torch.no_grad()
@@ -283,7 +325,14 @@ class RegionSampler:
             all_ids.append(own_ids)
             ious.append(iou)
             deltas.append(delta)
-        return SampledRegions(chosen, *map(torch.cat, (foreground, all_ids, ious, deltas)))
+        return SampledRegions(
+            chosen,
+            torch.cat(foreground),
+            torch.cat(all_ids),
+            torch.cat(ious),
+            torch.cat(deltas),
+            self.sampler.share,
+        )
 
 
 def match_boxes(
@@ -298,19 +347,24 @@ def match_boxes(
 
 
 def box_loss(deltas: Tensor, regions: SampledRegions, beta: float = 1 / 9) -> Tensor:
-    """Smooth L1 on the deltas (R, 4) of people, over R: background counts in the average."""
+    """Smooth L1 on the deltas (R, 4) of people, over R: background counts in the average.
+
+    Losses of regions are weighted by `SampledRegions.share`: the average of several processes is
+    then that of one on the joined batch.
+    """
     person = regions.foreground
     total = functional.smooth_l1_loss(
         deltas.float()[person], regions.deltas[person], beta=beta, reduction="sum"
     )
-    return total / max(len(person), 1)
+    return total / max(len(person), 1) * regions.share
 
 
 def detection_losses(
     logits: Tensor, deltas: Tensor, regions: SampledRegions, box_beta: float = 1 / 9
 ) -> dict[str, Tensor]:
     """Return cross-entropy on logits (R, 2) and smooth L1 on deltas (R, 4) (Girshick 2015)."""
-    classification = functional.cross_entropy(logits.float(), regions.foreground.long())
+    total = functional.cross_entropy(logits.float(), regions.foreground.long(), reduction="sum")
+    classification = total / max(len(logits), 1) * regions.share
     return {"detection": classification, "box": box_loss(deltas, regions, box_beta)}
 
 

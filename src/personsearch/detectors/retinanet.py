@@ -22,6 +22,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from personsearch.detectors.faster_rcnn import match_boxes, select_detections
 from personsearch.detectors.weights import COCO_PERSON, fit_detector
+from personsearch.distributed import all_counts
 from personsearch.errors import ModelError
 
 LEVELS = ("C3", "C4", "C5")
@@ -161,7 +162,8 @@ class RetinaNet(nn.Module):
         matches = torch.stack([self.match(anchors, b) for b in boxes])
         foreground = matches >= 0
         clear = matches != Matcher.BETWEEN_THRESHOLDS
-        scale = 1.0 / max(1, int(foreground.sum()))
+        counts, _ = all_counts([int(foreground.sum())])  # the mean is that of the joined batch
+        scale = len(counts) / max(1, sum(counts))
         focal = sigmoid_focal_loss(
             predictions.logits[clear],
             foreground[clear].float(),

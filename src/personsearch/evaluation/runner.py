@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from personsearch.datasets.galleries import Excluding
-from personsearch.errors import DataError
+from personsearch.errors import DataError, naming_settings
 from personsearch.evaluation.protocols import ground_truth_gallery
 from personsearch.media.pictures import read_scene
 from personsearch.precision import autocast
 from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.inference import device_of, to_images
+from personsearch.systems.inference import device_of, size_settings, to_images
 from personsearch.types import Detections, FloatArray, Scene, SearchProtocol
 
 Progress = Callable[[int, int], None]
@@ -57,8 +57,10 @@ def _run(
     device = device_of(model)
     done: dict[int, _T] = {}
     for rows in _batches(scenes, batch_size):
-        images = to_images([read_scene(scenes[row]) for row in rows], device)
-        with autocast(device, precision):
+        pictures = [read_scene(scenes[row]) for row in rows]
+        named = {"batch_size": batch_size} | size_settings(model)
+        with autocast(device, precision), naming_settings(named):
+            images = to_images(pictures, device)
             done.update(zip(rows, step(images, rows), strict=True))
         if progress:
             progress(len(done), len(scenes))

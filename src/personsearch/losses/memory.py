@@ -1,6 +1,6 @@
 """Memories that outlive a step: buffers, saved with the model, the same in every process.
 
-Before each update, losses gather the embeddings of all processes in rank order, so that N processes
+Before each update, losses join the embeddings of all processes in rank order, so that N processes
 hold what one process would hold after the joined batch.
 """
 
@@ -71,11 +71,13 @@ class CircularQueue(_Ring):
 def update_memories(
     lookup: LookupTable, queue: CircularQueue, embeddings: Tensor, ids: Tensor
 ) -> None:
-    """Move the rows of labelled embeddings (N, D), and push those with negative `ids` (N,)."""
-    everyone, their_ids = distributed.gather(embeddings, ids)
-    known = their_ids >= 0
-    lookup.update(everyone[known], their_ids[known])
-    queue.push(everyone[~known])
+    """Move the rows of labelled embeddings (N, D), and push those with negative `ids` (N,).
+
+    They are those of all processes (`distributed.join`).
+    """
+    known = ids >= 0
+    lookup.update(embeddings[known], ids[known])
+    queue.push(embeddings[~known])
 
 
 class FeatureDictionary(_Ring):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from personsearch.distributed import join
 from personsearch.losses.agwf import identity_loss
 from personsearch.losses.identities import check_ids
 from personsearch.losses.memory import CircularQueue, LookupTable, update_memories
@@ -16,8 +17,9 @@ class OnlineInstanceMatching(nn.Module):
 
         p_t = exp(v_t . x / tau) / (sum_j exp(v_j . x / tau) + sum_k exp(u_k . x / tau))   (eq. 1)
 
-    and the loss is the mean of -log p_t over the labelled samples (eq. 4). In training mode then
-    v_t <- normalise(gamma v_t + (1 - gamma) x), and unlabelled samples are pushed into U.
+    and the loss is the mean of -log p_t over the labelled samples (eq. 4), those of all processes.
+    In training mode then v_t <- normalise(gamma v_t + (1 - gamma) x), and unlabelled samples are
+    pushed into U.
     """
 
     def __init__(
@@ -44,14 +46,17 @@ class OnlineInstanceMatching(nn.Module):
         """
         check_ids(ids, len(self.lookup.values), "the lookup table")
         with torch.autocast(embeddings.device.type, enabled=False):
-            embeddings = embeddings.float()
-            memory = torch.cat([self.lookup.values, self.queue.values])
             alpha = torch.ones_like(ids, dtype=torch.float32) if confidence is None else confidence
+            embeddings, ids, alpha = join(embeddings.float(), ids, alpha)
+            memory = torch.cat([self.lookup.values, self.queue.values])
             loss = identity_loss(embeddings @ memory.t(), alpha, ids, self.temperature)
         if self.training:
             self.update_memory(embeddings, ids)
         return loss
 
     def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Update the lookup table and the queue with `embeddings` (N, D) of `ids` (N,)."""
+        """Update the lookup table and the queue with `embeddings` (N, D) of `ids` (N,).
+
+        They are those of all processes (`distributed.join`).
+        """
         update_memories(self.lookup, self.queue, embeddings, ids)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from personsearch.distributed import gather
+from personsearch.distributed import join
 from personsearch.losses.identities import check_ids
 
 ProxyNegatives = Literal["batch", "table"]
@@ -16,7 +16,8 @@ class ProxyTriplet(nn.Module):
     """Triplets of a sample with the hardest remembered embeddings of its and other identities.
 
     A table T keeps the latest K (`slots`) embeddings of each of N identities. With D the squared
-    Euclidean distance and margin m, the loss is the mean over the b labelled samples of (eq. 5)
+    Euclidean distance and margin m, the loss is the mean over the b labelled samples, those of all
+    processes, of (eq. 5)
 
         [m + max_p D(f(I_i), f(I_i^p)) - min_(j != i, n) D(f(I_i), f(I_j^n))]_+
 
@@ -49,14 +50,15 @@ class ProxyTriplet(nn.Module):
             TrainingError: an id is out of range.
         """
         check_ids(ids, len(self.values), "the proxy table")
-        everyone, their_ids = gather(embeddings, ids)  # the batch of all processes
+        embeddings, ids = join(embeddings, ids)
+        embeddings, ids = embeddings[ids >= 0], ids[ids >= 0]
         with torch.autocast(embeddings.device.type, enabled=False):
             rows = torch.arange(len(self.values), device=ids.device)
             if self.negatives == "batch":
-                rows = their_ids[their_ids >= 0].unique()
-            loss = self._loss(embeddings.float()[ids >= 0], ids[ids >= 0], rows)
+                rows = ids.unique()
+            loss = self._loss(embeddings.float(), ids, rows)
         if self.training:
-            self.update_memory(everyone[their_ids >= 0], their_ids[their_ids >= 0])
+            self.update_memory(embeddings, ids)
         return loss
 
     def _loss(self, anchors: Tensor, ids: Tensor, rows: Tensor) -> Tensor:

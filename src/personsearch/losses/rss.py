@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from personsearch.distributed import all_rows
 from personsearch.errors import TrainingError
 from personsearch.losses.identities import check_ids
 from personsearch.losses.softmax import softmax_loss
@@ -55,7 +56,9 @@ def sample_classes(
     """
     device = generator.device if generator else targets.device
     # The K largest of independent uniform keys are a uniform draw without repetition.
-    keys = torch.rand(len(targets), num_classes, generator=generator, device=device)
+    # Several processes draw for the rows of all, as one would.
+    total, own = all_rows(len(targets))
+    keys = torch.rand(total, num_classes, generator=generator, device=device)[own]
     keys = keys.to(targets.device)
     keys[:, -1] = 2.0
     keys.scatter_(1, targets[:, None], 3.0)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from personsearch.errors import naming_settings
 from personsearch.systems.base import PersonSearchModel
 from personsearch.types import Detections, FloatArray
 
@@ -34,7 +35,8 @@ def device_of(module: nn.Module) -> torch.device:
 @torch.inference_mode()
 def detect(model: PersonSearchModel, pixels: NDArray[np.uint8]) -> Detections:
     """Return the people in a picture, with unit embeddings, by descending score."""
-    found = model.detect(to_images([pixels], device_of(model)))[0]
+    with naming_settings(size_settings(model)):
+        found = model.detect(to_images([pixels], device_of(model)))[0]
     return replace(found, embeddings=as_cosines(model, found.embeddings))
 
 
@@ -42,9 +44,25 @@ def detect(model: PersonSearchModel, pixels: NDArray[np.uint8]) -> Detections:
 def embed(model: PersonSearchModel, pixels: NDArray[np.uint8], boxes: FloatArray) -> FloatArray:
     """Return the unit embeddings (N, D) of given boxes (N, 4) in a picture."""
     device = device_of(model)
-    given = torch.as_tensor(boxes, dtype=torch.float32, device=device)
-    rows: FloatArray = model.embed(to_images([pixels], device), [given])[0].float().cpu().numpy()
+    with naming_settings(size_settings(model)):
+        given = torch.as_tensor(boxes, dtype=torch.float32, device=device)
+        rows: FloatArray = (
+            model.embed(to_images([pixels], device), [given])[0].float().cpu().numpy()
+        )
     return as_cosines(model, rows)
+
+
+def size_settings(model: PersonSearchModel) -> dict[str, object]:
+    """Return the settings of a system that its memory at search time grows with."""
+    detector = getattr(model, "detector", model)
+    held = {
+        "max_size": getattr(getattr(model, "transform", None), "max_size", None),
+        "rpn_post_nms_top_n_test": getattr(
+            getattr(detector, "settings", None), "rpn_post_nms_top_n_test", None
+        ),
+        "device": device_of(model),
+    }
+    return {name: value for name, value in held.items() if value is not None}
 
 
 def as_cosines(model: PersonSearchModel, embeddings: FloatArray) -> FloatArray:

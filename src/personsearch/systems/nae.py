@@ -82,7 +82,7 @@ class NormAwareSystem(InstanceMatchingSystem):
     ) -> dict[str, Tensor]:
         """Return the losses ``detection`` and ``box``."""
         return {
-            "detection": person_loss(logits, regions.foreground),
+            "detection": person_loss(logits, regions.foreground) * regions.share,
             "box": box_loss(deltas, regions, self.box_beta) * self.box_weight,
         }
 

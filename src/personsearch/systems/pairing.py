@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from personsearch.distributed import gather
+from personsearch.distributed import join, rank, world_size
 from personsearch.errors import ModelError
 from personsearch.losses.c2hep import ClassCenters, class_center_hep_loss
 from personsearch.losses.contrastive import contrastive_loss
@@ -80,8 +80,10 @@ class PairingLosses(nn.Module):
         """Return the weighted losses, named by their kind. Training mode updates the memories.
 
         Each row of people's unit embeddings (N, D) has an id and the index of its picture, (N,).
+        Pairs are formed between the pictures of all processes.
         """
         settings = self.settings
+        embeddings, ids, pictures = join(embeddings, ids, pictures * world_size() + rank())
         if settings.same_picture_pairs:
             pictures = torch.arange(len(ids), device=ids.device)  # each in a picture of its own
         losses: dict[str, Tensor] = {}
@@ -151,8 +153,10 @@ class PairingLosses(nn.Module):
             return scores
 
     def update_memory(self, embeddings: Tensor, ids: Tensor) -> None:
-        """Push `embeddings` (N, D) of `ids` (N,) into the dictionary and move class centers."""
-        everyone, their_ids = gather(embeddings, ids)
-        self.dictionary.push(everyone, their_ids)
+        """Push `embeddings` (N, D) of `ids` (N,) into the dictionary and move class centers.
+
+        They are those of all processes (`distributed.join`).
+        """
+        self.dictionary.push(embeddings, ids)
         if self.centers is not None:
-            self.centers.update(everyone, their_ids)
+            self.centers.update(embeddings, ids)

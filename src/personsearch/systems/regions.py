@@ -35,6 +35,7 @@ from personsearch.detectors.faster_rcnn import (
     select_detections,
     split_like,
 )
+from personsearch.distributed import dropout
 from personsearch.systems.base import PersonSearchModel, Target, split_targets
 from personsearch.types import Detections
 
@@ -95,7 +96,7 @@ class RegionFeatures:
         for layer in self._head:
             x = layer(x)
             if isinstance(layer, nn.ReLU):
-                x = functional.dropout(x, self.dropout)
+                x = dropout(x, self.dropout)
         return x
 
     @cached_property
@@ -113,6 +114,8 @@ class RegionFeatures:
         return self._joint
 
     def __getitem__(self, rows: Tensor) -> Self:
+        if self.dropout:
+            _ = self.deep  # computed for all rows: their noise is that of all processes
         chosen = copy(self)
         vars(chosen).update((name, _rows(value, rows)) for name, value in vars(self).items())
         return chosen
@@ -360,6 +363,7 @@ class RegionSystem(PersonSearchModel):
             Embeddings (K, D), and the mask (R,) of these regions.
         """
         person = step.regions.foreground & (step.regions.ious >= min_iou)
+        features = step.features[person]
         if not person.any():
             return step.logits.new_zeros((0, self.embedding_dim)), person
-        return self.embed_features(step.features[person]), person
+        return self.embed_features(features), person

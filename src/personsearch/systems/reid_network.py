@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from personsearch.detectors.backbones import Trunk
 from personsearch.detectors.weights import IMAGENET_MEAN, IMAGENET_STD
+from personsearch.distributed import join
 from personsearch.errors import ModelError
 from personsearch.losses.cosine_softmax import CosineSoftmax
 from personsearch.losses.identities import check_ids
@@ -107,10 +108,11 @@ class ReidNetwork(nn.Module):
     def losses(self, crops: Tensor, ids: Tensor, margin: float) -> dict[str, Tensor]:
         """Return ``softmax`` and, if `margin` is not 0, ``triplet``: its training on crops.
 
-        The triplets are batch-hard, on the features before the neck.
+        The triplets are batch-hard, on the features before the neck. Both losses, and the neck's
+        statistics, are of the crops of all processes.
         """
-        features = self(crops)
-        losses = {"softmax": self.softmax_loss(features, ids)}
+        features, ids = join(self(crops), ids)
+        losses = {"softmax": self._softmax_loss(features, ids)}
         if margin:
             losses["triplet"] = triplet_loss(features, batch_hard(features, ids), margin)
         return losses
@@ -118,9 +120,14 @@ class ReidNetwork(nn.Module):
     def softmax_loss(self, features: Tensor, ids: Tensor) -> Tensor:
         """Return the cross-entropy of features (R, D) of `forward` with ids (R,) >= 0, or 0.
 
+        The mean is over the rows of all processes.
+
         Raises:
             TrainingError: an id is out of range.
         """
+        return self._softmax_loss(*join(features, ids))
+
+    def _softmax_loss(self, features: Tensor, ids: Tensor) -> Tensor:
         labelled = ids >= 0
         if not labelled.any():
             return features.sum() * 0.0

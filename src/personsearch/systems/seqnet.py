@@ -14,8 +14,8 @@ from personsearch.detectors.backbones import Backbone
 from personsearch.detectors.faster_rcnn import (
     BoxPredictor,
     Proposals,
-    box_loss,
     decode_boxes,
+    detection_losses,
     split_like,
 )
 from personsearch.losses.oim import OnlineInstanceMatching
@@ -88,9 +88,10 @@ class SeqNet(NormAwareSystem):
         if boxes is not None and ids is not None:
             sampled = self.sampler(found.boxes, boxes, ids)
             logits, deltas = self._first(maps, sampled.boxes)
+            first = detection_losses(logits, deltas, sampled, self.box_beta)
             losses = found.losses | {
-                "proposal": functional.cross_entropy(logits.float(), sampled.foreground.long()),
-                "proposal_box": box_loss(deltas, sampled, self.box_beta) * self.proposal_box_weight,
+                "proposal": first["detection"],
+                "proposal_box": first["box"] * self.proposal_box_weight,
             }
             # No gradient goes through a box: the second head takes it as a constant.
             refined = decode_boxes(self.sampler.coder, deltas.detach(), sampled.boxes, sizes)

@@ -19,6 +19,7 @@ from torchvision.ops import roi_align
 from personsearch.detectors.backbones import Trunk
 from personsearch.detectors.faster_rcnn import Pooling, grid, pool_regions, split_like
 from personsearch.detectors.retinanet import PUBLISHED, RetinaNet, RetinaNetSettings
+from personsearch.distributed import join
 from personsearch.errors import ModelError
 from personsearch.losses.mining import batch_hard, semi_hard
 from personsearch.losses.triplet import triplet_loss
@@ -112,8 +113,11 @@ class Sequential(PyramidSystem):
         # how triplets of the batch are chosen
         mining: Literal["semi-hard", "batch-hard"] = "batch-hard",
     ) -> dict[str, Tensor]:
-        """Return the loss ``triplet``, L_reid: all of the second stage."""
-        x = self.embed_features(features)
+        """Return the loss ``triplet``, L_reid: all of the second stage.
+
+        Triplets are chosen among the samples of all processes.
+        """
+        x, ids = join(self.embed_features(features), ids)
         if mining == "semi-hard":
             loss = triplet_loss(x, semi_hard(x, ids), self.semi_hard_margin, squared=True)
         else:

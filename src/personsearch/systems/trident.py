@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personsearch.detectors.backbones import Backbone
+from personsearch.distributed import join
 from personsearch.errors import ModelError
 from personsearch.losses import agwf
 from personsearch.losses.identities import check_ids
@@ -139,14 +140,18 @@ class Trident(RegionSystem):
         alpha = self.person_probability(step.logits).detach()
         if not self.adaptive:
             alpha = torch.ones_like(alpha)
-        embeddings, regions = self.embed_features(step.features), step.regions
+        regions = step.regions
+        parts = self._part_losses(step.features.deep, alpha, regions.foreground)
         near = regions.foreground & (regions.ious >= self.min_iou)
-        losses = self._memory_losses(embeddings[near], alpha[near], regions.ids[near])
+        # Background is in no term of L_re-id, but goes into the queue.
+        kept = near | ~regions.foreground if self.queue_background else near
+        embeddings, alpha, ids, near, kept = join(
+            self.embed_features(step.features), alpha, regions.ids, near, kept
+        )
+        losses = self._memory_losses(embeddings[near], alpha[near], ids[near])
         if self.training:
-            # Background is in no term of L_re-id, but goes into the queue.
-            kept = near | ~regions.foreground if self.queue_background else near
-            update_memories(self.lookup, self.queue, embeddings[kept], regions.ids[kept])
-        return losses | self._part_losses(step.features.deep, alpha, regions.foreground)
+            update_memories(self.lookup, self.queue, embeddings[kept], ids[kept])
+        return losses | {name: loss * regions.share for name, loss in parts.items()}
 
     def _memory_losses(self, embeddings: Tensor, alpha: Tensor, ids: Tensor) -> dict[str, Tensor]:
         """Return the terms of eq. 6 on people's `embeddings` (R, D) of `ids` (R,)."""

@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torchvision.models.detection.image_list import ImageList
 
 from personsearch.detectors.backbones import Backbone
@@ -24,6 +23,7 @@ from personsearch.detectors.faster_rcnn import (
     box_loss,
     split_like,
 )
+from personsearch.distributed import dropout
 from personsearch.errors import ModelError
 from personsearch.losses.rss import random_sampling_softmax
 from personsearch.losses.softmax import softmax_loss
@@ -101,7 +101,8 @@ class Xiao2016(RegionSystem):
         """Return the loss ``identity`` of all sampled regions, background included."""
         classes = torch.where(step.regions.foreground, step.regions.ids, self.num_ids)
         scores = self.classifier(self.run_fc8(step.features))
-        return {"identity": random_sampling_softmax(scores, classes, self.num_sampled)}
+        loss = random_sampling_softmax(scores, classes, self.num_sampled)
+        return {"identity": loss * step.regions.share}
 
     def score(
         self, features: RegionFeatures, logits: Tensor, proposals: Proposals
@@ -117,7 +118,7 @@ class Xiao2016(RegionSystem):
     def run_fc8(self, features: RegionFeatures) -> Tensor:
         """Return fc8 (R, D), not negative, of regions: a layer on fc7, the head's output."""
         fc8 = torch.relu(self.fc8(self.average(features)))
-        return functional.dropout(fc8, features.dropout) if features.dropout else fc8
+        return dropout(fc8, features.dropout) if features.dropout else fc8
 
     def classifier_losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Return the loss ``softmax``, eq. 1 over all classes, of crops from `training.crops`.

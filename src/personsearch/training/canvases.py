@@ -4,7 +4,7 @@ A canvas shows four times as many people as a picture, at the same scales. So a 
 cheaply to tell people apart before it has to find them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,10 +50,10 @@ class Canvases:
         self._ids = sorted(people)
         self._people = people
 
-    def batch(self, iteration: int) -> Batch:
-        """Return the canvases of one iteration, counted from zero."""
+    def batch(self, iteration: int, places: Iterable[int] | None = None) -> Batch:
+        """Return the canvases of one iteration, counted from zero, or those at `places` of it."""
         images, targets, names = [], [], []
-        for place in range(self.count):
+        for place in range(self.count) if places is None else places:
             rng = generator(self.seed, 4, iteration, place)
             canvas, boxes, ids = self._pack(rng)
             images.append(to_tensor(canvas))

@@ -39,8 +39,7 @@ class CropClassifierStage(LoadedStage):
 
     name = "crop classifier"
     interface = CropClassifier
-    batch_key = "classifier_batch or classifier_accumulate"
-    batch_unit = 2  # half of each share is background
+    batch_keys, size_keys = ("classifier_batch", "classifier_accumulate"), ("classifier_size",)
 
     def __init__(
         self,

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personsearch.distributed import all_counts, join
+from personsearch.errors import RecipeError
 from personsearch.losses.cosine_softmax import CosineSoftmax
 from personsearch.systems.base import move_sides
 from personsearch.systems.regions import RegionSystem
@@ -28,6 +30,7 @@ class CropStage(Stage):
     """
 
     name = "crops"
+    batch_keys = ("canvases_per_iteration", "crops_per_canvas")
     interface = RegionSystem
 
     def __init__(
@@ -56,9 +59,14 @@ class CropStage(Stage):
         )
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
-        # Each process packs its own canvases.
+        share, rest = divmod(self.canvases.count, world)
+        if rest:
+            raise RecipeError(
+                f"a batch has {self.canvases.count} canvases, expected a multiple of {world} for "
+                f"{world} processes; change canvases_per_iteration"
+            )
         for iteration in range(start, self.iterations):
-            yield self.canvases.batch(iteration * world + rank)
+            yield self.canvases.batch(iteration, range(rank * share, (rank + 1) * share))
 
     def prepare(self, model: RegionSystem, device: torch.device, folder: Path) -> None:
         num_ids = 1 + max(int(scene.ids.max(initial=-1)) for scene in self.scenes)
@@ -76,8 +84,11 @@ class CropStage(Stage):
         boxes, ids = model.scale(maps, batch.targets)
         losses = model.detection_step(maps, boxes, ids).losses if self.detection else {}
         # No detector's box is exact.
-        moved = [move_sides(b, (2.0 * torch.rand_like(b) - 1.0) * self.jitter) for b in boxes]
-        embeddings = model.embed_regions(maps, moved)
+        # Several processes draw for the canvases of all, as one would.
+        counts, own = all_counts([len(b) for b in boxes])
+        moves = [2.0 * torch.rand(n, 4, device=boxes[0].device) - 1.0 for n in counts][own]
+        moved = [move_sides(b, m * self.jitter) for b, m in zip(boxes, moves, strict=True)]
+        embeddings, everyone = join(model.embed_regions(maps, moved), torch.cat(ids))
         if model.metric != "cosine":
             embeddings = functional.normalize(embeddings, dim=1)
-        return losses | {"softmax": self.module(embeddings, torch.cat(ids))}
+        return losses | {"softmax": self.module(embeddings, everyone)}

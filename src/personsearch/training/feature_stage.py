@@ -42,6 +42,7 @@ class FeatureStage(SceneStage):
     """
 
     name = "features"
+    batch_keys, size_keys = ("batch_ids", "batch_shots"), ("region_size", "crop_size")
     interface = Sequential
 
     def __init__(
@@ -148,7 +149,7 @@ class FeatureStage(SceneStage):
         model.branch.train()
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
-        """Features instead of pictures; each process draws its own identities."""
+        """Features instead of pictures; the processes share the rows of each batch."""
         assert self.cache is not None, "prepare comes first"
         rows: dict[int, list[int]] = {}
         for row, identity in enumerate(self.cache.ids.tolist()):
@@ -156,7 +157,7 @@ class FeatureStage(SceneStage):
         scenes = self.cache.scenes.numpy()
         identities = sorted(rows)
         for iteration in range(start, self.iterations):
-            rng = generator(self.recipe.seed, 6, iteration, rank)
+            rng = generator(self.recipe.seed, 6, iteration, 0)
             count = min(self.batch_ids, len(identities))
             chosen = [
                 row
@@ -166,6 +167,12 @@ class FeatureStage(SceneStage):
             # Set when the batch is drawn, so that `losses` mines as this iteration should.
             early = iteration < self.semi_hard_iterations
             self.mining = "semi-hard" if early else "batch-hard"
+            if len(chosen) < world:
+                raise RecipeError(
+                    f"a batch has {len(chosen)} rows, expected one or more for each of {world} "
+                    "processes; raise batch_ids or batch_shots"
+                )
+            chosen = chosen[len(chosen) * rank // world : len(chosen) * (rank + 1) // world]
             ids = self.cache.ids[chosen]
             target = Target(torch.zeros(len(ids), 4), ids)
             yield Batch(list(self.cache[chosen]), [target], [f"features of iteration {iteration}"])

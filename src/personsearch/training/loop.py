@@ -25,9 +25,17 @@ from torch import Tensor
 
 from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.validation import split_validation
-from personsearch.distributed import any_process, average_, barrier, rank, world_size
+from personsearch.distributed import (
+    any_process,
+    average_,
+    barrier,
+    check_same,
+    mean_over_processes,
+    rank,
+    world_size,
+)
 from personsearch.durable import make_writable
-from personsearch.errors import CheckpointError, DataError, NonFiniteLossError
+from personsearch.errors import CheckpointError, DataError, NonFiniteLossError, naming_settings
 from personsearch.evaluation.detection import evaluate_detection
 from personsearch.evaluation.runner import detect_scenes, embed_queries
 from personsearch.evaluation.search import evaluate_search
@@ -37,14 +45,16 @@ from personsearch.systems.base import PersonSearchModel
 from personsearch.training import checkpoint
 from personsearch.training.checkpoint import Progress
 from personsearch.training.recipe import Recipe, read_recipe
-from personsearch.training.report import Listener, Report
-from personsearch.training.resume import check_recipe
+from personsearch.training.report import Listener, Report, UnreadLosses
+from personsearch.training.resume import check_recipe, facts_of_run
 from personsearch.training.stages import Stage, make_stages
 from personsearch.training.tensorboard import TensorBoardWriter
 from personsearch.types import Scene, SearchProtocol
 
 LOGGED = ("stage", "iteration", "losses", "learning_rate", "images_per_second")
 """Fields of a report that `log.jsonl` holds, besides the validation, if there was one."""
+GRADIENT = ""
+"""The name that the norm of the gradient has among the losses; no loss has it."""
 
 
 class Trainer:
@@ -83,6 +93,8 @@ class Trainer:
                 f"data set {dataset.name!r}: its training split has {len(self.scenes)} pictures "
                 f"and {self.num_ids} identities; training needs at least one of each"
             )
+        if self.world > 1:
+            check_same(facts_of_run(recipe, self.scenes, self.validation))
         torch.manual_seed(_seed(recipe.seed, 0, 0))
         self.model: PersonSearchModel = recipe.build(self.num_ids)
         self.start = ""  # what a checkpoint gave to start from
@@ -98,6 +110,8 @@ class Trainer:
         for stage in self.stages:
             stage.check(self.model)
         self.best: float | None = None
+        self._unread = UnreadLosses()
+        self._sums: dict[str, float] = {}  # of the losses since the last report
         self._tensorboard: TensorBoardWriter | None = None
         if recipe.tensorboard and self.rank == 0:
             lengths = {stage.name: stage.iterations for stage in self.stages}
@@ -128,6 +142,9 @@ class Trainer:
                 for index in range(first_stage, len(self.stages)):
                     self._run_stage(index, first_iteration, optimizer_state)
                     first_iteration, optimizer_state = 0, {}
+        except Exception:
+            self._unread.read()  # what failed may have come of a loss that was not finite
+            raise
         finally:
             if self._tensorboard:
                 self._tensorboard.close()
@@ -171,26 +188,29 @@ class Trainer:
         if state:
             checkpoint.restore_optimizer(optimizer, state, stage.module)
         batches = stage.batches(start, self.rank, self.world)
-        sums: dict[str, float] = {}
+        self._unread, self._sums = UnreadLosses(), {}
         images, since, began = 0, start, time.perf_counter()
         for iteration in range(start, stage.iterations):
             stage.set_mode(self.model)
-            torch.manual_seed(_seed(recipe.seed, index + 1, iteration, self.rank))
+            # The same in all processes: each draws for the pictures of all.
+            torch.manual_seed(_seed(recipe.seed, index + 1, iteration, 0))
             rate = stage.learning_rate(iteration)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get("lr_factor", 1.0)  # biases may have one
             optimizer.zero_grad(set_to_none=True)
             names: list[str] = []
-            for batch in itertools.islice(batches, stage.accumulate):
-                images += len(batch.images) * self.world
-                names += batch.names
-                for name, value in self._backward(stage, batch, iteration).items():
-                    sums[name] = sums.get(name, 0.0) + value / stage.accumulate
-            self._step(optimizer, parameters, stage, iteration, names)
+            with naming_settings(stage.memory_settings()):
+                for batch in itertools.islice(batches, stage.accumulate):
+                    images += len(batch.images) * self.world
+                    names += batch.names
+                    self._backward(stage, batch, iteration)
+                self._step(optimizer, parameters, stage, iteration, names)
             done = iteration + 1
             last = done == stage.iterations
             validates = stage is self.stages[-1] and (done % recipe.evaluate_every == 0 or last)
             if done % recipe.log_every == 0 or validates or last:
+                self._read_losses(stage)
+                sums = mean_over_processes(self._sums)
                 seconds = time.perf_counter() - began
                 steps = done - since
                 self._report(
@@ -205,29 +225,40 @@ class Trainer:
                         self._validate_and_keep_best(done) if validates else {},
                     )
                 )
-                sums, images, since, began = {}, 0, done, time.perf_counter()
+                self._sums, images, since, began = {}, 0, done, time.perf_counter()
             # All processes have to end at the same iteration.
-            stop = any_process(self._stop.is_set(), self.device)
+            (stop,) = any_process([self._stop.is_set()])
             if done % recipe.checkpoint_every == 0 or last or stop:
+                self._read_losses(stage)
                 self._save(stage, done, optimizer)
             if stop:
                 raise KeyboardInterrupt
 
-    def _backward(self, stage: Stage, batch: Any, iteration: int) -> dict[str, float]:
+    def _backward(self, stage: Stage, batch: Any, iteration: int) -> None:
         images = [image.to(self.device) for image in batch.images]
         batch = type(batch)(images, [t.to(self.device) for t in batch.targets], batch.names)
         with autocast(self.device, self.recipe.precision):
             losses = stage.losses(self.model, images, batch)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
-        values = {name: float(loss.detach()) for name, loss in losses.items()}
-        if not all(map(math.isfinite, values.values())):
-            bad = {name: value for name, value in values.items() if not math.isfinite(value)}
-            problem = f"loss {bad} on pictures {batch.names}; lower lr, lengthen the warm-up"
-            raise self._diverged(stage, iteration, problem)
+        names = batch.names
+        self._unread.add(
+            losses,
+            lambda bad: self._diverged(
+                stage,
+                iteration,
+                f"loss {bad} on pictures {names}; lower lr, lengthen the warm-up",
+            ),
+        )
         # If no picture of the batch shows anyone, the losses do not depend on the network.
         if total.requires_grad:
             (total / stage.accumulate).backward()
-        return values
+
+    def _read_losses(self, stage: Stage) -> None:
+        """Add the losses of the steps since the last call to the sums of the next report."""
+        for values in self._unread.read():
+            for name, value in values.items():
+                if name != GRADIENT:
+                    self._sums[name] = self._sums.get(name, 0.0) + value / stage.accumulate
 
     def _step(
         self,
@@ -238,16 +269,17 @@ class Trainer:
         names: list[str],
     ) -> None:
         if self.world > 1:
-            _average_gradients(parameters)
-            _average_statistics(self.model)
-        limit = self.recipe.clip_norm or math.inf
-        if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, limit)):
-            problem = f"the gradient is not finite though the losses are, on pictures {names}"
-            raise self._diverged(stage, iteration, f"{problem}; lower lr")
+            average_(_gradients(parameters) + _statistics(self.model))
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip_norm or math.inf)
+        problem = f"the gradient is not finite though the losses are, on pictures {names}; lower lr"
+        self._unread.add({GRADIENT: norm}, lambda _: self._diverged(stage, iteration, problem))
+        # As `torch.amp.GradScaler` does: a fused optimizer leaves a step out that is not finite.
+        if getattr(optimizer, "_step_supports_amp_scaling", False):
+            optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
         optimizer.step()
 
-    def _diverged(self, stage: Stage, iteration: int, problem: str) -> NonFiniteLossError:
-        return NonFiniteLossError(
+    def _diverged(self, stage: Stage, iteration: int, problem: str) -> str:
+        return (
             f"stage {stage.name!r}, iteration {iteration}: {problem} or set clip_norm. The last "
             f"good checkpoint is in {self.out}"
         )
@@ -269,7 +301,7 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             if not torch.isfinite(parameter).all():
                 problem = f"the step made {name} not finite; lower lr"
-                raise self._diverged(stage, done - 1, problem)
+                raise NonFiniteLossError(self._diverged(stage, done - 1, problem))
         tensors = checkpoint.optimizer_tensors(optimizer, stage.module)
         progress = Progress(stage.name, done, self.best, tensors)
         metrics = {"stage": stage.name, "iteration": done, "best_validation": self.best}
@@ -379,19 +411,26 @@ def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _average_gradients(parameters: list[torch.nn.Parameter]) -> None:
-    """Average the gradients over all processes."""
-    for parameter in parameters:
+def _gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
+    """Return the gradients to average, zeros where only other processes have one.
+
+    A parameter that has none in any process keeps none: the optimizer passes over it.
+    """
+    used = any_process([p.grad is not None for p in parameters])
+    chosen = [p for p, any_has in zip(parameters, used, strict=True) if any_has]
+    for parameter in chosen:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        average_(parameter.grad)
+    return [p.grad for p in chosen if p.grad is not None]
 
 
-def _average_statistics(model: torch.nn.Module) -> None:
-    """Average the running statistics over all processes, so that all detect the same."""
-    for module in model.modules():
+def _statistics(model: torch.nn.Module) -> list[Tensor]:
+    """Return the running statistics to average, so that all processes detect the same."""
+    return [
+        statistic
+        for module in model.modules()
         # In evaluation mode the module is frozen: its statistics did not change.
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.training:
-            for statistic in (module.running_mean, module.running_var):
-                if statistic is not None:
-                    average_(statistic)
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.training
+        for statistic in (module.running_mean, module.running_var)
+        if statistic is not None
+    ]

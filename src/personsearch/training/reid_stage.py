@@ -33,7 +33,7 @@ class ReidStage(LoadedStage):
 
     name = "re-identification"
     interface = RDLR
-    batch_key = "reid_batch_ids"
+    batch_keys, size_keys = ("reid_batch_ids", "reid_batch_shots"), ("crop_size",)
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class ReidStage(LoadedStage):
         self.weight_decay, self.warmup, self.floor = reid_weight_decay, reid_warmup, 0.1
         self.schedule, self.decay_at = "step" if reid_decay_at else "cosine", reid_decay_at
         self.bias_lr_factor, self.bias_decay = 1.0, True  # biases learn as all weights do
-        self.margin, self.batch_unit = reid_margin, reid_batch_shots
+        self.margin = reid_margin
         if not reid_iterations:  # a skipped stage needs no labelled people
             return
         crop_size = recipe.settings["crop_size"]

@@ -1,7 +1,11 @@
-"""Whether a run can go on with a recipe that was changed since it began."""
+"""Whether a run can go on with a changed recipe, and whether several processes train the same."""
+
+import hashlib
+from collections.abc import Sequence
 
 from personsearch.errors import CheckpointError
 from personsearch.training.recipe import CURVED, Recipe
+from personsearch.types import Scene
 
 WITHOUT_INFLUENCE = {
     "cache_pictures",
@@ -46,3 +50,22 @@ def check_recipe(run: Recipe, wanted: Recipe, done: int, where: str) -> None:
         raise CheckpointError(
             f"{where}: the run cannot be shortened: {differences}, and {done} iterations are done"
         )
+
+
+def facts_of_run(
+    recipe: Recipe, training: Sequence[Scene], validation: Sequence[Scene]
+) -> dict[str, object]:
+    """Return what all processes of a run need to have in common, by name; texts and numbers.
+
+    The data set's folder may differ, and what only changes how a process reads it.
+    """
+    own = {"data", "cache_pictures", "loader_workers", "tensorboard"}
+    facts = {k: v for k, v in (recipe.model_dump() | recipe.settings).items() if k not in own}
+    for name, scenes in (("training", training), ("validation", validation)):
+        digest = hashlib.sha256()
+        for scene in scenes:
+            digest.update(f"{scene.name!r} {scene.size} {len(scene.ids)}".encode())
+            digest.update(scene.boxes.tobytes() + scene.ids.tobytes())
+        facts[f"{name} pictures"] = len(scenes)
+        facts[f"{name} labels"] = digest.hexdigest()[:12]
+    return facts

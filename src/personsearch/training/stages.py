@@ -38,6 +38,8 @@ class Stage(ABC):
     interface: type = PersonSearchModel  # what a system must implement to be trained by this stage
     iterations: int  # optimizer steps; a stage with 0 is skipped
     accumulate: int = 1  # forward passes in each
+    batch_keys: Sequence[str] = ("images_per_iteration",)  # recipe keys of the batch size
+    size_keys: Sequence[str] = ("max_size", "rois_per_image")  # others that memory grows with
     module: nn.Module | None = None  # trained by this stage alone; in its checkpoints
     lr: float  # see `learning_rate`, as the next five
     schedule: str = "cosine"
@@ -88,11 +90,14 @@ class Stage(ABC):
             own = {"params": [p for p in parameters if id(p) in apart]}
             decay = {} if self.bias_decay else {"weight_decay": 0.0}
             groups = [{"params": rest}, {**own, "lr_factor": self.bias_lr_factor, **decay}]
+        # One kernel for all parameters. On the CPU it would round otherwise than before.
+        options: dict[str, Any] = {"weight_decay": self.weight_decay}
+        if parameters and all(p.is_cuda for p in parameters):
+            options["fused"] = True
         if self.optimizer == "sgd":
-            momentum = self.recipe.momentum
-            return torch.optim.SGD(groups, self.lr, momentum, weight_decay=self.weight_decay)
+            return torch.optim.SGD(groups, self.lr, self.recipe.momentum, **options)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(groups, self.lr, weight_decay=self.weight_decay)
+        return kind(groups, self.lr, **options)
 
     @abstractmethod
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
@@ -120,6 +125,11 @@ class Stage(ABC):
             return self.lr * ((1.0 - done) * cosine + 0.001)
         return self.lr * (self.floor + (1.0 - self.floor) * cosine)
 
+    def memory_settings(self) -> dict[str, object]:
+        """Recipe keys that the memory of a step grows with, and their values."""
+        every = self.recipe.model_dump() | self.recipe.settings
+        return {key: every[key] for key in (*self.batch_keys, *self.size_keys) if key in every}
+
     def start_from_crops(self, iterations: int, lr: float) -> None:
         """Set the length and learning rate of a first stage: a short warm-up, down to a tenth."""
         self.iterations, self.lr = iterations, lr
@@ -146,15 +156,13 @@ class LoadedStage(Stage):
 
     training_set: TrainingSet
     sampler: SceneSampler
-    batch_key: str = "images_per_iteration"  # recipe key of the batch size
-    batch_unit: int = 1  # the share of each process must be a multiple of it
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
         size = self.sampler.batch_size
-        if size % (self.batch_unit * world):
+        if size % world:
             raise RecipeError(
-                f"a batch has {size} pictures, expected a multiple of {self.batch_unit * world} "
-                f"for {world} processes; change {self.batch_key}"
+                f"a batch has {size} pictures, expected a multiple of {world} for {world} "
+                f"processes; change {' or '.join(self.batch_keys)}"
             )
         first, last = start * self.accumulate, self.iterations * self.accumulate
         return load_batches(
