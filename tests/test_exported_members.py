@@ -21,6 +21,7 @@ EXPECTED = {
     "Match",
     "ModelError",
     "NonFiniteLossError",
+    "OutOfMemoryError",
     "PersonSearchError",
     "PersonSearchModel",
     "PictureError",

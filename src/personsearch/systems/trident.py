@@ -141,16 +141,16 @@ class Trident(RegionSystem):
         if not self.adaptive:
             alpha = torch.ones_like(alpha)
         regions = step.regions
-        parts = self._part_losses(step.features.deep, alpha, regions.foreground)
         near = regions.foreground & (regions.ious >= self.min_iou)
         # Background is in no term of L_re-id, but goes into the queue.
         kept = near | ~regions.foreground if self.queue_background else near
-        embeddings, alpha, ids, near, kept = join(
+        embeddings, alphas, ids, near, kept = join(
             self.embed_features(step.features), alpha, regions.ids, near, kept
         )
-        losses = self._memory_losses(embeddings[near], alpha[near], ids[near])
+        losses = self._memory_losses(embeddings[near], alphas[near], ids[near])
         if self.training:
             update_memories(self.lookup, self.queue, embeddings[kept], ids[kept])
+        parts = self._part_losses(step.features.deep, alpha, regions.foreground)
         return losses | {name: loss * regions.share for name, loss in parts.items()}
 
     def _memory_losses(self, embeddings: Tensor, alpha: Tensor, ids: Tensor) -> dict[str, Tensor]:
