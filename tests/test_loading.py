@@ -9,6 +9,7 @@ import torch
 import personsearch
 from personsearch.errors import CheckpointError, ModelError
 from personsearch.loading import load
+from personsearch.systems.inference import device_of
 from personsearch.training.checkpoint import save_checkpoint
 from personsearch.training.recipe import make_recipe
 
@@ -63,3 +64,46 @@ def test_a_single_file_is_an_error_that_says_what_was_expected(checkpoint: Path)
 def test_a_toml_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gone\.toml"):
         load(tmp_path / "gone.toml")
+
+
+def test_a_checkpoint_runs_on_the_devices_of_torch(checkpoint: Path) -> None:
+    for device in (None, "cpu", torch.device("cpu")):
+        assert device_of(load(checkpoint, device)) == torch.device("cpu")
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    assert device_of(load(checkpoint, "auto")).type == here
+    for device in ("tensorrt", "gpu"):
+        with pytest.raises(ModelError, match=f"device '{device}' is one of onnxruntime or OpenV"):
+            load(checkpoint, device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(checkpoint: Path) -> None:
+    with pytest.raises(ModelError, match="no CUDA device here for 'cuda:1'"):
+        load(checkpoint, "cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("described", "given", "used"),
+    [("cuda", None, "cuda"), ("cuda", "auto", "cuda"), ("cuda", "cpu", "cpu"), ("", "gpu", "gpu")],
+)
+def test_a_device_asked_for_goes_before_that_of_the_toml(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    described: str,
+    given: str | None,
+    used: str,
+) -> None:
+    line = f"device = '{described}'\n" if described else ""
+    (tmp_path / "pair.toml").write_text(
+        f"[detector]\n{line}file = 'd.onnx'\nlayout = 'ssd'\n[embedder]\nfile = 'e.onnx'\n"
+    )
+    asked: list[str] = []
+
+    def open_network(*_: object, device: str) -> None:
+        asked.append(device)
+        raise ModelError("no network here")
+
+    monkeypatch.setattr("personsearch.external.detector.open_network", open_network)
+    with pytest.raises(ModelError, match="no network here"):
+        load(tmp_path / "pair.toml", given)
+    assert asked == [used]

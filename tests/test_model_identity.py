@@ -119,3 +119,16 @@ def test_weights_outside_of_an_onnx_file_count(tmp_path: Path) -> None:
 def test_networks_in_one_file_keep_the_fingerprint_of_0_1(tmp_path: Path) -> None:
     known = "6cf8c4ab4916cd985e398db647b7b41f7037711860cf9cdb36f6022b08a8f717"
     assert identify(str(pair(tmp_path)), Blocks()).fingerprint == known
+
+
+def test_only_a_device_that_changes_results_is_another_model(tmp_path: Path) -> None:
+    first = identify(str(pair(tmp_path / "a")), Blocks()).fingerprint
+    toml = pair(tmp_path / "b")
+    toml.write_text(toml.read_text().replace("[embedder]", "[embedder]\ndevice = 'cuda'"))
+    found = []
+    for devices in (("cpu", "cuda"), ("gpu", "cuda:1"), ("cpu", "tensorrt"), ("tensorrt", "cpu")):
+        model = Blocks()
+        model.devices = devices  # type: ignore[assignment]
+        found.append(identify(str(toml), model).fingerprint)
+    assert found[0] == found[1] == first
+    assert len({first, *found[2:]}) == 3

@@ -41,6 +41,10 @@ def identify(name: str, model: PersonSearchModel) -> ModelIdentity:
         digests = [file.expected.digest for file in pair.files]
         text = json.dumps([digests, pair.networks], sort_keys=True)
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    # All other devices compute in float32; see `external.runtime`.
+    devices = getattr(model, "devices", ())
+    if "tensorrt" in devices:
+        fingerprint = hashlib.sha256(f"{fingerprint} {devices}".encode()).hexdigest()
     return ModelIdentity(named, fingerprint, model.embedding_dim, model.confidence_weighted)
 
 
@@ -53,6 +57,7 @@ def _of_networks(description: dict[str, object], folder: Path) -> str:
         table = description[part]
         assert isinstance(table, dict)
         file = folder / str(table.pop("file"))
+        table.pop("device")  # where it runs is no setting of it
         openvino = file.suffix.lower() == ".xml"
         files += [file, *([file.with_suffix(".bin")] if openvino else external_files(file))]
     description.pop("name")

@@ -164,7 +164,7 @@ def copy(pair: Pair, source: Path, folder: Path) -> None:
         part.replace(folder / name)
 
 
-def load_pair(name: str, folder: Path | None = None) -> "TwoStep":
+def load_pair(name: str, folder: Path | None = None, device: str = "auto") -> "TwoStep":
     """Load a pair of published networks as a model."""
     pair, folder = zoo().pair(name), folder or models_folder()
     if problems := check(pair, folder):
@@ -177,4 +177,4 @@ def load_pair(name: str, folder: Path | None = None) -> "TwoStep":
     from personsearch.systems.two_step import from_description
 
     description = parse_description({**pair.networks, "name": name}, f"pair {name!r}")
-    return from_description(description, folder)
+    return from_description(description, folder, device)

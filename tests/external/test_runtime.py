@@ -1,18 +1,22 @@
 """Loading: what goes wrong with files and runtimes, and what a loaded network says of itself."""
 
+import logging
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
+import openvino
 import pytest
 from onnx import TensorProto, helper
 
 from personsearch.errors import ModelError
 from personsearch.external import runtime as runtime_module
-from personsearch.external.runtime import Port, open_network
+from personsearch.external.runtime import Network, Port, open_network
 
 
 def network_file(path: Path, inputs: Sequence[str] = ("x",), kind: int = TensorProto.FLOAT) -> Path:
@@ -131,3 +135,170 @@ def test_signals_still_arrive_when_networks_came_and_went(tmp_path: Path, name: 
     )
     command = [sys.executable, "-c", code, str(network_file(tmp_path / "n.onnx")), name]
     assert subprocess.run(command, check=False).returncode == 0
+
+
+class Session:
+    """Stands for a session of onnxruntime on accelerators: it runs on the CPU."""
+
+    made: list[list[Any]]  # the providers that were asked for, of each session
+    broken: set[str]  # providers whose libraries are missing
+    refuses: str = ""  # what it raises with an accelerator
+
+    def __init__(self, file: str, options: Any, providers: list[Any]) -> None:
+        names = [name if isinstance(name, str) else name[0] for name in providers]
+        Session.made.append(providers)
+        if self.refuses and len(names) > 1:
+            raise RuntimeError(self.refuses)
+        self._names = [name for name in names if name not in self.broken]
+        self._real = REAL_SESSION(file, options, providers=["CPUExecutionProvider"])
+
+    def get_providers(self) -> list[str]:
+        return self._names
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+REAL_SESSION = onnxruntime.InferenceSession
+CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+
+
+@pytest.fixture
+def offered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """onnxruntime offers these accelerators, first CUDA and TensorRT."""
+    names = [TENSORRT, CUDA]
+    monkeypatch.setattr(Session, "made", [], raising=False)
+    monkeypatch.setattr(Session, "broken", set(), raising=False)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: [*names, "CPUExecutionProvider"]
+    )
+    runtime_module._warn_once.cache_clear()
+    yield names
+    onnxruntime.set_default_logger_severity(2)
+
+
+def ran(network: Network) -> str:
+    values = np.ones((1, 3, 4, 5), dtype=np.float32)
+    np.testing.assert_array_equal(network(values)["y"], 2 * values)
+    return network.device
+
+
+def test_without_accelerators_auto_is_the_cpu_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for name in (None, "openvino", "onnxruntime"):
+        network = open_network(network_file(tmp_path / "n.onnx"), name)  # type: ignore[arg-type]
+        assert ran(network) == "cpu"
+        assert type(network).__name__ == ("_OnnxRuntime" if name == "onnxruntime" else "_OpenVino")
+    assert not caplog.records
+
+
+def test_auto_takes_cuda_and_says_so(
+    tmp_path: Path, offered: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert ran(open_network(network_file(tmp_path / "n.onnx"))) == "cuda"
+    assert caplog.messages == ["n.onnx: runs on cuda (onnxruntime)"]
+    ((provider, options), last) = Session.made[0]
+    assert (provider, options["use_tf32"], last) == (CUDA, "0", "CPUExecutionProvider")
+    # A runtime that the description names is kept.
+    network = open_network(network_file(tmp_path / "n.onnx"), "openvino")
+    assert (ran(network), type(network).__name__) == ("cpu", "_OpenVino")
+    offered.remove(CUDA)  # TensorRT changes results: it has to be named
+    assert ran(open_network(network_file(tmp_path / "n.onnx"))) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "provider", "number"),
+    [("cuda", CUDA, "0"), ("cuda:1", CUDA, "1"), ("tensorrt", TENSORRT, "0")],
+)
+def test_a_device_of_onnxruntime_by_name(
+    tmp_path: Path, offered: list[str], device: str, provider: str, number: str
+) -> None:
+    assert ran(open_network(network_file(tmp_path / "n.onnx"), device=device)) == device
+    (name, options), *_ = Session.made[0]
+    assert (name, options["device_id"]) == (provider, number)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_the_cpu_by_name(tmp_path: Path, offered: list[str], name: str) -> None:
+    file = network_file(tmp_path / "n.onnx")
+    assert ran(open_network(file, name, device="cpu")) == "cpu"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("refuses", ["", "CUDA failure 35: the driver is too old\nmore"])
+def test_a_device_that_cannot_start_gives_way_to_the_cpu_in_one_line_or_is_an_error(
+    tmp_path: Path,
+    offered: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    refuses: str,
+) -> None:
+    monkeypatch.setattr(Session, "broken", {CUDA, TENSORRT})
+    monkeypatch.setattr(Session, "refuses", refuses)
+    file = network_file(tmp_path / "n.onnx")
+    reason = refuses.partition("\n")[0] or "a library of CUDA, cuDNN or TensorRT"
+    for _ in range(2):  # a detector and an embedder
+        assert ran(open_network(file)) == "cpu"
+    (line,) = caplog.messages
+    assert line.startswith(f"cuda cannot start with onnxruntime ({reason}")
+    assert line.endswith("networks run on the CPU")
+    for device in ("cuda", "tensorrt"):
+        with pytest.raises(ModelError, match=f"device '{device}' cannot start") as caught:
+            open_network(file, device=device)
+        assert reason in str(caught.value)
+        assert "cpu (openvino) and cpu, cuda, tensorrt (onnxruntime)" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_is_not_there_says_what_is(tmp_path: Path) -> None:
+    file = network_file(tmp_path / "n.onnx")
+    there = r"is not on this machine; there is cpu \(openvino\) and cpu \(onnxruntime\)"
+    for device in ("cuda", "cuda:3", "tensorrt", "gpu"):
+        with pytest.raises(ModelError, match=f"device '{device}' {there}"):
+            open_network(file, device=device)
+    with pytest.raises(ModelError, match=r"runs with onnxruntime, .* there is cpu \(openvino\)"):
+        open_network(file, "openvino", device="cuda")
+    with pytest.raises(ModelError, match=r"runs with openvino, .* there is cpu \(onnxruntime\)"):
+        open_network(file, "onnxruntime", device="gpu")
+
+
+class Core:
+    """Stands for OpenVINO with a GPU, which runs on the CPU, or does not start."""
+
+    available_devices = ("CPU", "GPU.0")
+    starts = True
+
+    def __init__(self) -> None:
+        self._real = REAL_CORE()
+
+    def read_model(self, file: Path) -> Any:
+        return self._real.read_model(file)
+
+    def compile_model(self, model: Any, device: str, settings: dict[str, Any]) -> Any:
+        assert settings["INFERENCE_PRECISION_HINT"] == "f32"
+        if device == "GPU" and not self.starts:
+            raise RuntimeError("Exception from src/plugin.cpp:1\nno OpenCL driver")
+        return self._real.compile_model(model, "CPU", settings)
+
+
+REAL_CORE = openvino.Core
+
+
+def test_auto_takes_openvinos_gpu_or_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime_module._warn_once.cache_clear()
+    monkeypatch.setattr(openvino, "Core", Core)
+    file = network_file(tmp_path / "n.onnx")
+    for device in ("auto", "gpu"):
+        assert ran(open_network(file, device=device)) == "gpu"
+    monkeypatch.setattr(Core, "starts", False)
+    assert ran(open_network(file)) == "cpu"
+    assert caplog.messages == [
+        "gpu cannot start with openvino (no OpenCL driver); networks run on the CPU"
+    ]
+    with pytest.raises(ModelError, match=r"device 'gpu' cannot start with openvino \(no OpenCL"):
+        open_network(file, device="gpu")

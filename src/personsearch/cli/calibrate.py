@@ -59,7 +59,7 @@ def calibrate(
         raise typer.BadParameter(f"{across!r}: expected cameras or pictures", param_hint="--across")
     options.check_suffix(plot, (".png", ".svg"), "--plot")
     folder = options.store_folder(store)
-    with open_archive(folder, model=model, device=options.choose_device(device)) as archive:
+    with open_archive(folder, model=model, device=options.check_device(device)) as archive:
         opened = [open_dataset(path) for path in datasets]
         parts = []
         for one in opened:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personsearch.cli.options import JsonOption, print_json
+from personsearch.cli.options import DeviceOption, JsonOption, check_device, print_json
 from personsearch.terminal import echo
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def evaluate(
     save: Annotated[
         Path | None, typer.Option(help="Write detections and queries to this .npz file.")
     ] = None,
-    device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'cuda:N'.")] = "",
+    device: DeviceOption = "auto",
     json_output: JsonOption = False,
 ) -> None:
     """Measure detection and search on a data set.
@@ -69,7 +69,6 @@ def evaluate(
     from personsearch.evaluation.comparison import compare, compare_saved
     from personsearch.evaluation.files import SavedDetections, load_detections, save_detections
     from personsearch.loading import load
-    from personsearch.training.devices import choose_device
 
     dataset = open_dataset(data)
     names = protocol or list(dataset.protocols)[:1]
@@ -92,7 +91,7 @@ def evaluate(
         compared = compare_saved(saved, dataset, names, **options)
     else:
         options |= {"confidence_weighted": confidence_weighted, "bounds": bounds}
-        loaded = load(model, choose_device(device))
+        loaded = load(model, check_device(device))
         with StepProgress() as progress:
             compared = compare(loaded, dataset, names, progress=progress, **options)
     if save is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from personsearch.cli.index_report import IndexBar, print_report
-from personsearch.cli.options import DeviceOption, JsonOption, StoreOption, choose_device, store_uri
+from personsearch.cli.options import DeviceOption, JsonOption, StoreOption, check_device, store_uri
 
 
 def index(
@@ -117,7 +117,7 @@ def index(
             pattern=None if name_pattern is None else NamePattern(name_pattern),
             zone=None if zone is None else time_zone(zone),
             model=model,
-            device=device if ray is not None else choose_device(device),
+            device=device if ray is not None else check_device(device),
             sampling=Sampling(every, every_frames, scenes),
             score_threshold=score_threshold,
             tracks=tracks,

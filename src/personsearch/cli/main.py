@@ -1,5 +1,6 @@
 """The command `personsearch`: its subcommands, and errors as one line."""
 
+import logging
 import sys
 from typing import Annotated
 
@@ -77,6 +78,13 @@ def options(
     """Find a person in whole pictures."""
 
 
+class _Echo(logging.Handler):
+    """Prints where a network runs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        echo(self.format(record), err=True)
+
+
 def main() -> None:
     """Run the command line.
 
@@ -84,6 +92,9 @@ def main() -> None:
     Ctrl-C.
     """
     debug = "--debug" in sys.argv
+    networks = logging.getLogger("personsearch.external")
+    networks.setLevel(logging.INFO)
+    networks.addHandler(_Echo())
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)

@@ -6,6 +6,7 @@ A wrong value raises `typer.BadParameter`, a picture that cannot be read `Pictur
 import datetime
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +34,13 @@ StoreOption = Annotated[
         "of this user."
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda or cuda:N; for an .onnx or the networks of a .toml also tensorrt "
+        "or gpu (OpenVINO)."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QueryArgument = Annotated[Path | None, typer.Argument(help="A picture that shows the person.")]
 BoxOption = Annotated[
@@ -109,20 +116,13 @@ def store_folder(named: Path | str | None) -> Path:
     return Path(uri)
 
 
-def choose_device(name: str) -> str:
-    """Return the device of that name, which has to exist; ``auto`` is CUDA where there is any."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise typer.BadParameter(f"{name!r}: there is no CUDA device here", param_hint="--device")
-    try:
-        return str(torch.device(name))
-    except RuntimeError:
+def check_device(name: str) -> str:
+    """Return the name of a device (`DeviceOption`), which a model may still not find here."""
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?|tensorrt|gpu", name) is None:
         raise typer.BadParameter(
-            f"{name!r}: expected auto, cpu, cuda or cuda:N", param_hint="--device"
-        ) from None
+            f"{name!r}: expected auto, cpu, cuda, cuda:N, tensorrt or gpu", param_hint="--device"
+        )
+    return name
 
 
 def check_suffix(path: Path | None, suffixes: Sequence[str], option: str) -> None:
@@ -204,7 +204,7 @@ def open_for_search(store: str | None, model: str | None, device: str) -> "Archi
     from personsearch.store.audit import user_of_this_machine
 
     caller = user_of_this_machine()
-    return open_archive(store_uri(store), model=model, device=choose_device(device), caller=caller)
+    return open_archive(store_uri(store), model=model, device=check_device(device), caller=caller)
 
 
 def make_filters(

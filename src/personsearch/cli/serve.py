@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from personsearch.cli.options import DeviceOption, StoreOption, choose_device, store_uri
+from personsearch.cli.options import DeviceOption, StoreOption, check_device, store_uri
 from personsearch.terminal import echo
 
 
@@ -65,7 +65,7 @@ def serve(
     if state is not None:
         folder.mkdir(parents=True, exist_ok=True)
     remote = not is_loopback(host)
-    with open_archive(uri, model=model, device=choose_device(device), state=folder) as archive:
+    with open_archive(uri, model=model, device=check_device(device), state=folder) as archive:
         if remote and not Keys(folder).valid():
             raise typer.BadParameter(
                 f"others can reach {host}, which needs a key; make one with: personsearch keys "

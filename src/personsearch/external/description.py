@@ -29,6 +29,8 @@ from personsearch.errors import ModelError
 from personsearch.parsing import parse_toml
 
 Runtime = Literal["openvino", "onnxruntime"]
+Device = Literal["auto", "cpu", "cuda", "tensorrt", "gpu"]
+"""Where a network runs: cuda and tensorrt of onnxruntime, gpu of OpenVINO; see `runtime`."""
 Layout = Literal["ssd", "boxes", "yolo", "detr"]
 Activation = Literal["none", "sigmoid", "softmax"]
 Coordinates = Literal["pixels", "unit"]
@@ -57,6 +59,8 @@ class NetworkDescription(_Table):
 
     file: str = Field(min_length=1)  # `.onnx`, or OpenVINO `.xml`; starts at the TOML's folder
     runtime: Runtime | None = None  # by default OpenVINO where installed, else onnxruntime
+    # "auto" is an accelerator that keeps the results, cuda or gpu, where there is one, else the CPU
+    device: Device = "auto"
     size: InputSize | None = None  # required if the network leaves it open, else checked
     color: Literal["rgb", "bgr"] = "rgb"  # order of the channels
     scale: float = 1.0  # value of a white pixel before `mean` and `std`: 1 or 255

@@ -22,12 +22,19 @@ YOLO_NMS = 0.7
 class ExternalDetector:
     """Find people with an ONNX or OpenVINO network; a relative `file` starts at `folder`.
 
+    A `device` other than ``auto`` goes before that of the description.
+
     Raises:
         ModelError: file or runtime is missing, or the network does not fit the description.
     """
 
-    def __init__(self, description: DetectorDescription, folder: Path = Path()) -> None:
-        self._network = open_network(Path(folder) / description.file, description.runtime)
+    def __init__(
+        self, description: DetectorDescription, folder: Path = Path(), device: str = "auto"
+    ) -> None:
+        where = description.device if device == "auto" else device
+        file = Path(folder) / description.file
+        self._network = open_network(file, description.runtime, device=where)
+        self.device = self._network.device
         self._transform = InputTransform(self._network, description)
         size = (self._transform.width, self._transform.height)
         self._decode = Decoder(self._network, description, size)

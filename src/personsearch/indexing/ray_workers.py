@@ -39,10 +39,8 @@ class Network:
     def __call__(self) -> PersonSearchModel:
         from personsearch.loading import load
         from personsearch.model_identity import identify
-        from personsearch.training.devices import choose_device
 
-        device = str(choose_device()) if self.device == "auto" else self.device
-        network = load(self.name, device).eval()
+        network = load(self.name, self.device).eval()
         found = identify(self.name, network).fingerprint
         if found != self.fingerprint:
             raise ModelError(

@@ -40,7 +40,8 @@ class IndexRequest:
     pattern: NamePattern | None = None
     zone: tzinfo | None = None  # of times without an offset; None for this machine's
     model: str | None = None  # argument of `personsearch.load`; None for the store's own, else omz
-    device: str = "cpu"  # of the network; with Ray, that of the workers: auto, cpu or cuda
+    # of the network, see `load`; with Ray, that of the workers: auto, cpu or cuda
+    device: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     score_threshold: float = 0.3
     tracks: bool = True
@@ -58,7 +59,7 @@ class IndexRequest:
             raise DataError("--for goes with live cameras or --watch")
         if self.workers is not None and self.ray is None:
             raise DataError("--workers goes with --ray")
-        if self.ray is not None and self.device not in ("auto", "cpu", "cuda"):
+        if self.ray is not None and self.device not in (None, "auto", "cpu", "cuda"):
             raise DataError(f"device {self.device!r}: with --ray expected auto, cpu or cuda")
         sampled = self.sampling.frames is not None or self.sampling.scenes is not None
         local_only = self.streams or self.watch or self.prune or sampled
@@ -97,7 +98,7 @@ def index(request: IndexRequest, progress: Progress | None = None) -> IndexResul
     if name is None:
         known = made_by(request.uri)
         name = "omz" if known is None else known.name
-    network = loading.load(name, "cpu" if request.ray else request.device).eval()
+    network = loading.load(name, None if request.ray else request.device).eval()
     identity = model_identity.identify(name, network)
     with (
         _sigterm_as_interrupt(),
@@ -161,9 +162,10 @@ class _Run:
                 progress=self.progress,
             )
         uri = given.uri if writes_itself(given.uri) else ""
-        network = Network(self.name, given.device, self.identity.fingerprint)
+        device = given.device or "cpu"
+        network = Network(self.name, device, self.identity.fingerprint)
         settings = Settings(given.sampling.seconds, score, given.tracks, uri, self.identity)
-        workers = (given.workers, given.device)
+        workers = (given.workers, device)
         process = RayProcess(given.ray, network, settings, self.writer, *workers)
         return index_with(process, self.writer, media, progress=self.progress)
 

@@ -69,7 +69,7 @@ class Archive:
         self,
         engine: Engine,
         model: str | None = None,
-        device: str = "cpu",
+        device: str | None = None,
         *,
         state: Path | None = None,
         caller: str | None = None,
@@ -284,7 +284,7 @@ def open_archive(
     store: Path | str,
     *,
     model: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,  # of the network, see `load`
     state: Path | None = None,
     caller: str | None = None,
 ) -> Archive:

@@ -76,16 +76,17 @@ class ExportedSystem(PersonSearchModel):
         ModelError: the file is missing, damaged or not an exported system, or there is no runtime.
     """
 
-    def __init__(self, file: Path, runtime: Runtime | None = None) -> None:
+    def __init__(self, file: Path, runtime: Runtime | None = None, device: str = "auto") -> None:
         super().__init__()
         if not file.is_file():
             raise ModelError(f"{file}: no such file; expected an .onnx of `personsearch export`")
         self.facts = read_facts(file)
         self.embedding_dim, self.metric = self.facts.embedding_dim, self.facts.metric
         self.confidence_weighted = bool(self.facts.confidence_weighted)
-        if runtime is None and "onnxruntime" in installed_runtimes():
+        if runtime is None and device != "gpu" and "onnxruntime" in installed_runtimes():
             runtime = "onnxruntime"
-        self.network = open_network(file, runtime, len(INPUTS))
+        self.network = open_network(file, runtime, len(INPUTS), device)
+        self.devices = (self.network.device,)
         if {port.name for port in self.network.outputs} != set(OUTPUTS):
             raise ModelError(
                 f"{file}: has outputs {self.network.describe_outputs()}; expected "

@@ -72,6 +72,11 @@ class TwoStep(PersonSearchModel):
         self.class_name = class_name
         self.eval()
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where the detector and the embedder run, as far as they say so."""
+        return tuple(getattr(part, "device", "") for part in (self.detector, self.embedder))
+
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Raise a `ModelError`: there is nothing to train."""
         raise ModelError(
@@ -154,22 +159,26 @@ def to_picture(image: Tensor) -> Picture:
     return picture
 
 
-def from_toml(path: Path) -> TwoStep:
+def from_toml(path: Path, device: str = "auto") -> TwoStep:
     """Load the two networks that a TOML names; see `personsearch.external.description`.
+
+    A `device` other than ``auto`` goes before those in the TOML.
 
     Raises:
         ModelError: the TOML is missing or wrong, a network or its runtime is missing, or a
             network does not fit the TOML.
     """
     path = Path(path)
-    return from_description(read_description(path), path.parent)
+    return from_description(read_description(path), path.parent, device)
 
 
-def from_description(description: NetworksDescription, folder: Path = Path()) -> TwoStep:
+def from_description(
+    description: NetworksDescription, folder: Path = Path(), device: str = "auto"
+) -> TwoStep:
     """Load the two networks of a description; relative files start at `folder`."""
     return TwoStep(
-        ExternalDetector(description.detector, folder),
-        ExternalEmbedder(description.embedder, folder),
+        ExternalDetector(description.detector, folder, device),
+        ExternalEmbedder(description.embedder, folder, device),
         confidence_weighted=description.confidence_weighted,
         class_name=description.detector.class_name,
     )
