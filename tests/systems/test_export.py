@@ -11,7 +11,7 @@ from torch import Tensor
 
 from personsearch.errors import ModelError
 from personsearch.external.description import Runtime
-from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.base import PersonSearchModel, Target
 from personsearch.systems.crop_embedders import ExtractorEmbedder
 from personsearch.systems.export import OPSETS, _AdaptivePooling, _Transform, write_onnx
 from personsearch.systems.exported import ExportedFacts, ExportedSystem
@@ -92,13 +92,29 @@ def test_every_opset_is_read(tmp_path: Path, opset: int) -> None:
     assert compare(model, ExportedSystem(tmp_path / "model.onnx"), noise(1, 96, 128))
 
 
-def test_the_model_stays_as_it_is(tmp_path: Path) -> None:
+def test_the_model_stays_as_it_is_and_may_have_been_trained(tmp_path: Path) -> None:
     _, model = exportable("seqnet")
-    (image,) = noise(1, 96, 128)
-    (before,) = model.detect([image])
+    images = noise(1, 96, 128)
+    (before,) = model.detect(images)
+    model(images, [Target(BOXES, torch.tensor([0, 1]))])
     write_onnx(model, tmp_path / "model.onnx", facts(model))
-    (after,) = model.detect([image])
+    compare(model, ExportedSystem(tmp_path / "model.onnx"), images)
+    (after,) = model.detect(images)
     np.testing.assert_array_equal(before.embeddings, after.embeddings)
+
+
+class Eigenvalues(torch.nn.Module):
+    """A layer without an operator of ONNX."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.linalg.eigvalsh(x[0, 0, :2, :2]).sum()
+
+
+def test_a_layer_that_onnx_lacks_is_an_error(tmp_path: Path) -> None:
+    _, model = exportable("oim")
+    model.stem.append(Eigenvalues())
+    with pytest.raises(ModelError, match=r"cannot be written with opset 17: .*linalg"):
+        write_onnx(model, tmp_path / "model.onnx", facts(model))
 
 
 def test_what_cannot_be_exported_is_an_error(tmp_path: Path) -> None:

@@ -106,6 +106,20 @@ def test_a_runtime_that_differs_is_an_error_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == [picture]
 
 
+def test_a_file_that_no_runtime_reads_is_an_error_that_names_it(
+    folder: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*arguments: object) -> None:
+        file = arguments[1]
+        assert isinstance(file, Path)
+        file.write_bytes(b"cut")
+
+    monkeypatch.setattr(export, "write_onnx", write)
+    with pytest.raises(ModelError, match=f"^{tmp_path}/model.onnx: was not written by"):
+        export_checkpoint(folder, tmp_path / "model.onnx", [picture])
+    assert list(tmp_path.iterdir()) == [picture]
+
+
 def test_the_file_is_loaded_by_name(folder: Path, picture: Path, tmp_path: Path) -> None:
     export_checkpoint(folder, tmp_path / "model.onnx", [picture])
     assert isinstance(load(tmp_path / "model.onnx"), ExportedSystem)

@@ -149,6 +149,7 @@ class _Proposals(nn.Module):
     def __init__(self, plain: ProposalNetwork, regions: _Regions) -> None:
         super().__init__()
         self.plain, self.regions = plain, regions
+        plain._phase = "testing"  # whatever the last call was
 
     def forward(
         self, images: ImageList, features: Tensor | Sequence[Tensor], boxes: None = None
@@ -161,7 +162,7 @@ class _Proposals(nn.Module):
         count = regions.count = maps[0].shape[0]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
         objectness, deltas = objectness.reshape(count, -1), deltas.reshape(count, -1, 4)
-        rows = plain._get_top_n_idx(objectness, per_level)
+        rows = _top(objectness, per_level, plain.pre_nms_top_n())
         scores = objectness.gather(1, rows).sigmoid()
         found = _decode(plain.box_coder, deltas, anchors, rows, images.image_sizes[0])
         usable = ((found[..., 2:] - found[..., :2]) >= plain.min_size).all(dim=2)
@@ -381,16 +382,20 @@ def write_onnx(model: PersonSearchModel, file: Path, facts: ExportedFacts, opset
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter says that it is not torch's newest one, and where numbers become constants.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            _Graph(model),
-            (pictures, boxes),
-            file,
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-            dynamic_axes=axes,
-            opset_version=opset,
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(
+                _Graph(model),
+                (pictures, boxes),
+                file,
+                input_names=INPUTS,
+                output_names=OUTPUTS,
+                dynamic_axes=axes,
+                opset_version=opset,
+                dynamo=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            why = str(error).splitlines()[0]
+            raise ModelError(f"the network cannot be written with opset {opset}: {why}") from None
     network = onnx.load(file)
     onnx.helper.set_model_props(network, facts.to_metadata())
     onnx.save(network, file)

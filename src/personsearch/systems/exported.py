@@ -70,7 +70,7 @@ def read_facts(file: Path) -> ExportedFacts:
 
 
 class ExportedSystem(PersonSearchModel):
-    """An exported system. onnxruntime runs it if installed, else OpenVINO; on the processor.
+    """An exported system. onnxruntime runs it if installed, else OpenVINO.
 
     Raises:
         ModelError: the file is missing, damaged or not an exported system, or there is no runtime.

@@ -98,6 +98,8 @@ def export_checkpoint(
         found = [_differences(fresh, runtime, images, expected) for runtime in runtimes]
         replace_file(card, _model_card(file, recipe, facts, opset, found))
         fresh.rename(file)
+    except ModelError as error:
+        raise ModelError(str(error).replace(str(fresh), str(file))) from None
     finally:
         fresh.unlink(missing_ok=True)
     return found
@@ -127,7 +129,7 @@ def _differences(
     images: Sequence[Tensor],
     expected: Sequence[tuple[Detections, FloatArray]],
 ) -> Differences:
-    found = _results(ExportedSystem(file, runtime), images)
+    found = _results(ExportedSystem(file, runtime, "cpu"), images)
     largest = {"boxes": 0.0, "scores": 0.0, "embeddings": 0.0}
     count = unpaired = 0
     for (ours, own), (theirs, other) in zip(expected, found, strict=True):
