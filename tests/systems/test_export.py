@@ -2,6 +2,8 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from exportable import SYSTEMS, exportable, noise
 from torch import Tensor
 
+from personsearch.detectors.backbones import _vgg_head
 from personsearch.errors import ModelError
 from personsearch.external.description import Runtime
 from personsearch.systems.base import PersonSearchModel, Target
@@ -83,6 +86,21 @@ def test_nobody_found_and_no_box_given(tmp_path: Path, name: str, runtime: Runti
     assert found.embeddings.shape == (0, model.embedding_dim)
     (rows,) = exported.embed([image], [torch.zeros(0, 4)])
     assert rows.shape == (0, model.embedding_dim)
+
+
+def test_the_layers_of_vgg_take_no_rows(tmp_path: Path) -> None:
+    _, model = exportable("xiao2016", score_threshold=0.999)
+    layers = [torch.nn.Linear(9 * 32, 64), None, None, torch.nn.Linear(64, 64)]
+    pool = torch.nn.AdaptiveAvgPool2d((3, 3))
+    network: Any = SimpleNamespace(avgpool=pool, classifier=layers)
+    model.head = _vgg_head(network)
+    write_onnx(model, tmp_path / "model.onnx", facts(model))
+    images, none = noise(1, 96, 128), [torch.zeros(0, 4)]
+    for runtime in ("onnxruntime", "openvino"):
+        exported = ExportedSystem(tmp_path / "model.onnx", runtime)
+        assert exported.detect(images)[0].embeddings.shape == (0, 16)
+        assert exported.embed(images, none)[0].shape == (0, 16)
+        compare(model, exported, images)
 
 
 @pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])

@@ -222,7 +222,7 @@ def _vgg_head(network: models.VGG) -> nn.Sequential:
             relu6=nn.ReLU(),
             fc7=layers[3],
             relu7=nn.ReLU(),
-            cell=nn.Unflatten(1, (-1, 1, 1)),
+            cell=nn.Unflatten(1, (layers[3].out_features, 1, 1)),
         )
     )
 
@@ -290,7 +290,7 @@ def build_backbone(
                 pool=nn.AdaptiveAvgPool2d(cells),
                 flatten=nn.Flatten(),
                 layers=layers,
-                cell=nn.Unflatten(1, (-1, 1, 1)),
+                cell=nn.Unflatten(1, (detection_hidden, 1, 1)),
             )
         )
         backbone.own_detection_width = detection_hidden
