@@ -32,16 +32,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def draw(folder: Path, count: int = 12) -> Dataset:
-    """Pictures of two sizes, one to three people in each, some without an identity."""
+    """Pictures of two sizes, none to three people in each, some without an identity."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     scenes = []
     for number in range(count):
         width, height = (96, 64) if number % 3 else (80, 60)
         pixels = rng.integers(90, 160, (height, width, 3), dtype=np.uint8)
-        people = 1 + number % 3
+        people = (1 + number % 3) * (number % 2)
         boxes = np.array([[2 + 26 * p, 8 + p, 20 + 26 * p, 52 + p] for p in range(people)])
-        ids = np.array([(number + 2 * p) % 5 for p in range(people)])
+        boxes = boxes.reshape(-1, 4).astype(int)
+        ids = np.array([(number + 2 * p) % 5 for p in range(people)], np.int64)
         ids[ids == 4] = -1
         for (x1, y1, x2, y2), identity in zip(boxes, ids, strict=True):
             pixels[y1:y2, x1:x2] = 40 * identity + rng.integers(0, 60, 3)

@@ -146,6 +146,8 @@ def check_same(facts: Mapping[str, object]) -> None:
     Raises:
         TrainingError: they do not; the message names what differs, in which process, and how.
     """
+    if world_size() == 1:
+        return
     text = json.dumps(facts, sort_keys=True, default=str).encode()
     (everyone,) = join(torch.frombuffer(bytearray(text), dtype=torch.uint8))
     counts, _ = all_counts([len(text)])
@@ -160,7 +162,7 @@ def check_same(facts: Mapping[str, object]) -> None:
         more = f" ({len(differences) - 5} more)" if len(differences) > 5 else ""
         raise TrainingError(
             f"the processes do not train the same: {', '.join(differences[:5])}{more}; start all "
-            "of them with one recipe and the same data"
+            "of them with one recipe, the same data, and one folder for the run"
         )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from personsearch.errors import RecipeError
 from personsearch.training.checkpoint import optimizer_tensors, restore_optimizer
+from personsearch.training.training_set import Batch
 from personsearch.types import Scene
 
 
@@ -35,7 +36,7 @@ def test_a_short_first_stage_needs_no_warm_up(scenes: list[Scene]) -> None:
     assert rates(crop_stage(scenes, crop_iterations=3))[0] == pytest.approx(1.0)
 
 
-def test_canvases_go_on_where_they_stopped_and_each_process_has_its_own(
+def test_canvases_go_on_where_they_stopped_and_processes_share_them(
     scenes: list[Scene],
 ) -> None:
     stage = crop_stage(scenes, erase=0.5, color_jitter=0.3)
@@ -43,10 +44,11 @@ def test_canvases_go_on_where_they_stopped_and_each_process_has_its_own(
     assert len(whole) == 6
     for a, b in zip(whole[4:], stage.batches(4, 0, 1), strict=True):
         assert_same(a, b)
-    mine, theirs = list(stage.batches(0, 0, 2)), list(stage.batches(0, 1, 2))
-    seen = [name for batch in mine + theirs for name in batch.names]
-    assert len(mine) == len(theirs) == 6
-    assert len(set(seen)) == len(seen)
+    shares = [list(stage.batches(0, rank, 2)) for rank in (0, 1)]
+    for joined, a, b in zip(whole, *shares, strict=True):
+        assert_same(joined, Batch(a.images + b.images, a.targets + b.targets, a.names + b.names))
+    with pytest.raises(RecipeError, match=r"multiple of 7 .*change canvases_per_iteration"):
+        next(stage.batches(0, 0, 7))
 
 
 def test_a_canvas_has_the_usual_size_and_shows_labelled_people(scenes: list[Scene]) -> None:

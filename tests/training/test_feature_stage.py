@@ -183,10 +183,15 @@ def test_batches_are_identities_with_shots_and_depend_on_the_iteration_alone(
     later = list(stage.batches(2, 0, 1))
     for one, again in zip(batches[2:], later, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one.images, again.images, strict=True))
-    other = next(stage.batches(0, 1, 2))
-    assert other.targets[0].ids.tolist() != batches[0].targets[0].ids.tolist() or not all(
-        torch.equal(a, b) for a, b in zip(other.images, batches[0].images, strict=True)
-    )
+    for world in (2, 4):  # also unequal shares
+        shares = [next(stage.batches(0, rank, world)) for rank in range(world)]
+        assert torch.cat([share.targets[0].ids for share in shares]).equal(
+            batches[0].targets[0].ids
+        )
+        joined = [image for share in shares for image in share.images]
+        assert all(torch.equal(a, b) for a, b in zip(joined, batches[0].images, strict=True))
+    with pytest.raises(RecipeError, match=r"has 6 rows, .* each of 7 processes; raise batch_ids"):
+        next(stage.batches(0, 0, 7))
 
 
 def test_fewer_identities_and_shots_than_a_batch_wants(scenes: list[Scene], tmp_path: Path) -> None:

@@ -513,6 +513,29 @@ def test_a_loss_that_is_not_finite_is_found_later_and_nothing_is_written_after_i
     assert not (tmp_path / "best").exists()
 
 
+def test_a_fused_optimizer_leaves_out_a_step_that_is_not_finite(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fused(stage: Any, parameters: Any, biases: Any = ()) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, 0.01, 0.9, fused=True)
+
+    monkeypatch.setattr(SceneStage, "make_optimizer", fused)
+    trainer = Trainer(small_recipe(log_every=100, checkpoint_every=100), dataset, tmp_path)
+    weight: Any = trainer.model.embedder.weight
+    before, gradients = weight.detach().clone(), []
+
+    def break_second(gradient: Tensor) -> Tensor:
+        gradients.append(gradient)
+        return gradient * (float("nan") if len(gradients) == 2 else 1.0)
+
+    weight.register_hook(break_second)
+    with pytest.raises(NonFiniteLossError, match="iteration 1: the gradient is not finite"):
+        trainer.run()
+    assert len(gradients) > 2
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+    assert not torch.equal(weight, before)
+
+
 @pytest.mark.parametrize(
     "error",
     [

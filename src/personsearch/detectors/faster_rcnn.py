@@ -100,8 +100,8 @@ class JoinedSampler(BalancedPositiveNegativeSampler):
         if world_size() == 1:
             drawn: tuple[list[Tensor], list[Tensor]] = super().__call__(labels)
             return drawn
-        sizes = [int(n) for label in labels for n in ((label >= 1).sum(), (label == 0).sum())]
-        counts, own = all_counts(sizes)
+        sizes = [n for label in labels for n in ((label >= 1).sum(), (label == 0).sum())]
+        counts, own = all_counts(torch.stack(sizes).tolist())
         pairs = list(zip(counts[::2], counts[1::2], strict=True))
         own = slice(own.start // 2, own.stop // 2)
         # What the others' rows are does not matter, how many there are does.

@@ -88,8 +88,10 @@ def available_devices(runtime: Runtime) -> list[str]:
 
         gpu = any(name.startswith("GPU") for name in openvino.Core().available_devices)
         return ["cpu", "gpu"] if gpu else ["cpu"]
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError:  # a damaged installation hurts only those who use it
+        return ["cpu"]
     offered = onnxruntime.get_available_providers()
     return ["cpu", *(device for device, name in _PROVIDERS.items() if name in offered)]
 

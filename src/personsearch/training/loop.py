@@ -93,8 +93,7 @@ class Trainer:
                 f"data set {dataset.name!r}: its training split has {len(self.scenes)} pictures "
                 f"and {self.num_ids} identities; training needs at least one of each"
             )
-        if self.world > 1:
-            check_same(facts_of_run(recipe, self.scenes, self.validation))
+        check_same(facts_of_run(recipe, self.scenes, self.validation))
         torch.manual_seed(_seed(recipe.seed, 0, 0))
         self.model: PersonSearchModel = recipe.build(self.num_ids)
         self.start = ""  # what a checkpoint gave to start from
@@ -137,6 +136,8 @@ class Trainer:
             self._write("last", {"stage": "init", "iteration": 0}, None)
             return self.out / "last"
         first_stage, first_iteration, optimizer_state = self._resume() if resume else (0, 0, {})
+        # Processes on several machines may not see one folder.
+        check_same({"first stage": first_stage, "first iteration": first_iteration})
         try:
             with self._interrupts():
                 for index in range(first_stage, len(self.stages)):
@@ -188,6 +189,7 @@ class Trainer:
         if state:
             checkpoint.restore_optimizer(optimizer, state, stage.module)
         batches = stage.batches(start, self.rank, self.world)
+        sizes = stage.memory_settings()
         self._unread, self._sums = UnreadLosses(), {}
         images, since, began = 0, start, time.perf_counter()
         for iteration in range(start, stage.iterations):
@@ -199,7 +201,7 @@ class Trainer:
                 group["lr"] = rate * group.get("lr_factor", 1.0)  # biases may have one
             optimizer.zero_grad(set_to_none=True)
             names: list[str] = []
-            with naming_settings(stage.memory_settings()):
+            with naming_settings(sizes):
                 for batch in itertools.islice(batches, stage.accumulate):
                     images += len(batch.images) * self.world
                     names += batch.names
