@@ -105,6 +105,7 @@ def hold_statistics(patch: pytest.MonkeyPatch) -> None:
 
     The neck of a re-ID network is none of them: it reads the samples of all processes.
     """
+    patch.setattr("personsearch.training.curves.plot_training", lambda *_: None)  # takes longest
     for layer in (torch.nn.BatchNorm2d, RowNorm):
         patch.setattr(layer, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
 

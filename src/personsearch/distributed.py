@@ -176,7 +176,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        with suppress(RuntimeError):
+        with suppress(RuntimeError, ValueError):  # the store, or the group, may be gone
             _store().set(f"ended/{rank()}", f"{type(error).__name__}: {error}")
         raise
     finally:

@@ -79,4 +79,4 @@ def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("LOCAL_RANK", "1")
     with joined_processes() as device:
         assert device == torch.device("cuda", 1)
-    assert joined == [torch.device("cuda", 1), "nccl"]
+    assert joined == [torch.device("cuda", 1), "cpu:gloo,cuda:nccl"]
