@@ -19,6 +19,7 @@ from personsearch.systems.crop_embedders import ExtractorEmbedder
 from personsearch.systems.export import OPSETS, _AdaptivePooling, _Transform, write_onnx
 from personsearch.systems.exported import ExportedFacts, ExportedSystem
 from personsearch.systems.two_step import TwoStep
+from personsearch.training import catalogue
 from personsearch.types import Detections
 
 # 49 x 98 is a size whose scale is rounded down, so that the shorter side becomes 95 pixels.
@@ -63,6 +64,11 @@ def check(name: str, file: Path, runtime: Runtime) -> None:
     exported = ExportedSystem(file, runtime)
     found = [compare(model, exported, noise(*batch)) for batch in BATCHES]
     assert min(found) > 0
+
+
+def test_every_system_is_among_them() -> None:
+    untrained = {"xiao2016-0.1"}
+    assert {name.partition(",")[0] for name in SYSTEMS} == catalogue.SYSTEMS.keys() - untrained
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

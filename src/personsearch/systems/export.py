@@ -396,6 +396,8 @@ def write_onnx(model: PersonSearchModel, file: Path, facts: ExportedFacts, opset
         except torch.onnx.OnnxExporterError as error:
             why = str(error).splitlines()[0]
             raise ModelError(f"the network cannot be written with opset {opset}: {why}") from None
-    network = onnx.load(file)
-    onnx.helper.set_model_props(network, facts.to_metadata())
-    onnx.save(network, file)
+    # Appended: two messages of protobuf, one behind the other, are one with the fields of both.
+    properties = onnx.ModelProto()
+    onnx.helper.set_model_props(properties, facts.to_metadata())
+    with file.open("ab") as appended:
+        appended.write(properties.SerializeToString())
