@@ -1,11 +1,13 @@
 """The command line is quick to answer, and turns every error into one line and a status."""
 
+import logging
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from shell import personsearch as in_this_process
 
 HEAVY = ("torch", "torchvision", "numpy", "cv2", "scipy", "matplotlib", "openvino", "faiss", "av")
 
@@ -65,6 +67,12 @@ def test_an_error_is_one_line_and_its_traceback_is_shown_on_request(tmp_path: Pa
         assert ran.returncode == 1
         assert "Traceback" in ran.stderr
         assert "RecipeError" in ran.stderr
+
+
+def test_commands_of_one_process_leave_no_log_behind() -> None:
+    in_this_process("recipes", "list")
+    networks = logging.getLogger("personsearch.external")
+    assert (networks.handlers, networks.level) == ([], logging.NOTSET)
 
 
 def test_an_interrupt_exits_with_130() -> None:

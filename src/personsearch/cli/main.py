@@ -94,7 +94,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     networks = logging.getLogger("personsearch.external")
     networks.setLevel(logging.INFO)
-    networks.addHandler(_Echo())
+    networks.addHandler(shown := _Echo())
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
@@ -106,3 +106,6 @@ def main() -> None:
     except KeyboardInterrupt:
         echo("interrupted", err=True)
         sys.exit(130)
+    finally:
+        networks.removeHandler(shown)
+        networks.setLevel(logging.NOTSET)
