@@ -240,7 +240,26 @@ def _people(name: str, tensor: Tensor) -> Tensor:
 
 
 def _seqnet(folder: Path) -> nn.Module:
-    """Return SeqNet's network. Its settings are a yacs object, here plain attributes."""
+    return seqnet_program(folder, _small_seqnet)
+
+
+def _small_seqnet(cfg: Any) -> None:
+    cfg.INPUT.MIN_SIZE, cfg.INPUT.MAX_SIZE = SIDES
+    cfg.MODEL.LOSS.LUT_SIZE, cfg.MODEL.LOSS.CQ_SIZE = NUM_IDS, QUEUE
+    cfg.MODEL.RPN.POST_NMS_TOPN_TRAIN = PROPOSALS["rpn_post_nms_top_n_train"]
+    cfg.MODEL.RPN.POST_NMS_TOPN_TEST = PROPOSALS["rpn_post_nms_top_n_test"]
+    cfg.MODEL.RPN.PRE_NMS_TOPN_TRAIN = PROPOSALS["rpn_pre_nms_top_n_train"]
+    cfg.MODEL.RPN.PRE_NMS_TOPN_TEST = 20 * PROPOSALS["rpn_post_nms_top_n_test"]
+    cfg.MODEL.RPN.BATCH_SIZE_TRAIN = SAMPLED["rpn_batch_size_per_image"]
+    cfg.MODEL.ROI_HEAD.BATCH_SIZE_TRAIN = SAMPLED["rois_per_image"]
+    cfg.MODEL.ROI_HEAD.SCORE_THRESH_TEST = THRESHOLD
+
+
+def seqnet_program(folder: Path, change: Callable[[Any], None]) -> nn.Module:
+    """Return the network of SeqNet's program in `folder`, after `change` of its settings.
+
+    They are a yacs object there, here plain attributes.
+    """
 
     class CfgNode(dict[str, Any]):
         __getattr__, __setattr__ = dict.__getitem__, dict.__setitem__
@@ -252,15 +271,7 @@ def _seqnet(folder: Path) -> nn.Module:
     yacs.CfgNode = CfgNode  # type: ignore[attr-defined]
     with _imported(folder, {"yacs": types.ModuleType("yacs"), "yacs.config": yacs}) as module:
         cfg = module("defaults").get_default_cfg()
-        cfg.INPUT.MIN_SIZE, cfg.INPUT.MAX_SIZE = SIDES
-        cfg.MODEL.LOSS.LUT_SIZE, cfg.MODEL.LOSS.CQ_SIZE = NUM_IDS, QUEUE
-        cfg.MODEL.RPN.POST_NMS_TOPN_TRAIN = PROPOSALS["rpn_post_nms_top_n_train"]
-        cfg.MODEL.RPN.POST_NMS_TOPN_TEST = PROPOSALS["rpn_post_nms_top_n_test"]
-        cfg.MODEL.RPN.PRE_NMS_TOPN_TRAIN = PROPOSALS["rpn_pre_nms_top_n_train"]
-        cfg.MODEL.RPN.PRE_NMS_TOPN_TEST = 20 * PROPOSALS["rpn_post_nms_top_n_test"]
-        cfg.MODEL.RPN.BATCH_SIZE_TRAIN = SAMPLED["rpn_batch_size_per_image"]
-        cfg.MODEL.ROI_HEAD.BATCH_SIZE_TRAIN = SAMPLED["rois_per_image"]
-        cfg.MODEL.ROI_HEAD.SCORE_THRESH_TEST = THRESHOLD
+        change(cfg)
         network: nn.Module = module("models.seqnet").SeqNet(cfg)
         return network
 

@@ -1,11 +1,13 @@
 """When networks run in bfloat16."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from personsearch.errors import RecipeError
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -20,8 +22,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which networks run.
+def chosen_precision(device: torch.device, precision: str) -> Precision:
+    """Return what networks on a device compute in.
 
     Args:
         device: of the network.
@@ -33,5 +35,12 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """
     if precision not in ("auto", "float32", "bfloat16"):
         raise RecipeError(f"precision is {precision!r}, expected 'auto', 'float32' or 'bfloat16'")
-    enabled = precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
+    if precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device)):
+        return "bfloat16"
+    return "float32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which networks run; see `chosen_precision`."""
+    enabled = chosen_precision(device, precision) == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)

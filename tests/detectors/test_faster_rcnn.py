@@ -13,12 +13,12 @@ from personsearch.detectors.faster_rcnn import (
     PictureTransform,
     Pooling,
     ProposalNetwork,
+    RegionPooling,
     RegionSampler,
     SampledRegions,
     decode_boxes,
     detection_losses,
     grid,
-    pool_regions,
     select_detections,
 )
 from personsearch.detectors.weights import IMAGENET_MEAN, IMAGENET_STD
@@ -261,8 +261,8 @@ def test_regions_with_the_index_of_their_image_are_pooled_as_those_of_each_image
 ) -> None:
     features, boxes = torch.rand(2, 3, 20, 20), [_random_boxes(4), _random_boxes(3)]
     rows = torch.cat([torch.tensor([0.0] * 4 + [1] * 3)[:, None], torch.cat(boxes)], dim=1)
-    expected = pool_regions(features, boxes, (4, 2), 8, pooling)
-    assert torch.equal(pool_regions(features, rows, (4, 2), 8, pooling), expected)
+    expected = RegionPooling(boxes, (4, 2), 8, pooling)(features)
+    assert torch.equal(RegionPooling(rows, (4, 2), 8, pooling)(features), expected)
 
 
 def test_select_detections() -> None:

@@ -1,6 +1,7 @@
 """Pictures as arrays in, detections and embeddings as arrays out."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from personsearch.errors import OutOfMemoryError
-from personsearch.systems.base import PersonSearchModel, Target
-from personsearch.systems.inference import detect, device_of, embed, to_images, unit_length
+from personsearch.recipes import find
+from personsearch.systems.base import PersonSearchModel, Target, device_of
+from personsearch.systems.inference import detect, embed, to_images, unit_length
+from personsearch.training.recipe import read_recipe
 from personsearch.types import Detections
 
 
@@ -98,3 +101,65 @@ def test_a_lack_of_memory_names_the_settings(monkeypatch: pytest.MonkeyPatch) ->
     ):
         with pytest.raises(OutOfMemoryError, match=r"max_size \(1500\), device \(cpu\)"):
             run()
+
+
+SYSTEMS = (
+    *("oim", "nae", "seqnet", "trident", "dc-inet", "inet"),
+    *("xiao2016", "sequential", "rdlr"),
+)
+
+
+def _network(system: str) -> Any:
+    """Return an untrained narrow network whose normalisation does something."""
+    recipe = read_recipe(find(f"synthetic-small/{system}"))
+    small = {"backbone_width": 8, "min_size": 96, "max_size": 160, "score_threshold": 0.0}
+    changed = {k: v for k, v in small.items() if k in recipe.settings}
+    recipe = recipe.model_copy(
+        update={"settings": recipe.settings | changed, "backbone_width": 8, "init": ""}
+    )
+    torch.manual_seed(0)
+    model = recipe.build(num_ids=5)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.running_mean, module.running_var, module.weight, module.bias):
+                assert tensor is not None
+                nn.init.uniform_(tensor, 0.5, 1.5)
+    return model.train()
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_form_for_inference_finds_the_same(system: str) -> None:
+    model = _network(system)
+    picture = np.kron(
+        np.random.default_rng(0).integers(0, 256, (6, 10, 3)), np.ones((16, 16, 1))
+    ).astype(np.uint8)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    form = model.for_inference("float32")
+    assert model.training
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert form.for_inference("bfloat16") is form
+    found, expected = detect(form, picture), detect(model.eval(), picture)
+    assert len(found.boxes)
+    np.testing.assert_allclose(found.boxes, expected.boxes, rtol=0, atol=2e-2)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, rtol=0, atol=1e-3)
+    boxes = np.array([[10, 10, 60, 90], [70, 5, 150, 95]], dtype=np.float32)
+    np.testing.assert_allclose(
+        embed(form, picture, boxes), embed(model, picture, boxes), rtol=0, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("system", ["seqnet", "rdlr"])
+def test_convolutions_are_kept_in_bfloat16_where_they_run_in_it(system: str) -> None:
+    model = _network(system)
+    form = model.for_inference("bfloat16")
+    assert form.inference_precision == "bfloat16"
+    stem = form.stem if system == "seqnet" else form.trunk
+    assert {p.dtype for p in stem.parameters()} == {torch.bfloat16}
+    if system == "rdlr":  # narrow crops are computed in float32
+        assert {p.dtype for p in form.reid.parameters()} == {torch.float32}
+    picture = np.full((96, 160, 3), 90, dtype=np.uint8)
+    boxes = np.array([[10, 10, 60, 90]], dtype=np.float32)
+    cosine = embed(form, picture, boxes) @ embed(model.eval(), picture, boxes).T
+    assert cosine > 0.98
+    assert len(detect(form, picture).boxes)

@@ -11,6 +11,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d, box_iou, roi_align, roi_pool
 
 from personsearch.detectors.backbones import build_backbone
+from personsearch.detectors.faster_rcnn import RegionPooling
 from personsearch.systems.oim import OIM
 from personsearch.systems.regions import FeatureMaps, RegionFeatures
 from personsearch.types import Detections
@@ -31,12 +32,13 @@ def _model(**changes: Any) -> OIM:
 
 def test_an_embedding_grid_sees_top_and_bottom_apart() -> None:
     seen = torch.rand(3, 64, 6, 4)
+    features = RegionFeatures(torch.empty(0), RegionPooling([], (6, 4), 1, "max"), nn.Sequential())
     for grid, same in (((1, 1), True), ((2, 1), False), ((1, 2), True)):
         model = _model(embedding_grid=grid)
-        upright, turned = (
-            model.embed_features(RegionFeatures(x, nn.Identity(), None))
-            for x in (seen, seen.flip(2))
-        )
+        features.deep = seen
+        upright = model.embed_features(features)
+        features.deep = seen.flip(2)
+        turned = model.embed_features(features)
         assert torch.allclose(upright, turned, atol=1e-5) is same
 
 

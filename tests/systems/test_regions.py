@@ -9,6 +9,7 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from personsearch.detectors.backbones import build_backbone
+from personsearch.detectors.faster_rcnn import RegionPooling
 from personsearch.systems.base import Target
 from personsearch.systems.regions import (
     DetectionStep,
@@ -104,8 +105,12 @@ class Counted(nn.Module):
 @pytest.mark.parametrize("own", [False, True])
 def test_features_are_computed_once_and_only_where_they_are_read(own: bool) -> None:
     head, detection_head, joint = Counted(), Counted(), Counted()
-    features = RegionFeatures(torch.rand(5, 3, 2, 2), head, detection_head if own else None)
-    rows = torch.tensor([3, 1])
+    boxes = torch.tensor([[float(i), i, i + 3, i + 4] for i in range(5)])
+    regions = RegionPooling([boxes[:2], boxes[2:]], (2, 2), 1, "align")
+    features = RegionFeatures(
+        torch.rand(2, 3, 9, 9), regions, nn.Sequential(head), detection_head if own else None
+    )
+    rows = torch.tensor([1, 3])
     assert torch.equal(features.detection, features.pooled * 2)
     assert (head.rows, detection_head.rows) == (([], [5]) if own else ([5], []))
     # With a detection head of its own, the head runs on the chosen rows alone.
@@ -114,6 +119,9 @@ def test_features_are_computed_once_and_only_where_they_are_read(own: bool) -> N
     assert torch.equal(features.joint(joint)[1], features.deep * 2)
     assert torch.equal(features[rows].joint(joint)[0], features.pooled[rows] * 2)
     assert joint.rows == [5]
+    unread = RegionFeatures(features._map, regions, nn.Sequential(head))
+    assert torch.equal(unread[rows].pooled, features.pooled[rows])
+    assert (len(unread), len(unread[rows])) == (5, 2)
 
 
 def test_the_half_cell_that_published_pooling_does_not_shift() -> None:

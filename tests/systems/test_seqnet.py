@@ -60,8 +60,8 @@ def test_the_second_head_sees_the_boxes_of_the_first() -> None:
     model = _model()
     images, targets = scenes(unlabelled=True)
     seen: list[list[Tensor]] = []
-    pool = model.pool
-    model.pool = lambda maps, boxes: (seen.append(boxes), pool(maps, boxes))[1]  # type: ignore[method-assign]
+    regions = model.regions
+    model.regions = lambda boxes: (seen.append(boxes), regions(boxes))[1]  # type: ignore[method-assign]
     with torch.no_grad():
         model.first.regressor.bias.copy_(torch.tensor([0.0, 0.0, 1.0, 1.0]))
     model(images, targets)

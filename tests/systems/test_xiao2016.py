@@ -148,8 +148,8 @@ def test_identity_gradients_do_not_reach_box_coordinates(changes: dict[str, Any]
 def test_boxes_carry_no_gradient_where_they_are_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
     for pooling in ("max", "align"):
         model, given = _model(roi_pooling=pooling), []
-        pool = model.pool
-        monkeypatch.setattr(model, "pool", lambda v, b, p=pool, g=given: g.extend(b) or p(v, b))
+        regions = model.regions
+        monkeypatch.setattr(model, "regions", lambda b, r=regions, g=given: g.extend(b) or r(b))
         model(*scenes())
         assert len(given) == 4
         assert not any(box.requires_grad for box in given)
@@ -243,7 +243,7 @@ def test_dropout_is_in_the_losses_whatever_the_mode(
     assert torch.equal(first, second)
     crops, targets = _crops()
     few = crops[:1], targets[:1]  # of 224 x 224 pixels
-    assert vgg.classifier_losses(*few)["softmax"] != vgg.classifier_losses(*few)["softmax"]
+    assert len({float(vgg.classifier_losses(*few)["softmax"]) for _ in range(5)}) > 1
 
 
 def test_a_step_draws_its_own_dropout() -> None:

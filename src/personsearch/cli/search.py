@@ -124,7 +124,7 @@ def _search_folder(
     if query_image is None:
         raise typer.BadParameter("a picture that shows the person is missing")
     ((picture, corners),) = options.read_examples(query_image, box, None)
-    network = load(Path(model), options.check_device(device)).eval()
+    network = load(Path(model), options.check_device(device)).for_inference()
     query = query_person(network, picture, corners)
     if not as_json:
         print_query(query)

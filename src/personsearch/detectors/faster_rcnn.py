@@ -5,7 +5,7 @@ No part depends on the training mode: it computes losses where it is given targe
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
@@ -22,6 +22,9 @@ from torchvision.models.detection.rpn import (
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import box_iou, clip_boxes_to_image, nms, roi_align, roi_pool
 
+from personsearch.detectors.memory_format import are_together
+from personsearch.detectors.roi_align import align_rows
+from personsearch.detectors.suppression import suppress
 from personsearch.detectors.weights import IMAGENET_MEAN, IMAGENET_STD
 from personsearch.distributed import all_counts, world_size
 from personsearch.errors import ModelError
@@ -194,6 +197,31 @@ class ProposalNetwork(RegionProposalNetwork):
         share = self.fg_bg_sampler.share
         losses = {"rpn_objectness": objectness_loss * share, "rpn_box": box_loss * share}
         return Proposals(kept, scores, losses)
+
+    def filter_proposals(
+        self,
+        proposals: Tensor,  # (B, A, 4)
+        objectness: Tensor,  # (B x A, 1) logits
+        image_shapes: list[tuple[int, int]],
+        num_anchors_per_level: list[int],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the proposals (P_i, 4) of each picture and their scores, as torchvision does."""
+        logits = objectness.detach().reshape(len(proposals), -1)
+        rows = self._get_top_n_idx(logits, num_anchors_per_level)
+        boxes = proposals.gather(1, rows[..., None].expand(-1, -1, 4))
+        scores = logits.gather(1, rows).sigmoid()
+        borders = boxes.new_tensor([(w, h, w, h) for h, w in image_shapes])
+        boxes = torch.minimum(boxes.clamp(min=0), borders[:, None])
+        sides = boxes[..., 2:] - boxes[..., :2]
+        levels = None
+        if len(num_anchors_per_level) > 1:
+            ends = torch.tensor(num_anchors_per_level, device=rows.device).cumsum(0)
+            levels = torch.bucketize(rows, ends, right=True)
+        valid = (sides >= self.min_size).all(dim=2)
+        kept = suppress(boxes, scores, valid, self.nms_thresh, self.post_nms_top_n(), levels)
+        return [b[k] for b, k in zip(boxes, kept, strict=True)], [
+            s[k] for s, k in zip(scores, kept, strict=True)
+        ]
 
     def _match_inside(
         self, anchors: list[Tensor], boxes: list[Tensor], sizes: Sequence[tuple[int, int]]
@@ -376,26 +404,60 @@ def decode_boxes(
     return [clip_boxes_to_image(b, size) for b, size in zip(boxes, sizes, strict=True)]
 
 
-def pool_regions(
-    features: Tensor,  # (B, C, h, w), the shared map
+@dataclass(frozen=True)
+class RegionPooling:
+    """Pools given boxes from a map; the maps that it is called with share a stride."""
+
     # (R_i, 4) of each image, or (R, 5) with the index of the image first; in pixels of the batch
-    boxes: Sequence[Tensor] | Tensor,
-    size: tuple[int, int],  # rows and columns of a pooled region
-    stride: int,  # pixels of the batch to one cell of the map
-    pooling: Pooling,
-    sampling_ratio: int = 2,  # points a side that RoIAlign averages in each of its cells
-    aligned: bool = True,  # whether RoIAlign shifts regions by half a cell
-) -> Tensor:
-    """Pool regions from a shared map to (R, C, *size), float32."""
-    # Neither pooling has a bfloat16 kernel on every device.
-    features, scale = features.float(), 1.0 / stride
-    rows = boxes.float() if isinstance(boxes, Tensor) else [b.float() for b in boxes]
-    pooled: Tensor = (
-        roi_pool(features, rows, size, scale)
-        if pooling == "max"
-        else roi_align(features, rows, size, scale, sampling_ratio, aligned)
-    )
-    return pooled
+    boxes: Sequence[Tensor] | Tensor
+    size: tuple[int, int]  # rows h and columns w of a pooled region
+    stride: int  # pixels of the batch to one cell of the map
+    pooling: Pooling
+    sampling_ratio: int = 2  # points a side that RoIAlign averages in each of its cells
+    aligned: bool = True  # whether RoIAlign shifts regions by half a cell
+
+    def __call__(self, features: Tensor, step: int = 1) -> Tensor:
+        """Pool a map (B, C, H, W) to (R, C, h, w), or to every step-th row and column of that.
+
+        The result is float32, but of the map's type where its channels lie together (`align_rows`).
+        """
+        scale, ratio = 1.0 / self.stride, self.sampling_ratio
+        rows: Tensor | list[Tensor]
+        if isinstance(self.boxes, Tensor):
+            rows = self.boxes.float()
+        else:
+            rows = [b.float() for b in self.boxes]
+            if self.pooling == "align" and ratio and are_together(features):
+                return align_rows(features, rows, self.size, scale, ratio, self.aligned, step)
+        # Neither kernel of torchvision has bfloat16 on every device.
+        features = features.float()
+        pooled: Tensor = (
+            roi_pool(features, rows, self.size, scale)
+            if self.pooling == "max"
+            else roi_align(features, rows, self.size, scale, ratio, self.aligned)
+        )
+        return pooled[:, :, ::step, ::step]
+
+    def __getitem__(self, rows: Tensor) -> "RegionPooling":
+        """Return the same of the regions `rows`, numbers or a mask of all R."""
+        if isinstance(self.boxes, Tensor):
+            return replace(self, boxes=self.boxes[rows])
+        owners = [torch.full((len(b),), i, device=b.device) for i, b in enumerate(self.boxes)]
+        boxes, pictures = torch.cat(list(self.boxes))[rows], torch.cat(owners)[rows]
+        return replace(self, boxes=[boxes[pictures == i] for i in range(len(self.boxes))])
+
+    def __len__(self) -> int:
+        return len(self.boxes) if isinstance(self.boxes, Tensor) else sum(map(len, self.boxes))
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether a pooled region is a weighted sum of the map, the same in all channels."""
+        return self.pooling == "align"
+
+    @property
+    def cells(self) -> int:
+        """R x h x w."""
+        return len(self) * math.prod(self.size)
 
 
 def split_like(rows: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:

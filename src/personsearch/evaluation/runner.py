@@ -1,19 +1,20 @@
 """Runs a model over scenes: detections for the gallery, embeddings for the queries."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from personsearch.datasets.galleries import Excluding
 from personsearch.errors import DataError, naming_settings
 from personsearch.evaluation.protocols import ground_truth_gallery
 from personsearch.media.pictures import read_scene
-from personsearch.precision import autocast
-from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.inference import device_of, size_settings, to_images
+from personsearch.systems.base import PersonSearchModel, device_of
+from personsearch.systems.inference import size_settings, to_images
 from personsearch.types import Detections, FloatArray, Scene, SearchProtocol
 
 Progress = Callable[[int, int], None]
@@ -46,32 +47,50 @@ def _batches(scenes: Sequence[Scene], size: int) -> Iterator[list[int]]:
 def _run(
     model: PersonSearchModel,
     scenes: Sequence[Scene],
-    step: Callable[[list[Tensor], list[int]], Sequence[_T]],
+    step: Callable[[PersonSearchModel, list[Tensor], list[int]], Sequence[_T]],
     *,
     batch_size: int = 4,
     precision: str = "auto",
     progress: Progress | None = None,
 ) -> list[_T]:
     """Apply `step` to batches of pictures and their rows; return its results in scene order."""
-    model.eval()
+    model = model.for_inference(precision)
     device = device_of(model)
     done: dict[int, _T] = {}
-    for rows in _batches(scenes, batch_size):
-        pictures = [read_scene(scenes[row]) for row in rows]
-        named = {"batch_size": batch_size} | size_settings(model)
-        with autocast(device, precision), naming_settings(named):
+    named = {"batch_size": batch_size} | size_settings(model)
+    for rows, pictures in _read_ahead(scenes, _batches(scenes, batch_size)):
+        with model.autocast(), naming_settings(named):
             images = to_images(pictures, device)
-            done.update(zip(rows, step(images, rows), strict=True))
+            done.update(zip(rows, step(model, images, rows), strict=True))
         if progress:
             progress(len(done), len(scenes))
     return [done[row] for row in range(len(scenes))]
+
+
+def _read_ahead(
+    scenes: Sequence[Scene], batches: Iterable[list[int]]
+) -> Iterator[tuple[list[int], list[NDArray[np.uint8]]]]:
+    """Yield batches of rows and their pictures; the next is decoded while one is in use."""
+
+    def read(rows: list[int]) -> list[NDArray[np.uint8]]:
+        return [read_scene(scenes[row]) for row in rows]
+
+    with ThreadPoolExecutor(1) as thread:
+        before: tuple[list[int], Future[list[NDArray[np.uint8]]]] | None = None
+        for rows in batches:
+            job = thread.submit(read, rows)
+            if before:
+                yield before[0], before[1].result()
+            before = (rows, job)
+        if before:
+            yield before[0], before[1].result()
 
 
 def detect_scenes(
     model: PersonSearchModel, scenes: Sequence[Scene], **options: Unpack[RunOptions]
 ) -> dict[str, Detections]:
     """Return the model's detections by scene name."""
-    found = _run(model, scenes, lambda images, rows: model.detect(images), **options)
+    found = _run(model, scenes, lambda form, images, rows: form.detect(images), **options)
     return {scene.name: one for scene, one in zip(scenes, found, strict=True)}
 
 
@@ -83,10 +102,10 @@ def embed_scenes(
 ) -> list[FloatArray]:
     """Return the embeddings (N_i, D) of given boxes (N_i, 4) in each scene."""
 
-    def embed(images: list[Tensor], rows: list[int]) -> list[FloatArray]:
+    def embed(form: PersonSearchModel, images: list[Tensor], rows: list[int]) -> list[FloatArray]:
         # Copied, since boxes may be read-only.
         given = [torch.tensor(boxes[row], device=images[0].device) for row in rows]
-        return [vectors.float().cpu().numpy() for vectors in model.embed(images, given)]
+        return [vectors.float().cpu().numpy() for vectors in form.embed(images, given)]
 
     return _run(model, scenes, embed, **options)
 

@@ -40,14 +40,14 @@ class Network:
         from personsearch.loading import load
         from personsearch.model_identity import identify
 
-        network = load(self.name, self.device).eval()
+        network = load(self.name, self.device)
         found = identify(self.name, network).fingerprint
         if found != self.fingerprint:
             raise ModelError(
                 f"{self.name}: a worker has another network ({found[:12]}) than this machine "
                 f"({self.fingerprint[:12]}); copy the files of this machine to the workers"
             )
-        return network
+        return network.for_inference()
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,9 @@ def index(request: IndexRequest, progress: Progress | None = None) -> IndexResul
     if name is None:
         known = made_by(request.uri)
         name = "omz" if known is None else known.name
-    network = loading.load(name, None if request.ray else request.device).eval()
+    network = loading.load(name, None if request.ray else request.device)
     identity = model_identity.identify(name, network)
+    network = network.for_inference()
     with (
         _sigterm_as_interrupt(),
         open_writer(request.uri, identity, tracks=request.tracks) as writer,

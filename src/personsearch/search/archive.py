@@ -100,10 +100,10 @@ class Archive:
             from personsearch.loading import load
             from personsearch.model_identity import identify
 
-            network = load(self._named, self._device).eval()
+            network = load(self._named, self._device)
             identity, made_by = identify(self._named, network), self.engine.model
             check_fingerprint(self.engine.uri, made_by, identity, "into another store")
-            self._network = network
+            self._network = network.for_inference()
         return self._network
 
     def find_people(self, pixels: NDArray[np.uint8]) -> Detections:

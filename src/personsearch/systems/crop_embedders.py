@@ -11,8 +11,8 @@ from torch import nn
 from personsearch.errors import ModelError
 from personsearch.external.embedder import crops_of
 from personsearch.external.input_transform import Picture
-from personsearch.systems.base import PersonSearchModel
-from personsearch.systems.inference import device_of, to_images
+from personsearch.systems.base import PersonSearchModel, device_of
+from personsearch.systems.inference import to_images
 from personsearch.types import FloatArray
 
 
@@ -21,14 +21,14 @@ class ModelEmbedder(nn.Module):
 
     def __init__(self, model: PersonSearchModel) -> None:
         super().__init__()
-        self.model = model
+        self.model = model.for_inference()
         self.dim = model.embedding_dim
 
     def forward(self, pictures: list[Picture], boxes: list[FloatArray]) -> FloatArray:
         """Return embeddings (N, D) of all boxes of all pictures in order."""
         images = to_images(pictures, device_of(self.model))
         tensors = [torch.as_tensor(part, device=device_of(self.model)) for part in boxes]
-        with torch.inference_mode():
+        with torch.inference_mode(), self.model.autocast():
             embedded = self.model.embed(images, tensors)
         rows: FloatArray = torch.cat(embedded).float().cpu().numpy()
         return rows

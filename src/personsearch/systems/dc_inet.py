@@ -107,12 +107,12 @@ class DCINet(RegionSystem):
         return refined[near], ids[owners[near]]
 
     def embed_regions(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
-        pooled = self.pool(maps, boxes, self.reid_roi_size, "align")
-        return self.embed_features(RegionFeatures(pooled, self.reid_head, None))
+        regions = self.regions(boxes, self.reid_roi_size, "align")
+        return self.embed_features(RegionFeatures(maps.features, regions, self.reid_head))
 
     def embed_features(self, features: RegionFeatures) -> Tensor:
         """Return unit embeddings (R, D) of regions whose head is the re-identifier's."""
-        if not len(features.pooled):
-            return features.pooled.new_zeros((0, self.embedding_dim))
+        if not len(features):
+            return self.embedder.weight.new_zeros((0, self.embedding_dim))
         embeddings = self.embedder(self.layers(self.average(features)))
         return functional.normalize(embeddings.float(), dim=1)

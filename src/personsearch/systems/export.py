@@ -26,6 +26,7 @@ from personsearch.detectors.faster_rcnn import (
     PictureTransform,
     ProposalNetwork,
     Proposals,
+    RegionPooling,
     decode_boxes,
 )
 from personsearch.detectors.fpn import PyramidFasterRCNN
@@ -228,11 +229,11 @@ class _Graph(nn.Module):
 
     def _replace_steps(self) -> None:
         own, regions, settings = self.system, self.regions, self.system.settings
-        plain_pool = own.pool
+        plain_regions = own.regions
 
-        def pool(maps: FeatureMaps, boxes: list[Tensor], *how: Any) -> Tensor:
-            pooled: Tensor = plain_pool(maps, regions.rows(boxes), *how)
-            return pooled
+        def pooling(boxes: list[Tensor], *how: Any) -> RegionPooling:
+            pools: RegionPooling = plain_regions(regions.rows(boxes), *how)
+            return pools
 
         def select(
             boxes: list[Tensor], scores: list[Tensor], nms_iou: float | None = None
@@ -248,7 +249,7 @@ class _Graph(nn.Module):
             return unscaled, scores[0], embeddings
 
         own.proposals = _Proposals(own.proposals, regions)
-        vars(own).update(pool=pool, select=select, postprocess=postprocess)
+        vars(own).update(regions=pooling, select=select, postprocess=postprocess)
 
     def _replace_pyramid_steps(self, model: PyramidSystem) -> None:
         own, regions, detector = self.system, self.regions, self.system.detector

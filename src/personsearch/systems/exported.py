@@ -76,6 +76,8 @@ class ExportedSystem(PersonSearchModel):
         ModelError: the file is missing, damaged or not an exported system, or there is no runtime.
     """
 
+    inference_precision = "float32"
+
     def __init__(self, file: Path, runtime: Runtime | None = None, device: str = "auto") -> None:
         super().__init__()
         if not file.is_file():

@@ -1,7 +1,7 @@
 """Run a system on decoded pictures: RGB (H, W, 3) uint8 arrays in, NumPy arrays out.
 
 Stores and searches compare embeddings by their cosine, so `detect` and `embed` return unit length,
-whatever the metric of the system.
+whatever the metric of the system. Models come from `PersonSearchModel.for_inference` for speed.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from personsearch.errors import naming_settings
-from personsearch.systems.base import PersonSearchModel
+from personsearch.systems.base import PersonSearchModel, device_of
 from personsearch.types import Detections, FloatArray
 
 
@@ -23,19 +23,20 @@ def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
 
 
 def to_images(pictures: Sequence[NDArray[np.uint8]], device: torch.device) -> list[Tensor]:
-    """Convert pictures to float32 in 0..1, (3, H, W) each, on `device`."""
-    return [to_tensor(picture).to(device) for picture in pictures]
+    """Convert pictures to float32 in 0..1, (3, H, W) each, on `device`.
 
-
-def device_of(module: nn.Module) -> torch.device:
-    """Return the device of a module's weights; the CPU if it has none."""
-    return next((weight.device for weight in module.parameters()), torch.device("cpu"))
+    Eight bits a colour travel to the device, and become numbers there.
+    """
+    if device.type == "cpu":
+        return [to_tensor(picture) for picture in pictures]
+    moved = [torch.from_numpy(np.ascontiguousarray(p)).to(device) for p in pictures]
+    return [pixels.permute(2, 0, 1).float().div_(255.0) for pixels in moved]
 
 
 @torch.inference_mode()
 def detect(model: PersonSearchModel, pixels: NDArray[np.uint8]) -> Detections:
     """Return the people in a picture, with unit embeddings, by descending score."""
-    with naming_settings(size_settings(model)):
+    with model.autocast(), naming_settings(size_settings(model)):
         found = model.detect(to_images([pixels], device_of(model)))[0]
     return replace(found, embeddings=as_cosines(model, found.embeddings))
 
@@ -44,7 +45,7 @@ def detect(model: PersonSearchModel, pixels: NDArray[np.uint8]) -> Detections:
 def embed(model: PersonSearchModel, pixels: NDArray[np.uint8], boxes: FloatArray) -> FloatArray:
     """Return the unit embeddings (N, D) of given boxes (N, 4) in a picture."""
     device = device_of(model)
-    with naming_settings(size_settings(model)):
+    with model.autocast(), naming_settings(size_settings(model)):
         given = torch.as_tensor(boxes, dtype=torch.float32, device=device)
         rows: FloatArray = (
             model.embed(to_images([pixels], device), [given])[0].float().cpu().numpy()

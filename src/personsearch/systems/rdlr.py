@@ -158,6 +158,10 @@ class RDLR(PyramidSystem):
         crops = roi_transform(images, boxes, self.crop_size)
         return split_like(self.reid.embed(crops), boxes)
 
+    def bfloat16_parts(self) -> Sequence[nn.Module]:
+        """Return all but the re-ID network, which computes narrow crops in float32."""
+        return [self.trunk, self.detector]
+
     @contextmanager
     def _fixed(self) -> Iterator[None]:
         """Run the re-ID network as at search time: gradients pass through, weights stay."""

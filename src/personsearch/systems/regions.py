@@ -26,15 +26,16 @@ from personsearch.detectors.faster_rcnn import (
     Pooling,
     ProposalNetwork,
     Proposals,
+    RegionPooling,
     RegionSampler,
     SampledRegions,
     decode_boxes,
     detection_losses,
     grid,
-    pool_regions,
     select_detections,
     split_like,
 )
+from personsearch.detectors.region_head import run_shared, shares_work
 from personsearch.distributed import dropout
 from personsearch.systems.base import PersonSearchModel, Target, split_targets
 from personsearch.types import Detections
@@ -77,19 +78,28 @@ class RegionFeatures:
 
     def __init__(
         self,
-        pooled: Tensor,  # (R, C, h, w)
+        features: Tensor,  # the shared map (B, C, H, W)
+        regions: RegionPooling,
         head: nn.Sequential,
-        detection_head: nn.Module | None,
+        detection_head: nn.Module | None = None,
         dropout: float = 0.0,  # rate after each ReLU of the head: fc6 and fc7 of VGG16
     ) -> None:
-        self.pooled, self.dropout = pooled, dropout
+        self.dropout = dropout
+        self._map, self._regions = features, regions
         self._head, self._detection_head = head, detection_head
         self._joint: Any = None
+
+    @cached_property
+    def pooled(self) -> Tensor:
+        """The pooled regions (R, C, h, w)."""
+        return self._regions(self._map)
 
     @cached_property
     def deep(self) -> Tensor:
         """The head's output (R, C', h', w')."""
         if not self.dropout:
+            if shares_work(self._head, self._map, self._regions):
+                return run_shared(self._head, self._map, self._regions)
             output: Tensor = self._head(self.pooled)
             return output
         x = self.pooled
@@ -113,11 +123,16 @@ class RegionFeatures:
             self._joint = module(self.pooled, self.deep)
         return self._joint
 
+    def __len__(self) -> int:
+        return len(self._regions)
+
     def __getitem__(self, rows: Tensor) -> Self:
         if self.dropout:
             _ = self.deep  # computed for all rows: their noise is that of all processes
         chosen = copy(self)
-        vars(chosen).update((name, _rows(value, rows)) for name, value in vars(self).items())
+        computed = ("pooled", "deep", "detection", "_joint")
+        vars(chosen).update((k, _rows(v, rows)) for k, v in vars(self).items() if k in computed)
+        chosen._regions = self._regions[rows]
         return chosen
 
 
@@ -277,8 +292,16 @@ class RegionSystem(PersonSearchModel):
 
         `size` and `pooling` are `roi_size` and `roi_pooling` if not given.
         """
-        return pool_regions(
-            maps.features,
+        return self.regions(boxes, size, pooling)(maps.features)
+
+    def regions(
+        self,
+        boxes: list[Tensor],
+        size: tuple[int, int] | None = None,
+        pooling: Pooling | None = None,
+    ) -> RegionPooling:
+        """Return what pools `boxes` from a shared map; see `pool`."""
+        return RegionPooling(
             boxes,
             size or self.roi_size,
             self.stride,
@@ -291,7 +314,9 @@ class RegionSystem(PersonSearchModel):
         self, maps: FeatureMaps, boxes: list[Tensor], dropout: float = 0.0
     ) -> RegionFeatures:
         """Return what `predict` and `embed_features` read of `boxes` in pixels of the batch."""
-        return RegionFeatures(self.pool(maps, boxes), self.head, self.detection_head, dropout)
+        return RegionFeatures(
+            maps.features, self.regions(boxes), self.head, self.detection_head, dropout
+        )
 
     def average(self, features: RegionFeatures) -> Tensor:
         """Return the head's output averaged over `cells` (R, C' x cells); fc7 of VGG16 as it is."""

@@ -108,9 +108,9 @@ class SeqNet(NormAwareSystem):
 
     def _first(self, maps: FeatureMaps, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits (R, 2), background first, and deltas (R, 4) of the first head."""
-        output = self.first_head(self.pool(maps, boxes))
+        features = RegionFeatures(maps.features, self.regions(boxes), self.first_head)
         # One cell, which the predictor's own average leaves as it is.
-        logits, deltas = self.first(functional.adaptive_max_pool2d(output, 1))
+        logits, deltas = self.first(functional.adaptive_max_pool2d(features.deep, 1))
         return logits, deltas
 
     def score(

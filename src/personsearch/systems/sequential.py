@@ -17,7 +17,7 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from personsearch.detectors.backbones import Trunk
-from personsearch.detectors.faster_rcnn import Pooling, grid, pool_regions, split_like
+from personsearch.detectors.faster_rcnn import Pooling, RegionPooling, grid, split_like
 from personsearch.detectors.retinanet import PUBLISHED, RetinaNet, RetinaNetSettings
 from personsearch.distributed import join
 from personsearch.errors import ModelError
@@ -160,7 +160,7 @@ class Sequential(PyramidSystem):
         if not self.shared:
             return self._crops(maps.images, self.transform.unscale(boxes, maps.images, maps.batch))
         features = maps.maps[self.shared[-1]]
-        return pool_regions(features, boxes, self.region_grid, self.stride, self.region_pooling)
+        return RegionPooling(boxes, self.region_grid, self.stride, self.region_pooling)(features)
 
     def _crops(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Return normalised crops (R, 3, h, w) of `boxes` in the pictures' own pixels."""

@@ -17,8 +17,8 @@ from personsearch.external.description import NetworksDescription, read_descript
 from personsearch.external.detector import ExternalDetector
 from personsearch.external.embedder import ExternalEmbedder
 from personsearch.external.input_transform import Picture
-from personsearch.systems.base import Metric, PersonSearchModel, Target
-from personsearch.systems.inference import device_of, to_images, unit_length
+from personsearch.systems.base import Metric, PersonSearchModel, Target, device_of
+from personsearch.systems.inference import to_images, unit_length
 from personsearch.types import Detections, FloatArray
 
 
@@ -41,17 +41,19 @@ class ModelDetector(nn.Module):
 
     def __init__(self, model: PersonSearchModel) -> None:
         super().__init__()
-        self.model = model
+        self.model = model.for_inference()
 
     def forward(self, pictures: list[Picture]) -> list[tuple[FloatArray, FloatArray]]:
         """Return boxes (N, 4) in picture pixels and scores (N,) of each picture."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self.model.autocast():
             found = self.model.detect(to_images(pictures, device_of(self.model)))
         return [(detections.boxes, detections.scores) for detections in found]
 
 
 class TwoStep(PersonSearchModel):
     """Any detector and any embedder as one person-search model. Nothing in it is trained."""
+
+    inference_precision = "float32"  # of what is not left to runtimes and to forms of their own
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from personsearch.datasets.dataset import Dataset
 from personsearch.datasets.validation import split_validation
+from personsearch.detectors.memory_format import channels_together
 from personsearch.distributed import (
     any_process,
     average_,
@@ -100,11 +101,7 @@ class Trainer:
         if recipe.init:
             restored = checkpoint.restore_matching(self.model, Path(recipe.init))
             self.start = checkpoint.describe_start(self.model, restored)
-        self.model.to(self.device)
-        # On the CPU, gradients of a strided 1 x 1 convolution with few channels overrun their
-        # memory in this layout (torch 2.15), and bfloat16 gains nothing from it.
-        if self.device.type == "cuda":
-            self.model.to(memory_format=torch.channels_last)
+        channels_together(self.model.to(self.device))
         self.stages = make_stages(recipe, self.scenes)
         for stage in self.stages:
             stage.check(self.model)
