@@ -10,7 +10,7 @@ from PIL import Image
 from personsearch.boxes import area, clip, intersection
 from personsearch.errors import DataError
 from personsearch.training.canvases import Canvases
-from personsearch.training.training_set import PictureCache
+from personsearch.training.training_set import Batch, PictureCache, load
 from personsearch.training.transforms import Augmentation
 from personsearch.types import Scene
 
@@ -41,13 +41,19 @@ def scenes(tmp_path: Path) -> list[Scene]:
 def _canvases(scenes: list[Scene], seed: int = 0, **changes: float) -> Canvases:
     options = {"color_jitter": 0.0, "erase": 0.0, "flip": 0.5} | changes
     pictures = PictureCache(scenes, keep=True)
-    return Canvases(scenes, pictures, Augmentation(**options), seed, SIZE, most=6, count=3)
+    return Canvases(scenes, pictures, Augmentation(**options), seed, SIZE, most=6)
+
+
+def _batch(canvases: Canvases, iteration: int) -> Batch:
+    """Return three canvases."""
+    (batch,) = load(canvases, [[(iteration, place) for place in range(3)]], workers=0)
+    return batch.to(torch.device("cpu"))
 
 
 def test_every_box_holds_the_person_that_its_id_names(scenes: list[Scene]) -> None:
     canvases, seen = _canvases(scenes), set()
     for iteration in range(15):
-        batch = canvases.batch(iteration)
+        batch = _batch(canvases, iteration)
         for image, target in zip(batch.images, batch.targets, strict=True):
             pixels = (image * 255).round().numpy().transpose(1, 2, 0)
             assert len(target.boxes) > 0
@@ -80,7 +86,7 @@ def _one_person(tmp_path: Path, **changes: float) -> Canvases:
 def test_boxes_end_where_people_end(flip: float, tmp_path: Path) -> None:
     canvases, errors = _one_person(tmp_path, flip=flip), []
     for iteration in range(20):
-        batch = canvases.batch(iteration)
+        batch = _batch(canvases, iteration)
         for image, target in zip(batch.images, batch.targets, strict=True):
             # Another cut of the person may stand close by; the first has black around it.
             x1, y1, x2, y2 = box = target.boxes[0].numpy()
@@ -102,7 +108,7 @@ def test_where_a_cut_ends_does_not_tell_where_the_person_ends(tmp_path: Path) ->
     for flip in (0.0, 1.0):
         canvases = _one_person(tmp_path, flip=flip)
         # The first cut starts at the corner of the canvas.
-        first = [t.boxes[0].tolist() for i in range(30) for t in canvases.batch(i).targets]
+        first = [t.boxes[0].tolist() for i in range(30) for t in _batch(canvases, i).targets]
         margins.append([(x1 / (x2 - x1), y1 / (y2 - y1)) for x1, y1, x2, y2 in first])
     drawn = np.array(margins)
     least, most = Canvases.margins
@@ -119,7 +125,7 @@ def test_people_outside_of_their_picture_are_left_out(scenes: list[Scene]) -> No
     scene = scenes[0]
     lost = Scene("lost", scene.path, scene.size, boxes, np.array([0, 1, 2]))
     for iteration in range(10):
-        for target in _canvases([lost]).batch(iteration).targets:
+        for target in _batch(_canvases([lost]), iteration).targets:
             assert set(target.ids.tolist()) == {1}
             held = target.boxes.numpy()
             np.testing.assert_allclose(clip(held, SIZE), held, atol=1e-4)
@@ -133,7 +139,7 @@ def test_people_outside_of_their_picture_are_left_out(scenes: list[Scene]) -> No
 def test_people_fit_and_do_not_overlap(scenes: list[Scene]) -> None:
     canvases = _canvases(scenes)
     for iteration in range(20):
-        for target in canvases.batch(iteration).targets:
+        for target in _batch(canvases, iteration).targets:
             boxes = target.boxes.numpy()
             np.testing.assert_allclose(clip(boxes, SIZE), boxes, atol=1e-4)
             shared = intersection(boxes, boxes)
@@ -146,16 +152,16 @@ def test_people_fit_and_do_not_overlap(scenes: list[Scene]) -> None:
 def test_a_batch_depends_on_seed_and_iteration_alone(scenes: list[Scene]) -> None:
     settings = {"color_jitter": 0.3, "erase": 0.5}
     first, second = _canvases(scenes, **settings), _canvases(scenes, **settings)
-    second.batch(9)
-    for a, b in zip(first.batch(4).images, second.batch(4).images, strict=True):
+    _batch(second, 9)
+    for a, b in zip(_batch(first, 4).images, _batch(second, 4).images, strict=True):
         assert torch.equal(a, b)
-    other = _canvases(scenes, seed=1, **settings).batch(4)
-    assert not torch.equal(first.batch(4).images[0], other.images[0])
-    assert not torch.equal(first.batch(4).images[0], first.batch(4).images[1])
+    other = _batch(_canvases(scenes, seed=1, **settings), 4)
+    assert not torch.equal(_batch(first, 4).images[0], other.images[0])
+    assert not torch.equal(_batch(first, 4).images[0], _batch(first, 4).images[1])
 
 
 def test_shapes_and_names(scenes: list[Scene]) -> None:
-    batch = _canvases(scenes).batch(2)
+    batch = _batch(_canvases(scenes), 2)
     assert [tuple(i.shape) for i in batch.images] == [(3, 120, 160)] * 3
     assert all(t.boxes.dtype == torch.float32 for t in batch.targets)
     assert all(t.ids.dtype == torch.int64 for t in batch.targets)
@@ -167,7 +173,7 @@ def test_people_larger_than_a_canvas_are_made_to_fit(tmp_path: Path) -> None:
     boxes = np.array([[0, 0, 1200, 900], [100, 0, 200, 900]], dtype=np.float32)
     scene = Scene("a", tmp_path / "a.png", (1200, 900), boxes, np.array([0, 1]))
     for iteration in range(10):
-        for target in _canvases([scene]).batch(iteration).targets:
+        for target in _batch(_canvases([scene]), iteration).targets:
             assert len(target.ids) > 0
             boxes = target.boxes.numpy()
             np.testing.assert_allclose(clip(boxes, SIZE), boxes, atol=1e-4)

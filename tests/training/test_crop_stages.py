@@ -79,7 +79,7 @@ def test_the_first_stage_has_a_classifier_of_its_own(scenes: list[Scene], detect
     parameters = stage.parameters(model)
     assert {id(p) for p in stage.module.parameters()} <= {id(p) for p in parameters}
     assert len(parameters) == len(list(model.parameters())) + 1
-    batch = next(stage.batches(0, 0, 1))
+    batch = next(stage.batches(0, 0, 1)).to(torch.device("cpu"))
     losses = stage.losses(model, batch.images, batch)
     found = {"rpn_objectness", "rpn_box", "detection", "box"} if detection else set()
     assert losses.keys() == found | {"softmax"}
@@ -96,7 +96,7 @@ def test_true_boxes_move_within_bounds(
     stage = crop_stage(scenes, crop_jitter=jitter)
     model = stage.recipe.build(3)
     stage.prepare(model, torch.device("cpu"), Path())
-    batch = next(stage.batches(0, 0, 1))
+    batch = next(stage.batches(0, 0, 1)).to(torch.device("cpu"))
     embedded: list[list[Tensor]] = []
     embed = model.embed_regions
     monkeypatch.setattr(

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from personsearch.errors import PictureError
+from personsearch.systems.inference import to_pixels, to_tensor
 from personsearch.training.samplers import RandomSampler
 from personsearch.training.training_set import (
     Batch,
     PictureCache,
     TrainingSet,
     load_batches,
-    to_tensor,
 )
 from personsearch.training.transforms import MEAN_COLOR, Augmentation
 from personsearch.types import Scene
@@ -59,6 +59,17 @@ def test_to_tensor() -> None:
     assert tensor[1, 1, 2].item() == pytest.approx(picture[1, 2, 1] / 255)
 
 
+def test_bytes_become_numbers_on_the_device(scenes: list[Scene]) -> None:
+    (batch,) = _load(scenes, 0, 1, workers=0)
+    moved = batch.to(torch.device("cpu"))
+    assert moved.names == batch.names
+    for image, pixels in zip(moved.images, batch.images, strict=True):
+        assert pixels.dtype == torch.uint8
+        assert torch.equal(image, pixels.float() / 255)
+    again = moved.to(torch.device("cpu"))
+    assert all(torch.equal(x, y) for x, y in zip(again.images, moved.images, strict=True))
+
+
 def test_the_cache_keeps_only_if_asked(scenes: list[Scene]) -> None:
     kept, passing = PictureCache(scenes, keep=True), PictureCache(scenes, keep=False)
     first = kept[0]
@@ -74,7 +85,7 @@ def test_ignored_regions_are_covered_but_for_people(scenes: list[Scene]) -> None
     regions = np.array([[10, 20, 30, 40]], np.float32)
     training_set = TrainingSet([replace(scenes[0], ignored=regions)], plain, Augmentation(), seed=0)
     image, target, _ = training_set[(0, 0, 0)]
-    picture = (image * 255).round().byte().permute(1, 2, 0).numpy()
+    picture = image.permute(1, 2, 0).numpy()
     for (row, column), covered in {
         (39, 20): True,  # in the region
         (25, 15): False,  # in the region and in the first person's box
@@ -91,7 +102,7 @@ def test_without_augmentation_a_scene_comes_as_it_is(scenes: list[Scene]) -> Non
     pictures = PictureCache(scenes, keep=False)
     image, target, name = TrainingSet(scenes, pictures, Augmentation(), 0)[0, 0, 2]
     assert name == "scene 2"
-    assert torch.equal(image, to_tensor(pictures[2]))
+    assert torch.equal(image, to_pixels(pictures[2]))
     assert torch.equal(target.boxes, torch.from_numpy(scenes[2].boxes))
     assert target.ids.tolist() == [2, -1]
 

@@ -19,18 +19,22 @@ from personsearch.types import Detections, FloatArray
 
 def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
     """Convert a picture to float32 in 0..1, (3, H, W)."""
-    return torch.from_numpy(picture.transpose(2, 0, 1).copy()).float().div_(255.0)
+    return to_numbers(to_pixels(picture))
+
+
+def to_pixels(picture: NDArray[np.uint8]) -> Tensor:
+    """Convert a picture to a tensor of bytes, (3, H, W): a quarter of what numbers take."""
+    return torch.from_numpy(picture.transpose(2, 0, 1).copy())
+
+
+def to_numbers(pixels: Tensor) -> Tensor:
+    """Convert bytes (3, H, W) to float32 in 0..1, on their device; numbers stay."""
+    return pixels if pixels.is_floating_point() else pixels.float().div_(255.0)
 
 
 def to_images(pictures: Sequence[NDArray[np.uint8]], device: torch.device) -> list[Tensor]:
-    """Convert pictures to float32 in 0..1, (3, H, W) each, on `device`.
-
-    Eight bits a colour travel to the device, and become numbers there.
-    """
-    if device.type == "cpu":
-        return [to_tensor(picture) for picture in pictures]
-    moved = [torch.from_numpy(np.ascontiguousarray(p)).to(device) for p in pictures]
-    return [pixels.permute(2, 0, 1).float().div_(255.0) for pixels in moved]
+    """Convert pictures to float32 in 0..1, (3, H, W) each, on `device`."""
+    return [to_numbers(to_pixels(picture).to(device)) for picture in pictures]
 
 
 @torch.inference_mode()

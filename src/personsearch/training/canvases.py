@@ -4,26 +4,28 @@ A canvas shows four times as many people as a picture, at the same scales. So a 
 cheaply to tell people apart before it has to find them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from personsearch.boxes import Boxes
 from personsearch.errors import DataError
 from personsearch.systems.base import Target
-from personsearch.systems.inference import to_tensor
+from personsearch.systems.inference import to_pixels
 from personsearch.training.samplers import generator, visible_people
-from personsearch.training.training_set import Batch, PictureCache
+from personsearch.training.training_set import PictureCache
 from personsearch.training.transforms import Augmentation, Picture
 from personsearch.types import FloatArray, IntArray, Scene
 
 
 @dataclass(eq=False, repr=False)
-class Canvases:
+class Canvases(Dataset[tuple[Tensor, Target, str]]):
     """Canvases of labelled people, identities drawn equally often.
 
     The augmentation is of each person, without scaling.
@@ -35,7 +37,6 @@ class Canvases:
     seed: int
     size: tuple[int, int]  # (width, height) of a canvas
     most: int  # largest number of people on a canvas
-    count: int  # canvases in a batch
 
     # Range of the margin around a person, as a fraction of the box's sides. It is random because
     # the border of a cut must not reveal the border of the person.
@@ -50,16 +51,12 @@ class Canvases:
         self._ids = sorted(people)
         self._people = people
 
-    def batch(self, iteration: int, places: Iterable[int] | None = None) -> Batch:
-        """Return the canvases of one iteration, counted from zero, or those at `places` of it."""
-        images, targets, names = [], [], []
-        for place in range(self.count) if places is None else places:
-            rng = generator(self.seed, 4, iteration, place)
-            canvas, boxes, ids = self._pack(rng)
-            images.append(to_tensor(canvas))
-            targets.append(Target(torch.from_numpy(boxes), torch.from_numpy(ids)))
-            names.append(f"canvas {place} of iteration {iteration}")
-        return Batch(images, targets, names)
+    def __getitem__(self, slot: tuple[int, int]) -> tuple[Tensor, Target, str]:
+        """Return the canvas at a place of an iteration, both counted from zero."""
+        iteration, place = slot
+        canvas, boxes, ids = self._pack(generator(self.seed, 4, iteration, place))
+        target = Target(torch.from_numpy(boxes), torch.from_numpy(ids))
+        return to_pixels(canvas), target, f"canvas {place} of iteration {iteration}"
 
     def _pack(self, rng: np.random.Generator) -> tuple[Picture, FloatArray, IntArray]:
         """Fill a canvas in rows from left to right until the next person does not fit."""

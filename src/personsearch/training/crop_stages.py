@@ -19,7 +19,7 @@ from personsearch.systems.regions import RegionSystem
 from personsearch.training.canvases import Canvases
 from personsearch.training.recipe import Recipe
 from personsearch.training.stages import Stage, crop_augmentation, trainable
-from personsearch.training.training_set import Batch, PictureCache
+from personsearch.training.training_set import Batch, PictureCache, load
 from personsearch.types import Scene
 
 
@@ -55,18 +55,18 @@ class CropStage(Stage):
             recipe.seed,
             size,
             recipe.crops_per_canvas,
-            recipe.canvases_per_iteration,
         )
 
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
-        share, rest = divmod(self.canvases.count, world)
+        share, rest = divmod(self.recipe.canvases_per_iteration, world)
         if rest:
             raise RecipeError(
-                f"a batch has {self.canvases.count} canvases, expected a multiple of {world} for "
+                f"a batch has {share * world + rest} canvases, expected a multiple of {world} for "
                 f"{world} processes; change canvases_per_iteration"
             )
-        for iteration in range(start, self.iterations):
-            yield self.canvases.batch(iteration, range(rank * share, (rank + 1) * share))
+        places = range(rank * share, (rank + 1) * share)
+        slots = ([(i, place) for place in places] for i in range(start, self.iterations))
+        return load(self.canvases, slots, self.recipe.loader_workers)
 
     def prepare(self, model: RegionSystem, device: torch.device, folder: Path) -> None:
         num_ids = 1 + max(int(scene.ids.max(initial=-1)) for scene in self.scenes)

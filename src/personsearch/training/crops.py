@@ -14,7 +14,7 @@ import torch
 from personsearch import boxes as box_arithmetic
 from personsearch.errors import DataError
 from personsearch.systems.base import Target
-from personsearch.systems.inference import to_tensor
+from personsearch.systems.inference import to_pixels
 from personsearch.training.samplers import EpochOrder, SceneSampler, generator, visible_people
 from personsearch.training.training_set import Slot, TrainingSet
 from personsearch.training.transforms import Picture
@@ -53,7 +53,7 @@ class Crops(TrainingSet):
             box, identity = self.scenes[index].boxes[row], int(self.scenes[index].ids[row])
         crop, inner = self._cut(self.pictures[index], box, rng)
         target = Target(torch.from_numpy(inner[None]), torch.tensor([identity]))
-        return to_tensor(crop), target, self.scenes[index].name
+        return to_pixels(crop), target, self.scenes[index].name
 
     def background(self, rng: np.random.Generator) -> tuple[int, FloatArray]:
         """Draw a scene and a box (4,) in it that overlaps everyone less than `BACKGROUND_IOU`."""

@@ -234,10 +234,9 @@ class Trainer:
                 raise KeyboardInterrupt
 
     def _backward(self, stage: Stage, batch: Any, iteration: int) -> None:
-        images = [image.to(self.device) for image in batch.images]
-        batch = type(batch)(images, [t.to(self.device) for t in batch.targets], batch.names)
+        batch = batch.to(self.device)
         with autocast(self.device, self.recipe.precision):
-            losses = stage.losses(self.model, images, batch)
+            losses = stage.losses(self.model, batch.images, batch)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         names = batch.names
         self._unread.add(

@@ -5,7 +5,7 @@ number of loader processes, and any interruption, gives the same run.
 """
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from personsearch.errors import DataError
 from personsearch.media.pictures import read_scene
 from personsearch.systems.base import Target
-from personsearch.systems.inference import to_tensor
+from personsearch.systems.inference import to_numbers, to_pixels
 from personsearch.training.samplers import SceneSampler, generator
 from personsearch.training.transforms import MEAN_COLOR, Augmentation
 from personsearch.types import FloatArray, Scene
@@ -29,11 +29,20 @@ Slot = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures (3, H, W) in 0..1, their labels, and their names for error messages."""
+    """Pictures (3, H, W), their labels, and their names for error messages."""
 
-    images: list[Tensor]
+    images: list[Tensor]  # bytes, or numbers in 0..1
     targets: list[Target]
     names: list[str]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device, with pictures as float32 in 0..1."""
+        images = [to_numbers(image.to(device, non_blocking=True)) for image in self.images]
+        return Batch(images, [target.to(device) for target in self.targets], self.names)
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in memory from which a GPU copies while it computes."""
+        return Batch([image.pin_memory() for image in self.images], self.targets, self.names)
 
 
 class PictureCache:
@@ -68,7 +77,7 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
         picture = without_ignored(self.pictures[index], scene)
         picture, boxes, kept = self.augmentation(picture, scene.boxes, rng)
         target = Target(torch.from_numpy(boxes), torch.from_numpy(scene.ids[kept]))
-        return to_tensor(picture), target, scene.name
+        return to_pixels(picture), target, scene.name
 
 
 def without_ignored(picture: NDArray[np.uint8], scene: Scene) -> NDArray[np.uint8]:
@@ -96,12 +105,13 @@ class _Readable(Dataset[Any]):
     arrive as another type, with a traceback as its message.
     """
 
-    def __init__(self, training_set: TrainingSet) -> None:
+    def __init__(self, training_set: Dataset[Any]) -> None:
         self.training_set = training_set
 
-    def __getitem__(self, slot: Slot) -> tuple[Tensor, Target, str] | DataError:
+    def __getitem__(self, slot: Any) -> tuple[Tensor, Target, str] | DataError:
         try:
-            return self.training_set[slot]
+            item: tuple[Tensor, Target, str] = self.training_set[slot]
+            return item
         except DataError as error:
             return error
 
@@ -144,13 +154,19 @@ def load_batches(
 
     Several training processes share every batch, in rank order.
     """
+    return load(training_set, _slots(sampler, start, stop, rank, world), workers)
+
+
+def load(dataset: Dataset[Any], slots: Iterable[list[Any]], workers: int) -> Iterator[Batch]:
+    """Yield the batches of a data set of given slots, made ahead by `workers` processes."""
     loader: DataLoader[Any] = DataLoader(
-        _Readable(training_set),
-        batch_sampler=_slots(sampler, start, stop, rank, world),
+        _Readable(dataset),
+        batch_sampler=slots,
         num_workers=workers,
         collate_fn=_join,
         prefetch_factor=2 if workers else None,
         worker_init_fn=_ignore_interrupts,
+        pin_memory=torch.cuda.is_available(),
         # A loader draws a seed for its processes, which must not affect the network's generator.
         generator=torch.Generator(),
     )
