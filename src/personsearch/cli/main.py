@@ -79,7 +79,7 @@ def options(
 
 
 class _Echo(logging.Handler):
-    """Prints where a network runs."""
+    """Prints where a network runs, and in which precision."""
 
     def emit(self, record: logging.LogRecord) -> None:
         echo(self.format(record), err=True)
@@ -92,7 +92,7 @@ def main() -> None:
     Ctrl-C.
     """
     debug = "--debug" in sys.argv
-    networks = logging.getLogger("personsearch.external")
+    networks = logging.getLogger("personsearch")
     networks.setLevel(logging.INFO)
     networks.addHandler(shown := _Echo())
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

@@ -1,5 +1,6 @@
 """The contract of every person-search system, and the labels that it is trained with."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
@@ -14,6 +15,8 @@ from personsearch.detectors.memory_format import channels_together
 from personsearch.errors import DataError
 from personsearch.precision import Precision, autocast, chosen_precision
 from personsearch.types import Detections
+
+_log = logging.getLogger(__name__)
 
 Metric = Literal["cosine", "euclidean"]
 """What embeddings are compared by: those of ``"cosine"`` have unit length; see
@@ -87,6 +90,9 @@ class PersonSearchModel(nn.Module, ABC):
         fold_norm(model)
         channels_together(model)
         model.inference_precision = chosen_precision(device_of(self), precision)
+        if not self.training:  # a model in training is validated many times
+            device, computes = device_of(self), model.inference_precision
+            _log.info("%s: computes in %s on %s", type(self).__name__, computes, device)
         if model.inference_precision == "bfloat16":
             for part in model.bfloat16_parts():
                 for module in part.modules():
