@@ -48,13 +48,12 @@ def vgg() -> Xiao2016:
     """The published network, but for fc6 and fc7 of 4096, which are slow."""
     torch.manual_seed(0)
     backbone = build_backbone("vgg16", frozen_stages=10)
-    narrow = nn.Linear(512 * 7 * 7, 8), nn.Linear(8, 8)
-    head = nn.Sequential(
-        *(
-            narrow[int(n == "fc7")] if n in ("fc6", "fc7") else m
-            for n, m in backbone.head.named_children()
-        )
-    )
+    narrow: dict[str, nn.Module] = {
+        "fc6": nn.Linear(512 * 7 * 7, 8),
+        "fc7": nn.Linear(8, 8),
+        "cell": nn.Unflatten(1, (8, 1, 1)),
+    }
+    head = nn.Sequential(*(narrow.get(n, m) for n, m in backbone.head.named_children()))
     return Xiao2016(replace(backbone, head=head, head_channels=8), 4)
 
 
