@@ -92,9 +92,11 @@ def main() -> None:
     Ctrl-C.
     """
     debug = "--debug" in sys.argv
-    networks = logging.getLogger("personsearch")
-    networks.setLevel(logging.INFO)
-    networks.addHandler(shown := _Echo())
+    shown = _Echo()
+    networks = [logging.getLogger(f"personsearch.{room}") for room in ("external", "systems")]
+    for logger in networks:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(shown)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
@@ -107,5 +109,6 @@ def main() -> None:
         echo("interrupted", err=True)
         sys.exit(130)
     finally:
-        networks.removeHandler(shown)
-        networks.setLevel(logging.NOTSET)
+        for logger in networks:
+            logger.removeHandler(shown)
+            logger.setLevel(logging.NOTSET)
