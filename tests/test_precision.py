@@ -62,3 +62,18 @@ def test_other_devices_run_in_float32() -> None:
 def test_another_precision_lists_the_valid_ones() -> None:
     with pytest.raises(RecipeError, match="'half', expected 'auto', 'float32' or 'bfloat16'"):
         precision.autocast(CPU, "half")
+
+
+def test_bfloat16_that_is_slow_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    precision._warn_of_slow_bfloat16.cache_clear()
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: False)
+    for _ in range(2):
+        assert precision.chosen_precision(CPU, "bfloat16") == "bfloat16"
+    assert precision.chosen_precision(CPU, "auto") == "float32"
+    assert [r.message for r in caplog.records] == [
+        "precision = 'bfloat16' on a cpu that has none in hardware is slower than float32; "
+        "use 'auto' or 'float32'"
+    ]
+    precision._warn_of_slow_bfloat16.cache_clear()

@@ -1,11 +1,15 @@
 """When networks run in bfloat16."""
 
+import logging
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Literal
 
 import torch
 
 from personsearch.errors import RecipeError
+
+_log = logging.getLogger(__name__)
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -35,9 +39,19 @@ def chosen_precision(device: torch.device, precision: str) -> Precision:
     """
     if precision not in ("auto", "float32", "bfloat16"):
         raise RecipeError(f"precision is {precision!r}, expected 'auto', 'float32' or 'bfloat16'")
-    if precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device)):
-        return "bfloat16"
-    return "float32"
+    fast = has_fast_bfloat16(device)
+    if precision == "bfloat16" and not fast:
+        _warn_of_slow_bfloat16(device.type)
+    return "bfloat16" if precision == "bfloat16" or (precision == "auto" and fast) else "float32"
+
+
+@cache
+def _warn_of_slow_bfloat16(device: str) -> None:
+    _log.warning(
+        "precision = 'bfloat16' on a %s that has none in hardware is slower than float32; "
+        "use 'auto' or 'float32'",
+        device,
+    )
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
