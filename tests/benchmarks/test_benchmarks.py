@@ -92,3 +92,17 @@ def test_a_loaded_server_shows_nobody_who_was_erased_and_loses_nothing() -> None
     assert (found["erased_still_visible"], found["lost"], found["failures"]) == (0, 0, [])
     assert (found["audit"], found["damage"]) == ("whole", "none")
     assert found["statuses"]["200"] > 0
+
+
+def test_networks_are_compared_with_one_as_it_is_built() -> None:
+    sizes = ("--size", "64", "96", "--train-size", "64", "96", "--train-batch", "1")
+    chosen = ("--systems", "seqnet", "--people", "2", "--rounds", "1", "--device", "cpu")
+    result = json.loads(_run("networks.py", *sizes, *chosen, "--json"))
+    rows = result["rows"]
+    assert [row["task"] for row in rows] == sorted(row["task"] for row in rows)
+    assert {row["system"] for row in rows} == {"seqnet as built", "seqnet"}
+    assert all(row["pictures_per_second"] > 0 and row["ratio"] > 0 for row in rows)
+    detection, training = result["differences"]
+    assert detection["scores"] < 1e-4
+    assert training["sum of losses"] < 1e-3
+    assert result["nms"]["kept, ours"] == result["nms"]["kept, torchvision"]
