@@ -130,7 +130,7 @@ def test_trains_the_detector_alone(tmp_path: Path) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     optimizer = stage.make_optimizer(stage.parameters(model))
     stage.set_mode(model)
-    batch = next(stage.batches(0, 0, 1))
+    batch = next(stage.batches(0, 0, 1)).to(torch.device("cpu"))
     losses = stage.losses(model, batch.images, batch)
     assert losses.keys() == {"focal", "box"}
     torch.stack(list(losses.values())).sum().backward()

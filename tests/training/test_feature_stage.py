@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 
 from personsearch.datasets.dataset import Dataset
 from personsearch.errors import DataError, RecipeError
+from personsearch.systems.inference import to_tensor
 from personsearch.systems.sequential import Sequential
 from personsearch.training.feature_cache import FeatureCache
 from personsearch.training.feature_stage import FeatureStage, shots
 from personsearch.training.loop import Trainer
 from personsearch.training.recipe import Recipe, make_recipe
-from personsearch.training.training_set import PictureCache, to_tensor
+from personsearch.training.training_set import PictureCache
 from personsearch.types import Scene
 
 CPU = torch.device("cpu")

@@ -139,7 +139,7 @@ def test_every_stage_implements_the_interface_under_its_name_in_the_catalogue() 
 def test_the_main_stage_has_all_losses_of_the_system(scenes: list[Scene]) -> None:
     stage = scene_stage(scenes, anchor_sizes=[16, 32], min_size=64, max_size=96)
     model = stage.recipe.build(3)
-    batch = next(stage.batches(0, 0, 1))
+    batch = next(stage.batches(0, 0, 1)).to(torch.device("cpu"))
     losses = stage.losses(model, batch.images, batch)
     assert set(losses) == {"rpn_objectness", "rpn_box", "detection", "box", "oim"}
 

@@ -20,7 +20,7 @@ from personsearch.distributed import barrier, rank
 from personsearch.errors import DataError, RecipeError
 from personsearch.precision import autocast
 from personsearch.systems.base import Target, move_sides
-from personsearch.systems.inference import to_tensor
+from personsearch.systems.inference import to_numbers, to_pixels
 from personsearch.systems.sequential import Sequential
 from personsearch.training.feature_cache import FeatureCache, Rows, write_features
 from personsearch.training.recipe import Recipe
@@ -127,7 +127,7 @@ class FeatureStage(SceneStage):
                 if not len(ids):
                     continue
                 with autocast(device, self.recipe.precision):
-                    features = model.features([image.to(device)], [boxes.to(device)])
+                    features = model.features([to_numbers(image.to(device))], [boxes.to(device)])
                 yield Rows(features.cpu(), ids, torch.full_like(ids, index))
 
     def _picture(self, view: int, index: int) -> tuple[Tensor, Target]:
@@ -135,7 +135,7 @@ class FeatureStage(SceneStage):
         if view == 0:
             scene = self.scenes[index]
             target = Target(torch.from_numpy(scene.boxes), torch.from_numpy(scene.ids))
-            return to_tensor(self.pictures[index]), target
+            return to_pixels(self.pictures[index]), target
         image, target, _ = self.training_set[(view, index, index)]
         rng = generator(self.recipe.seed, 5, view, index)
         moves = rng.uniform(-self.jitter, self.jitter, target.boxes.shape).astype(np.float32)
