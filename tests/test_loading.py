@@ -103,7 +103,7 @@ def test_a_device_asked_for_goes_before_that_of_the_toml(
         asked.append(device)
         raise ModelError("no network here")
 
-    monkeypatch.setattr("personsearch.external.detector.open_network", open_network)
+    monkeypatch.setattr("personsearch.external.runtime.open_network", open_network)
     with pytest.raises(ModelError, match="no network here"):
         load(tmp_path / "pair.toml", given)
     assert asked == [used]

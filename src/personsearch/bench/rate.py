@@ -87,12 +87,12 @@ def _measured(
         waited = (first - ended - each) / share if prepares else 0.0
         metrics[f"before@{stage.name}"] = max(0.0, waited)
         ended = [first, *others][-1]
-    scenes, model = dataset.split("test"), trainer.model.eval()
+    scenes, model = dataset.split("test"), trainer.model.for_inference(recipe.precision)
     timed = scenes[1:PICTURES] or scenes
     for part in (scenes[:1], timed):
         began = time.perf_counter()
-        detect_scenes(model, part, precision=recipe.precision)
-        ground_truth_detections(model, part, precision=recipe.precision)
+        detect_scenes(model, part)
+        ground_truth_detections(model, part)
     metrics["seconds_per_picture"] = (time.perf_counter() - began) / len(timed)
     metrics["pictures"] = float(len(scenes))
     sizes = {path: path.stat().st_size for path in place.rglob("*") if path.is_file()}

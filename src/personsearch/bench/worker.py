@@ -126,7 +126,7 @@ def _make(folder: Path, device: str) -> dict[str, Any]:
     trained = trainer.scenes
     del trainer
     tested = dataset if job["test"] == recipe.data else open_dataset(Path(job["test"]))
-    model = load(best, where)
+    model = load(best, where).for_inference(recipe.precision)
     metrics = measure.measure(
         model,
         tested,

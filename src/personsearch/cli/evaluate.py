@@ -91,7 +91,7 @@ def evaluate(
         compared = compare_saved(saved, dataset, names, **options)
     else:
         options |= {"confidence_weighted": confidence_weighted, "bounds": bounds}
-        loaded = load(model, check_device(device)).for_inference()
+        loaded = load(model, check_device(device))
         with StepProgress() as progress:
             compared = compare(loaded, dataset, names, progress=progress, **options)
     if save is not None:

@@ -72,7 +72,7 @@ def trained_page(
         trained = folder.train(recipe, dataset, device, listener)
     first, *others = dataset.protocols
     protocols = [first, *(name for name in others if name == "all")]
-    model = load(folder.run, device).for_inference(recipe.precision)
+    model = load(folder.run, device)
     thresholds = (recipe.eval_score_threshold, 0.05)
     result, measured = _measure(model, dataset, protocols, thresholds, show, recipe.precision)
     scenes = dataset.split("test")

@@ -1,5 +1,7 @@
 """Batch normalisation folded into the convolution before it, for search alone."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -14,23 +16,17 @@ def fold_norm(module: nn.Module) -> None:
     backbones here.
     """
     for parent in module.modules():
-        before: tuple[str, nn.Module] = ("", parent)
-        for name, child in list(parent.named_children()):
-            conv = before[1]
-            if isinstance(conv, nn.Conv2d) and isinstance(
-                child, nn.BatchNorm2d | FrozenBatchNorm2d
-            ):
-                setattr(parent, before[0], _folded(conv, child))
+        for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d):
+                _fold(conv, norm)
                 setattr(parent, name, nn.Identity())
-            before = (name, child)
 
 
 @torch.no_grad()
-def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> nn.Conv2d:
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> None:
     mean, variance = norm.running_mean, norm.running_var
     assert isinstance(mean, torch.Tensor)
     assert isinstance(variance, torch.Tensor)
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
     )
-    return conv

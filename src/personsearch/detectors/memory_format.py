@@ -9,7 +9,9 @@ def channels_together(model: nn.Module) -> None:
     """Lay the weights of a model out so, in place; maps follow its first convolution."""
     model.to(memory_format=torch.channels_last)
     for module in model.modules():
-        if type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.stride != (1, 1):
+        if type(module) is not nn.Conv2d or module.stride == (1, 1):
+            continue
+        if module.kernel_size == (1, 1) and module.padding == (0, 0):
             module.__class__ = _StridedPointwise
 
 

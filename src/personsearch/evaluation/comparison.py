@@ -151,6 +151,7 @@ def compare(
     Raises:
         DataError: no such split or protocol, or a picture that cannot be read.
     """
+    model = model.for_inference(precision)  # once for all steps
     scenes = dataset.split(split)
     chosen = {name: dataset.protocol(name) for name in protocols}
     weighted = model.confidence_weighted if confidence_weighted is None else confidence_weighted

@@ -1,7 +1,7 @@
 """Runs a model over scenes: detections for the gallery, embeddings for the queries."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
@@ -76,14 +76,11 @@ def _read_ahead(
         return [read_scene(scenes[row]) for row in rows]
 
     with ThreadPoolExecutor(1) as thread:
-        before: tuple[list[int], Future[list[NDArray[np.uint8]]]] | None = None
-        for rows in batches:
-            job = thread.submit(read, rows)
-            if before:
-                yield before[0], before[1].result()
-            before = (rows, job)
-        if before:
-            yield before[0], before[1].result()
+        jobs = ((rows, thread.submit(read, rows)) for rows in batches)
+        following = next(jobs, None)
+        while following:
+            (rows, job), following = following, next(jobs, None)
+            yield rows, job.result()
 
 
 def detect_scenes(

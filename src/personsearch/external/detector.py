@@ -12,7 +12,7 @@ from personsearch import boxes as box_arithmetic
 from personsearch.external.decoding import Decoder
 from personsearch.external.description import DetectorDescription
 from personsearch.external.input_transform import InputTransform, Picture, Placement
-from personsearch.external.runtime import open_network
+from personsearch.external.runtime import open_described
 from personsearch.types import FloatArray
 
 YOLO_NMS = 0.7
@@ -31,9 +31,7 @@ class ExternalDetector:
     def __init__(
         self, description: DetectorDescription, folder: Path = Path(), device: str = "auto"
     ) -> None:
-        where = description.device if device == "auto" else device
-        file = Path(folder) / description.file
-        self._network = open_network(file, description.runtime, device=where)
+        self._network = open_described(description, folder, device)
         self.device = self._network.device
         self._transform = InputTransform(self._network, description)
         size = (self._transform.width, self._transform.height)

@@ -8,7 +8,7 @@ import numpy as np
 from personsearch.errors import DataError, ModelError
 from personsearch.external.description import EmbedderDescription
 from personsearch.external.input_transform import InputTransform, Picture
-from personsearch.external.runtime import open_network
+from personsearch.external.runtime import open_described
 from personsearch.types import FloatArray
 
 
@@ -52,9 +52,7 @@ class ExternalEmbedder:
     def __init__(
         self, description: EmbedderDescription, folder: Path = Path(), device: str = "auto"
     ) -> None:
-        where = description.device if device == "auto" else device
-        file = Path(folder) / description.file
-        self._network = open_network(file, description.runtime, device=where)
+        self._network = open_described(description, folder, device)
         self.device = self._network.device
         self._transform = InputTransform(self._network, description)
         names = [port.name for port in self._network.outputs]

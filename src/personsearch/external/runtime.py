@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from personsearch.errors import ModelError
-from personsearch.external.description import Runtime
+from personsearch.external.description import NetworkDescription, Runtime
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +94,15 @@ def available_devices(runtime: Runtime) -> list[str]:
         return ["cpu"]
     offered = onnxruntime.get_available_providers()
     return ["cpu", *(device for device, name in _PROVIDERS.items() if name in offered)]
+
+
+def open_described(description: NetworkDescription, folder: Path, device: str) -> Network:
+    """Load the network of a description, whose relative `file` starts at `folder`.
+
+    A `device` other than ``auto`` goes before that of the description; see `open_network`.
+    """
+    where = description.device if device == "auto" else device
+    return open_network(Path(folder) / description.file, description.runtime, device=where)
 
 
 def open_network(

@@ -89,11 +89,11 @@ class PersonSearchModel(nn.Module, ABC):
         model = deepcopy(self).eval().requires_grad_(False)
         fold_norm(model)
         channels_together(model)
-        model.inference_precision = chosen_precision(device_of(self), precision)
+        device = device_of(self)
+        chosen = model.inference_precision = chosen_precision(device, precision)
         if not self.training:  # a model in training is validated many times
-            device, computes = device_of(self), model.inference_precision
-            _log.info("%s: computes in %s on %s", type(self).__name__, computes, device)
-        if model.inference_precision == "bfloat16":
+            _log.info("%s: computes in %s on %s", type(self).__name__, chosen, device)
+        if chosen == "bfloat16":
             for part in model.bfloat16_parts():
                 for module in part.modules():
                     if isinstance(module, nn.Conv2d):

@@ -157,22 +157,23 @@ class Trainer:
         """Return detection and search metrics on the validation split; none without one."""
         if not self.validation:
             return {}
-        precision, threshold = self.recipe.precision, self.recipe.eval_score_threshold
-        found = detect_scenes(self.model, self.validation, precision=precision)
+        model = self.model.for_inference(self.recipe.precision)
+        threshold = self.recipe.eval_score_threshold
+        found = detect_scenes(model, self.validation)
         detection = evaluate_detection(self.validation, found, score_threshold=threshold)
         metrics = {
             "detection_ap": float(detection.average_precision),
             "detection_recall": float(detection.recall),
         }
         if self.protocol is not None and len(self.protocol.queries):
-            queries = embed_queries(self.model, self.protocol, self.validation, precision=precision)
+            queries = embed_queries(model, self.protocol, self.validation)
             search = evaluate_search(
                 self.protocol,
                 found,
                 queries,
                 score_threshold=threshold,
-                confidence_weighted=self.model.confidence_weighted,
-                metric=self.model.metric,
+                confidence_weighted=model.confidence_weighted,
+                metric=model.metric,
             )
             metrics |= {"mean_ap": float(search.mean_ap), "top_1": float(search.top_k[1])}
         return metrics
